@@ -1,0 +1,1 @@
+"""Evaluation: bundles x labelled pairs -> figures and a verdict."""

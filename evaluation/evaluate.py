@@ -1,0 +1,156 @@
+"""Bundles x labelled pairs -> figures and a verdict, on the artefact that is served.
+
+Shape suffix: P = pairs.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from evaluation.bootstrap import RESAMPLES, SEED, difference, unit_of
+from simile.artifacts import PairSet, text_hash
+from simile.progress import Progress
+from simile.scoring import Scorer, require_finite
+from simile.scoring.metrics import figures, spearman
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found: the report as written to JSON, and the scores behind it."""
+
+    report: dict[str, Any]
+    scores: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    """By set or guard, then ``bundle`` and ``baseline``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a release has to hold."""
+
+    guard_margin: float = 0.01
+    """How far a guard's Spearman may fall below the baseline's."""
+
+
+def evaluate(
+    scorer: Scorer,
+    sets: Sequence[PairSet],
+    *,
+    baseline: Scorer | None = None,
+    guards: Sequence[PairSet] = (),
+    gate: Gate | None = None,
+    training_texts: Collection[str] | None = None,
+) -> Evaluation:
+    """Return the figures of the bundle on every set, beside the baseline's, and the gate's verdict.
+
+    Args:
+        scorer: the bundle's.
+        sets: labelled pairs to judge on.
+        baseline: another bundle's scorer, on the same runtime.
+        guards: labelled pairs on which nothing may be lost.
+        gate: None for no verdict; needs a baseline.
+        training_texts: hashes of the texts the bundle was trained on (`text_hash`); None where they are not known.
+    """
+    scores = _score_all([*sets, *guards], scorer, baseline)
+    report: dict[str, Any] = {
+        "bundle": _identity(scorer),
+        "baseline": _identity(baseline) if baseline else None,
+        "sets": {pairs.name: _compare(pairs, scores[pairs.name]) for pairs in sets},
+        "guards": {pairs.name: _compare(pairs, scores[pairs.name]) for pairs in guards},
+        "interval": {
+            "unit": {pairs.name: unit_of(pairs) for pairs in (*sets, *guards)},
+            "resamples": RESAMPLES,
+            "seed": SEED,
+        },
+        "leaked_texts": _leaked([*sets, *guards], training_texts),
+    }
+    report["verdict"], report["reasons"] = _judge(report, gate) if gate else (None, [])
+    return Evaluation(report, scores)
+
+
+def _identity(scorer: Scorer) -> dict[str, str]:
+    return {
+        "name": scorer.bundle.manifest.name,
+        "digest": scorer.bundle.manifest.digest,
+        "provider": scorer.runtime.provider,
+        "precision": scorer.runtime.precision,
+    }
+
+
+def _score_all(
+    sets: Sequence[PairSet], scorer: Scorer, baseline: Scorer | None
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
+    num_texts = sum(len({text for pair in pairs.texts for text in pair}) for pairs in sets)
+    num_encoders = sum(len(one.members) for one in scorers.values())
+    found: dict[str, dict[str, NDArray[np.float32]]] = {pairs.name: {} for pairs in sets}
+    with Progress("evaluating", num_texts * num_encoders, "texts") as progress:
+        for pairs in sets:
+            for who, one in scorers.items():
+                score_P = one.score_members(pairs.texts, progress.advance).score_P
+                require_finite(score_P, one.runtime)
+                found[pairs.name][who] = score_P
+    return found
+
+
+def _compare(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    target_P = pairs.target_P
+    entry: dict[str, Any] = {
+        "pairs": len(pairs.rows),
+        "sha256": pairs.sha256,
+        "graded": pairs.is_graded,
+        "bundle": figures(scores["bundle"], target_P, is_graded=pairs.is_graded),
+        "baseline": None,
+        "difference": None,
+        "lexical": {"spearman": spearman(lexical_scores(pairs), target_P)},
+    }
+    if "baseline" in scores:
+        entry["baseline"] = figures(scores["baseline"], target_P, is_graded=pairs.is_graded)
+        found = difference(pairs, scores["bundle"], scores["baseline"])
+        entry["difference"] = {"spearman": found.value, "low": found.low, "high": found.high}
+    return entry
+
+
+def lexical_scores(pairs: PairSet) -> NDArray[np.float64]:
+    """Return each pair's TF-IDF cosine, shape ``(P,)``: as the pairs state it, else fitted on their own texts."""
+    if all(row.tfidf is not None for row in pairs.rows):
+        return np.array([row.tfidf for row in pairs.rows], dtype=np.float64)
+    texts = list(dict.fromkeys(text for pair in pairs.texts for text in pair))
+    # Single letters count as words here: the shortest texts have nothing else.
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+").fit(texts)
+    a_PW, b_PW = (vectorizer.transform([pair[side] for pair in pairs.texts]) for side in (0, 1))
+    return np.asarray(a_PW.multiply(b_PW).sum(axis=1), dtype=np.float64).ravel()
+
+
+def _leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> dict[str, int] | None:
+    """Return how many of each set's texts were trained on, or None where that is not known."""
+    if training_texts is None:
+        return None
+    return {
+        pairs.name: sum(text_hash(text) in training_texts for text in {text for pair in pairs.texts for text in pair})
+        for pairs in sets
+    }
+
+
+def _judge(report: Mapping[str, Any], gate: Gate) -> tuple[str, list[str]]:
+    """Return the verdict and why: every reason against, or what held."""
+    against = []
+    for name, entry in report["sets"].items():
+        low = entry["difference"]["low"]
+        if not low > 0:
+            against.append(f"{name}: the interval of the difference starts at {low:+.4f}, need above 0")
+    for name, entry in report["guards"].items():
+        bundle, baseline = entry["bundle"]["spearman"], entry["baseline"]["spearman"]
+        if not bundle >= baseline - gate.guard_margin:
+            against.append(
+                f"{name}: Spearman {bundle:.4f}, need at least {baseline - gate.guard_margin:.4f} (the guard)"
+            )
+    for name, num in (report["leaked_texts"] or {}).items():
+        if num:
+            against.append(f"{name}: {num} of its texts are among the training texts, need none")
+    if against:
+        return "fail", against
+    return "pass", [f"{name}: low end {entry['difference']['low']:+.4f}" for name, entry in report["sets"].items()]

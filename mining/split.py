@@ -1,0 +1,131 @@
+"""Which documents train, which ones watch, which ones judge. No text and no held-out group straddles a split."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simile.artifacts import Document, Documents, text_key
+from simile.errors import InputError
+
+_MIN_TRAIN_TEXTS = 2
+_MIN_SPLIT_TEXTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The documents of each set, and what was left out on the way."""
+
+    sets: dict[str, tuple[Document, ...]]
+    """By name: train, and dev-seen, dev-unseen, test-seen, test-unseen where they were asked for."""
+    dropped: dict[str, int]
+    """Number of documents left out, by reason."""
+    labels_are_noisy: bool
+    """There were no groups: the category stands for the group."""
+
+
+def split_documents(
+    documents: Documents, *, dev_share: float, test_share: float, held_out_texts: Iterable[str], seed: int
+) -> Split:
+    """Return the documents by set, duplicates and held-out texts left out.
+
+    Of each share, whole groups go to ``*-unseen``, and of each group that stays, that share of its documents to
+    ``*-seen``.
+
+    Raises:
+        InputError: the documents have neither groups nor categories, or no group has two documents.
+    """
+    rows, noisy = _grouped(documents)
+    rows, dropped = _distinct(rows, {text_key(text) for text in held_out_texts})
+    groups = _by_group(rows)
+    if not any(len(members) > 1 for members in groups.values()):
+        raise InputError(f"got {len(groups)} groups of one document each, need at least one group with two documents")
+    rng = np.random.default_rng(seed)
+    sets: dict[str, list[Document]] = {"train": []}
+    remaining = _hold_out_groups(groups, {"dev": dev_share, "test": test_share}, sets, rng)
+    for members in remaining.values():
+        _hold_out_documents(members, {"dev": dev_share, "test": test_share}, sets, rng)
+    return Split({name: tuple(members) for name, members in sets.items()}, dropped, noisy)
+
+
+def _grouped(documents: Documents) -> tuple[Sequence[Document], bool]:
+    if documents.have_groups:
+        return documents.rows, False
+    if documents.have_categories:
+        return [replace(row, group=row.category) for row in documents.rows], True
+    raise InputError("got documents without 'group' and without 'category', need one of them in every document")
+
+
+def _distinct(rows: Sequence[Document], held_out: set[str]) -> tuple[list[Document], dict[str, int]]:
+    kept: list[Document] = []
+    seen: set[str] = set()
+    dropped = {"duplicate text": 0, "text of held-out pairs": 0}
+    for row in rows:
+        key = text_key(row.text)
+        if key in held_out:
+            dropped["text of held-out pairs"] += 1
+        elif key in seen:
+            dropped["duplicate text"] += 1
+        else:
+            seen.add(key)
+            kept.append(row)
+    return kept, dropped
+
+
+def _by_group(rows: Iterable[Document]) -> dict[str, list[Document]]:
+    groups: dict[str, list[Document]] = defaultdict(list)
+    for row in rows:
+        groups[str(row.group)].append(row)
+    return groups
+
+
+def _hold_out_groups(
+    groups: dict[str, list[Document]],
+    shares: dict[str, float],
+    sets: dict[str, list[Document]],
+    rng: np.random.Generator,
+) -> dict[str, list[Document]]:
+    """Move whole groups to the unseen sets, spread over the categories, and return the groups that stay."""
+    names = _spread_over_categories(groups, rng)
+    taken = 0
+    for split, share in shares.items():
+        if share == 0:
+            continue
+        # Negatives need two groups, and so does what is left for training.
+        num = max(2, round(share * len(groups)))
+        if len(names) - taken - num >= 2:
+            chosen = names[taken : taken + num]
+            sets[f"{split}-unseen"] = [row for name in chosen for row in groups[name]]
+            taken += num
+    return {name: groups[name] for name in names[taken:]}
+
+
+def _spread_over_categories(groups: dict[str, list[Document]], rng: np.random.Generator) -> list[str]:
+    """Return the groups' names in an order in which each stretch holds categories in their proportion.
+
+    Two groups of one category follow each other, so that a held-out set has near misses.
+    """
+    categories: dict[str | None, list[str]] = defaultdict(list)
+    for name in sorted(groups):
+        categories[groups[name][0].category].append(name)
+    chunks = []
+    for category in categories.values():
+        names = [category[i] for i in rng.permutation(len(category))]
+        chunks += [names[i : i + 2] for i in range(0, len(names), 2)]
+    # Whole chunks first: a single leftover group would stand alone in its category.
+    order = sorted(rng.permutation(len(chunks)), key=lambda i: -len(chunks[i]))
+    return [name for i in order for name in chunks[i]]
+
+
+def _hold_out_documents(
+    members: list[Document], shares: dict[str, float], sets: dict[str, list[Document]], rng: np.random.Generator
+) -> None:
+    order = [members[i] for i in rng.permutation(len(members))]
+    for split, share in shares.items():
+        # A single document of a group makes no positive pair.
+        num = max(_MIN_SPLIT_TEXTS, round(share * len(members))) if share > 0 else 0
+        if num and len(order) - num >= _MIN_TRAIN_TEXTS:
+            sets.setdefault(f"{split}-seen", []).extend(order[:num])
+            order = order[num:]
+    sets["train"].extend(order)

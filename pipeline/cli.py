@@ -1,0 +1,207 @@
+"""The `simile` command line: what can be asked, and how each outcome ends.
+
+Each command's code is imported when it is called: `simile --help` and `simile serve` never load torch.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from simile.errors import InputError, SimileError, StoppedError
+from simile.version import __version__
+
+Options = Callable[[argparse.ArgumentParser], None]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are one line, like every other error of bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 2 bad input, 3 the gate said no, 75 stopped but resumable)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        return int(_command(args.command)(args))
+    except SimileError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(
+                f"the disk is full ({error.filename}); make room, the same command goes on", StoppedError.exit_code
+            )
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has left; there is nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if isinstance(error, (PermissionError, IsADirectoryError, NotADirectoryError)):
+            return _fail(f"{error.filename}: {error.strerror}", InputError.exit_code)
+        raise
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"simile: {' '.join(message.split())}\n")
+    return code
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    from pipeline import commands
+
+    command: Callable[[argparse.Namespace], int] = getattr(commands, name)
+    return command
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="simile", description="Text-pair similarity trained on pairs as hard as the test.")
+    parser.add_argument("--version", action="version", version=f"simile {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, (help_text, add_options) in _COMMANDS.items():
+        command = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        # The options of `serve` are the service's settings: read only when they are asked for.
+        if name in arguments:
+            add_options(command)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    _set_option(parser)
+    _restart_option(parser)
+
+
+def _quickstart_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("quickstart"), help="folder of all results (default: %(default)s)"
+    )
+    _set_option(parser)
+    _restart_option(parser)
+
+
+def _baseline_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="NAME or NAME@REVISION of the hub, a folder, bundled:minilm, or lexical:DOCUMENTS",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument("--prompt", default="", help="put before every text")
+    parser.add_argument("--max-length", type=int, help="tokens a text (default: the encoder's own)")
+
+
+def _mine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "documents", type=Path, metavar="DOCUMENTS", help="JSONL, JSON, CSV, TSV or Parquet, .gz as it is"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--target", type=Path, metavar="PAIRS", help="pairs as hard as which to mine; their texts are kept out"
+    )
+    parser.add_argument("--recipe", choices=("matched", "bands"))
+    parser.add_argument("--pairs", type=int, metavar="N", help="training pairs wanted (default: 10000)")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="BUNDLE", help="measure how hard the pairs are for this bundle"
+    )
+    parser.add_argument("--band", type=float, nargs=2, metavar=("LOW", "HIGH"), help="TF-IDF cosines of matched pairs")
+    parser.add_argument("--same-category", type=float, metavar="SHARE", help="of the negatives (default: 0.7)")
+    parser.add_argument("--dev-share", type=float, help="held out to watch training by (default: 0.1)")
+    parser.add_argument("--test-share", type=float, help="held out to judge by (default: 0)")
+    parser.add_argument("--max-uses", type=int, help="pairs of one class a text may be in (default: 20)")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help="e.g. text=body")
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", help="a file, or a preset by name (minilm, mpnet)")
+    parser.add_argument("--pairs", type=Path, required=True, metavar="PAIRS")
+    parser.add_argument(
+        "--dev", action="append", default=[], metavar="PAIRS", help="labelled pairs to choose the best epoch by"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    _set_option(parser)
+    _restart_option(parser)
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("pairs", nargs="+", metavar="PAIRS", help="labelled pairs, or NAME=PATH")
+    parser.add_argument("--baseline", type=Path, metavar="BUNDLE")
+    parser.add_argument(
+        "--guard", action="append", default=[], metavar="PAIRS", help="pairs on which nothing may be lost"
+    )
+    parser.add_argument("--gate", action="store_true", help="exit 3 unless every gain is sure and no guard is lost")
+    parser.add_argument("--guard-margin", type=float, default=0.01)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--html", type=Path, metavar="FILE")
+    _runtime_options(parser)
+
+
+def _join_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument(
+        "--fit", type=Path, metavar="PAIRS", help="learn the members' weights on these (default: their mean)"
+    )
+
+
+def _score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="two texts")
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="a file of pairs in place of two texts")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the pairs with their scores as JSONL")
+    _runtime_options(parser)
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    from serving.settings import ENVIRONMENT_PREFIX, Settings
+
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    for name, field in Settings.model_fields.items():
+        help_text = f"{field.description} (default: {field.default}; {ENVIRONMENT_PREFIX}{name.upper()})"
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=help_text)
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--json", action="store_true", help="the manifest and the digest, for machines")
+
+
+def _set_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the config"
+    )
+
+
+def _restart_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--restart", action="store_true", help="throw an earlier run's work away")
+
+
+def _runtime_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+
+
+_COMMANDS: dict[str, tuple[str, Options]] = {
+    "quickstart": ("the whole path on the embedded sample, a few minutes on 2 CPU cores", _quickstart_options),
+    "run": ("the whole path for your own data; finished stages are skipped", _run_options),
+    "baseline": ("make an untouched encoder a bundle", _baseline_options),
+    "mine": ("mine pairs as hard as the test from documents", _mine_options),
+    "train": ("train on pairs and write a bundle", _train_options),
+    "evaluate": ("judge a bundle on labelled pairs", _evaluate_options),
+    "join": ("put the members of several bundles in one ensemble", _join_options),
+    "score": ("score two texts, or a file of pairs", _score_options),
+    "serve": ("serve a bundle over HTTP", _serve_options),
+    "inspect": ("verify a bundle and describe it", _inspect_options),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

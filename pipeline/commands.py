@@ -1,0 +1,259 @@
+"""What each command does: arguments -> stages -> lines on stdout."""
+
+import json
+import os
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from simile.errors import InputError
+
+_GATE_SAID_NO = 3
+
+
+def quickstart(args: Namespace) -> int:
+    """The whole path on the embedded sample."""
+    from pipeline.embedded import examples_folder
+
+    config = examples_folder() / "helpdesk" / "run.yaml"
+    overrides = [f"out={json.dumps(str(args.out))}", *args.set]
+    return _run(config, overrides, restart=args.restart)
+
+
+def run(args: Namespace) -> int:
+    """The whole path on one's own data."""
+    return _run(args.config, args.set, restart=args.restart)
+
+
+def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
+    from pipeline.config import apply_overrides
+    from pipeline.run import read_run_config
+    from pipeline.run import run as run_stages
+    from pipeline.table import result_table
+
+    config = read_run_config(path, lambda values: apply_overrides(values, overrides))
+    evaluation = run_stages(config, restart=restart)
+    out = shlex.quote(str(config.out))
+    _print(
+        "",
+        result_table(evaluation.report),
+        "",
+        f"gate      {_verdict(evaluation.report)}",
+        f"report    {config.out / 'report.html'}",
+        f"bundle    {config.out / 'bundle'}",
+        "",
+        f"next: simile serve {out}/bundle",
+    )
+    return 0 if evaluation.report["verdict"] == "pass" else _GATE_SAID_NO
+
+
+def baseline(args: Namespace) -> int:
+    """An untouched encoder as a bundle."""
+    from training.baseline import make_baseline
+
+    bundle = make_baseline(args.model, args.out, prompt=args.prompt, max_length=args.max_length)
+    _print(bundle.identity)
+    return 0
+
+
+def mine(args: Namespace) -> int:
+    """Documents to pairs."""
+    from mining.config import MineConfig
+    from pipeline.config import validate
+    from pipeline.mine import mine_to
+    from pipeline.table import text_table
+    from simile.scoring import load
+
+    names = ("recipe", "pairs", "band", "same_category", "dev_share", "test_share", "max_uses", "seed")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    report = mine_to(
+        args.documents,
+        args.out,
+        validate(MineConfig, given, "simile mine"),
+        columns=_columns(args.column),
+        target=args.target,
+        baseline=load(args.baseline) if args.baseline else None,
+    )
+    rows = [
+        [
+            name,
+            f"{entry['pairs']:,}",
+            f"{entry['positives'] / entry['pairs']:.0%}",
+            f"{entry['baseline']['spearman']:.4f}" if entry["baseline"] else "-",
+            f"{entry['alone']['tfidf']:.4f}" if entry["alone"]["tfidf"] is not None else "-",
+        ]
+        for name, entry in report["sets"].items()
+    ]
+    _print(text_table(("set", "pairs", "positive", "baseline Spearman", "TF-IDF alone"), rows))
+    _print(*(f"note: {text}" for text in report["warnings"]), f"report    {args.out / 'report.html'}")
+    return 0
+
+
+def train(args: Namespace) -> int:
+    """Pairs to a bundle."""
+    from pipeline.config import read_config
+    from pipeline.embedded import preset_path
+    from simile.artifacts import named_pair_paths, read_labelled_pairs
+    from training.config import TrainConfig
+
+    config = read_config(preset_path(args.config), TrainConfig, args.set)
+    pairs = read_labelled_pairs(args.pairs)
+    dev_sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.dev).items()]
+    # Only now: a bad config or bad pairs are known before torch has loaded.
+    from training.train import train as train_member
+
+    bundle = train_member(config, pairs, dev_sets, args.out, restart=args.restart)
+    _print(bundle.identity)
+    return 0
+
+
+def evaluate(args: Namespace) -> int:
+    """A bundle's figures and the gate's verdict."""
+    from evaluation.evaluate import Gate
+    from evaluation.evaluate import evaluate as evaluate_bundle
+    from evaluation.report import to_page
+    from pipeline.evaluations import remember_evaluation
+    from pipeline.run import training_curves
+    from pipeline.table import result_table
+    from simile.artifacts import named_pair_paths, read_bundle, read_labelled_pairs, read_training_texts
+    from simile.files import write_whole
+    from simile.scoring import Scorer, load
+
+    if args.gate and not args.baseline:
+        raise InputError("--gate needs --baseline BUNDLE to compare with")
+    named_pair_paths([*args.pairs, *args.guard])
+    sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.pairs).items()]
+    guards = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.guard).items()]
+    scorer = load(args.bundle, device=args.device, precision=args.precision)
+    found = evaluate_bundle(
+        scorer,
+        sets,
+        # Both on the same runtime: a difference then says something about the weights only.
+        baseline=Scorer(read_bundle(args.baseline), scorer.runtime) if args.baseline else None,
+        guards=guards,
+        gate=Gate(args.guard_margin) if args.gate else None,
+        training_texts=read_training_texts(args.bundle.resolve()),
+    )
+    if args.json:
+        write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
+    if args.html:
+        write_whole(args.html, to_page(found, [*sets, *guards], extra=training_curves(args.bundle)))
+    remember_evaluation(args.bundle, found.report)
+    _print(result_table(found.report))
+    if args.gate:
+        _print(f"gate: {_verdict(found.report)}")
+    return _GATE_SAID_NO if found.report["verdict"] == "fail" else 0
+
+
+def join(args: Namespace) -> int:
+    """Several bundles to one."""
+    from pipeline.join import join as join_bundles
+    from simile.artifacts import read_labelled_pairs
+
+    bundle = join_bundles(args.bundles, args.out, read_labelled_pairs(args.fit) if args.fit else None)
+    _print(bundle.identity)
+    for name, weight in bundle.manifest.combine.weights.items():
+        _print(f"{weight:.4f}  {name}")
+    return 0
+
+
+def score(args: Namespace) -> int:
+    """Scores of two texts or of a file of pairs."""
+    from simile.artifacts import read_pairs
+    from simile.files import write_whole
+    from simile.progress import Progress
+    from simile.scoring import load, require_finite
+
+    if bool(args.pairs) == bool(args.texts) or len(args.texts) not in (0, 2):
+        raise InputError(f"got {len(args.texts)} texts, need two texts or --pairs FILE")
+    if any(not text.strip() for text in args.texts):
+        raise InputError("got an empty text, need two non-empty ones")
+    pairs = read_pairs(args.pairs).texts if args.pairs else ((args.texts[0], args.texts[1]),)
+    scorer = load(args.bundle, device=args.device, precision=args.precision)
+    if len(pairs) == 1:
+        scored = scorer.score_members(pairs)
+    else:
+        num_texts = len({text for pair in pairs for text in pair}) * len(scorer.members)
+        with Progress("scoring", num_texts, "texts") as progress:
+            scored = scorer.score_members(pairs, progress.advance)
+    require_finite(scored.score_P, scorer.runtime)
+    if args.out:
+        lines = (
+            json.dumps({"text_a": a, "text_b": b, "score": float(score)}) + "\n"
+            for (a, b), score in zip(pairs, scored.score_P, strict=True)
+        )
+        write_whole(args.out, "".join(lines))
+    else:
+        _print(*(f"{score:.6f}" for score in scored.score_P))
+    return 0
+
+
+def serve(args: Namespace) -> int:
+    """The bundle over HTTP."""
+    from serving.server import run as run_server
+    from serving.settings import Settings
+
+    options = {name: getattr(args, name) for name in Settings.model_fields}
+    return run_server(args.bundle, Settings.resolve(options, os.environ))
+
+
+def inspect(args: Namespace) -> int:
+    """What a bundle is."""
+    from pipeline.table import text_table
+    from simile.artifacts import EncoderMember, read_bundle
+    from simile.scoring import evaluated_runtimes
+
+    bundle = read_bundle(args.bundle)
+    manifest = bundle.manifest
+    if args.json:
+        _print(json.dumps({"digest": manifest.digest, **manifest.model_dump(mode="json")}, indent=2))
+        return 0
+    rows = []
+    for member in manifest.members:
+        size = sum(file.size_bytes for file in member.files)
+        rows.append(
+            [
+                member.name,
+                f"{manifest.combine.weights[member.name]:.4f}",
+                member.base if isinstance(member, EncoderMember) else "TF-IDF",
+                str(member.dimension),
+                str(member.max_length) if isinstance(member, EncoderMember) else "-",
+                f"{size / 2**20:.1f} MiB",
+            ]
+        )
+    evaluated = ", ".join(map(str, evaluated_runtimes(bundle))) or "not yet"
+    decisions = manifest.thresholds
+    _print(
+        f"{bundle.identity}",
+        "",
+        text_table(("member", "weight", "base", "dimension", "tokens", "files"), rows),
+        "",
+        f"combine      {manifest.combine.method}",
+        f"thresholds   best F1 at {decisions.best_f1:.4f}" if decisions else "thresholds   none",
+        f"evaluated    {evaluated}",
+        f"made         {manifest.made.get('by', 'unknown')}",
+        "verified     every file has the sha256 of the manifest",
+    )
+    return 0
+
+
+def _columns(arguments: Sequence[str]) -> dict[str, str]:
+    columns = {}
+    for argument in arguments:
+        ours, separator, theirs = argument.partition("=")
+        if not separator or not ours or not theirs:
+            raise InputError(f"--column {argument}: need OURS=THEIRS, e.g. text=body")
+        columns[ours] = theirs
+    return columns
+
+
+def _verdict(report: dict[str, object]) -> str:
+    reasons = report["reasons"]
+    assert isinstance(reasons, list), "reasons are always a list"
+    return f"{report['verdict']} ({'; '.join(map(str, reasons))})"
+
+
+def _print(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,27 @@
+"""The sample corpus and the presets that come with the package."""
+
+from pathlib import Path
+
+from simile.errors import InputError
+
+
+def examples_folder() -> Path:
+    """Return the folder of the examples: inside the package where it was installed, in the repository in a checkout."""
+    inside = Path(__file__).parent / "examples"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "examples"
+
+
+def preset_path(spec: str) -> Path:
+    """Return the config file of this path, or of the preset of this name (``minilm``).
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return path
+    embedded = examples_folder() / f"{path.stem if path.parent.name == 'examples' else spec}.yaml"
+    if embedded.is_file():
+        return embedded
+    presets = ", ".join(sorted(file.stem for file in examples_folder().glob("*.yaml")))
+    raise InputError(f"{spec}: no such config file, nor a preset ({presets})")

@@ -1,0 +1,121 @@
+"""Members of several bundles in one ensemble."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from simile.artifacts import (
+    Bundle,
+    Combine,
+    GoldenPair,
+    Manifest,
+    PairSet,
+    check_replaceable,
+    read_bundle,
+    write_bundle,
+)
+from simile.artifacts.bundle import Member
+from simile.errors import InputError
+from simile.scoring import Scorer, choose_runtime
+
+
+def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None) -> Bundle:
+    """Return the bundle at ``out`` with the members of all these bundles.
+
+    Args:
+        paths: the bundles.
+        out: where to.
+        fit: labelled pairs to learn the members' weights on; None for their mean.
+
+    Raises:
+        InputError: fewer than two members, or bundles that cannot be joined.
+    """
+    check_replaceable(out)
+    bundles = [read_bundle(path) for path in paths]
+    members: list[Member] = []
+    data: dict[str, bytes] = {}
+    golden: dict[tuple[str, str], dict[str, float]] = {}
+    for bundle in bundles:
+        _add(bundle, members, data, golden)
+    if len(members) < 2:
+        raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
+    names = [member.name for member in members]
+    manifest = Manifest(
+        name=out.name,
+        members=tuple(members),
+        combine=Combine(weights=dict.fromkeys(names, 1 / len(names))),
+        # A pair that some member never scored shows nothing about the whole.
+        golden=tuple(
+            GoldenPair(text_a=a, text_b=b, scores=scores)
+            for (a, b), scores in golden.items()
+            if len(scores) == len(names)
+        ),
+        made={
+            "by": "simile join",
+            "of": [bundle.identity for bundle in bundles],
+            "fitted_on": fit.sha256 if fit else None,
+        },
+    )
+    if fit:
+        scorer = Scorer(Bundle(out, manifest, data), choose_runtime("cpu", "fp32"))
+        scores = scorer.score_members(fit.texts).members
+        weights = learn_weights(np.stack([scores[name] for name in names], axis=1), fit.target_P)
+        combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
+        manifest = manifest.model_copy(update={"combine": combine})
+    return write_bundle(out, manifest, data)
+
+
+def _add(
+    bundle: Bundle,
+    members: list[Member],
+    data: dict[str, bytes],
+    golden: dict[tuple[str, str], dict[str, float]],
+) -> None:
+    """Put the bundle's members in, under names of their own."""
+    taken = {member.name for member in members}
+    renamed: dict[str, str] = {}
+    for member in bundle.manifest.members:
+        name = _free_name(member.name, bundle.manifest.name, taken)
+        taken.add(name)
+        renamed[member.name] = name
+        fields = {"name": name}
+        for field, value in member:
+            if (path := getattr(value, "path", None)) is not None:
+                moved = f"members/{name}/{Path(path).name}"
+                data[moved] = bundle.data[path]
+                fields[field] = value.model_copy(update={"path": moved})
+        members.append(member.model_copy(update=fields))
+    for pair in bundle.manifest.golden:
+        scores = {renamed[name]: score for name, score in pair.scores.items()}
+        golden.setdefault((pair.text_a, pair.text_b), {}).update(scores)
+
+
+def _free_name(member: str, bundle: str, taken: set[str]) -> str:
+    """Return the member's name, or where another has it, one that says which bundle it came from."""
+    candidates = [member, f"{bundle}-{member}"[:64], *(f"{member}-{number}" for number in range(2, 1000))]
+    return next(name for name in candidates if name not in taken)
+
+
+def learn_weights(score_PM: NDArray[np.float32], target_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights of the members, at least 0 and summing to 1, that order the pairs best.
+
+    Their mixture's linear correlation with the target is made largest: smooth, unlike the rank correlation.
+
+    Args:
+        score_PM: each member's score of each pair.
+        target_P: labels or graded scores.
+    """
+    target_P = (target_P - target_P.mean()) / target_P.std()
+
+    def loss(raw_M: NDArray[np.float64]) -> float:
+        weight_M = np.abs(raw_M) / np.abs(raw_M).sum()
+        mixed_P = score_PM @ weight_M
+        return -float(np.corrcoef(mixed_P, target_P)[0, 1])
+
+    num_members = score_PM.shape[1]
+    found = minimize(loss, np.full(num_members, 1 / num_members), method="Nelder-Mead", options={"maxiter": 2000})
+    weight_M: NDArray[np.float64] = np.abs(found.x) / np.abs(found.x).sum()
+    return weight_M

@@ -1,0 +1,211 @@
+"""The whole path in one command: baseline, mine, train, evaluate, report. Finished stages are skipped."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evaluation.evaluate import Evaluation, Gate, evaluate
+from evaluation.report import to_page as evaluation_page
+from mining.config import MineConfig
+from pipeline.config import read_yaml, validate
+from pipeline.embedded import preset_path
+from pipeline.evaluations import remember_evaluation
+from pipeline.mine import mine_to
+from simile.artifacts import bare_name, read_labelled_pairs, read_training_texts
+from simile.errors import InputError
+from simile.files import sha256_file, write_whole
+from simile.progress import say
+from simile.reports import Block, heading, lines
+from simile.scoring import load
+from training.config import TrainConfig
+
+_MEMBER_OF_TEST = ("test-seen", "test-unseen")
+
+
+class RunConfig(BaseModel):
+    """One run over one's own data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    documents: Path | None = None
+    """To mine from; relative to the config file."""
+    pairs: Path | None = None
+    """Labelled pairs to train on, in place of documents."""
+    columns: dict[str, str] = {}
+    """Our name for each column of the documents that is named otherwise."""
+    target: Path | None = None
+    """Pairs as hard as which to mine."""
+    dev: tuple[Path, ...] = ()
+    """Labelled pairs to choose the best epoch by, beside the mined ones."""
+    test: tuple[Path, ...] = ()
+    """Labelled pairs to judge on; without, mining holds some out (``mine.test_share``)."""
+    guard: tuple[Path, ...] = ()
+    """Labelled pairs on which nothing may be lost."""
+    guard_margin: Annotated[float, Field(ge=0)] = 0.01
+    out: Path = Path("runs/simile")
+    """Folder of all results; relative to the current folder."""
+    mine: MineConfig = MineConfig()
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "RunConfig":
+        if (self.documents is None) == (self.pairs is None):
+            raise ValueError("need exactly one of 'documents' and 'pairs'")
+        if self.pairs and not self.test:
+            raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
+        return self
+
+
+def read_run_config(path: Path, overrides: Callable[[dict[str, Any]], dict[str, Any]]) -> RunConfig:
+    """Return the run in the file; ``train: minilm`` stands for the preset of that name.
+
+    Raises:
+        InputError: the file or a value in it is wrong.
+    """
+    values = read_yaml(path)
+    if isinstance(values.get("train"), str):
+        values["train"] = read_yaml(preset_path(values["train"]))
+    for key in ("documents", "pairs", "target"):
+        if values.get(key) is not None:
+            values[key] = path.parent / str(values[key])
+    for key in ("dev", "test", "guard"):
+        if isinstance(values.get(key), list):
+            values[key] = [path.parent / str(item) for item in values[key]]
+    return validate(RunConfig, overrides(values), str(path))
+
+
+def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
+    """Return the evaluation of the bundle that the whole path makes.
+
+    Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``.
+
+    Raises:
+        InputError: the config, the data or the output folder are not usable.
+        StoppedError: stopped on the way; the same call goes on from there.
+    """
+    from training.baseline import make_baseline
+    from training.train import train
+
+    out = config.out
+    if restart and out.exists():
+        shutil.rmtree(out)
+    spec = {
+        key: value
+        for key, value in config.train.model_dump(mode="json").items()
+        if key in ("base", "revision", "prompt", "max_length")
+    }
+    say("[1/4] baseline: the untouched encoder as a bundle")
+    base = f"{config.train.base}@{config.train.revision}" if config.train.revision else config.train.base
+    _stage(
+        out / "baseline",
+        spec,
+        lambda: make_baseline(base, out / "baseline", prompt=config.train.prompt, max_length=config.train.max_length),
+    )
+    say("[2/4] mining: pairs as hard as the test")
+    _mine(config)
+    say("[3/4] training")
+    pairs = config.pairs or out / "mined" / "pairs.jsonl"
+    dev = [
+        *config.dev,
+        *(path for name in ("dev-seen", "dev-unseen") if (path := out / "mined" / f"{name}.jsonl").is_file()),
+    ]
+    train(
+        config.train,
+        read_labelled_pairs(pairs),
+        [read_labelled_pairs(path) for path in dev],
+        out / "bundle",
+        restart=restart,
+    )
+    say("[4/4] judging against the baseline, on pairs that nothing was chosen by")
+    return _judge(config)
+
+
+def _mine(config: RunConfig) -> None:
+    folder = config.out / "mined"
+    if config.documents is None:
+        return
+    inputs = {
+        "mine": config.mine.model_dump(mode="json"),
+        "columns": config.columns,
+        "documents": _sha256(config.documents),
+        "target": _sha256(config.target) if config.target else None,
+        "test": [_sha256(path) for path in config.test],
+    }
+    _stage(
+        folder,
+        inputs,
+        lambda: mine_to(
+            config.documents or folder,
+            folder,
+            config.mine,
+            columns=config.columns,
+            target=config.target,
+            baseline=load(config.out / "baseline"),
+            held_out=config.test,
+        ),
+    )
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return sha256_file(path)
+
+
+def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> None:
+    """Do the stage unless its folder is there from the same inputs."""
+    stamp = folder.with_name(f"{folder.name}.inputs.json")
+    text = json.dumps(inputs, sort_keys=True, indent=2) + "\n"
+    if folder.is_dir() and stamp.is_file() and stamp.read_text() == text:
+        say(f"      {folder} is there already")
+        return
+    stamp.unlink(missing_ok=True)
+    make()
+    write_whole(stamp, text)
+
+
+def _judge(config: RunConfig) -> Evaluation:
+    out = config.out
+    bundle = out / "bundle"
+    mined = [path for name in _MEMBER_OF_TEST if (path := out / "mined" / f"{name}.jsonl").is_file()]
+    tests = list(config.test) or mined
+    if not tests:
+        raise InputError(f"{out}: no pairs to judge on, need 'test' pairs or mine.test_share above 0")
+    sets = [read_labelled_pairs(path) for path in tests]
+    guards = [read_labelled_pairs(path, name=bare_name(path)) for path in config.guard]
+    evaluation = evaluate(
+        load(bundle),
+        sets,
+        baseline=load(out / "baseline"),
+        guards=guards,
+        gate=Gate(config.guard_margin),
+        training_texts=read_training_texts(bundle),
+    )
+    write_whole(out / "report.json", json.dumps(evaluation.report, indent=2) + "\n")
+    page = evaluation_page(evaluation, [*sets, *guards], extra=training_curves(bundle))
+    write_whole(out / "report.html", page)
+    remember_evaluation(bundle, evaluation.report)
+    return evaluation
+
+
+def training_curves(bundle: Path) -> list[Block]:
+    """Return the training's curves from the work folder beside the bundle, or nothing."""
+    file = bundle.with_name(bundle.name + ".work") / "history.json"
+    history = json.loads(file.read_bytes()) if file.is_file() else []
+    names = list(history[0]["dev"]) if history else []
+    if not names:
+        return []
+    curves = {name: [(entry["epoch"], entry["dev"][name]["spearman"]) for entry in history] for name in names}
+    return [
+        heading("Training"),
+        lines(
+            "Spearman on the dev sets after each epoch (0: the base encoder)",
+            curves,
+            x_label="epoch",
+            y_label="Spearman",
+        ),
+    ]

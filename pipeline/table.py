@@ -1,0 +1,48 @@
+"""Tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows under their columns, the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (columns, *rows)
+    ]
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])])
+
+
+def result_table(report: Mapping[str, Any]) -> str:
+    """Return an evaluation's figures: baseline, Simile, and their difference with its 95 % interval."""
+    if report["baseline"] is None:
+        columns = ("Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone")
+        return text_table(columns, [_row(name, entry) for name, entry in report["sets"].items()])
+    columns = ("Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone")
+    rows = [_compared(name, entry) for name, entry in report["sets"].items()]
+    rows += [_compared(f"{name} (guard)", entry) for name, entry in report["guards"].items()]
+    return text_table(columns, rows)
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    found = entry["bundle"]
+    figures = [f"{found[key]:.4f}" if key in found else "" for key in ("spearman", "auc", "separability", "overlap")]
+    return [name, f"{entry['pairs']:,}", *figures, f"{entry['lexical']['spearman']:.4f}"]
+
+
+def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
+    difference = entry["difference"]
+    return [
+        name,
+        f"{entry['pairs']:,}",
+        f"{entry['baseline']['spearman']:.4f}",
+        f"{entry['bundle']['spearman']:.4f}",
+        f"{difference['spearman']:+.4f}",
+        f"[{difference['low']:+.4f}, {difference['high']:+.4f}]",
+        f"{entry['lexical']['spearman']:.4f}",
+    ]

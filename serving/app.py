@@ -1,0 +1,57 @@
+"""The application: settings and a bundle in, ASGI out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from serving.errors import add_error_handlers
+from serving.middleware import LimitBody, Observe
+from serving.routes import router
+from serving.service import Load, Service
+from serving.settings import Settings
+from simile.scoring import Scorer
+from simile.version import __version__
+
+_PATHS = {route.path for route in router.routes if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
+
+
+def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
+    """Return the application; its `Service` is ``app.state.service``.
+
+    Args:
+        settings: the limits; addresses and devices are for whoever runs the application.
+        scorer: what to serve, or what to call for it. It is called in a thread once the application has started, which
+            answers /healthz meanwhile, and /readyz when it has returned.
+    """
+    service = Service(settings)
+    load = (lambda: scorer) if isinstance(scorer, Scorer) else scorer
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        opening = asyncio.create_task(service.open(load))
+        if isinstance(scorer, Scorer):
+            await opening
+        yield
+        await service.close()
+        opening.cancel()
+
+    app = FastAPI(
+        title="Simile",
+        summary="Similarity of pairs of texts.",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        # curl and many clients forget to say that they send JSON.
+        strict_content_type=False,
+    )
+    app.state.service = service
+    app.include_router(router)
+    add_error_handlers(app)
+    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
+    # Added last, so outermost: it sees what the others answer.
+    app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS)
+    return app

@@ -1,0 +1,150 @@
+"""What can go wrong with a request, and how each is answered.
+
+ServingError
+├── MalformedError       400  no JSON, or not UTF-8
+├── BodyTooLargeError    413  more bytes than the limit
+├── InvalidRequestError  422  of another shape, or beyond a limit
+├── OverloadedError      429  the admission budget is spent
+├── ClientGoneError      499  nobody is left to answer; never seen but in log and metrics
+├── NotFiniteError       500  a score that is no number
+├── NotReadyError        503  loading or draining
+└── DeadlineError        504  not answered in time
+
+Every answer's body is ``{"error": {"type", "message", "param"}}``, that of unknown paths (404), of wrong methods (405)
+and of our own defects (500) too.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serving.schemas import PAIR_FORMS, ErrorBody, ErrorDetail
+
+_LONGEST_PLACE = 200
+"""Characters of ``param``: an unknown field's name is the client's, and as long as it likes."""
+
+
+class ServingError(Exception):
+    """Root of the errors that a client is told of.
+
+    Args:
+        message: one sentence: what was got, what is needed.
+        param: the place in the request, such as ``pairs[3].text_a``.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class MalformedError(ServingError):
+    """The body is not JSON in UTF-8."""
+
+
+class BodyTooLargeError(ServingError):
+    """The body is longer than the limit."""
+
+
+class InvalidRequestError(ServingError):
+    """The body is JSON, but of another shape or beyond a limit."""
+
+
+class OverloadedError(ServingError):
+    """Too many pairs wait already."""
+
+
+class ClientGoneError(ServingError):
+    """The client closed the connection before it was answered."""
+
+
+class NotFiniteError(ServingError):
+    """A score is NaN or infinite, as an overflow in fp16 makes it."""
+
+
+class NotReadyError(ServingError):
+    """The bundle is still loading, or the process is about to end."""
+
+
+class DeadlineError(ServingError):
+    """The request took longer than it may."""
+
+
+ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
+    MalformedError: (400, "malformed"),
+    BodyTooLargeError: (413, "body_too_large"),
+    InvalidRequestError: (422, "invalid_request"),
+    OverloadedError: (429, "overloaded"),
+    ClientGoneError: (499, "client_gone"),
+    NotFiniteError: (500, "not_finite"),
+    NotReadyError: (503, "not_ready"),
+    DeadlineError: (504, "deadline"),
+}
+"""HTTP status and error type of each error."""
+
+_HEADERS: Mapping[type[ServingError], dict[str, str]] = {
+    # The rest of the body is not read, so the connection has no next request.
+    BodyTooLargeError: {"connection": "close"},
+    OverloadedError: {"retry-after": "1"},
+    NotReadyError: {"retry-after": "1"},
+}
+
+
+def error_response(error: ServingError) -> JSONResponse:
+    """Return the answer to a request that failed of ``error``."""
+    status, kind = ANSWERS[type(error)]
+    return _respond(status, ErrorDetail(type=kind, message=str(error), param=error.param), _HEADERS.get(type(error)))
+
+
+def internal_error_response() -> JSONResponse:
+    """Return the answer to a request that met a defect of ours: nothing of what happened."""
+    return _respond(500, ErrorDetail(type="internal", message="internal error", param=None))
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give every error the app raises the one shape."""
+    app.add_exception_handler(ServingError, _handle_serving_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+
+
+async def _handle_serving_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServingError)
+    return error_response(error)
+
+
+async def _handle_validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return error_response(MalformedError(f"the body is no valid JSON ({first['ctx']['error']})"))
+    if first["type"] in ("model_attributes_type", "missing") and len(first["loc"]) == 1:
+        return error_response(InvalidRequestError("need a JSON object, sent as content-type application/json"))
+    return error_response(InvalidRequestError(first["msg"], _place(first["loc"])))
+
+
+async def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        # FastAPI's word for a body that it could not even decode.
+        return error_response(MalformedError("the body is not JSON in UTF-8"))
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = ErrorDetail(type=phrase.lower().replace(" ", "_"), message=phrase, param=None)
+    return _respond(error.status_code, detail, error.headers)
+
+
+def _respond(status: int, detail: ErrorDetail, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
+
+
+def _place(location: Sequence[str | int]) -> str | None:
+    """Return pydantic's location as a path into the body, such as ``pairs[3].text_a``; None for the whole body."""
+    path = ""
+    for part in location[1:]:
+        if part in PAIR_FORMS:
+            continue
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")[:_LONGEST_PLACE] or None

@@ -1,0 +1,130 @@
+"""Around every request: the body's limit, the access log, the request metrics, and the last resort for our defects."""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BodyTooLargeError, ClientGoneError, error_response, internal_error_response
+from serving.metrics import Metrics
+
+PROBES = ("/healthz", "/readyz")
+_UNMATCHED = "unmatched"
+_DISCARD_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Observe:
+    """Count, time and log each request; answer a bare 500 to what nobody else caught.
+
+    Args:
+        app: the application inside.
+        metrics: told of each request.
+        routes: the paths that are labels of their own; all others share one, so that labels stay bounded.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = frozenset(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = perf_counter(), 0
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        # The traceback is for the log only; the client learns nothing of our inside.
+        except Exception:  # noqa: BLE001
+            _log.exception("internal error")
+            if not status:
+                await internal_error_response()(scope, receive, send_noting_status)
+        finally:
+            # No status: the task was cancelled with its client, or with the process.
+            self._note(scope, status or 499, perf_counter() - start)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope["path"] if scope["path"] in self._routes else _UNMATCHED
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        num_pairs = scope.get("state", {}).get("num_pairs", 0)
+        _log.log(level, "%s %d %.1f ms %d pairs", route, status, seconds * 1000, num_pairs)
+
+
+class LimitBody:
+    """Read the body before the application does, and answer 413 where it is too long, declared or chunked.
+
+    The application gets the whole body as one message, and after it what the server sends then (a disconnect).
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(Headers(scope=scope), receive)
+        except BodyTooLargeError as error:
+            await error_response(error)(scope, receive, send)
+        except ClientGoneError:
+            pass  # Nobody to answer.
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        declared = headers.get("content-length", "")
+        is_too_large = declared.isdecimal() and int(declared) > self._max_bytes
+        body, has_more = bytearray(), True
+        while has_more and not is_too_large:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError("the client closed the connection within the body")
+            body += message.get("body", b"")
+            has_more = message.get("more_body", False)
+            is_too_large = len(body) > self._max_bytes
+        if is_too_large:
+            # A client that still waits for "100 Continue" has nothing on its way.
+            if has_more and (body or "expect" not in headers):
+                await _discard(receive)
+            raise BodyTooLargeError(f"the body is too large, need at most {self._max_bytes} bytes")
+        return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    is_replayed = False
+
+    async def replayed() -> Message:
+        nonlocal is_replayed
+        if is_replayed:
+            return await receive()
+        is_replayed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a moment: a client that is cut off while it sends sees a reset, not the answer."""
+    try:
+        async with asyncio.timeout(_DISCARD_S):
+            while (await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        pass

@@ -1,0 +1,139 @@
+"""The routes. All are coroutines: what takes time happens in the engine's thread."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse
+
+from serving.errors import ClientGoneError, InvalidRequestError
+from serving.merging import Pairs
+from serving.schemas import (
+    BundleResponse,
+    ErrorBody,
+    Limits,
+    SimilarityRequest,
+    SimilarityResponse,
+    StatusResponse,
+    TextPair,
+    Usage,
+)
+from serving.service import Service
+from serving.settings import Settings
+from simile.scoring import Scored, probability
+
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody}}
+
+router = APIRouter()
+
+
+async def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+TheService = Annotated[Service, Depends(_service)]
+
+
+@router.post("/v1/similarity", response_model_exclude_none=True, responses=_ERRORS)
+async def similarity(body: SimilarityRequest, request: Request, service: TheService) -> SimilarityResponse:
+    """Score pairs of texts, or one text against many."""
+    engine = service.engine
+    pairs = _pairs(body, service.settings)
+    request.state.num_pairs = len(pairs)
+    scored = await _unless_gone(request, engine.score(pairs))
+    bundle = engine.scorer.bundle
+    calibration = bundle.manifest.calibration
+    return SimilarityResponse(
+        scores=scored.score_P.tolist(),
+        members={name: score_P.tolist() for name, score_P in scored.members.items()} if body.members else None,
+        probabilities=probability(calibration, scored.score_P).tolist() if calibration else None,
+        usage=Usage(pairs=len(pairs), texts=scored.num_texts, tokens=scored.num_tokens, truncated=scored.num_cut),
+        bundle=bundle.identity,
+    )
+
+
+@router.get("/v1/bundle", responses=_NOT_READY)
+async def bundle(service: TheService) -> BundleResponse:
+    """Describe the bundle that is served, what it runs on, and the limits of a request."""
+    scorer = service.engine.scorer
+    manifest = scorer.bundle.manifest
+    return BundleResponse(
+        name=manifest.name,
+        digest=manifest.digest,
+        members=[
+            member.model_dump(exclude={"model", "model_fp16", "tokenizer", "vocabulary"}) for member in manifest.members
+        ],
+        combine=manifest.combine,
+        thresholds=manifest.thresholds,
+        calibration=manifest.calibration,
+        provider=scorer.runtime.provider,
+        precision=scorer.runtime.precision,
+        limits=Limits.model_validate(service.settings, from_attributes=True),
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> StatusResponse:
+    """Tell that the process is alive; the model is not asked."""
+    return StatusResponse(status="alive")
+
+
+@router.get("/readyz", responses=_NOT_READY)
+async def readyz(service: TheService) -> StatusResponse:
+    """Tell whether requests are taken: the bundle is verified, its golden pairs are reproduced, the model is warm."""
+    _ = service.engine
+    return StatusResponse(status="ready")
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead a person to the documentation."""
+    return RedirectResponse("/docs")
+
+
+def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
+    """Return the pairs that the request asks for, in whichever form.
+
+    Raises:
+        InvalidRequestError: it is in neither form or in both, empty, or beyond a limit.
+    """
+    if body.pairs is not None:
+        if body.text is not None or body.texts is not None:
+            raise InvalidRequestError("got pairs together with text or texts, need one or the other", "pairs")
+        pairs = [(pair.text_a, pair.text_b) if isinstance(pair, TextPair) else pair for pair in body.pairs]
+        many, places = "pairs", ("pairs[{}].text_a", "pairs[{}].text_b")
+    else:
+        if body.text is None or body.texts is None:
+            missing = "text" if body.texts is not None else "texts" if body.text is not None else "pairs"
+            raise InvalidRequestError("need pairs, or text and texts", missing)
+        pairs = [(body.text, text) for text in body.texts]
+        many, places = "texts", ("text", "texts[{}]")
+    if not 1 <= len(pairs) <= settings.max_pairs:
+        raise InvalidRequestError(f"got {len(pairs)} {many}, need 1 to {settings.max_pairs}", many)
+    for i, pair in enumerate(pairs):
+        for text, place in zip(pair, places, strict=True):
+            if len(text) > settings.max_characters:
+                limit = f"got {len(text)} characters, need at most {settings.max_characters}"
+                raise InvalidRequestError(limit, place.format(i))
+    return pairs
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Scored]) -> Scored:
+    """Return what ``work`` returns, but cancel it as soon as the client has closed the connection."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGoneError("the client closed the connection")
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,166 @@
+"""What goes over the wire."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from simile.artifacts import Calibration, Combine, Thresholds
+
+_LIST, _OBJECT = PAIR_FORMS = ("[text_a, text_b]", "{text_a, text_b}")
+"""The two ways to write a pair; pydantic puts the one it chose into an error's location."""
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank_text", "got an empty text, need one with a visible character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # JSON can write one (an escape like \ud800 alone), but no tokenizer can read it.
+        raise PydanticCustomError("lone_surrogate", "got half of a surrogate pair, need Unicode text") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+
+
+# A body can hold a million errors, and to list them all takes seconds; one is enough to tell.
+_Element = TypeVar("_Element")
+_Many = Annotated[list[_Element], Field(fail_fast=True)]
+_MOST_FIELDS = 32
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            raise PydanticCustomError(
+                "unknown_fields",
+                "got {got} fields, need one of {need}",
+                {"got": len(value), "need": ", ".join(cls.model_fields)},
+            )
+        return value
+
+
+class TextPair(_Body):
+    """Two texts to compare."""
+
+    text_a: Text
+    text_b: Text
+
+
+def _form_of_pair(value: object) -> str | None:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _LIST
+    return _OBJECT if isinstance(value, dict | TextPair) else None
+
+
+Pair = Annotated[
+    Annotated[tuple[Text, Text], Tag(_LIST)] | Annotated[TextPair, Tag(_OBJECT)],
+    Discriminator(
+        _form_of_pair,
+        custom_error_type="no_pair",
+        custom_error_message='need ["text a", "text b"] or {"text_a": ..., "text_b": ...}',
+    ),
+]
+
+
+class SimilarityRequest(_Body):
+    """Pairs to score, or one text to score against many."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"pairs": [["My card has not arrived.", "I'm still waiting for my card."]]},
+                {"pairs": [{"text_a": "How do I send this back?", "text_b": "what's the procedure for a return"}]},
+                {"text": "no signal", "texts": ["My phone shows no bars.", "The parcel is late."], "members": True},
+            ]
+        }
+    )
+
+    pairs: _Many[Pair] | None = Field(None, description="the pairs; in place of text and texts")
+    text: Text | None = Field(None, description="the text that each of texts is compared with")
+    texts: _Many[Text] | None = Field(None, description="the texts to compare with text")
+    members: StrictBool = Field(False, description="also return the score of each member of the ensemble")
+
+
+class Usage(BaseModel):
+    """What a request took."""
+
+    pairs: int
+    texts: int = Field(description="different texts among the pairs")
+    tokens: int = Field(description="tokens of those texts, summed over the members")
+    truncated: int = Field(description="different texts that were longer than some member reads")
+
+
+class SimilarityResponse(BaseModel):
+    """Scores, in the order of the pairs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "scores": [0.8312],
+                    "usage": {"pairs": 1, "texts": 2, "tokens": 19, "truncated": 0},
+                    "bundle": "helpdesk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                }
+            ]
+        }
+    )
+
+    scores: list[float] = Field(description="in [-1, 1]")
+    members: dict[str, list[float]] | None = Field(None, description="each member's scores, where asked for")
+    probabilities: list[float] | None = Field(
+        None, description="that the pair is positive, where the bundle is calibrated"
+    )
+    usage: Usage
+    bundle: str = Field(description="name@sha256:digest of what made the scores")
+
+
+class Limits(BaseModel):
+    """What one request, and the queue, may hold."""
+
+    max_body_bytes: int
+    max_pairs: int
+    max_characters: int
+    max_waiting_pairs: int
+    deadline_s: float
+
+
+class BundleResponse(BaseModel):
+    """What is served, how it is run, and within which limits."""
+
+    name: str
+    digest: str
+    members: list[Mapping[str, Any]]
+    combine: Combine
+    thresholds: Thresholds | None
+    calibration: Calibration | None
+    provider: str
+    precision: str
+    limits: Limits
+
+
+class StatusResponse(BaseModel):
+    """That the process is alive or ready."""
+
+    status: Literal["alive", "ready"]
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong."""
+
+    type: str
+    message: str
+    param: str | None = Field(description="the place in the request, such as pairs[3].text_a")
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail

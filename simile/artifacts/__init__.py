@@ -1,0 +1,54 @@
+"""The files that stages exchange, and their only definition."""
+
+from simile.artifacts.bundle import (
+    EVALUATION,
+    Bundle,
+    Calibration,
+    Combine,
+    EncoderMember,
+    FileEntry,
+    GoldenPair,
+    LexicalMember,
+    Manifest,
+    Thresholds,
+    check_replaceable,
+    file_entry,
+    read_bundle,
+    write_bundle,
+)
+from simile.artifacts.documents import Document, Documents, read_documents
+from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
+from simile.artifacts.reading import bare_name
+from simile.artifacts.texts import read_training_texts, text_hash, text_key, work_folder, write_training_texts
+
+__all__ = [
+    "EVALUATION",
+    "Bundle",
+    "Calibration",
+    "Combine",
+    "Document",
+    "Documents",
+    "EncoderMember",
+    "FileEntry",
+    "GoldenPair",
+    "LexicalMember",
+    "Manifest",
+    "Pair",
+    "PairSet",
+    "Thresholds",
+    "bare_name",
+    "check_replaceable",
+    "file_entry",
+    "named_pair_paths",
+    "read_bundle",
+    "read_documents",
+    "read_labelled_pairs",
+    "read_pairs",
+    "read_training_texts",
+    "text_hash",
+    "text_key",
+    "work_folder",
+    "write_bundle",
+    "write_pairs",
+    "write_training_texts",
+]

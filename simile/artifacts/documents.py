@@ -1,0 +1,88 @@
+"""Documents: what mining draws pairs from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from simile.artifacts.reading import Row, read_rows
+from simile.errors import InputError
+
+MAX_CHARACTERS = 20_000
+"""A longer text is cut here: far past what any encoder reads, and it bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text, and what is known of its meaning."""
+
+    id: str
+    text: str
+    category: str | None = None
+    group: str | None = None
+    """Documents of one group mean the same thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The documents of one file, in its order."""
+
+    rows: tuple[Document, ...]
+    num_cut: int
+    """Texts that were longer than `MAX_CHARACTERS`."""
+
+    @property
+    def have_groups(self) -> bool:
+        """Whether every document names its group."""
+        return all(row.group is not None for row in self.rows)
+
+    @property
+    def have_categories(self) -> bool:
+        """Whether every document names its category."""
+        return all(row.category is not None for row in self.rows)
+
+
+def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Documents:
+    """Return the documents of a JSONL, JSON, CSV, TSV or Parquet file.
+
+    A document without ``id`` is named by its place (``row-17``).
+
+    Raises:
+        InputError: the file cannot be read, a document has no text, or two share an id.
+    """
+    rows: list[Document] = []
+    ids: set[str] = set()
+    num_cut = 0
+    for number, row in enumerate(read_rows(path, columns), 1):
+        document = _document(row, number)
+        if document.id in ids:
+            raise InputError(f"{row.where}: got id {document.id!r} a second time, need one document an id")
+        ids.add(document.id)
+        if len(document.text) > MAX_CHARACTERS:
+            num_cut += 1
+            document = Document(document.id, document.text[:MAX_CHARACTERS], document.category, document.group)
+        rows.append(document)
+    return Documents(tuple(rows), num_cut)
+
+
+def _document(row: Row, number: int) -> Document:
+    text = row.fields.get("text")
+    if not isinstance(text, str) or not text.strip():
+        got = f"fields {', '.join(map(repr, row.fields)) or 'none'}" if "text" not in row.fields else repr(text)[:60]
+        raise InputError(
+            f"{row.where}: document without text, got {got}, need a non-empty 'text' (or --column text=NAME)"
+        )
+    return Document(
+        id=str(row.fields.get("id", f"row-{number}")),
+        text=text,
+        category=_name(row, "category"),
+        group=_name(row, "group"),
+    )
+
+
+def _name(row: Row, field: str) -> str | None:
+    value = row.fields.get(field)
+    if value is None:
+        return None
+    if isinstance(value, (str, int)) and str(value).strip():
+        return str(value)
+    raise InputError(f"{row.where}: got {field} {value!r}, need a non-empty string or a whole number")

@@ -1,0 +1,209 @@
+"""Pairs: two texts and, where it is known, whether (or how far) they mean the same.
+
+Shape suffix: P = pairs.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.artifacts.reading import Row, bare_name, read_rows
+from simile.errors import InputError
+from simile.files import sha256_file, write_whole
+
+_TEXT_ALIASES = (
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("question1", "question2"),
+)
+_LABEL_ALIASES = ("label", "is_duplicate")
+_SCORE_ALIASES = ("score", "similarity", "similarity_score")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts and what is known of them."""
+
+    text_a: str
+    text_b: str
+    label: int | None = None
+    """1: positive, they mean the same; 0: negative."""
+    score: float | None = None
+    """Graded similarity on any finite scale, in place of a label."""
+    group_a: str | None = None
+    group_b: str | None = None
+    tfidf: float | None = None
+    """TF-IDF cosine of the two texts, in [0, 1]."""
+    same_category: bool | None = None
+    weight: float | None = None
+
+    @property
+    def target(self) -> float | None:
+        """The label or the graded score, whichever is there."""
+        return self.label if self.label is not None else self.score
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """The pairs of one file, in its order."""
+
+    name: str
+    rows: tuple[Pair, ...]
+    sha256: str
+    """Of the file's bytes."""
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every pair has a label or a score."""
+        return all(row.target is not None for row in self.rows)
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether the pairs carry graded scores and not labels."""
+        return any(row.score is not None for row in self.rows)
+
+    @property
+    def have_groups(self) -> bool:
+        """Whether every text names its group."""
+        return all(row.group_a is not None and row.group_b is not None for row in self.rows)
+
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """The two texts of each pair."""
+        return tuple((row.text_a, row.text_b) for row in self.rows)
+
+    @property
+    def target_P(self) -> NDArray[np.float64]:
+        """Label or score of each pair."""
+        return np.array([row.target for row in self.rows], dtype=np.float64)
+
+
+def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
+    """Return the pairs of a JSONL, JSON, CSV, TSV or Parquet file.
+
+    Raises:
+        InputError: the file cannot be read, or a pair lacks a text, has a label other than 0 or 1, a score that is
+            not finite, or the file mixes labels, scores and unlabelled pairs.
+    """
+    rows: list[Pair] = []
+    kind = None
+    for row in read_rows(path, columns):
+        pair = _pair(row)
+        this_kind = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
+        if kind is None:
+            kind = this_kind
+        elif kind != this_kind:
+            raise InputError(f"{row.where}: got a pair with {this_kind} after pairs with {kind}, need one kind a file")
+        rows.append(pair)
+    return PairSet(name or bare_name(path), tuple(rows), sha256_file(path))
+
+
+def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
+    """Return the pairs of a file as `read_pairs` does, and insist on something to learn or to judge by.
+
+    Raises:
+        InputError: as `read_pairs`, and where pairs have no label, or all the same one.
+    """
+    pairs = read_pairs(path, columns=columns, name=name)
+    if not pairs.is_labelled:
+        raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
+    values = {row.target for row in pairs.rows}
+    if len(values) < 2:
+        raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
+    return pairs
+
+
+def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
+    """Return the files of ``PATH`` or ``NAME=PATH`` arguments by the name they have in reports.
+
+    Raises:
+        InputError: two files of one name.
+    """
+    named: dict[str, Path] = {}
+    for argument in arguments:
+        head, separator, tail = argument.partition("=")
+        is_named = bool(separator) and "/" not in head and not Path(argument).exists()
+        name, path = (head, Path(tail)) if is_named else (bare_name(Path(argument)), Path(argument))
+        if name in named:
+            raise InputError(f"got two pair files named {name!r} ({named[name]} and {path}), need NAME=PATH for one")
+        named[name] = path
+    return named
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write the pairs as JSONL, whole or not at all."""
+    write_whole(path, "".join(_json_lines(pairs)))
+
+
+def _json_lines(pairs: Iterable[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield json.dumps({key: value for key, value in asdict(pair).items() if value is not None}) + "\n"
+
+
+def _pair(row: Row) -> Pair:
+    text_a, text_b = _texts(row)
+    label = next((row.fields[name] for name in _LABEL_ALIASES if name in row.fields), None)
+    score = next((row.fields[name] for name in _SCORE_ALIASES if name in row.fields), None)
+    group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
+    same_category = row.fields.get("same_category")
+    return Pair(
+        text_a=text_a,
+        text_b=text_b,
+        label=None if label is None else _label(label, row.where),
+        score=None if score is None or label is not None else _number(score, "score", row.where),
+        group_a=None if group_a is None else str(group_a),
+        group_b=None if group_b is None else str(group_b),
+        tfidf=_optional_number(row, "tfidf"),
+        same_category=None if same_category is None else str(same_category).lower() in ("true", "1"),
+        weight=_weight(row),
+    )
+
+
+def _texts(row: Row) -> tuple[str, str]:
+    for names in _TEXT_ALIASES:
+        if names[0] in row.fields and names[1] in row.fields:
+            texts = [row.fields[name] for name in names]
+            for name, text in zip(names, texts, strict=True):
+                if not isinstance(text, str) or not text.strip():
+                    raise InputError(f"{row.where}: got {name} {text!r}, need a non-empty text")
+            return texts[0], texts[1]
+    got = ", ".join(map(repr, row.fields)) or "none"
+    raise InputError(f"{row.where}: got fields {got}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
+
+
+def _label(value: Any, where: str) -> int:
+    number = _number(value, "label", where)
+    if number not in (0, 1):
+        raise InputError(f"{where}: got label {value!r}, need 0 or 1 (a graded similarity goes into 'score')")
+    return int(number)
+
+
+def _weight(row: Row) -> float | None:
+    weight = _optional_number(row, "weight")
+    if weight is not None and weight < 0:
+        raise InputError(f"{row.where}: got weight {weight:g}, need a number of at least 0")
+    return weight
+
+
+def _optional_number(row: Row, field: str) -> float | None:
+    return None if row.fields.get(field) is None else _number(row.fields[field], field, row.where)
+
+
+def _number(value: Any, field: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: got {field} {value!r}, need a finite number")
+    return number

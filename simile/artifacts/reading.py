@@ -1,0 +1,156 @@
+"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, one at a time, each with the place it stands at.
+
+Every fault is an `InputError` that names file and line.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from simile.errors import InputError
+
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+
+class Row(NamedTuple):
+    """One record of a file."""
+
+    where: str
+    """``file:line`` (or ``file: row n`` where the format has no lines)."""
+    fields: dict[str, Any]
+
+
+def bare_name(path: Path) -> str:
+    """Return the file name without any known suffix: ``test-seen.jsonl.gz`` gives ``test-seen``."""
+    name = path.name.removesuffix(".gz")
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix in FORMATS else name
+
+
+def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a file in order, streaming all formats but ``.json``.
+
+    Args:
+        path: the file; the suffix says the format, ``.gz`` is unpacked on the way.
+        columns: our name for each of the file's column names that differ, e.g. ``{"text": "body"}``.
+
+    Raises:
+        InputError: the file is missing, empty, of unknown format, no UTF-8, or a line is not a record.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    number = -1
+    for number, row in enumerate(_rows_of(path)):
+        if columns:
+            if number == 0:
+                _check_columns(row, columns)
+            renamed = {theirs: ours for ours, theirs in columns.items()}
+            row = Row(row.where, {renamed.get(name, name): value for name, value in row.fields.items()})
+        yield row
+    if number < 0:
+        raise InputError(f"{path}: the file is empty, need at least one record")
+
+
+def _check_columns(row: Row, columns: Mapping[str, str]) -> None:
+    for theirs in columns.values():
+        if theirs not in row.fields:
+            raise InputError(f"{row.where}: no column {theirs!r}, got {', '.join(map(repr, row.fields))}")
+
+
+def _rows_of(path: Path) -> Iterator[Row]:
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix in (".jsonl", ".ndjson"):
+        return _jsonl_rows(path)
+    if suffix == ".json":
+        return _json_rows(path)
+    if suffix in (".csv", ".tsv"):
+        return _csv_rows(path, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".parquet":
+        return _parquet_rows(path)
+    raise InputError(
+        f"{path}: got a file of type {suffix or 'none'!r}, need one of {', '.join(FORMATS)} (or .gz of it)"
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines, decoded one by one so that a bad byte is reported with its line."""
+    number = 0
+    try:
+        with _open_bytes(path) as file:
+            for number, raw in enumerate(file, 1):
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}:{number}: no valid UTF-8 at byte {error.start} of the line") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged gzip file after line {number} ({error})") from error
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    if path.name.endswith(".gz"):
+        return io.BufferedReader(gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    for number, line in _lines(path):
+        if line.strip():
+            yield _record(_parse_json(line, f"{path}:{number}"), f"{path}:{number}")
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    values = _parse_json("".join(line for _, line in _lines(path)) or "[]", str(path))
+    if not isinstance(values, list):
+        raise InputError(f"{path}: got a JSON {type(values).__name__}, need an array of objects")
+    for number, value in enumerate(values, 1):
+        yield _record(value, f"{path}: row {number}")
+
+
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}): {text.strip()[:60]!r}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: JSON nested too deep") from error
+
+
+def _record(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: got a JSON {type(value).__name__}, need an object")
+    return Row(where, value)
+
+
+def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    reader = csv.DictReader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    try:
+        for fields in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in fields or None in fields.values():
+                raise InputError(
+                    f"{where}: got a row of another length than the header's {len(reader.fieldnames or ())}"
+                )
+            # An empty cell says nothing: optional fields are then absent, required ones missed by name.
+            yield Row(where, {name: value for name, value in fields.items() if value != ""})
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: no valid CSV ({error})") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: reading Parquet needs pyarrow (pip install 'simile[train]')") from error
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for fields in batch.to_pylist():
+                number += 1
+                yield Row(f"{path}: row {number}", {name: value for name, value in fields.items() if value is not None})
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}: no valid Parquet file ({error})") from error

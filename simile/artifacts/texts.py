@@ -1,0 +1,35 @@
+"""When two texts are the same, and the hashes by which training texts are known again."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from simile.files import sha256_bytes, write_whole
+
+_FILE = "texts.sha256"
+
+
+def text_key(text: str) -> str:
+    """Return what two texts share that are the same but for case and white space."""
+    return " ".join(text.lower().split())
+
+
+def text_hash(text: str) -> str:
+    """Return the sha256 of the text's key."""
+    return sha256_bytes(text_key(text).encode())
+
+
+def work_folder(bundle: Path) -> Path:
+    """Return the folder beside a bundle that its training works in."""
+    return bundle.with_name(bundle.name + ".work")
+
+
+def write_training_texts(bundle: Path, texts: Iterable[str]) -> None:
+    """Keep the hashes of the texts that the bundle is trained on, beside it."""
+    lines = sorted({text_hash(text) for text in texts})
+    write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in lines))
+
+
+def read_training_texts(bundle: Path) -> frozenset[str] | None:
+    """Return the hashes of the texts that the bundle was trained on, or None where they are not beside it."""
+    file = work_folder(bundle) / _FILE
+    return frozenset(file.read_text().split()) if file.is_file() else None

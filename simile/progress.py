@@ -1,0 +1,89 @@
+"""Progress on stderr: a bar with the time left on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+_LINE_INTERVAL_S = 5.0
+_BAR_INTERVAL_S = 0.1
+_BAR_WIDTH = 24
+
+
+class Progress:
+    """How far one piece of work is; use as a context manager and call `advance`."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._done = 0
+        self._skipped = 0
+        self._note = ""
+        self._start = time.monotonic()
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        """Show the start."""
+        self._show(force=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Show the end, and leave the line to others."""
+        self._show(force=True)
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
+
+    def advance(self, num: int = 1, note: str | None = None) -> None:
+        """Count more of the work as done, and say something beside it."""
+        self._done += num
+        if note is not None:
+            self._note = note
+        self._show()
+
+    def skip(self, num: int) -> None:
+        """Count work as done that took no time now, as a resumed run's earlier steps."""
+        self._done += num
+        self._skipped += num
+
+    def _show(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        on_terminal = sys.stderr.isatty()
+        if not force and now - self._last < (_BAR_INTERVAL_S if on_terminal else _LINE_INTERVAL_S):
+            return
+        self._last = now
+        text = self._text(now - self._start)
+        sys.stderr.write(f"\r\x1b[2K{text}" if on_terminal else f"{text}\n")
+        sys.stderr.flush()
+
+    def _text(self, elapsed_s: float) -> str:
+        share = self._done / self._total if self._total else 1.0
+        parts = [f"{self._label:<24}"]
+        if sys.stderr.isatty():
+            filled = round(share * _BAR_WIDTH)
+            parts.append("█" * filled + "░" * (_BAR_WIDTH - filled))
+        parts.append(f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}")
+        computed = self._done - self._skipped
+        if computed > 0 and self._done < self._total:
+            parts.append(f"{duration(elapsed_s / computed * (self._total - self._done))} left")
+        else:
+            parts.append(duration(elapsed_s))
+        return "  ".join([*parts, self._note] if self._note else parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it: ``8.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def say(text: str) -> None:
+    """Write one line for a person to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

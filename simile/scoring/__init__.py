@@ -1,0 +1,35 @@
+"""Bundle and texts -> embeddings -> scores. `simile.scoring.metrics` (it needs scipy) is imported by name."""
+
+from simile.scoring.encoder import Encoder, Tokens, length_sorted_batches
+from simile.scoring.golden import GOLDEN_PAIRS
+from simile.scoring.lexical import Lexical, pack_vocabulary
+from simile.scoring.provider import Device, Precision, Runtime, choose_runtime
+from simile.scoring.scorer import (
+    Scored,
+    Scorer,
+    evaluated_runtimes,
+    golden_pairs,
+    load,
+    probability,
+    require_finite,
+)
+
+__all__ = [
+    "GOLDEN_PAIRS",
+    "Device",
+    "Encoder",
+    "Lexical",
+    "Precision",
+    "Runtime",
+    "Scored",
+    "Scorer",
+    "Tokens",
+    "choose_runtime",
+    "evaluated_runtimes",
+    "golden_pairs",
+    "length_sorted_batches",
+    "load",
+    "pack_vocabulary",
+    "probability",
+    "require_finite",
+]

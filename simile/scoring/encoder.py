@@ -1,0 +1,105 @@
+"""An encoder member at work: texts -> tokens -> embeddings.
+
+Shape suffixes: N = texts, B = texts of a batch, T = tokens, D = dimensions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from simile.artifacts import Bundle, EncoderMember
+from simile.scoring.provider import Runtime, open_session
+
+BATCH_TOKENS = 4096
+"""Padded tokens of one batch."""
+BATCH_TEXTS = 64
+_CHARACTERS_PER_TOKEN = 64
+"""A text is cut to this many characters a token before tokenizing, whose cost grows with the raw length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One tokenized text."""
+
+    ids: NDArray[np.int64]
+    is_cut: bool
+    """Whether the text was longer than the member's ``max_length``."""
+
+
+class Encoder:
+    """One encoder of a bundle, on one runtime.
+
+    `tokenize` may be called from any thread; `embed_tokens` from one at a time.
+    """
+
+    def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
+        self.name = member.name
+        self.dimension = member.dimension
+        self.runtime = runtime
+        self._prompt = member.prompt
+        self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
+        self._pad_id = member.pad_id
+        self._tokenizer = Tokenizer.from_str(bundle.data[member.tokenizer.path].decode())
+        # Set once, before any thread uses it: changing it later is not thread-safe.
+        self._tokenizer.enable_truncation(member.max_length)
+        self._tokenizer.no_padding()
+        use_fp16 = runtime.precision == "fp16" and member.model_fp16 is not None
+        model = member.model_fp16 if use_fp16 and member.model_fp16 else member.model
+        self._session = open_session(bundle.data[model.path], runtime)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of each text, prompt put before it, cut to the member's length."""
+        prompted = [self._prompt + text[: self._max_characters] for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(prompted)
+        return [
+            Tokens(
+                np.array(encoding.ids, dtype=np.int64),
+                bool(encoding.overflowing) or len(text) > self._max_characters,
+            )
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
+
+    def embed_tokens(
+        self, tokens: Sequence[Tokens], on_progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the embeddings, shape ``(N, D)``, each of length 1.
+
+        Args:
+            tokens: of each text.
+            on_progress: called with the number of texts done since the last call.
+        """
+        embedding_ND = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        for index_B in length_sorted_batches([len(text.ids) for text in tokens]):
+            embedding_ND[index_B] = self._run([tokens[i].ids for i in index_B])
+            if on_progress:
+                on_progress(len(index_B))
+        return embedding_ND
+
+    def _run(self, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        longest = max(map(len, ids))
+        ids_BT = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
+        mask_BT = np.zeros((len(ids), longest), dtype=np.int64)
+        for row, text in enumerate(ids):
+            ids_BT[row, : len(text)] = text
+            mask_BT[row, : len(text)] = 1
+        (embedding_BD,) = self._session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        return np.asarray(embedding_BD, dtype=np.float32)
+
+
+def length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the indices of texts in batches of like length, the longest first.
+
+    A batch holds at most `BATCH_TEXTS` texts and `BATCH_TOKENS` padded tokens (but always one text). Longest first,
+    so that memory peaks at the start and padding is smallest.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) == BATCH_TEXTS or (len(batch) + 1) * lengths[batch[0]] > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,61 @@
+"""A lexical member at work: TF-IDF cosine without scikit-learn, the same numbers.
+
+Shape suffix: V = words of the vocabulary.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.artifacts import Bundle, LexicalMember
+from simile.errors import BundleError
+
+_WORD = re.compile(r"(?u)\b\w\w+\b")
+
+
+def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) -> bytes:
+    """Return the member's file: the words in the order of their index, and their inverse document frequencies."""
+    words = sorted(vocabulary, key=lambda word: vocabulary[word])
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8), idf=np.asarray(idf_V, dtype=np.float64)
+    )
+    return buffer.getvalue()
+
+
+class Lexical:
+    """TF-IDF with sublinear term frequency, L2-normalised.
+
+    Source: scikit-learn's TfidfVectorizer(sublinear_tf=True), its default token pattern and lower-casing.
+    """
+
+    def __init__(self, bundle: Bundle, member: LexicalMember) -> None:
+        self.name = member.name
+        try:
+            with np.load(io.BytesIO(bundle.data[member.vocabulary.path]), allow_pickle=False) as file:
+                words, self._idf_V = bytes(file["words"]).decode().split("\n"), file["idf"]
+        except (ValueError, KeyError, OSError) as error:
+            raise BundleError(f"{bundle.path}: {member.vocabulary.path} is no vocabulary ({error})") from error
+        if len(words) != len(self._idf_V) or len(words) != member.dimension:
+            raise BundleError(
+                f"{bundle.path}: {member.vocabulary.path} has {len(words)} words, need {member.dimension}"
+            )
+        self._vocabulary = {word: index for index, word in enumerate(words)}
+
+    def weights(self, text: str) -> dict[int, float]:
+        """Return the words' weights by their index, as a vector of length 1 (empty where no word is known)."""
+        counts = Counter(
+            index for word in _WORD.findall(text.lower()) if (index := self._vocabulary.get(word)) is not None
+        )
+        weights = {index: (1 + float(np.log(count))) * float(self._idf_V[index]) for index, count in counts.items()}
+        norm = float(np.sqrt(sum(weight * weight for weight in weights.values())))
+        return {index: weight / norm for index, weight in weights.items()}
+
+    @staticmethod
+    def cosine(weights_a: Mapping[int, float], weights_b: Mapping[int, float]) -> float:
+        """Return the cosine of two texts' weights, in [0, 1]."""
+        return sum(weight * weights_b.get(index, 0.0) for index, weight in weights_a.items())

@@ -1,0 +1,115 @@
+"""Where and how precisely a graph runs: the ONNX Runtime provider and the precision, asked for, found and asserted."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from simile.errors import InputError
+from simile.hardware import bf16_pays, guard_amx, usable_cores
+
+guard_amx()
+
+import onnxruntime  # noqa: E402 - the guard has to come first
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_CUDA, _OPENVINO, _CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider"
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
+"""How far a score may be from the fp32 score of another provider: bf16 keeps 8 bits of mantissa, fp16 keeps 11."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One way to run a graph."""
+
+    provider: str
+    """ONNX Runtime's name of the execution provider."""
+    precision: Literal["fp32", "bf16", "fp16"]
+
+    def __str__(self) -> str:
+        return f"{self.provider.removesuffix('ExecutionProvider')} {self.precision}"
+
+
+def choose_runtime(
+    device: Device = "auto", precision: Precision = "auto", *, evaluated: Collection[Runtime] = ()
+) -> Runtime:
+    """Return the fastest runtime this machine has that fits what was asked for.
+
+    Args:
+        device: ``auto`` takes CUDA where it is there.
+        precision: ``auto`` takes fp16 on CUDA, bf16 on a processor where that pays, else fp32.
+        evaluated: where not empty, ``auto`` picks only among these.
+
+    Raises:
+        InputError: what was demanded is not to be had here.
+    """
+    here = _runtimes_here()
+    fitting = [
+        runtime
+        for runtime in here
+        if device in ("auto", "cuda" if runtime.provider == _CUDA else "cpu")
+        and precision in ("auto", runtime.precision)
+    ]
+    if not fitting:
+        have = ", ".join(map(str, here))
+        raise InputError(f"got --device {device} --precision {precision}, this machine and environment have: {have}")
+    if precision == "auto" or device == "auto":
+        fitting = [runtime for runtime in fitting if runtime in evaluated] or fitting
+    if precision == "auto" and not bf16_pays() and not any(runtime in evaluated for runtime in fitting):
+        fitting = [runtime for runtime in fitting if runtime.precision != "bf16"] or fitting
+    return fitting[0]
+
+
+def _runtimes_here() -> list[Runtime]:
+    """Return what this environment can run, fastest first."""
+    available = onnxruntime.get_available_providers()
+    runtimes = []
+    if _CUDA in available:
+        runtimes += [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32")]
+    if _OPENVINO in available:
+        order: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32") if bf16_pays() else ("fp32", "bf16")
+        runtimes += [Runtime(_OPENVINO, precision) for precision in order]
+    else:
+        runtimes.append(Runtime(_CPU, "fp32"))
+    return runtimes
+
+
+def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSession":
+    """Return a session that runs the whole graph on the runtime's provider.
+
+    Raises:
+        InputError: the provider did not take the graph (ONNX Runtime would silently run it on the CPU instead).
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3
+    if runtime.provider != _CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            model, options, providers=[runtime.provider], provider_options=[_provider_options(runtime)]
+        )
+        session.disable_fallback()
+    # ONNX Runtime raises its own classes and bare RuntimeError alike, of no common root.
+    except Exception as error:
+        raise InputError(f"{runtime}: the graph cannot run there ({str(error).splitlines()[0][:200]})") from error
+    if session.get_providers()[0] != runtime.provider:
+        raise InputError(f"got {session.get_providers()[0]}, need {runtime.provider}: is its driver installed?")
+    return session
+
+
+def _provider_options(runtime: Runtime) -> dict[str, Any]:
+    if runtime.provider == _OPENVINO:
+        config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": usable_cores(),
+            "NUM_STREAMS": 1,
+        }
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
+    if runtime.provider == _CUDA:
+        # The arena never shrinks; growing by what was asked for keeps it near what is used.
+        return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+    return {}

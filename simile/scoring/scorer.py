@@ -1,0 +1,163 @@
+"""A bundle at work: pairs of texts -> scores. Mining, evaluation and serving all score through here.
+
+Shape suffixes: P = pairs, N = texts, D = dimensions.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.artifacts import EVALUATION, Bundle, Calibration, EncoderMember, GoldenPair, read_bundle
+from simile.errors import BundleError, InputError
+from simile.scoring.encoder import Encoder
+from simile.scoring.golden import GOLDEN_PAIRS
+from simile.scoring.lexical import Lexical
+from simile.scoring.provider import TOLERANCE, Device, Precision, Runtime, choose_runtime
+
+Pairs = Sequence[tuple[str, str]]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The scores of some pairs and what they took."""
+
+    score_P: NDArray[np.float32]
+    """The ensemble's, in [-1, 1]."""
+    members: Mapping[str, NDArray[np.float32]]
+    """Each member's cosine, by its name."""
+    num_texts: int
+    """Different texts among the pairs."""
+    num_tokens: int
+    """Tokens of those texts, summed over members."""
+    num_cut: int
+    """Different texts that were longer than some member reads."""
+
+
+class Scorer:
+    """A loaded bundle on one runtime. Not thread-safe: one call at a time."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.members: tuple[Encoder | Lexical, ...] = tuple(
+            Encoder(bundle, member, runtime) if isinstance(member, EncoderMember) else Lexical(bundle, member)
+            for member in bundle.manifest.members
+        )
+
+    def score(self, pairs: Pairs) -> NDArray[np.float32]:
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]."""
+        return self.score_members(pairs).score_P
+
+    def score_members(self, pairs: Pairs, on_progress: Progress | None = None) -> Scored:
+        """Return the score of each pair and every member's share in it.
+
+        Args:
+            pairs: the texts; a text that occurs more than once is computed once.
+            on_progress: called with the number of texts done since the last call, members counted one by one.
+        """
+        index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+        texts = list(index)
+        pair_P2 = np.array([(index[a], index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+        scores: dict[str, NDArray[np.float32]] = {}
+        num_tokens = 0
+        is_cut_N = np.zeros(len(texts), dtype=bool)
+        for member in self.members:
+            if isinstance(member, Lexical):
+                scores[member.name] = _lexical_scores(member, texts, pair_P2)
+                continue
+            tokens = member.tokenize(texts)
+            embedding_ND = member.embed_tokens(tokens, on_progress)
+            scores[member.name] = _row_products(embedding_ND, pair_P2)
+            num_tokens += sum(len(text.ids) for text in tokens)
+            is_cut_N |= [text.is_cut for text in tokens]
+        return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
+
+    def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the weighted mean of the members' scores, shape ``(P,)``."""
+        weights = self.bundle.manifest.combine.weights
+        total_P = sum(weights[name] * score_P.astype(np.float64) for name, score_P in scores.items())
+        return np.asarray(total_P, dtype=np.float32)
+
+    def check_golden(self) -> float:
+        """Return the largest deviation from the golden scores in the manifest.
+
+        Raises:
+            BundleError: it is beyond what the precision explains: this machine computes something else.
+        """
+        golden = self.bundle.manifest.golden
+        found = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
+        worst = max(
+            (abs(float(found[name][i]) - s) for i, g in enumerate(golden) for name, s in g.scores.items()), default=0
+        )
+        if not worst <= (tolerance := TOLERANCE[self.runtime.precision]):
+            raise BundleError(
+                f"{self.bundle.path}: golden pairs differ by {worst:.1e} on {self.runtime}, need {tolerance:.0e}"
+            )
+        return float(worst)
+
+
+def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:
+    """Return the bundle at ``path``, verified and ready to score.
+
+    ``auto`` picks a provider and precision that the bundle was evaluated with, where it was evaluated.
+
+    Raises:
+        BundleError: the bundle is damaged or unknown.
+        InputError: device or precision are not to be had here.
+    """
+    bundle = read_bundle(Path(path))
+    return Scorer(bundle, choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle)))
+
+
+def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
+    """Return the runtimes under which this very bundle was evaluated."""
+    file = bundle.path / EVALUATION
+    try:
+        reports = json.loads(file.read_bytes())["reports"] if file.is_file() else []
+        return [
+            Runtime(report["bundle"]["provider"], report["bundle"]["precision"])
+            for report in reports
+            if report["bundle"]["digest"] == bundle.manifest.digest
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{file}: no valid evaluation ({error!r})") from error
+
+
+def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
+    """Return the golden pairs with this scorer's members' scores, for a manifest."""
+    scores = scorer.score_members(GOLDEN_PAIRS).members
+    return tuple(
+        GoldenPair(text_a=a, text_b=b, scores={name: float(score_P[i]) for name, score_P in scores.items()})
+        for i, (a, b) in enumerate(GOLDEN_PAIRS)
+    )
+
+
+def probability(calibration: Calibration, score_P: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability that each pair is positive, shape ``(P,)``."""
+    logit_P = calibration.slope * score_P.astype(np.float64) + calibration.intercept
+    return np.asarray(1 / (1 + np.exp(-logit_P)), dtype=np.float32)
+
+
+def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:
+    """Refuse scores that are not numbers.
+
+    Raises:
+        InputError: a score is NaN or infinite, as an overflow in fp16 makes it.
+    """
+    if not np.isfinite(score_P).all():
+        raise InputError(f"{runtime}: {int((~np.isfinite(score_P)).sum())} scores are not finite, try --precision fp32")
+
+
+def _row_products(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
+    score_P = np.einsum("pd,pd->p", embedding_ND[pair_P2[:, 0]], embedding_ND[pair_P2[:, 1]])
+    return np.asarray(score_P.clip(-1, 1), dtype=np.float32)
+
+
+def _lexical_scores(member: Lexical, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
+    weights = [member.weights(text) for text in texts]
+    return np.array([member.cosine(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)

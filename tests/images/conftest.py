@@ -1,0 +1,234 @@
+"""Both images, built by buildah on a base root that debootstrap makes from this machine's own Debian mirror.
+
+Nothing is pulled from a registry. How pip reaches its index here (configuration, certificates, local wheels) is read
+from this machine and mounted into the build, so none of it is written into the repository or needed in the Dockerfiles.
+"""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+BASE_CACHE = Path("/var/cache/simile-test-base")
+BASE_IMAGE = "localhost/simile-test-base"
+SUITE = "bookworm"
+LINES = pytest.StashKey[list[str]]()
+PACKAGES = ("ca-certificates", "python3", "python3-venv")
+
+# What a kubelet does with `readOnlyRootFilesystem: true`, `drop: ALL` and no new privileges: /tmp and the image's
+# volumes are writable, the rest is not. Each step execs the next, so the command is process 1 of its own namespace.
+ENTER = """
+set -eu
+root=$1 user=$2 work=$3 volumes=$4
+shift 4
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+for volume in $volumes; do
+    target=$root${volume#*:}
+    mkdir -p "$target"
+    case $volume in
+        empty:*) mount -t tmpfs -o mode=1777 tmpfs "$target" ;;
+        *) mount --bind "${volume%%:*}" "$target" ;;
+    esac
+done
+mount -o remount,bind,ro "$root"
+exec chroot "$root" setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups --no-new-privs \
+    --bounding-set=-all --inh-caps=-all env --chdir="$work" -i "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image with its root file system at hand, to run commands in as a kubelet would."""
+
+    root: Path
+    config: Mapping[str, Any]
+    """The OCI image configuration."""
+
+    def argv(
+        self, command: Sequence[str], *, mounts: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Return what runs the command in a new container; /tmp and volumes without a mount are empty."""
+        variables = [*self.config["Env"], *(f"{name}={value}" for name, value in (env or {}).items())]
+        sources = dict.fromkeys(("/tmp", *self.config.get("Volumes", ())), "empty")
+        sources |= {target: str(source) for source, target in (mounts or {}).items()}
+        volumes = " ".join(f"{source}:{target}" for target, source in sources.items())
+        place = [str(self.root), self.config["User"], self.config.get("WorkingDir") or "/", volumes]
+        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"]
+        return [*enter, *place, *variables, *command]
+
+    def run(
+        self, *command: str, mounts: Mapping[Path, str] | None = None, timeout_s: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        argv = self.argv(command, mounts=mounts)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def python(self, code: str, *arguments: str) -> str:
+        """Return what the code prints under the image's Python."""
+        return checked(self.run("python", "-c", code, *arguments)).strip()
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """buildah with a storage of its own that ends with the session."""
+
+    home: Path
+    options: list[str] = field(default_factory=list)
+    """Of `build` and `run`: mounts that let pip reach its index."""
+
+    def __call__(self, *arguments: str, timeout_s: float = 1800) -> str:
+        """Return the command's output."""
+        storage = ["--root", f"{self.home}/storage", "--runroot", f"{self.home}/run", "--storage-driver", "vfs"]
+        env = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self.home)}
+        done = subprocess.run(
+            ["buildah", *storage, *arguments], capture_output=True, text=True, env=env, timeout=timeout_s, check=False
+        )
+        return checked(done)
+
+    def build(self, dockerfile: str, **build_args: str) -> Image:
+        """Return the image that the Dockerfile makes of the working tree."""
+        arguments = [f"--build-arg={name}={value}" for name, value in {"BASE": BASE_IMAGE, **build_args}.items()]
+        tag = f"localhost/{dockerfile.lower()}"
+        file = str(REPOSITORY / dockerfile)
+        self("build", "--pull-never", *self.options, *arguments, "--file", file, "--tag", tag, str(REPOSITORY))
+        container = self("from", "--pull-never", tag).strip()
+        config = json.loads(self("inspect", "--type", "image", tag))["OCIv1"]["config"]
+        return Image(Path(self("mount", container).strip()), config)
+
+
+def checked(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the command's standard output, or fail with the end of all it said."""
+    if done.returncode:
+        pytest.fail(f"{done.args[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout
+
+
+def why_not() -> str | None:
+    """Return why images cannot be built here."""
+    absent = [name for name in ("buildah", "debootstrap", "apt-get", "unshare", "setpriv") if not shutil.which(name)]
+    if absent:
+        return f"no {', '.join(absent)} here (apt-get install buildah debootstrap)"
+    return "needs root, for debootstrap and chroot" if os.geteuid() else None
+
+
+def debian_mirror() -> list[str]:
+    """Return where apt takes the suite from on this machine; nothing where it has not looked yet."""
+    query = ["Created-By: Packages", f"Codename: {SUITE}", "Component: main"]
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", *query], capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()[:1]
+
+
+def base_archive() -> Path:
+    """Return a root file system with Python as a tar file, made once a machine."""
+    archive = BASE_CACHE / f"{SUITE}-{'-'.join(PACKAGES)}.tar"
+    if archive.exists():
+        return archive
+    BASE_CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BASE_CACHE) as folder:
+        root, new = f"{folder}/root", f"{folder}/base.tar"
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        run(["debootstrap", *options, SUITE, root, *debian_mirror()])
+        leave_out = [f"--exclude=./{name}/*" for name in ("dev", "proc", "sys", "var/cache/apt", "var/lib/apt/lists")]
+        run(["tar", "--create", f"--file={new}", f"--directory={root}", *leave_out, "."])
+        os.replace(new, archive)
+    return archive
+
+
+def pip_mounts(folder: Path) -> list[str]:
+    """Return buildah's options that give the build this machine's way to a package index.
+
+    One pip.conf with the settings in force; the certificates and local folders it names are mounted where they are.
+    """
+    settings = pip_settings()
+    words = {path for value in settings.values() for word in value.split() if (path := local_path(word))}
+    config = folder / "pip.conf"
+    config.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
+    return [f"--volume={config}:/etc/pip.conf:ro", *(f"--volume={path}:{path}:ro" for path in sorted(words))]
+
+
+def pip_settings() -> dict[str, str]:
+    """Return the settings that decide where packages come from; what the environment says wins, as it does in pip."""
+    names = ("index-url", "extra-index-url", "find-links", "cert", "trusted-host", "timeout", "default-timeout")
+    listing = run([sys.executable, "-m", "pip", "config", "list"])
+    found = [line.partition("=") for line in listing.splitlines()]
+    found.sort(key=lambda item: item[0].startswith(":env:"))
+    settings = {key.rpartition(".")[2]: str(ast.literal_eval(value)) for key, _, value in found}
+    return {name: " ".join(value.split()) for name, value in settings.items() if name in names}
+
+
+def local_path(word: str) -> Path | None:
+    """Return what to mount for a setting's word: a file, a folder of wheels, a local index with its files beside it."""
+    if word.startswith("file:"):
+        path = Path(urlsplit(word).path)
+        return path.parent if path.parent.is_dir() else None
+    return Path(word) if word.startswith("/") and Path(word).exists() else None
+
+
+def run(argv: Sequence[str]) -> str:
+    """Return what the command prints."""
+    return checked(subprocess.run(argv, capture_output=True, text=True, check=False))
+
+
+@pytest.fixture(scope="session")
+def buildah() -> Iterator[Buildah]:
+    """A storage with the base image in it, or the reason why there is none."""
+    if reason := why_not():
+        pytest.skip(reason)
+    home = Path(tempfile.mkdtemp(prefix="simile-images-"))
+    try:
+        buildah = Buildah(home, pip_mounts(home))
+        base = buildah("from", "scratch").strip()
+        buildah("add", base, str(base_archive()), "/")
+        buildah("commit", "--rm", base, BASE_IMAGE)
+        yield buildah
+    finally:
+        # A mount that was left behind would otherwise be emptied with the storage.
+        subprocess.run(["rm", "-rf", "--one-file-system", str(home)], check=False)
+
+
+@pytest.fixture(scope="session")
+def serve_image(buildah: Buildah, pytestconfig: pytest.Config) -> Image:
+    return built(buildah, pytestconfig, "Dockerfile.serve")
+
+
+@pytest.fixture(scope="session")
+def train_image(buildah: Buildah, pytestconfig: pytest.Config) -> Image:
+    # The very torch of this environment: a machine with the one for CPUs does not fetch gigabytes of CUDA.
+    return built(buildah, pytestconfig, "Dockerfile.train", TORCH=f"torch=={version('torch')}")
+
+
+def built(buildah: Buildah, config: pytest.Config, dockerfile: str, **build_args: str) -> Image:
+    start = time.monotonic()
+    image = buildah.build(dockerfile, **build_args)
+    seconds = time.monotonic() - start
+    total, ours = (size_bytes(folder) / 1e6 for folder in (image.root, image.root / "app"))
+    line = f"{dockerfile}: {total:.0f} MB, {ours:.0f} of them on top of the base, built in {seconds:.0f} s"
+    config.stash.setdefault(LINES, []).append(line)
+    return image
+
+
+def size_bytes(folder: Path) -> int:
+    return int(run(["du", "--summarize", "--bytes", "--one-file-system", str(folder)]).split()[0])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(LINES, []):
+        terminalreporter.section("images")
+        terminalreporter.write_line("\n".join(lines))

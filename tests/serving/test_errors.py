@@ -1,0 +1,246 @@
+import asyncio
+import json
+import logging
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+
+from serving import errors
+from serving.app import create_app
+from serving.settings import Settings
+from simile.scoring import Scorer
+
+BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
+
+
+def error_of(answer):
+    body = answer.json()
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["type", "message", "param"]
+    return answer.status_code, body["error"]["type"], body["error"]["param"]
+
+
+def test_every_error_has_an_answer_and_the_drawing_names_it():
+    classes = {
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.ServingError) and value is not errors.ServingError
+    }
+    assert classes == set(errors.ANSWERS)
+    for error, (status, _) in errors.ANSWERS.items():
+        line = next(line for line in errors.__doc__.splitlines() if error.__name__ in line)
+        assert str(status) in line
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 3000])
+def test_body_that_is_no_json_is_malformed(client, content):
+    assert error_of(client.post("/v1/similarity", content=content)) == (400, "malformed", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ([], None),
+        (7, None),
+        ({}, "pairs"),
+        ({"pairs": []}, "pairs"),
+        ({"pairs": "ab"}, "pairs"),
+        ({"pairs": ["ab"]}, "pairs[0]"),
+        ({"pairs": [["a", "b"], ["a"]]}, "pairs[1]"),
+        ({"pairs": [["a", "b"], ["a", " \n"]]}, "pairs[1][1]"),
+        ({"pairs": [["a", 1]]}, "pairs[0][1]"),
+        ({"pairs": [["a", "\ud800"]]}, "pairs[0][1]"),
+        ({"pairs": [{"text_a": "a", "text_b": ""}]}, "pairs[0].text_b"),
+        ({"pairs": [{"text_a": "a"}]}, "pairs[0].text_b"),
+        ({"pairs": [{"text_a": "a", "text_b": "b", "label": 1}]}, "pairs[0].label"),
+        ({"pairs": [{f"field{i}": 1 for i in range(100)}]}, "pairs[0]"),
+        ({"pairs": [["a", "b"]] * 9}, "pairs"),
+        ({"pairs": [["a", "b"], ["a", "b" * 201]]}, "pairs[1].text_b"),
+        ({"pairs": [["a", "b"]], "text": "a"}, "pairs"),
+        ({"pairs": [["a", "b"]], "member": True}, "member"),
+        ({"pairs": [["a", "b"]], "members": "yes"}, "members"),
+        ({"pairs": [["a", "b"]], "x" * 500: 1}, "x" * 200),
+        ({"text": "a"}, "texts"),
+        ({"texts": ["a"]}, "text"),
+        ({"text": "a", "texts": []}, "texts"),
+        ({"text": "a", "texts": ["b", ""]}, "texts[1]"),
+        ({"text": "a" * 201, "texts": ["b"]}, "text"),
+    ],
+)
+def test_invalid_request_names_the_place(client, body, param):
+    answer = client.post("/v1/similarity", content=json.dumps(body))
+    assert error_of(answer) == (422, "invalid_request", param)
+
+
+def test_other_content_types_are_told_what_is_needed(client):
+    answer = client.post("/v1/similarity", content=json.dumps(BODY), headers={"content-type": "text/plain"})
+    assert error_of(answer) == (422, "invalid_request", None)
+    assert "application/json" in answer.json()["error"]["message"]
+
+
+def test_body_beyond_the_limit_is_refused_whether_declared_or_chunked(client):
+    def chunks():
+        for _ in range(100):
+            yield b" " * 100
+
+    for content in (b" " * 4097, chunks()):
+        answer = client.post("/v1/similarity", content=content)
+        assert error_of(answer) == (413, "body_too_large", None)
+        assert answer.headers["connection"] == "close"
+
+
+def test_body_at_the_limit_is_read(client):
+    content = json.dumps(BODY).encode().ljust(4096)
+    assert client.post("/v1/similarity", content=content).status_code == 200
+
+
+def test_unknown_paths_and_wrong_methods_have_the_same_shape(client):
+    assert error_of(client.get("/nope")) == (404, "not_found", None)
+    assert error_of(client.get("/v1/similarity/")) == (404, "not_found", None)
+    answer = client.get("/v1/similarity")
+    assert error_of(answer) == (405, "method_not_allowed", None)
+    assert answer.headers["allow"] == "POST"
+
+
+def test_defect_is_a_bare_500_with_its_traceback_in_the_log_only(bundle, scorer, caplog):
+    class Broken(Scorer):
+        def combine(self, scores):
+            raise ValueError("the secret inside")
+
+    with TestClient(create_app(Settings(), Broken(bundle, scorer.runtime))) as client:
+        answer = client.post("/v1/similarity", json=BODY)
+    assert error_of(answer) == (500, "internal", None)
+    assert "secret" not in answer.text
+    assert "the secret inside" in caplog.text
+
+
+def test_log_never_holds_texts(client, caplog):
+    caplog.set_level(logging.DEBUG)
+    client.post("/v1/similarity", json=BODY)
+    client.post("/v1/similarity", json=BODY | {"text": "cold water"})
+    assert "/v1/similarity 200" in caplog.text
+    assert "1 pairs" in caplog.text
+    assert "/v1/similarity 422" in caplog.text
+    assert "water" not in caplog.text
+
+
+@asynccontextmanager
+async def running(settings, scorer):
+    """Yield the application, started, and a client in the same event loop."""
+    app = create_app(settings, scorer)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield app, client
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_overloaded_server_says_when_to_come_back(watched):
+    async def scenario():
+        async with running(Settings(max_pairs=1, max_waiting_pairs=1), watched) as (app, client):
+            watched.gate.clear()
+            first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
+            await until(lambda: watched.calls == [1])
+            second = asyncio.create_task(client.post("/v1/similarity", json=BODY))
+            await until(lambda: app.state.service.engine.num_waiting_pairs == 1)
+            refused = await client.post("/v1/similarity", json=BODY)
+            watched.gate.set()
+            return refused, await first, await second
+
+    refused, first, second = asyncio.run(scenario())
+    assert error_of(refused) == (429, "overloaded", None)
+    assert refused.headers["retry-after"] == "1"
+    assert (first.status_code, second.status_code) == (200, 200)
+
+
+def test_request_past_its_deadline_is_a_504(watched):
+    async def scenario():
+        async with running(Settings(deadline_s=0.05), watched) as (_, client):
+            watched.gate.clear()
+            answer = await client.post("/v1/similarity", json=BODY)
+            watched.gate.set()
+            return answer
+
+    assert error_of(asyncio.run(scenario())) == (504, "deadline", None)
+
+
+def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
+    async def scenario():
+        async with running(Settings(), watched) as (app, client):
+            engine = app.state.service.engine
+            watched.gate.clear()
+            first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
+            await until(lambda: watched.calls == [1])
+            gone, sent = asyncio.Event(), []
+            waiting = asyncio.create_task(app(http_scope(), receiver(gone), send_into(sent)))
+            await until(lambda: engine.num_waiting_pairs == 1)
+            gone.set()
+            await waiting
+            assert engine.num_waiting_pairs == 0
+            watched.gate.set()
+            await first
+            counted = app.state.service.metrics.registry.get_sample_value(
+                "simile_requests_total", {"route": "/v1/similarity", "code": "499"}
+            )
+            assert counted == 1
+
+    asyncio.run(scenario())
+    assert watched.calls == [1]
+
+
+def test_client_that_leaves_within_its_body_is_not_answered(scorer):
+    async def scenario():
+        async with running(Settings(), scorer) as (app, _):
+            messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+            async def receive():
+                return next(messages)
+
+            sent: list = []
+            await app(http_scope(), receive, send_into(sent))
+            return sent
+
+    assert asyncio.run(scenario()) == []
+
+
+def http_scope():
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/similarity",
+        "raw_path": b"/v1/similarity",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"content-type", b"application/json")],
+        "client": None,
+        "server": None,
+    }
+
+
+def receiver(gone):
+    messages = iter([{"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}])
+
+    async def receive():
+        if message := next(messages, None):
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+def send_into(sent):
+    async def send(message):
+        sent.append(message)
+
+    return send

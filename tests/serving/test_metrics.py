@@ -1,0 +1,62 @@
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.metrics import Metrics
+from simile.version import __version__
+
+BODY = {"pairs": [["The water was cold.", "A cold drink of water."], ["water " * 30, "The water was cold."]]}
+
+
+@pytest.fixture
+def registry(client):
+    return client.app.state.service.metrics.registry
+
+
+def test_names_are_prefixed_and_in_base_units():
+    families = list(text_string_to_metric_families(generate_latest(Metrics().registry).decode()))
+    names = {family.name for family in families}
+    assert all(name.startswith(("simile_", "process_")) for name in names)
+    assert not any(name.endswith(("_ms", "_milliseconds", "_kb")) for name in names)
+
+
+def test_requests_are_counted_by_route_and_code(client, registry):
+    client.post("/v1/similarity", json=BODY)
+    client.post("/v1/similarity", json={})
+    for code in ("200", "422"):
+        labels = {"route": "/v1/similarity", "code": code}
+        assert registry.get_sample_value("simile_requests_total", labels) == 1
+    assert registry.get_sample_value("simile_request_duration_seconds_count", {"route": "/v1/similarity"}) == 2
+
+
+def test_paths_that_are_no_route_share_one_label(client, registry):
+    for i in range(3):
+        client.get(f"/nope/{i}")
+    assert registry.get_sample_value("simile_requests_total", {"route": "unmatched", "code": "404"}) == 3
+    assert b"nope" not in generate_latest(registry)
+
+
+def test_what_is_scored_is_counted(client, registry):
+    client.post("/v1/similarity", json=BODY)
+    value = registry.get_sample_value
+    assert value("simile_pairs_total") == 2
+    assert value("simile_texts_total") == 3
+    assert value("simile_truncated_texts_total") == 1
+    assert value("simile_tokens_total") > 24
+    assert value("simile_batch_pairs_sum") == 2
+    assert value("simile_waiting_pairs") == 0
+    for member in ("small", "words"):
+        assert value("simile_score_count", {"member": member}) == 2
+    for stage in ("queue", "tokenize", "infer", "combine"):
+        assert value("simile_stage_duration_seconds_count", {"stage": stage}) >= 1
+
+
+def test_bundle_provider_version_and_readiness_are_told(client, registry, scorer):
+    manifest = scorer.bundle.manifest
+    value = registry.get_sample_value
+    assert value("simile_bundle_info", {"name": "tiny", "digest": manifest.digest}) == 1
+    assert value("simile_provider_info", {"provider": scorer.runtime.provider, "precision": "fp32"}) == 1
+    assert value("simile_build_info", {"version": __version__}) == 1
+    assert value("simile_ready") == 1
+    client.app.state.service.stop()
+    assert value("simile_ready") == 0

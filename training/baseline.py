@@ -1,0 +1,62 @@
+"""An untouched encoder as a bundle, so that it is measured and served like any other."""
+
+from pathlib import Path
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from simile.artifacts import (
+    Bundle,
+    Combine,
+    LexicalMember,
+    Manifest,
+    check_replaceable,
+    file_entry,
+    read_documents,
+    write_bundle,
+)
+from simile.errors import InputError
+from simile.scoring import Scorer, golden_pairs, pack_vocabulary
+from training.base import load_base
+from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+
+_LEXICAL = "lexical:"
+
+
+def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | None = None) -> Bundle:
+    """Return the bundle at ``out`` with one untouched member.
+
+    Args:
+        spec: hub name (``NAME`` or ``NAME@REVISION``), folder, ``bundled:minilm``, or ``lexical:DOCUMENTS`` for the
+            TF-IDF cosine of these documents.
+        out: where to.
+        prompt: put before every text.
+        max_length: in tokens; None for the encoder's own.
+
+    Raises:
+        InputError: the encoder or the documents cannot be read, or ``out`` is taken.
+    """
+    check_replaceable(out)
+    if spec.startswith(_LEXICAL):
+        return _lexical(Path(spec.removeprefix(_LEXICAL)), out)
+    base = load_base(spec, max_length=max_length)
+    member, files = export_member(base, name="encoder", prompt=prompt)
+    made = {"by": "simile baseline", "base": base.name, "revision": base.revision, "versions": versions()}
+    return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
+
+
+def _lexical(documents: Path, out: Path) -> Bundle:
+    try:
+        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents).rows])
+    except ValueError as error:
+        raise InputError(f"{documents}: no text has a word of two letters, need words for TF-IDF") from error
+    path = "members/lexical/lexical.npz"
+    files = {path: pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)}
+    member = LexicalMember(
+        name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
+    )
+    made = {"by": "simile baseline", "base": "lexical", "versions": versions()}
+    manifest = Manifest(
+        name=out.name, members=(member,), combine=Combine(weights={"lexical": 1.0}), golden=(), made=made
+    )
+    scorer = Scorer(in_memory(manifest, files), plain_runtime())
+    return write_bundle(out, manifest.model_copy(update={"golden": golden_pairs(scorer)}), files)

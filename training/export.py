@@ -1,0 +1,193 @@
+"""Export: a sentence-transformers encoder -> ONNX graphs with pooling and L2 norm inside, proven equal to torch.
+
+Shape suffixes: B = texts of a batch, T = tokens, D = dimensions.
+"""
+
+import copy
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import Tensor, nn
+
+from simile import __version__
+from simile.artifacts import (
+    Bundle,
+    Calibration,
+    Combine,
+    EncoderMember,
+    Manifest,
+    Thresholds,
+    file_entry,
+)
+from simile.errors import SimileError
+from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
+from simile.scoring.provider import open_session
+from training.base import Base
+
+_OPSET = 17
+_PARITY = 1e-4
+"""Largest difference from torch, fp32, in any coordinate of a unit vector."""
+_PARITY_LENGTHS = (1, 12, 40, 128)
+_LARGEST_HALF = 1e4
+"""fp16 holds up to 65,504; attention masks are clipped to far less so that adding to them stays finite."""
+
+
+class _Graph(nn.Module):
+    """What the graph computes: ids and mask -> unit vectors ``[B, D]``."""
+
+    def __init__(self, transformer: nn.Module, pooling: str) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.pooling = pooling
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            pooled_BD = hidden_BTD[:, 0]
+        else:
+            mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
+            pooled_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+        return nn.functional.normalize(pooled_BD, dim=-1)
+
+
+def export_member(base: Base, *, name: str, prompt: str = "") -> tuple[EncoderMember, dict[str, bytes]]:
+    """Return the member and its files, each graph checked against torch.
+
+    Raises:
+        SimileError: the graph and torch disagree; a bundle is never made of such a graph.
+    """
+    graph = _Graph(_eager(base.transformer.model), base.pooling).eval()
+    model = _to_onnx(graph)
+    _check_parity(graph, model, base)
+    half = convert_float_to_float16(onnx.load_from_string(model), max_finite_val=_LARGEST_HALF, keep_io_types=True)
+    folder = f"members/{name}"
+    files = {
+        f"{folder}/model.onnx": model,
+        f"{folder}/model.fp16.onnx": half.SerializeToString(),
+        f"{folder}/tokenizer.json": base.model.tokenizer.backend_tokenizer.to_str().encode(),
+    }
+    member = EncoderMember(
+        name=name,
+        model=file_entry(f"{folder}/model.onnx", files[f"{folder}/model.onnx"]),
+        model_fp16=file_entry(f"{folder}/model.fp16.onnx", files[f"{folder}/model.fp16.onnx"]),
+        tokenizer=file_entry(f"{folder}/tokenizer.json", files[f"{folder}/tokenizer.json"]),
+        base=base.name,
+        revision=base.revision,
+        pooling="cls" if base.pooling == "cls" else "mean",
+        prompt=prompt,
+        max_length=base.max_length,
+        pad_id=_pad_id(base),
+        dimension=int(base.model.get_embedding_dimension()),
+    )
+    return member, files
+
+
+def manifest_of(
+    name: str,
+    member: EncoderMember,
+    files: dict[str, bytes],
+    *,
+    made: Mapping[str, object],
+    decision: tuple[Calibration, Thresholds] | None = None,
+) -> Manifest:
+    """Return the manifest of a bundle with this one member, its golden pairs scored on the plainest runtime."""
+    manifest = Manifest(
+        name=name,
+        members=(member,),
+        combine=Combine(weights={member.name: 1.0}),
+        calibration=decision[0] if decision else None,
+        thresholds=decision[1] if decision else None,
+        golden=(),
+        made=dict(made),
+    )
+    scorer = Scorer(in_memory(manifest, files), plain_runtime())
+    return manifest.model_copy(update={"golden": golden_pairs(scorer)})
+
+
+def in_memory(manifest: Manifest, files: dict[str, bytes]) -> Bundle:
+    """Return a bundle that is nowhere on disk."""
+    return Bundle(Path(manifest.name), manifest, files)
+
+
+def plain_runtime() -> Runtime:
+    """Return the fp32 CPU runtime that every export is checked on."""
+    return choose_runtime("cpu", "fp32")
+
+
+def _eager(transformer: nn.Module) -> nn.Module:
+    """Return a float32 copy with plain attention: only that exports to operators that runtimes fuse."""
+    plain = copy.deepcopy(transformer).float().cpu().eval()
+    plain.set_attn_implementation("eager")  # type: ignore[operator]
+    return plain
+
+
+def _to_onnx(graph: _Graph) -> bytes:
+    # A batch of two with padding: nothing about the example may be baked into the graph.
+    ids_BT = torch.full((2, 7), 5, dtype=torch.int64)
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[1, 4:] = 0
+    axes = {0: "batch", 1: "length"}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (ids_BT, mask_BT),
+            buffer,  # type: ignore[arg-type]
+            input_names=["input_ids", "attention_mask"],
+            output_names=["embedding"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def _check_parity(graph: _Graph, model: bytes, base: Base) -> None:
+    session = open_session(model, plain_runtime())
+    for ids_BT, mask_BT in _parity_inputs(base):
+        with torch.no_grad():
+            expected_BD = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy()
+        (found_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        worst = float(np.abs(found_BD - expected_BD).max())
+        if not worst <= _PARITY:
+            raise SimileError(
+                f"export of {base.name}: {worst:.1e} from torch at shape {ids_BT.shape}, need {_PARITY:.0e}"
+            )
+
+
+def _parity_inputs(base: Base) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield ids and masks of the lengths and batch sizes that exports are known to bake in."""
+    rng = np.random.default_rng(0)
+    num_ids = base.transformer.model.config.vocab_size
+    lengths = sorted({min(length, base.max_length) for length in (*_PARITY_LENGTHS, base.max_length)})
+    for num_texts in (1, 12):
+        for length in lengths:
+            if num_texts * length > 4096:
+                num_texts = max(1, 4096 // length)
+            ids_BT = rng.integers(5, num_ids, size=(num_texts, length))
+            mask_BT = np.ones_like(ids_BT)
+            for row in range(1, num_texts):
+                end = int(rng.integers(1, length + 1))
+                mask_BT[row, end:] = 0
+                ids_BT[row, end:] = _pad_id(base)
+            yield ids_BT, mask_BT
+
+
+def _pad_id(base: Base) -> int:
+    return int(base.model.tokenizer.pad_token_id or 0)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a bundle's numbers depend on."""
+    packages = ("torch", "transformers", "sentence-transformers", "peft", "onnx", "tokenizers")
+    return {"simile": __version__, "python": sys.version.split()[0]} | {name: version(name) for name in packages}

@@ -1,0 +1,227 @@
+"""Pairs -> a tuned encoder -> a bundle: resumable, reproducible.
+
+sentence-transformers trains; what is here sets it up, watches it, and turns the best weights into a bundle.
+"""
+
+import errno
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+from torch import nn
+from transformers import PrinterCallback, set_seed
+
+from simile import __version__
+from simile.artifacts import Bundle, PairSet, check_replaceable, read_bundle, write_bundle, write_training_texts
+from simile.errors import InputError, StoppedError
+from simile.files import whole_directory
+from simile.hardware import bf16_pays, usable_cores
+from simile.progress import say
+from simile.scoring import Scorer
+from training.base import Base, load_base
+from training.config import TrainConfig
+from training.decision import decide
+from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+from training.sampler import LengthBatchSampler
+from training.watch import Watch
+from training.work import Work
+
+_CHECKPOINTS_A_RUN = 20
+_MIN_STEPS_BETWEEN_CHECKPOINTS = 10
+_MIN_CALIBRATION_PAIRS = 50
+
+
+def train(
+    config: TrainConfig, pairs: PairSet, dev_sets: Sequence[PairSet], out: Path, *, restart: bool = False
+) -> Bundle:
+    """Return the bundle at ``out``, trained on the pairs, or as it is where the same run has already made it.
+
+    Raises:
+        InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
+        StoppedError: SIGTERM came or the disk is full; the same call goes on from the last checkpoint.
+    """
+    check_replaceable(out)
+    work = Work(out)
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "pairs": pairs.sha256,
+        "dev": {dev.name: dev.sha256 for dev in dev_sets},
+        "version": __version__,
+    }
+    work.begin(facts, restart=restart)
+    if out.exists() and not restart:
+        bundle = read_bundle(out)
+        if bundle.manifest.made.get("run") == facts:
+            say(f"{out}: already trained by this very run (--restart to do it again)")
+            return bundle
+    dataset = _dataset(config, pairs)
+    write_training_texts(out, (text for pair in pairs.texts for text in pair))
+    if not (work.folder / "trained").exists():
+        _fit(config, dataset, dev_sets, work)
+    return _to_bundle(config, dev_sets, work, out, facts)
+
+
+def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
+    """Return the columns that the loss takes.
+
+    Raises:
+        InputError: the loss has no use for such pairs.
+    """
+    if any(row.weight not in (None, 1.0) for row in pairs.rows):
+        raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
+    if config.loss == "cosent":
+        return Dataset.from_dict(
+            {
+                "text_a": [row.text_a for row in pairs.rows],
+                "text_b": [row.text_b for row in pairs.rows],
+                "label": [float(row.target or 0) for row in pairs.rows],
+            }
+        )
+    positives = [row for row in pairs.rows if row.label == 1]
+    if len(positives) < config.batch_size:
+        raise InputError(
+            f"{pairs.name}: got {len(positives)} positive pairs, loss 'ranking' needs at least a batch of them"
+        )
+    return Dataset.from_dict(
+        {"anchor": [row.text_a for row in positives], "positive": [row.text_b for row in positives]}
+    )
+
+
+def _fit(config: TrainConfig, dataset: Dataset, dev_sets: Sequence[PairSet], work: Work) -> None:
+    """Train, and leave the best epoch's weights in ``work.best``."""
+    torch.set_num_threads(usable_cores())
+    set_seed(config.seed)
+    base = load_base(config.base, config.revision, config.max_length)
+    if config.method == "lora":
+        base.model.add_adapter(_adapter(config, base))
+    num_trained = sum(p.numel() for p in base.model.parameters() if p.requires_grad)
+    say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
+    watch = Watch(base, dev_sets, config.prompt, work)
+    trainer = SentenceTransformerTrainer(
+        model=base.model,
+        args=_arguments(config, dataset, work),
+        train_dataset=dataset,
+        loss=_loss(config, base.model),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = work.last_checkpoint()
+    if checkpoint:
+        say(f"going on from {checkpoint.name}")
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # torch, safetensors and the file system each say "disk full" in a class of their own.
+    except Exception as error:
+        if not _is_disk_full(error, work.folder):
+            raise
+        work.last_checkpoint()
+        raise StoppedError(f"{work.folder}: the disk is full; make room and run the same command again") from error
+    if watch.is_stopping:
+        raise StoppedError(
+            f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
+        )
+    (work.folder / "trained").touch()
+    work.finish()
+
+
+def _adapter(config: TrainConfig, base: Base) -> PeftLoraConfig:
+    return PeftLoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=linear_layers(base.transformer.model),
+    )
+
+
+def linear_layers(transformer: nn.Module) -> list[str]:
+    """Return the names of all linear layers that the embedding depends on (poolers feed classifiers only)."""
+    return [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and "pooler" not in name.split(".")
+    ]
+
+
+def _loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
+    loss: nn.Module = CoSENTLoss(model) if config.loss == "cosent" else MultipleNegativesRankingLoss(model)
+    return loss
+
+
+def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTransformerTrainingArguments:
+    steps = math.ceil(len(dataset) / config.batch_size) * config.epochs
+    on_gpu = torch.cuda.is_available()
+    use_bf16 = config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays()))
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(work.checkpoints),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup_steps=min(config.warmup_steps, steps // 10),
+        weight_decay=config.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        bf16=use_bf16,
+        use_cpu=not on_gpu,
+        seed=config.seed,
+        data_seed=config.seed,
+        # In-batch negatives must not be the anchor's own text.
+        batch_sampler="no_duplicates" if config.loss == "ranking" else LengthBatchSampler,
+        prompts=config.prompt or None,
+        save_strategy="steps",
+        save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, steps // _CHECKPOINTS_A_RUN),
+        save_total_limit=2,
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
+    )
+
+
+def _is_disk_full(error: BaseException, folder: Path) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    # torch says no more than that writing failed.
+    return "write" in str(error).lower() and shutil.disk_usage(folder).free < 2**20
+
+
+def _to_bundle(
+    config: TrainConfig, dev_sets: Sequence[PairSet], work: Work, out: Path, facts: dict[str, Any]
+) -> Bundle:
+    say("exporting to ONNX and comparing with torch")
+    base = _best(config, work)
+    with whole_directory(out.with_name(out.name + ".weights")) as folder:
+        base.model.save_pretrained(str(folder / config.name), create_model_card=False)
+    member, files = export_member(base, name=config.name, prompt=config.prompt)
+    made: dict[str, Any] = {"by": "simile train", "run": facts, "seed": config.seed, "versions": versions()}
+    manifest = manifest_of(out.name, member, files, made=made)
+    labelled = [dev for dev in dev_sets if not dev.is_graded]
+    if sum(len(dev.rows) for dev in labelled) >= _MIN_CALIBRATION_PAIRS:
+        scorer = Scorer(in_memory(manifest, files), plain_runtime())
+        score_P = scorer.score([pair for dev in labelled for pair in dev.texts])
+        label_P = torch.cat([torch.from_numpy(dev.target_P) for dev in labelled]).numpy()
+        calibration, thresholds = decide(score_P, label_P)
+        manifest = manifest.model_copy(update={"calibration": calibration, "thresholds": thresholds})
+    return write_bundle(out, manifest, files)
+
+
+def _best(config: TrainConfig, work: Work) -> Base:
+    """Return the base with the best epoch's weights in it, adapters merged."""
+    base = load_base(config.base, config.revision, config.max_length)
+    if config.method == "lora":
+        tuned = PeftModel.from_pretrained(base.transformer.model, str(work.best))
+        base.transformer.model = tuned.merge_and_unload(safe_merge=True)
+    else:
+        base.model[0] = SentenceTransformer(str(work.best), device="cpu")[0]
+        base.model.max_seq_length = config.max_length
+    return base

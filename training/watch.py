@@ -1,0 +1,103 @@
+"""Watching a training run: progress, dev sets each epoch, the best weights, whole checkpoints, an orderly stop."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from simile.artifacts import PairSet
+from simile.progress import Progress, say
+from simile.scoring.metrics import figures
+from training.base import Base
+from training.work import Work
+
+
+def dev_figures(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, dict[str, float]]:
+    """Return the figures of each dev set, scored by the weights as they stand."""
+    found = {}
+    for pairs in dev_sets:
+        index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
+        embedding_ND = base.model.encode(
+            list(index), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
+        )
+        score_P = np.array([embedding_ND[index[a]] @ embedding_ND[index[b]] for a, b in pairs.texts])
+        found[pairs.name] = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+    return found
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """The trainer's callback that does all of the above."""
+
+    def __init__(self, base: Base, dev_sets: Sequence[PairSet], prompt: str, work: Work) -> None:
+        self._base, self._dev_sets, self._prompt, self._work = base, dev_sets, prompt, work
+        self._history = work.read_history()
+        self._progress: Progress | None = None
+        self._loss = ""
+        self.is_stopping = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the start, measure the base once, and listen for SIGTERM."""
+        if not self._history:
+            self._remember(0, None)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._stop)
+        self._progress = Progress("training", state.max_steps, "steps")
+        self._progress.skip(state.global_step)
+        self._progress.__enter__()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        """Keep the loss to show."""
+        if "loss" in logs:
+            self._loss = f"loss {logs['loss']:.3f}"
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the step; stop after it where that was asked for."""
+        assert self._progress is not None, "training has begun"
+        self._progress.advance(1, note=self._loss)
+        if self.is_stopping:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Judge the epoch on every dev set, and keep its weights where they are the best so far."""
+        if self.is_stopping:
+            return
+        epoch = round(state.epoch or 0)
+        self._history = [entry for entry in self._history if entry["epoch"] < epoch]
+        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+        entry = self._remember(epoch, loss)
+        if not self._dev_sets or entry["mean"] >= max(e["mean"] for e in self._history if e["epoch"] > 0):
+            self._work.save_best(self._base.model)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Mark the checkpoint as whole: all of it is on disk by now."""
+        self._work.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Leave the terminal to others."""
+        if self._progress:
+            self._progress.__exit__(None, None, None)
+
+    def _remember(self, epoch: int, loss: float | None) -> dict[str, Any]:
+        figures_by_set = dev_figures(self._base, self._dev_sets, self._prompt)
+        spearmans = [found["spearman"] for found in figures_by_set.values()]
+        entry: dict[str, Any] = {"epoch": epoch, "loss": loss, "dev": figures_by_set}
+        # Nothing to choose by without dev pairs: the last epoch is then the best.
+        entry["mean"] = float(np.mean(spearmans)) if spearmans else float(epoch)
+        self._history.append(entry)
+        self._work.write_history(self._history)
+        shown = ", ".join(f"{name} {found['spearman']:.4f}" for name, found in figures_by_set.items())
+        if shown:
+            say(f"\n{'base encoder' if epoch == 0 else f'epoch {epoch}'}: dev Spearman {shown}")
+        return entry
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        say("\nSIGTERM: stopping after this step")
+        self.is_stopping = True
