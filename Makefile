@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+BASE := docker.io/library/python:3.11-slim-bookworm
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -21,7 +22,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"got Python {sys.version.split()[0]}, need 3.11 or later (make PYTHON=python3.11)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/pip install --quiet --no-deps $(TORCH)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,dev]'
 	touch $@
 
@@ -47,7 +48,14 @@ network: $(STAMP)
 	$(BIN)/python -m pytest -m network
 
 images: $(STAMP)
-	$(BIN)/python -m pytest -m images -s
+	$(BIN)/python -m pytest -m images tests/images
+
+pin:
+	@digest=$$(timeout 60 skopeo inspect --no-tags --format '{{.Digest}}' docker://$(BASE) 2>/dev/null); \
+	case "$$digest" in \
+	sha256:*) sed -i "s|^ARG BASE=.*|ARG BASE=$(BASE)@$$digest|" Dockerfile.train Dockerfile.serve; grep '^ARG BASE=' Dockerfile.train Dockerfile.serve ;; \
+	*) echo "pin: got no digest of $(BASE), need skopeo and a way to its registry; nothing changed" >&2; exit 2 ;; \
+	esac
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import RESAMPLES, SEED, difference, unit_of
 from simile.artifacts import PairSet, text_hash
+from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer, require_finite
 from simile.scoring.metrics import figures, spearman
@@ -53,7 +54,13 @@ def evaluate(
         guards: labelled pairs on which nothing may be lost.
         gate: None for no verdict; needs a baseline.
         training_texts: hashes of the texts the bundle was trained on (`text_hash`); None where they are not known.
+
+    Raises:
+        InputError: two sets of one name, or a score that is not finite.
     """
+    names = [pairs.name for pairs in (*sets, *guards)]
+    if len(set(names)) < len(names):
+        raise InputError(f"got sets named {', '.join(names)}, need one set a name")
     scores = _score_all([*sets, *guards], scorer, baseline)
     report: dict[str, Any] = {
         "bundle": _identity(scorer),

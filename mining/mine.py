@@ -23,6 +23,8 @@ from simile.progress import Progress
 
 HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
+MIN_HELD_OUT = 2000
+"""... and at least this many, where the documents give them: small sets make wide intervals."""
 _CELL_SURPLUS = 3
 """Candidates kept of each cell, over the pairs wanted on average: caps and uneven cells need a choice."""
 
@@ -78,7 +80,7 @@ def mine(
     sets: dict[str, list[Pair]] = {}
     with Progress("mining", sum(map(len, split.sets.values())), "documents") as progress:
         for name, rows in split.sets.items():
-            num = config.pairs if name == "train" else max(2, round(HELD_OUT_SHARE * config.pairs))
+            num = config.pairs if name == "train" else max(MIN_HELD_OUT, round(HELD_OUT_SHARE * config.pairs))
             tfidf_NW = vectorizer.transform([row.text for row in rows])
             found = _mine_set(rows, tfidf_NW, config, _Job(num, band, shape), progress)
             progress.advance(0, note=name)

@@ -99,16 +99,21 @@ def to_page(report: Mapping[str, Any], mined: Mined) -> str:
     blocks: list[Block] = [callout("note", text) for text in report["warnings"]]
     blocks += [
         heading("The sets"),
+        paragraph(
+            "Training pairs (pairs) and the sets held out from them. The baseline's figures are of the first "
+            f"{_MEASURED:,} pairs of each set. TF-IDF alone should be near 0: words must not give the label away."
+        ),
         table(
             ["set", "pairs", "positive", "texts", "baseline Spearman", "separability", "overlap", "TF-IDF alone"],
             [_row(name, entry) for name, entry in report["sets"].items()],
-            caption="Training pairs (pairs) and the sets held out from them. The baseline's figures are of the first "
-            f"{_MEASURED:,} pairs of each set. TF-IDF alone should be near 0: words must not give the label away.",
         ),
         heading("Lexical overlap"),
         paragraph("TF-IDF cosines of the two classes. Where the curves agree, a model has to learn the meaning."),
         figure_row(
-            *(histogram(name, _tfidf_by_class(of_set), x_label="TF-IDF cosine") for name, of_set in mined.sets.items())
+            *(
+                histogram(name, _tfidf_by_class(of_set), x_label="TF-IDF cosine", bins=25)
+                for name, of_set in mined.sets.items()
+            )
         ),
         heading("Pairs to read"),
         examples("Positive pairs with the least words in common", _extremes(pairs, label=1)),

@@ -6,15 +6,23 @@ Each command's code is imported when it is called: `simile --help` and `simile s
 import argparse
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from simile.errors import InputError, SimileError, StoppedError
 from simile.version import __version__
 
 Options = Callable[[argparse.ArgumentParser], None]
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. No `Exception`: nothing on the way may take it for an error of its own."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(arguments).parse_args(arguments)
-        return int(_command(args.command)(args))
+        with nullcontext() if args.command == "serve" else _ending_on_sigterm():
+            return int(_command(args.command)(args))
     except SimileError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
@@ -44,8 +53,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, (PermissionError, IsADirectoryError, NotADirectoryError)):
             return _fail(f"{error.filename}: {error.strerror}", InputError.exit_code)
         raise
+    except _Terminated:
+        return _fail("stopped by SIGTERM; the same command goes on", StoppedError.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Unwind at SIGTERM as at Ctrl-C, so that half-written folders are removed; training ends its step first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    earlier = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _fail(message: str, code: int) -> int:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from simile.errors import InputError
 
+PRESETS = ("minilm", "mpnet")
+"""Settings of `simile train` by name; ``run.yaml`` beside them is of `simile run`."""
+
 
 def examples_folder() -> Path:
     """Return the folder of the examples: inside the package where it was installed, in the repository in a checkout."""
@@ -20,8 +23,7 @@ def preset_path(spec: str) -> Path:
     path = Path(spec)
     if path.is_file():
         return path
-    embedded = examples_folder() / f"{path.stem if path.parent.name == 'examples' else spec}.yaml"
-    if embedded.is_file():
-        return embedded
-    presets = ", ".join(sorted(file.stem for file in examples_folder().glob("*.yaml")))
-    raise InputError(f"{spec}: no such config file, nor a preset ({presets})")
+    name = path.stem if path.parent.name == "examples" else spec
+    if name in PRESETS:
+        return examples_folder() / f"{name}.yaml"
+    raise InputError(f"{spec}: no such config file, nor a preset ({', '.join(PRESETS)})")

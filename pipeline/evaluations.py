@@ -1,5 +1,6 @@
 """``evaluation.json`` in a bundle: what evaluation found, one report for each provider and precision."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -25,5 +26,7 @@ def remember_evaluation(bundle: Path, report: dict[str, Any]) -> None:
     ]
     try:
         write_whole(file, json.dumps({"reports": [*kept, report]}, indent=2) + "\n")
-    except PermissionError:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         say(f"{bundle}: cannot be written to, the evaluation is not kept in it")

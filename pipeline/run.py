@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,15 +16,28 @@ from pipeline.config import read_yaml, validate
 from pipeline.embedded import preset_path
 from pipeline.evaluations import remember_evaluation
 from pipeline.mine import mine_to
-from simile.artifacts import bare_name, read_labelled_pairs, read_training_texts
+from simile.artifacts import PairSet, named_pair_paths, read_bundle, read_labelled_pairs, read_training_texts
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
 from simile.reports import Block, heading, lines
-from simile.scoring import load
+from simile.scoring import Scorer, load
 from training.config import TrainConfig
 
-_MEMBER_OF_TEST = ("test-seen", "test-unseen")
+_DEV_SETS = ("dev-seen", "dev-unseen")
+_TEST_SETS = ("test-seen", "test-unseen")
+_RESULTS = (
+    "baseline",
+    "baseline.inputs.json",
+    "mined",
+    "mined.inputs.json",
+    "bundle",
+    "bundle.weights",
+    "bundle.work",
+    "report.html",
+    "report.json",
+)
+"""All that a run writes into its folder."""
 
 
 class RunConfig(BaseModel):
@@ -57,6 +71,8 @@ class RunConfig(BaseModel):
             raise ValueError("need exactly one of 'documents' and 'pairs'")
         if self.pairs and not self.test:
             raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
+        if not self.test and self.mine.test_share == 0:
+            raise ValueError("need 'test' pairs to judge on, or mine.test_share above 0")
         return self
 
 
@@ -91,8 +107,9 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     from training.train import train
 
     out = config.out
-    if restart and out.exists():
-        shutil.rmtree(out)
+    given = _read_given(config)
+    if restart:
+        _remove_results(out)
     spec = {
         key: value
         for key, value in config.train.model_dump(mode="json").items()
@@ -107,21 +124,55 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     )
     say("[2/4] mining: pairs as hard as the test")
     _mine(config)
+    tests = given.test or tuple(_mined(config, _TEST_SETS))
+    if not tests:
+        raise InputError(f"{out}: mining held no pairs out to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
     pairs = config.pairs or out / "mined" / "pairs.jsonl"
-    dev = [
-        *config.dev,
-        *(path for name in ("dev-seen", "dev-unseen") if (path := out / "mined" / f"{name}.jsonl").is_file()),
-    ]
     train(
         config.train,
         read_labelled_pairs(pairs),
-        [read_labelled_pairs(path) for path in dev],
+        [*given.dev, *_mined(config, _DEV_SETS)],
         out / "bundle",
         restart=restart,
     )
     say("[4/4] judging against the baseline, on pairs that nothing was chosen by")
-    return _judge(config)
+    return _judge(config, tests, given.guard)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The pairs that the config names, read before the first stage: a fault in them must not wait for the last."""
+
+    dev: tuple[PairSet, ...]
+    test: tuple[PairSet, ...]
+    guard: tuple[PairSet, ...]
+
+
+def _read_given(config: RunConfig) -> _Given:
+    named_pair_paths([*map(str, config.test), *map(str, config.guard)])
+    named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
+    if config.pairs:
+        read_labelled_pairs(config.pairs)
+    return _Given(*(tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard)))
+
+
+def _remove_results(out: Path) -> None:
+    """Remove what earlier runs wrote, and nothing else: the folder may hold more than that."""
+    for name in _RESULTS:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
+    """Return the mined sets of these names that there are."""
+    if config.documents is None:
+        return []
+    paths = [config.out / "mined" / f"{name}.jsonl" for name in names]
+    return [read_labelled_pairs(path) for path in paths if path.is_file()]
 
 
 def _mine(config: RunConfig) -> None:
@@ -168,19 +219,15 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
     write_whole(stamp, text)
 
 
-def _judge(config: RunConfig) -> Evaluation:
+def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> Evaluation:
     out = config.out
     bundle = out / "bundle"
-    mined = [path for name in _MEMBER_OF_TEST if (path := out / "mined" / f"{name}.jsonl").is_file()]
-    tests = list(config.test) or mined
-    if not tests:
-        raise InputError(f"{out}: no pairs to judge on, need 'test' pairs or mine.test_share above 0")
-    sets = [read_labelled_pairs(path) for path in tests]
-    guards = [read_labelled_pairs(path, name=bare_name(path)) for path in config.guard]
+    scorer = load(bundle)
     evaluation = evaluate(
-        load(bundle),
+        scorer,
         sets,
-        baseline=load(out / "baseline"),
+        # Both on the same runtime: a difference then says something about the weights only.
+        baseline=Scorer(read_bundle(out / "baseline"), scorer.runtime),
         guards=guards,
         gate=Gate(config.guard_margin),
         training_texts=read_training_texts(bundle),

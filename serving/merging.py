@@ -2,7 +2,7 @@
 
 The same steps as `simile.scoring.Scorer.score_members`, but timed, and with tokens and cut texts told apart by request.
 
-Shape suffixes: P = pairs, N = texts, D = dimensions.
+Shape suffixes: P = pairs, N = texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.metrics import Metrics
-from simile.scoring import Lexical, Scored, Scorer
+from simile.scoring import Lexical, Scored, Scorer, cosines
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -29,12 +29,12 @@ def score_merged(scorer: Scorer, requests: Sequence[Pairs], metrics: Metrics) ->
     for member in scorer.members:
         if isinstance(member, Lexical):
             with metrics.stage("infer"):
-                scores[member.name] = _lexical_scores(member, texts, pair_P2)
+                scores[member.name] = member.cosines(texts, pair_P2)
             continue
         with metrics.stage("tokenize"):
             tokens = member.tokenize(texts)
         with metrics.stage("infer"):
-            scores[member.name] = _cosines(member.embed_tokens(tokens), pair_P2)
+            scores[member.name] = cosines(member.embed_tokens(tokens), pair_P2)
         token_N += [len(text.ids) for text in tokens]
         is_cut_N |= [text.is_cut for text in tokens]
     with metrics.stage("combine"):
@@ -62,13 +62,3 @@ class _Merged:
                 int(self.token_N[own_N].sum()),
                 int(self.is_cut_N[own_N].sum()),
             )
-
-
-def _cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
-    score_P = np.einsum("pd,pd->p", embedding_ND[pair_P2[:, 0]], embedding_ND[pair_P2[:, 1]])
-    return np.asarray(score_P.clip(-1, 1), dtype=np.float32)
-
-
-def _lexical_scores(member: Lexical, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
-    weights = [member.weights(text) for text in texts]
-    return np.array([member.cosine(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)

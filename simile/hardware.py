@@ -3,49 +3,66 @@
 Import this before anything that brings oneDNN (torch, OpenVINO): `guard_amx` has to run first.
 """
 
+import ctypes
 import math
 import os
 from functools import cache
 from pathlib import Path
 
 _AMX_PALETTE_LEAF = 0x1D
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable_cores() -> int:
+def usable_cores(cgroup: Path = _CGROUP) -> int:
     """Return the number of cores this process may use: its affinity, bounded by the cgroup's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
+    quota = _cgroup_quota(cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
-def bf16_pays() -> bool:
+def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:
     """Return whether bfloat16 matrix products beat float32 on this processor.
 
     True with AMX, and with AVX512-BF16 on AMD. On Intel without AMX the instruction is there but slower than float32
     (measured: 110-140 against 190 GFLOP/s on two Sapphire Rapids cores; docs/log.md).
     """
-    vendor, flags, max_leaf = _processor()
+    vendor, flags, max_leaf = _processor(cpuinfo)
     if "amx_bf16" in flags and max_leaf >= _AMX_PALETTE_LEAF:
         return True
     return "avx512_bf16" in flags and vendor == "AuthenticAMD"
 
 
-def guard_amx() -> None:
+def num_cuda_devices() -> int:
+    """Return the number of CUDA devices the driver shows; 0 where there is no driver.
+
+    ONNX Runtime's own list of providers says only what the package was built with.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    is_ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if is_ready else 0
+
+
+def guard_amx(cpuinfo: Path = _CPUINFO) -> None:
     """Keep oneDNN off AMX where a hypervisor shows the feature but hides its tile table (CPUID leaf 0x1D).
 
     oneDNN reads the tile sizes there, gets zeros, and dies of an illegal instruction, whatever the precision.
     A value that the user has set stays.
     """
-    _, flags, max_leaf = _processor()
+    _, flags, max_leaf = _processor(cpuinfo)
     if "amx_tile" in flags and max_leaf < _AMX_PALETTE_LEAF:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 
 @cache
-def _processor() -> tuple[str, frozenset[str], int]:
+def _processor(cpuinfo: Path) -> tuple[str, frozenset[str], int]:
     """Return vendor, feature flags and the highest basic CPUID leaf as Linux tells them; nothing elsewhere."""
     try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
+        text = cpuinfo.read_text(errors="replace")
     except OSError:
         return "", frozenset(), 0
     fields: dict[str, str] = {}
@@ -56,16 +73,16 @@ def _processor() -> tuple[str, frozenset[str], int]:
     return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split()), int(level) if level.isdigit() else 0
 
 
-def _cgroup_quota() -> float | None:
+def _cgroup_quota(cgroup: Path) -> float | None:
     """Return the CPU quota in cores of cgroup v2 or v1, or None where there is none."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (cgroup / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
+        period_us = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
         return quota_us / period_us if quota_us > 0 else None
     except (OSError, ValueError):
         return None

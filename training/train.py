@@ -6,7 +6,9 @@ sentence-transformers trains; what is here sets it up, watches it, and turns the
 import errno
 import math
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ from simile.files import whole_directory
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
-from training.base import Base, load_base
+from training.base import Base, load_base, public_name
 from training.config import TrainConfig
 from training.decision import decide
+from training.dropout import quicken_dropout
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
-from training.sampler import LengthBatchSampler
+from training.sampler import GroupBatchSampler, LengthBatchSampler
 from training.watch import Watch
 from training.work import Work
 
@@ -56,17 +59,42 @@ def train(
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
         "version": __version__,
     }
-    work.begin(facts, restart=restart)
-    if out.exists() and not restart:
-        bundle = read_bundle(out)
-        if bundle.manifest.made.get("run") == facts:
-            say(f"{out}: already trained by this very run (--restart to do it again)")
+    if not restart:
+        work.require_same(facts)
+        if (bundle := _made_by(out, facts, work)) is not None:
             return bundle
+    # What cannot be trained on is refused before the work folder belongs to it.
     dataset = _dataset(config, pairs)
-    write_training_texts(out, (text for pair in pairs.texts for text in pair))
-    if not (work.folder / "trained").exists():
-        _fit(config, dataset, dev_sets, work)
-    return _to_bundle(config, dev_sets, work, out, facts)
+    set_seed(config.seed)
+    base = load_base(config.base, config.revision, config.max_length)
+    work.begin(facts, restart=restart)
+    with _stopping_on_full_disk(work):
+        write_training_texts(out, (text for pair in pairs.texts for text in pair))
+        if not work.is_trained:
+            _fit(config, base, dataset, dev_sets, work)
+        return _to_bundle(config, dev_sets, work, out, facts)
+
+
+def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
+    """Return the bundle at ``out`` where this very run has made it.
+
+    Raises:
+        InputError: it is there, but not of this run, and no run that would replace it is under way.
+    """
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    bundle = read_bundle(out)
+    if bundle.manifest.made.get("run") == _published(facts):
+        say(f"{out}: already trained by this very run (--restart to do it again)")
+        return bundle
+    if not work.is_begun:
+        raise InputError(f"{out}: holds another bundle, need --restart to replace it, or another --out")
+    return None
+
+
+def _published(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts as the manifest tells them: where the base lay on this machine is nobody's business."""
+    return facts | {"config": facts["config"] | {"base": public_name(facts["config"]["base"])}}
 
 
 def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
@@ -90,20 +118,27 @@ def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
         raise InputError(
             f"{pairs.name}: got {len(positives)} positive pairs, loss 'ranking' needs at least a batch of them"
         )
-    return Dataset.from_dict(
-        {"anchor": [row.text_a for row in positives], "positive": [row.text_b for row in positives]}
-    )
+    columns: dict[str, list[Any]] = {
+        "anchor": [row.text_a for row in positives],
+        "positive": [row.text_b for row in positives],
+    }
+    if all(row.group_a is not None for row in positives):
+        numbers = {group: i for i, group in enumerate(sorted({str(row.group_a) for row in positives}))}
+        columns["label"] = [numbers[str(row.group_a)] for row in positives]
+    return Dataset.from_dict(columns)
 
 
-def _fit(config: TrainConfig, dataset: Dataset, dev_sets: Sequence[PairSet], work: Work) -> None:
+def _fit(config: TrainConfig, base: Base, dataset: Dataset, dev_sets: Sequence[PairSet], work: Work) -> None:
     """Train, and leave the best epoch's weights in ``work.best``."""
     torch.set_num_threads(usable_cores())
-    set_seed(config.seed)
-    base = load_base(config.base, config.revision, config.max_length)
+    # The model card's examples are else drawn under a progress bar of their own.
+    base.model.model_card_data.widget = [{"text": ""}]
     if config.method == "lora":
         base.model.add_adapter(_adapter(config, base))
     num_trained = sum(p.numel() for p in base.model.parameters() if p.requires_grad)
     say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
+    if not torch.cuda.is_available():
+        quicken_dropout(base.model)
     watch = Watch(base, dev_sets, config.prompt, work)
     trainer = SentenceTransformerTrainer(
         model=base.model,
@@ -116,20 +151,30 @@ def _fit(config: TrainConfig, dataset: Dataset, dev_sets: Sequence[PairSet], wor
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
-    try:
+    with watch.stopping_on_sigterm():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.is_stopping:
+        raise StoppedError(
+            f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
+        )
+    work.finish()
+
+
+@contextmanager
+def _stopping_on_full_disk(work: Work) -> Iterator[None]:
+    """Turn a full disk into a stop that the same command goes on from.
+
+    Raises:
+        StoppedError: the disk is full; the last whole checkpoint is kept, the half-written one is not.
+    """
+    try:
+        yield
     # torch, safetensors and the file system each say "disk full" in a class of their own.
     except Exception as error:
         if not _is_disk_full(error, work.folder):
             raise
         work.last_checkpoint()
         raise StoppedError(f"{work.folder}: the disk is full; make room and run the same command again") from error
-    if watch.is_stopping:
-        raise StoppedError(
-            f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
-        )
-    (work.folder / "trained").touch()
-    work.finish()
 
 
 def _adapter(config: TrainConfig, base: Base) -> PeftLoraConfig:
@@ -172,8 +217,7 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         use_cpu=not on_gpu,
         seed=config.seed,
         data_seed=config.seed,
-        # In-batch negatives must not be the anchor's own text.
-        batch_sampler="no_duplicates" if config.loss == "ranking" else LengthBatchSampler,
+        batch_sampler=_batch_sampler(config, dataset),
         prompts=config.prompt or None,
         save_strategy="steps",
         save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, steps // _CHECKPOINTS_A_RUN),
@@ -183,6 +227,13 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
     )
+
+
+def _batch_sampler(config: TrainConfig, dataset: Dataset) -> Any:
+    if config.loss == "cosent":
+        return LengthBatchSampler
+    # In-batch negatives must not mean the same as the anchor; without groups, at least not be the same text.
+    return GroupBatchSampler if "label" in dataset.column_names else "no_duplicates"
 
 
 def _is_disk_full(error: BaseException, folder: Path) -> bool:
@@ -200,10 +251,12 @@ def _to_bundle(
 ) -> Bundle:
     say("exporting to ONNX and comparing with torch")
     base = _best(config, work)
+    # The weights then give the bundle's embeddings to whoever just calls `encode`.
+    base.model.prompts, base.model.default_prompt_name = {"text": config.prompt}, "text"
     with whole_directory(out.with_name(out.name + ".weights")) as folder:
         base.model.save_pretrained(str(folder / config.name), create_model_card=False)
     member, files = export_member(base, name=config.name, prompt=config.prompt)
-    made: dict[str, Any] = {"by": "simile train", "run": facts, "seed": config.seed, "versions": versions()}
+    made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     manifest = manifest_of(out.name, member, files, made=made)
     labelled = [dev for dev in dev_sets if not dev.is_graded]
     if sum(len(dev.rows) for dev in labelled) >= _MIN_CALIBRATION_PAIRS:
@@ -219,7 +272,10 @@ def _best(config: TrainConfig, work: Work) -> Base:
     """Return the base with the best epoch's weights in it, adapters merged."""
     base = load_base(config.base, config.revision, config.max_length)
     if config.method == "lora":
-        tuned = PeftModel.from_pretrained(base.transformer.model, str(work.best))
+        with warnings.catch_warnings():
+            # peft reads a property that transformers has renamed.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            tuned = PeftModel.from_pretrained(base.transformer.model, str(work.best))
         base.transformer.model = tuned.merge_and_unload(safe_merge=True)
     else:
         base.model[0] = SentenceTransformer(str(work.best), device="cpu")[0]

@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from simile.artifacts import PairSet
+from simile.errors import InputError
 from simile.progress import Progress, say
 from simile.scoring.metrics import figures
 from training.base import Base
@@ -41,11 +43,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.is_stopping = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Show the start, measure the base once, and listen for SIGTERM."""
+        """Show the start, and measure the base once."""
         if not self._history:
-            self._remember(0, None)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._stop)
+            self._remember(self._measured(0, None))
+        # The trainer saves an epoch's last step before the epoch has ended: a run that stopped between the two goes on
+        # with the next epoch, and this one has not been judged.
+        if (epoch := _whole_epoch(state)) and all(entry["epoch"] != epoch for entry in self._history):
+            self._judge(epoch, state)
         self._progress = Progress("training", state.max_steps, "steps")
         self._progress.skip(state.global_step)
         self._progress.__enter__()
@@ -67,14 +71,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Judge the epoch on every dev set, and keep its weights where they are the best so far."""
-        if self.is_stopping:
-            return
-        epoch = round(state.epoch or 0)
-        self._history = [entry for entry in self._history if entry["epoch"] < epoch]
-        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
-        entry = self._remember(epoch, loss)
-        if not self._dev_sets or entry["mean"] >= max(e["mean"] for e in self._history if e["epoch"] > 0):
-            self._work.save_best(self._base.model)
+        if not self.is_stopping:
+            self._judge(round(state.epoch or 0), state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Mark the checkpoint as whole: all of it is on disk by now."""
@@ -85,19 +83,51 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._progress:
             self._progress.__exit__(None, None, None)
 
-    def _remember(self, epoch: int, loss: float | None) -> dict[str, Any]:
+    @contextmanager
+    def stopping_on_sigterm(self) -> Iterator[None]:
+        """Stop after the step under way when SIGTERM comes; afterwards SIGTERM means what it meant before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        earlier = signal.signal(signal.SIGTERM, self._stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+
+    def _judge(self, epoch: int, state: TrainerState) -> None:
+        """Measure the weights, and keep them where they are the best so far."""
+        self._history = [entry for entry in self._history if entry["epoch"] < epoch]
+        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+        entry = self._measured(epoch, loss)
+        if not np.isfinite(entry["mean"]):
+            raise InputError(f"epoch {epoch}: got dev scores that order nothing, need a lower learning_rate")
+        if all(entry["mean"] >= earlier["mean"] for earlier in self._history if earlier["epoch"] > 0):
+            self._work.save_best(self._base.model)
+        # Only now: an epoch with figures has been judged, whatever happens next.
+        self._remember(entry)
+
+    def _measured(self, epoch: int, loss: float | None) -> dict[str, Any]:
         figures_by_set = dev_figures(self._base, self._dev_sets, self._prompt)
         spearmans = [found["spearman"] for found in figures_by_set.values()]
         entry: dict[str, Any] = {"epoch": epoch, "loss": loss, "dev": figures_by_set}
         # Nothing to choose by without dev pairs: the last epoch is then the best.
         entry["mean"] = float(np.mean(spearmans)) if spearmans else float(epoch)
-        self._history.append(entry)
-        self._work.write_history(self._history)
         shown = ", ".join(f"{name} {found['spearman']:.4f}" for name, found in figures_by_set.items())
         if shown:
             say(f"\n{'base encoder' if epoch == 0 else f'epoch {epoch}'}: dev Spearman {shown}")
         return entry
 
+    def _remember(self, entry: dict[str, Any]) -> None:
+        self._history.append(entry)
+        self._work.write_history(self._history)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         say("\nSIGTERM: stopping after this step")
         self.is_stopping = True
+
+
+def _whole_epoch(state: TrainerState) -> int | None:
+    """Return the epoch at whose very end the trainer stands, or None."""
+    epoch = state.epoch or 0.0
+    return round(epoch) if epoch > 0 and float(epoch).is_integer() else None

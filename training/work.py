@@ -17,6 +17,7 @@ from simile.errors import InputError
 from simile.files import whole_directory, write_whole
 
 _COMPLETE = "complete"
+_RUN, _TRAINED = "run.json", "trained"
 
 
 class Work:
@@ -27,27 +28,49 @@ class Work:
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
 
-    def begin(self, facts: dict[str, Any], *, restart: bool) -> None:
-        """Take up the run of these facts, or start it.
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run works here, or has worked here."""
+        return (self.folder / _RUN).is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights are all that the run has to give."""
+        return (self.folder / _TRAINED).is_file()
+
+    def require_same(self, facts: dict[str, Any]) -> None:
+        """Refuse to go on with a run of other facts.
 
         Raises:
-            InputError: the folder belongs to a run over other inputs, config or code.
+            InputError: the folder belongs to a run over other inputs, config or code, or to no run.
         """
-        file = self.folder / "run.json"
-        if restart and self.folder.exists():
-            shutil.rmtree(self.folder)
-        if file.is_file():
-            earlier = json.loads(file.read_bytes())
+        self._require_ours()
+        if self.is_begun:
+            earlier = json.loads((self.folder / _RUN).read_bytes())
             differing = [name for name in facts if earlier.get(name) != facts[name]]
             if differing:
                 raise InputError(
                     f"{self.folder}: holds a run that differs in {', '.join(differing)}, "
                     "need the same to go on with it, --restart to throw it away, or another --out"
                 )
-        elif self.folder.exists() and any(self.folder.iterdir()):
+
+    def begin(self, facts: dict[str, Any], *, restart: bool) -> None:
+        """Take up the run of these facts, or start it.
+
+        Raises:
+            InputError: the folder is no training run's.
+        """
+        self._require_ours()
+        if restart and self.folder.exists():
+            shutil.rmtree(self.folder)
+        if not self.is_begun:
+            write_whole(self.folder / _RUN, json.dumps(facts, indent=2) + "\n")
+
+    def _require_ours(self) -> None:
+        # A kill leaves hidden files at worst: everything else is written whole.
+        others = [path for path in self.folder.glob("*") if not path.name.startswith(".")]
+        if others and not self.is_begun:
             raise InputError(f"{self.folder}: holds files that are no training run, need another --out")
-        else:
-            write_whole(file, json.dumps(facts, indent=2) + "\n")
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint; what a kill or a full disk left half-written is removed."""
@@ -76,5 +99,6 @@ class Work:
             model.save_pretrained(str(folder), create_model_card=False)
 
     def finish(self) -> None:
-        """Remove what only a run under way needs."""
+        """Say that the weights are trained, and remove what only a run under way needs."""
+        write_whole(self.folder / _TRAINED, "")
         shutil.rmtree(self.checkpoints, ignore_errors=True)

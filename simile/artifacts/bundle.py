@@ -8,6 +8,7 @@ evaluation.json    what evaluation found; not part of the digest
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -177,9 +179,7 @@ def read_bundle(path: Path) -> Bundle:
     """
     root = path.resolve()
     manifest = _read_manifest(path, root)
-    entries = {entry.path: entry for member in manifest.members for entry in member.files}
-    for entry in entries.values():
-        _check_entry_path(entry.path, path)
+    entries = _entries(path, manifest)
     _check_listed(root, path, set(entries))
     return Bundle(root, manifest, {name: _read_verified(root, path, entry) for name, entry in entries.items()})
 
@@ -192,7 +192,7 @@ def _read_manifest(path: Path, root: Path) -> Manifest:
         raise BundleError(f"{path}: no bundle, it has no {MANIFEST}")
     try:
         value = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: no valid JSON ({error})") from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
@@ -205,12 +205,23 @@ def _read_manifest(path: Path, root: Path) -> Manifest:
         raise BundleError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
 
 
+def _entries(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
+    """Return the manifest's files by their path, each of which stays inside the bundle and stands for one content."""
+    entries: dict[str, FileEntry] = {}
+    for entry in (entry for member in manifest.members for entry in member.files):
+        _check_entry_path(entry.path, path)
+        if entries.setdefault(entry.path, entry) != entry:
+            raise BundleError(f"{path}: the manifest lists {entry.path} with two contents, need one")
+    return entries
+
+
 def _check_entry_path(name: str, path: Path) -> None:
     pure = PurePosixPath(name)
     if (
         pure.is_absolute()
         or ".." in pure.parts
         or "\\" in name
+        or "\0" in name
         or pure.as_posix() != name
         or name in (MANIFEST, EVALUATION)
     ):
@@ -233,9 +244,13 @@ def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
         data = (root / entry.path).read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: {entry.path} is listed but cannot be read ({error.strerror})") from error
+    _check_content(path, entry, data)
+    return data
+
+
+def _check_content(path: Path, entry: FileEntry, data: bytes) -> None:
     if (found := sha256_bytes(data)) != entry.sha256:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {found[:12]}…, need {entry.sha256[:12]}…")
-    return data
 
 
 def file_entry(path: str, data: bytes) -> FileEntry:
@@ -249,9 +264,11 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
     Raises:
         BundleError: ``data`` is not what the manifest lists, or ``path`` holds something that is no bundle.
     """
-    listed = {entry.path: entry for member in manifest.members for entry in member.files}
+    listed = _entries(path, manifest)
     if set(listed) != set(data):
         raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
+    for name, entry in listed.items():
+        _check_content(path, entry, data[name])
     check_replaceable(path)
     with whole_directory(path) as folder:
         for name, content in data.items():
@@ -261,11 +278,15 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse a place that holds something other than a bundle, before any work is done.
+    """Refuse a place that no bundle can be written to, before any work is done.
 
     Raises:
-        BundleError: writing a bundle to ``path`` would remove what is no bundle.
+        BundleError: writing a bundle to ``path`` would remove what is no bundle, or its last part is no name of one.
     """
+    if not re.fullmatch(_NAME, path.name):
+        raise BundleError(
+            f"{path}: got a bundle named {path.name!r}, need letters, digits, '.', '_' and '-', at most 64"
+        )
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():

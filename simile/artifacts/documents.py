@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simile.artifacts.reading import Row, read_rows
+from simile.artifacts.reading import Row, read_rows, require_text
 from simile.errors import InputError
 
 MAX_CHARACTERS = 20_000
@@ -65,14 +65,12 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Docu
 
 
 def _document(row: Row, number: int) -> Document:
-    text = row.fields.get("text")
-    if not isinstance(text, str) or not text.strip():
-        got = f"fields {', '.join(map(repr, row.fields)) or 'none'}" if "text" not in row.fields else repr(text)[:60]
-        raise InputError(
-            f"{row.where}: document without text, got {got}, need a non-empty 'text' (or --column text=NAME)"
-        )
+    if "text" not in row.fields:
+        got = ", ".join(map(repr, row.fields)) or "none"
+        raise InputError(f"{row.where}: document without text, got fields {got}, need 'text' (or --column text=NAME)")
+    text = require_text(row.fields["text"], "text", row.where)
     return Document(
-        id=str(row.fields.get("id", f"row-{number}")),
+        id=f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"]),
         text=text,
         category=_name(row, "category"),
         group=_name(row, "group"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts.reading import Row, bare_name, read_rows
+from simile.artifacts.reading import Row, bare_name, read_rows, require_text
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 
@@ -28,6 +28,7 @@ _TEXT_ALIASES = (
 )
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
+_BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,9 @@ def _json_lines(pairs: Iterable[Pair]) -> Iterator[str]:
 
 def _pair(row: Row) -> Pair:
     text_a, text_b = _texts(row)
-    label = next((row.fields[name] for name in _LABEL_ALIASES if name in row.fields), None)
-    score = next((row.fields[name] for name in _SCORE_ALIASES if name in row.fields), None)
+    label = next((row.fields[name] for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
+    score = next((row.fields[name] for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
     group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
-    same_category = row.fields.get("same_category")
     return Pair(
         text_a=text_a,
         text_b=text_b,
@@ -164,7 +164,7 @@ def _pair(row: Row) -> Pair:
         group_a=None if group_a is None else str(group_a),
         group_b=None if group_b is None else str(group_b),
         tfidf=_optional_number(row, "tfidf"),
-        same_category=None if same_category is None else str(same_category).lower() in ("true", "1"),
+        same_category=_boolean(row, "same_category"),
         weight=_weight(row),
     )
 
@@ -172,11 +172,8 @@ def _pair(row: Row) -> Pair:
 def _texts(row: Row) -> tuple[str, str]:
     for names in _TEXT_ALIASES:
         if names[0] in row.fields and names[1] in row.fields:
-            texts = [row.fields[name] for name in names]
-            for name, text in zip(names, texts, strict=True):
-                if not isinstance(text, str) or not text.strip():
-                    raise InputError(f"{row.where}: got {name} {text!r}, need a non-empty text")
-            return texts[0], texts[1]
+            text_a, text_b = (require_text(row.fields[name], name, row.where) for name in names)
+            return text_a, text_b
     got = ", ".join(map(repr, row.fields)) or "none"
     raise InputError(f"{row.where}: got fields {got}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
 
@@ -195,6 +192,13 @@ def _weight(row: Row) -> float | None:
     return weight
 
 
+def _boolean(row: Row, field: str) -> bool | None:
+    value = row.fields.get(field)
+    if value is not None and str(value).lower() not in _BOOLEANS:
+        raise InputError(f"{row.where}: got {field} {value!r}, need true or false")
+    return None if value is None else _BOOLEANS[str(value).lower()]
+
+
 def _optional_number(row: Row, field: str) -> float | None:
     return None if row.fields.get(field) is None else _number(row.fields[field], field, row.where)
 
@@ -202,7 +206,7 @@ def _optional_number(row: Row, field: str) -> float | None:
 def _number(value: Any, field: str, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{where}: got {field} {value!r}, need a finite number")

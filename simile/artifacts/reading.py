@@ -23,6 +23,7 @@ class Row(NamedTuple):
     where: str
     """``file:line`` (or ``file: row n`` where the format has no lines)."""
     fields: dict[str, Any]
+    """By column; None where the record says nothing (an empty cell, a null)."""
 
 
 def bare_name(path: Path) -> str:
@@ -49,17 +50,37 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
         if columns:
             if number == 0:
                 _check_columns(row, columns)
-            renamed = {theirs: ours for ours, theirs in columns.items()}
-            row = Row(row.where, {renamed.get(name, name): value for name, value in row.fields.items()})
+            row = Row(row.where, _renamed(row.fields, columns))
         yield row
     if number < 0:
         raise InputError(f"{path}: the file is empty, need at least one record")
+
+
+def require_text(value: Any, field: str, where: str) -> str:
+    """Return the value if it is a text that holds something.
+
+    Raises:
+        InputError: it is none, it is blank, or it is no text that UTF-8 can write (half a surrogate pair).
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: got {field} {value!r:.60}, need a non-empty text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: got {field} with half a surrogate pair at character {error.start}") from error
+    return value
 
 
 def _check_columns(row: Row, columns: Mapping[str, str]) -> None:
     for theirs in columns.values():
         if theirs not in row.fields:
             raise InputError(f"{row.where}: no column {theirs!r}, got {', '.join(map(repr, row.fields))}")
+
+
+def _renamed(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields under our names; a column of the file that already has one of those gives way."""
+    others = {name: value for name, value in fields.items() if name not in {*columns, *columns.values()}}
+    return others | {ours: fields.get(theirs) for ours, theirs in columns.items()}
 
 
 def _rows_of(path: Path) -> Iterator[Row]:
@@ -99,24 +120,29 @@ def _open_bytes(path: Path) -> IO[bytes]:
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     for number, line in _lines(path):
         if line.strip():
-            yield _record(_parse_json(line, f"{path}:{number}"), f"{path}:{number}")
+            yield _record(_parse_json(line.rstrip(), path, number), f"{path}:{number}")
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    values = _parse_json("".join(line for _, line in _lines(path)) or "[]", str(path))
+    values = _parse_json("".join(line for _, line in _lines(path)) or "[]", path, 1)
     if not isinstance(values, list):
         raise InputError(f"{path}: got a JSON {type(values).__name__}, need an array of objects")
     for number, value in enumerate(values, 1):
         yield _record(value, f"{path}: row {number}")
 
 
-def _parse_json(text: str, where: str) -> Any:
+def _parse_json(text: str, path: Path, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}): {text.strip()[:60]!r}") from error
+        where = f"{path}:{first_line + error.lineno - 1}"
+        line = text.split("\n")[error.lineno - 1].strip()
+        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}): {line[:60]!r}") from error
     except RecursionError as error:
-        raise InputError(f"{where}: JSON nested too deep") from error
+        raise InputError(f"{path}:{first_line}: JSON nested too deep") from error
+    except ValueError as error:
+        # A whole number of thousands of digits: Python refuses to read it.
+        raise InputError(f"{path}:{first_line}: no JSON that can be read ({error})") from error
 
 
 def _record(value: Any, where: str) -> Row:
@@ -134,10 +160,10 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
                 raise InputError(
                     f"{where}: got a row of another length than the header's {len(reader.fieldnames or ())}"
                 )
-            # An empty cell says nothing: optional fields are then absent, required ones missed by name.
-            yield Row(where, {name: value for name, value in fields.items() if value != ""})
+            yield Row(where, {name: value or None for name, value in fields.items()})
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: no valid CSV ({error})") from error
+        # DictReader counts a line only once it has read it whole.
+        raise InputError(f"{path}:{reader.reader.line_num}: no valid CSV ({error})") from error
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -151,6 +177,6 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         for batch in parquet.ParquetFile(path).iter_batches():
             for fields in batch.to_pylist():
                 number += 1
-                yield Row(f"{path}: row {number}", {name: value for name, value in fields.items() if value is not None})
+                yield Row(f"{path}: row {number}", fields)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: no valid Parquet file ({error})") from error

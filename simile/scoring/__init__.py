@@ -1,6 +1,6 @@
 """Bundle and texts -> embeddings -> scores. `simile.scoring.metrics` (it needs scipy) is imported by name."""
 
-from simile.scoring.encoder import Encoder, Tokens, length_sorted_batches
+from simile.scoring.encoder import Encoder, Tokens, cosines, length_sorted_batches
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical, pack_vocabulary
 from simile.scoring.provider import Device, Precision, Runtime, choose_runtime
@@ -25,6 +25,7 @@ __all__ = [
     "Scorer",
     "Tokens",
     "choose_runtime",
+    "cosines",
     "evaluated_runtimes",
     "golden_pairs",
     "length_sorted_batches",

@@ -1,6 +1,6 @@
 """An encoder member at work: texts -> tokens -> embeddings.
 
-Shape suffixes: N = texts, B = texts of a batch, T = tokens, D = dimensions.
+Shape suffixes: P = pairs, N = texts, B = texts of a batch, T = tokens, D = dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from simile.artifacts import Bundle, EncoderMember
+from simile.errors import BundleError
 from simile.scoring.provider import Runtime, open_session
 
 BATCH_TOKENS = 4096
@@ -42,7 +43,7 @@ class Encoder:
         self._prompt = member.prompt
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
         self._pad_id = member.pad_id
-        self._tokenizer = Tokenizer.from_str(bundle.data[member.tokenizer.path].decode())
+        self._tokenizer = _tokenizer(bundle, member.tokenizer.path)
         # Set once, before any thread uses it: changing it later is not thread-safe.
         self._tokenizer.enable_truncation(member.max_length)
         self._tokenizer.no_padding()
@@ -87,6 +88,20 @@ class Encoder:
             mask_BT[row, : len(text)] = 1
         (embedding_BD,) = self._session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
         return np.asarray(embedding_BD, dtype=np.float32)
+
+
+def _tokenizer(bundle: Bundle, path: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(bundle.data[path].decode())
+    # The tokenizers library raises bare Exception.
+    except Exception as error:
+        raise BundleError(f"{bundle.path}: {path} is no tokenizer ({error})") from error
+
+
+def cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the cosine of each pair of rows, shape ``(P,)``; the rows have length 1."""
+    score_P = np.einsum("pd,pd->p", embedding_ND[pair_P2[:, 0]], embedding_ND[pair_P2[:, 1]])
+    return np.asarray(score_P.clip(-1, 1), dtype=np.float32)
 
 
 def length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -1,12 +1,12 @@
 """A lexical member at work: TF-IDF cosine without scikit-learn, the same numbers.
 
-Shape suffix: V = words of the vocabulary.
+Shape suffixes: P = pairs, V = words of the vocabulary.
 """
 
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class Lexical:
         try:
             with np.load(io.BytesIO(bundle.data[member.vocabulary.path]), allow_pickle=False) as file:
                 words, self._idf_V = bytes(file["words"]).decode().split("\n"), file["idf"]
-        except (ValueError, KeyError, OSError) as error:
+        # NumPy and zipfile raise classes of no common root.
+        except Exception as error:
             raise BundleError(f"{bundle.path}: {member.vocabulary.path} is no vocabulary ({error})") from error
         if len(words) != len(self._idf_V) or len(words) != member.dimension:
             raise BundleError(
@@ -55,7 +56,11 @@ class Lexical:
         norm = float(np.sqrt(sum(weight * weight for weight in weights.values())))
         return {index: weight / norm for index, weight in weights.items()}
 
-    @staticmethod
-    def cosine(weights_a: Mapping[int, float], weights_b: Mapping[int, float]) -> float:
-        """Return the cosine of two texts' weights, in [0, 1]."""
-        return sum(weight * weights_b.get(index, 0.0) for index, weight in weights_a.items())
+    def cosines(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the cosine of each pair of texts, shape ``(P,)``, in [0, 1]; 0 where a text has no known word."""
+        weights = [self.weights(text) for text in texts]
+        return np.array([_product(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)
+
+
+def _product(weights_a: Mapping[int, float], weights_b: Mapping[int, float]) -> float:
+    return sum(weight * weights_b.get(index, 0.0) for index, weight in weights_a.items())

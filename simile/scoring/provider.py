@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simile.errors import InputError
-from simile.hardware import bf16_pays, guard_amx, usable_cores
+from simile.hardware import bf16_pays, guard_amx, num_cuda_devices, usable_cores
 
 guard_amx()
 
@@ -58,8 +58,6 @@ def choose_runtime(
         raise InputError(f"got --device {device} --precision {precision}, this machine and environment have: {have}")
     if precision == "auto" or device == "auto":
         fitting = [runtime for runtime in fitting if runtime in evaluated] or fitting
-    if precision == "auto" and not bf16_pays() and not any(runtime in evaluated for runtime in fitting):
-        fitting = [runtime for runtime in fitting if runtime.precision != "bf16"] or fitting
     return fitting[0]
 
 
@@ -67,7 +65,7 @@ def _runtimes_here() -> list[Runtime]:
     """Return what this environment can run, fastest first."""
     available = onnxruntime.get_available_providers()
     runtimes = []
-    if _CUDA in available:
+    if _CUDA in available and num_cuda_devices() > 0:
         runtimes += [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32")]
     if _OPENVINO in available:
         order: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32") if bf16_pays() else ("fp32", "bf16")
@@ -86,6 +84,9 @@ def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSessio
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.log_severity_level = 3
+    if runtime.provider == _CUDA:
+        # CUDA and cuDNN installed as wheels are found only when loaded by name.
+        onnxruntime.preload_dlls()
     if runtime.provider != _CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simile.artifacts import EVALUATION, Bundle, Calibration, EncoderMember, GoldenPair, read_bundle
 from simile.errors import BundleError, InputError
-from simile.scoring.encoder import Encoder
+from simile.scoring.encoder import Encoder, cosines
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical
 from simile.scoring.provider import TOLERANCE, Device, Precision, Runtime, choose_runtime
@@ -68,13 +68,15 @@ class Scorer:
         is_cut_N = np.zeros(len(texts), dtype=bool)
         for member in self.members:
             if isinstance(member, Lexical):
-                scores[member.name] = _lexical_scores(member, texts, pair_P2)
+                scores[member.name] = member.cosines(texts, pair_P2)
+                if on_progress:
+                    on_progress(len(texts))
                 continue
             tokens = member.tokenize(texts)
             embedding_ND = member.embed_tokens(tokens, on_progress)
-            scores[member.name] = _row_products(embedding_ND, pair_P2)
+            scores[member.name] = cosines(embedding_ND, pair_P2)
             num_tokens += sum(len(text.ids) for text in tokens)
-            is_cut_N |= [text.is_cut for text in tokens]
+            is_cut_N |= np.array([text.is_cut for text in tokens], dtype=bool)
         return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
 
     def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -91,14 +93,14 @@ class Scorer:
         """
         golden = self.bundle.manifest.golden
         found = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
-        worst = max(
-            (abs(float(found[name][i]) - s) for i, g in enumerate(golden) for name, s in g.scores.items()), default=0
-        )
+        gaps = [float(found[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
+        # Unlike Python's, NumPy's maximum is NaN wherever a score is.
+        worst = float(np.max(np.abs(gaps), initial=0))
         if not worst <= (tolerance := TOLERANCE[self.runtime.precision]):
             raise BundleError(
                 f"{self.bundle.path}: golden pairs differ by {worst:.1e} on {self.runtime}, need {tolerance:.0e}"
             )
-        return float(worst)
+        return worst
 
 
 def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:
@@ -140,7 +142,8 @@ def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
 def probability(calibration: Calibration, score_P: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probability that each pair is positive, shape ``(P,)``."""
     logit_P = calibration.slope * score_P.astype(np.float64) + calibration.intercept
-    return np.asarray(1 / (1 + np.exp(-logit_P)), dtype=np.float32)
+    # Not 1 / (1 + exp(-logit)): the exponential overflows where a steep calibration is sure.
+    return np.asarray(np.exp(-np.logaddexp(0, -logit_P)), dtype=np.float32)
 
 
 def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:
@@ -151,13 +154,3 @@ def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:
     """
     if not np.isfinite(score_P).all():
         raise InputError(f"{runtime}: {int((~np.isfinite(score_P)).sum())} scores are not finite, try --precision fp32")
-
-
-def _row_products(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
-    score_P = np.einsum("pd,pd->p", embedding_ND[pair_P2[:, 0]], embedding_ND[pair_P2[:, 1]])
-    return np.asarray(score_P.clip(-1, 1), dtype=np.float32)
-
-
-def _lexical_scores(member: Lexical, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
-    weights = [member.weights(text) for text in texts]
-    return np.array([member.cosine(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -156,7 +156,7 @@ def serving(image, bundle, log):
     with (
         log.open("wb") as file,
         subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
     ):
         try:
             wait_until_ready(client, process, log)
@@ -171,7 +171,7 @@ def wait_until_ready(client, process, log):
         try:
             if client.get("/readyz").status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.1)
     pytest.fail(f"not ready; exit code {process.poll()}, its log:\n{log.read_text()}")

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from simile.artifacts import Document, read_documents
+from simile.artifacts.documents import MAX_CHARACTERS
+from simile.errors import InputError
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def fault_of(path, columns=None) -> str:
+    with pytest.raises(InputError) as caught:
+        read_documents(path, columns)
+    return str(caught.value)
+
+
+def test_documents_keep_their_order_and_all_that_is_known_of_them(tmp_path):
+    path = write(
+        tmp_path / "x.jsonl",
+        {"id": "b", "text": "second", "category": "animals", "group": "cats"},
+        {"id": "a", "text": " first ", "category": 3, "group": 7, "other": [1]},
+    )
+    documents = read_documents(path)
+    assert documents.rows == (Document("b", "second", "animals", "cats"), Document("a", " first ", "3", "7"))
+    assert documents.num_cut == 0
+
+
+def test_documents_without_an_id_are_named_by_their_place(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"text": "a"}, {"id": "own", "text": "b"}, {"id": None, "text": "c"})
+    assert [row.id for row in read_documents(path).rows] == ["row-1", "own", "row-3"]
+
+
+def test_numbers_are_names_too(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"id": 17, "text": "a"})
+    assert read_documents(path).rows[0].id == "17"
+
+
+def test_columns_of_other_names_are_mapped(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("key,body,topic\n1,hello,greetings\n")
+    columns = {"id": "key", "text": "body", "group": "topic"}
+    assert read_documents(path, columns).rows == (Document("1", "hello", None, "greetings"),)
+
+
+def test_long_text_is_cut_and_counted(tmp_path):
+    fits, long = "x" * MAX_CHARACTERS, "y" * (MAX_CHARACTERS + 1)
+    path = write(tmp_path / "x.jsonl", {"text": fits}, {"text": long, "group": "g"}, {"text": long * 2})
+    documents = read_documents(path)
+    assert [row.text for row in documents.rows] == [fits, long[:-1], long[:-1]]
+    assert documents.rows[1].group == "g"
+    assert documents.num_cut == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        ({"id": "x"}, "document without text, got fields 'id', need 'text' (or --column text=NAME)"),
+        ({}, "document without text, got fields none"),
+        ({"text": ""}, "got text '', need a non-empty text"),
+        ({"text": " \n\t "}, "got text ' \\n\\t ', need a non-empty text"),
+        ({"text": None}, "got text None, need a non-empty text"),
+        ({"text": 5}, "got text 5, need a non-empty text"),
+        ({"text": ["a"]}, "got text ['a'], need a non-empty text"),
+        ({"text": "ab\ud800"}, "got text with half a surrogate pair at character 2"),
+        ({"text": "a", "group": ""}, "got group '', need a non-empty string or a whole number"),
+        ({"text": "a", "category": 1.5}, "got category 1.5, need a non-empty string or a whole number"),
+        ({"text": "a", "category": ["b"]}, "got category ['b']"),
+    ],
+)
+def test_unusable_document_is_refused_with_its_line(tmp_path, record, fault):
+    path = write(tmp_path / "x.jsonl", {"text": "fine"}, record)
+    assert fault_of(path).startswith(f"{path}:2: {fault}")
+
+
+def test_blank_cell_of_a_csv_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,text\n1,fine\n2,\n")
+    assert fault_of(path).startswith(f"{path}:3: got text None, need a non-empty text")
+
+
+def test_second_document_of_an_id_is_refused_with_its_line(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"id": 1, "text": "a"}, {"id": "2", "text": "b"}, {"id": "1", "text": "c"})
+    assert fault_of(path) == f"{path}:3: got id '1' a second time, need one document an id"
+
+
+def test_an_own_id_may_not_be_the_place_of_another(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"id": "row-2", "text": "a"}, {"text": "b"})
+    assert "got id 'row-2' a second time" in fault_of(path)
+
+
+def test_documents_have_groups_only_where_every_one_has(tmp_path):
+    all_have = read_documents(write(tmp_path / "all.jsonl", {"text": "a", "group": "g"}, {"text": "b", "group": "g"}))
+    one_lacks = read_documents(write(tmp_path / "one.jsonl", {"text": "a", "group": "g"}, {"text": "b"}))
+    assert (all_have.have_groups, one_lacks.have_groups) == (True, False)
+    assert (all_have.have_categories, one_lacks.have_categories) == (False, False)
+
+
+def test_every_document_of_the_sample_has_a_text_a_group_and_a_category(helpdesk):
+    assert helpdesk.have_groups
+    assert helpdesk.have_categories
+    assert helpdesk.num_cut == 0

@@ -1,0 +1,331 @@
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from evaluation.bootstrap import difference
+from evaluation.evaluate import Gate, evaluate, lexical_scores
+from evaluation.report import to_page
+from simile.artifacts import Bundle, Pair, PairSet, text_hash
+from simile.errors import InputError
+from simile.reports import paragraph
+from simile.scoring import Runtime, Scored, load
+from simile.scoring.metrics import figures
+
+HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
+NUM = 120
+
+
+@dataclass
+class Stated:
+    """A scorer whose scores are stated, not computed."""
+
+    bundle: Bundle
+    score_by_pair: dict[tuple[str, str], float]
+    runtime = Runtime("CPUExecutionProvider", "fp32")
+    members = ("stated",)
+
+    def score_members(self, pairs, on_progress=None) -> Scored:
+        score_P = np.array([self.score_by_pair[pair] for pair in pairs], dtype=np.float32)
+        return Scored(score_P, {"stated": score_P}, 0, 0, 0)
+
+
+def pairs_named(name: str, *, graded: bool = False, grouped: bool = False) -> PairSet:
+    """Pairs, half of them positive, whose second text is unlike every other."""
+    rows = []
+    for i in range(NUM):
+        target = {"score": float(i % 5)} if graded else {"label": i % 2}
+        groups = {"group_a": f"g{i % 20}", "group_b": f"h{i}"} if grouped else {}
+        rows.append(Pair(f"{name} text {i % 40}", f"{name} other {i}", **target, **groups))
+    return PairSet(name, tuple(rows), f"{len(name):064x}")
+
+
+@pytest.fixture(scope="module")
+def bundles(write_lexical, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    return {name: write_lexical(folder / name, ["some words", "other words"], name=name) for name in ("good", "base")}
+
+
+@pytest.fixture
+def state(bundles):
+    """Makes a scorer whose scores are the better the less noise they have."""
+
+    def scorer(name: str, noise: float, *sets: PairSet) -> Stated:
+        rng = np.random.default_rng(len(name))
+        stated = {}
+        for pairs in sets:
+            top = max(1.0, pairs.target_P.max())
+            for row in pairs.rows:
+                stated[row.text_a, row.text_b] = 0.5 * row.target / top + noise * rng.normal()
+        return Stated(bundles[name], stated)
+
+    return scorer
+
+
+def test_report_has_exactly_the_shape_it_promises(state):
+    sets = [pairs_named("seen", grouped=True), pairs_named("graded", graded=True)]
+    guard = pairs_named("guard")
+    good, base = (state(name, noise, *sets, guard) for name, noise in (("good", 0.1), ("base", 0.5)))
+    found = evaluate(good, sets, baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset())
+    report = found.report
+    four = {"spearman", "auc", "separability", "overlap"}
+    # design.md, and beyond it what a report is checked by: the file's sha256, the kind of labels, leaked texts.
+    assert set(report) == {
+        "bundle", "baseline", "sets", "guards", "interval", "leaked_texts", "verdict", "reasons"
+    }  # fmt: skip
+    for who, scorer in (("bundle", good), ("baseline", base)):
+        assert report[who] == {
+            "name": scorer.bundle.manifest.name,
+            "digest": scorer.bundle.manifest.digest,
+            "provider": "CPUExecutionProvider",
+            "precision": "fp32",
+        }
+    assert list(report["sets"]) == ["seen", "graded"]
+    assert list(report["guards"]) == ["guard"]
+    for pairs, entry in zip([*sets, guard], [*report["sets"].values(), *report["guards"].values()], strict=True):
+        assert set(entry) == {"pairs", "sha256", "graded", "bundle", "baseline", "difference", "lexical"}
+        assert (entry["pairs"], entry["sha256"], entry["graded"]) == (NUM, pairs.sha256, pairs.is_graded)
+        assert set(entry["bundle"]) == set(entry["baseline"]) == ({"spearman"} if pairs.is_graded else four)
+        assert set(entry["difference"]) == {"spearman", "low", "high"}
+        assert set(entry["lexical"]) == {"spearman"}
+    assert report["interval"] == {
+        "unit": {"seen": "group", "graded": "text", "guard": "text"}, "resamples": 1000, "seed": 0
+    }  # fmt: skip
+    assert report["leaked_texts"] == {"seen": 0, "graded": 0, "guard": 0}
+    assert report["verdict"] == "pass"
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_without_a_baseline_there_is_nothing_to_compare_with(state):
+    pairs = pairs_named("seen")
+    report = evaluate(state("good", 0.1, pairs), [pairs]).report
+    assert report["baseline"] is None
+    assert report["sets"]["seen"]["baseline"] is None
+    assert report["sets"]["seen"]["difference"] is None
+    assert (report["guards"], report["leaked_texts"], report["verdict"], report["reasons"]) == ({}, None, None, [])
+
+
+def test_figures_are_those_of_the_scores(state):
+    pairs = pairs_named("seen")
+    good, base = state("good", 0.2, pairs), state("base", 0.5, pairs)
+    found = evaluate(good, [pairs], baseline=base)
+    entry = found.report["sets"]["seen"]
+    for who, scorer in (("bundle", good), ("baseline", base)):
+        score_P = np.array([scorer.score_by_pair[pair] for pair in pairs.texts], dtype=np.float32)
+        np.testing.assert_array_equal(found.scores["seen"][who], score_P)
+        assert entry[who] == figures(score_P, pairs.target_P, is_graded=False)
+        assert entry[who]["spearman"] == pytest.approx(spearmanr(score_P, pairs.target_P).statistic)
+    interval = difference(pairs, found.scores["seen"]["bundle"], found.scores["seen"]["baseline"])
+    assert entry["difference"] == {"spearman": interval.value, "low": interval.low, "high": interval.high}
+    assert interval.value == pytest.approx(entry["bundle"]["spearman"] - entry["baseline"]["spearman"])
+
+
+def test_a_real_bundle_is_evaluated_by_the_scores_it_serves(helpdesk, write_lexical, tmp_path):
+    texts = [row.text for row in helpdesk.rows[:200]]
+    rows = [Pair(texts[i], texts[-i - 1], label=i % 2) for i in range(100)]
+    pairs = PairSet("x", tuple(rows), "0" * 64)
+    one, half = (
+        load(write_lexical(tmp_path / name, texts[::step], name=name).path, device="cpu", precision="fp32")
+        for name, step in (("one", 1), ("half", 2))
+    )
+    found = evaluate(one, [pairs], baseline=half)
+    np.testing.assert_array_equal(found.scores["x"]["bundle"], one.score(pairs.texts))
+    np.testing.assert_array_equal(found.scores["x"]["baseline"], half.score(pairs.texts))
+
+
+def test_a_bundle_against_itself_differs_by_nothing(state):
+    pairs = pairs_named("seen")
+    scorer = state("good", 0.3, pairs)
+    report = evaluate(scorer, [pairs], baseline=scorer, gate=Gate()).report
+    assert report["sets"]["seen"]["difference"] == {"spearman": 0, "low": 0, "high": 0}
+    assert report["verdict"] == "fail"
+
+
+def test_score_that_is_not_finite_is_refused(state):
+    pairs = pairs_named("seen")
+    scorer = state("good", 0.1, pairs)
+    scorer.score_by_pair[pairs.texts[3]] = float("nan")
+    with pytest.raises(InputError, match="1 scores are not finite"):
+        evaluate(scorer, [pairs])
+
+
+def test_two_sets_of_one_name_are_refused(state):
+    pairs = pairs_named("seen")
+    scorer = state("good", 0.1, pairs)
+    with pytest.raises(InputError, match="got sets named seen, seen, need one set a name"):
+        evaluate(scorer, [pairs], guards=[pairs])
+
+
+def test_gate_passes_a_sure_gain(state):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    low = report["sets"]["seen"]["difference"]["low"]
+    assert low > 0
+    assert (report["verdict"], report["reasons"]) == ("pass", [f"seen: low end {low:+.4f}"])
+
+
+def test_gate_fails_on_one_set_without_a_sure_gain(state):
+    easy, hard = pairs_named("easy"), pairs_named("hard")
+    good, base = state("good", 0.1, easy, hard), state("base", 0.6, easy, hard)
+    base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in hard.texts}
+    report = evaluate(good, [easy, hard], baseline=base, gate=Gate()).report
+    assert report["verdict"] == "fail"
+    assert report["reasons"] == ["hard: the interval of the difference starts at +0.0000, need above 0"]
+
+
+def test_gate_fails_where_nothing_can_be_said(state):
+    pairs = pairs_named("seen")
+    good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)
+    base.score_by_pair = dict.fromkeys(base.score_by_pair, 0.5)
+    report = evaluate(good, [pairs], baseline=base, gate=Gate()).report
+    assert report["verdict"] == "fail"
+
+
+def test_gate_fails_on_a_guard_that_lost_more_than_the_margin(state):
+    pairs, guard = pairs_named("seen"), pairs_named("guard", graded=True)
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    # Above the baseline on the set, below it on the guard.
+    lost = state("base", 0.3, guard).score_by_pair
+    base.score_by_pair |= {pair: guard_score(pair, guard) for pair in guard.texts}
+    good.score_by_pair |= lost
+    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    before, after = (report["guards"]["guard"][who]["spearman"] for who in ("baseline", "bundle"))
+    assert before > after + 0.01
+    assert report["verdict"] == "fail"
+    assert report["reasons"] == [f"guard: Spearman {after:.4f}, need at least {before - 0.01:.4f} (the guard)"]
+    margin = Gate(guard_margin=before - after + 1e-6)
+    assert evaluate(good, [pairs], baseline=base, guards=[guard], gate=margin).report["verdict"] == "pass"
+
+
+def guard_score(pair: tuple[str, str], guard: PairSet) -> float:
+    """What a perfect model says."""
+    return next(row.target for row in guard.rows if (row.text_a, row.text_b) == pair)
+
+
+def test_guard_need_not_gain(state):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in guard.texts}
+    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(guard_margin=0)).report
+    assert report["guards"]["guard"]["difference"]["low"] == 0
+    assert report["verdict"] == "pass"
+
+
+def test_gate_fails_on_texts_that_were_trained_on(state):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    trained_on = ["SEEN  text 3", " seen other 7\n", "guard text 0", "something else"]
+    report = evaluate(
+        good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts={text_hash(t) for t in trained_on}
+    ).report
+    assert report["leaked_texts"] == {"seen": 2, "guard": 1}
+    assert report["verdict"] == "fail"
+    assert report["reasons"] == [
+        "seen: 2 of its texts are among the training texts, need none",
+        "guard: 1 of its texts are among the training texts, need none",
+    ]
+
+
+def test_gate_gives_every_reason_against(state):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    worse, base = state("good", 2.0, pairs, guard), state("base", 0.1, pairs, guard)
+    trained_on = {text_hash("seen text 3")}
+    report = evaluate(worse, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=trained_on).report
+    assert [reason.split(":")[0] for reason in report["reasons"]] == ["seen", "guard", "seen"]
+
+
+def test_lexical_scores_are_those_that_the_pairs_state():
+    rows = [Pair("a b", "c d", label=1, tfidf=0.25), Pair("e f", "g h", label=0, tfidf=0.75)]
+    np.testing.assert_array_equal(lexical_scores(PairSet("x", tuple(rows), "")), [0.25, 0.75])
+
+
+def test_lexical_scores_are_else_the_tfidf_cosines_of_the_sets_own_texts(helpdesk):
+    texts = [row.text for row in helpdesk.rows[:60]]
+    rows = [Pair(texts[i], texts[(7 * i) % 60], label=i % 2, tfidf=None if i else 0.5) for i in range(60)]
+    found = lexical_scores(PairSet("x", tuple(rows), ""))
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+")
+    used = list(dict.fromkeys(text for row in rows for text in (row.text_a, row.text_b)))
+    dense = dict(zip(used, vectorizer.fit_transform(used).toarray(), strict=True))
+    np.testing.assert_allclose(found, [dense[row.text_a] @ dense[row.text_b] for row in rows], atol=1e-12)
+
+
+def test_lexical_scores_of_single_letters_are_there_too():
+    rows = [Pair("A", "B", label=0), Pair("A", "A", label=1)]
+    np.testing.assert_allclose(lexical_scores(PairSet("x", tuple(rows), "")), [0, 1], atol=1e-12)
+
+
+def judged(state, *, gate: bool = True, noise: float = 0.6):
+    sets = [pairs_named("seen", grouped=True), pairs_named("graded", graded=True)]
+    good, base = state("good", 0.1, *sets), state("base", noise, *sets)
+    return evaluate(good, sets, baseline=base, gate=Gate() if gate else None), sets
+
+
+def test_page_shows_every_set_and_the_verdict(state, parse_page):
+    found, sets = judged(state)
+    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    for shown in ("Evaluation of good", "seen", "graded", "The gate says yes", found.report["bundle"]["digest"][:16]):
+        assert shown in text
+    assert "groups in seen, texts in graded" in text
+
+
+def test_page_of_a_failure_says_why(state, parse_page):
+    found, sets = judged(state, noise=0.1)
+    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    assert "The gate says no" in text
+    assert found.report["reasons"][0] in text
+
+
+def test_page_without_a_gate_gives_no_verdict(state, parse_page):
+    found, sets = judged(state, gate=False)
+    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    assert "The gate says" not in text
+    assert "Whether texts were trained on is not known" in text
+
+
+def test_page_without_a_baseline_is_well_formed(state, parse_page):
+    pairs = pairs_named("seen")
+    found = evaluate(state("good", 0.1, pairs), [pairs], training_texts=set())
+    text = " ".join(parse_page(to_page(found, [pairs])).itertext())
+    assert "Texts of these sets that were trained on: 0." in text
+
+
+def test_page_shows_the_pairs_it_gets_most_wrong(state, parse_page):
+    found, sets = judged(state)
+    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    score_P, target_P = found.scores["seen"]["bundle"], sets[0].target_P
+    worst_positive = np.flatnonzero(target_P == 1)[score_P[target_P == 1].argmin()]
+    worst_negative = np.flatnonzero(target_P == 0)[score_P[target_P == 0].argmax()]
+    for index in (worst_positive, worst_negative):
+        assert sets[0].rows[index].text_b in text
+
+
+def test_page_ends_with_the_blocks_it_is_given(state, parse_page):
+    found, sets = judged(state)
+    assert "the curves of training" in " ".join(
+        parse_page(to_page(found, sets, extra=[paragraph("the curves of training")])).itertext()
+    )
+
+
+def test_page_takes_hostile_text_for_text(state, parse_page):
+    rows = tuple(Pair(f"{HOSTILE} {i % 40}", f"other {i} {HOSTILE}", label=i % 2) for i in range(NUM))
+    pairs = PairSet(HOSTILE, rows, "0" * 64)
+    found = evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.5, pairs), gate=Gate())
+    page = to_page(found, [pairs])
+    root = parse_page(page)
+    assert "<script" not in page
+    assert len(list(root.iter("style"))) == 1
+    assert HOSTILE in "".join(root.itertext())
+
+
+def test_figures_that_are_not_numbers_are_set_as_gaps(state, parse_page):
+    pairs = pairs_named("seen")
+    constant = state("base", 0.1, pairs)
+    constant.score_by_pair = dict.fromkeys(constant.score_by_pair, 0.5)
+    found = evaluate(state("good", 0.1, pairs), [pairs], baseline=constant, gate=Gate())
+    page = to_page(found, [pairs])
+    parse_page(page)
+    assert '="nan"' not in page

@@ -1,0 +1,209 @@
+"""What holds of the pairs mined from any corpus, on small random ones."""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mining.config import MineConfig
+from mining.mine import Mined, fit_tfidf, mine
+from simile.artifacts import Document, Documents
+from simile.errors import InputError
+
+WORDS = [
+    "ant",
+    "bee",
+    "cat",
+    "dog",
+    "elk",
+    "fox",
+    "gnu",
+    "hen",
+    "ibex",
+    "jay",
+    "kite",
+    "lynx",
+    "mole",
+    "newt",
+    "owl",
+    "pig",
+    "rat",
+    "seal",
+    "tern",
+    "wolf",
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was mined from what."""
+
+    documents: Documents
+    config: MineConfig
+    held_out: tuple[str, ...]
+    mined: Mined
+
+    def document(self, text: str) -> Document:
+        return next(row for row in self.documents.rows if row.text == text)
+
+    @property
+    def unseen_groups(self) -> dict[str, set[str]]:
+        return {
+            name: {group for pair in pairs for group in (pair.group_a, pair.group_b)}
+            for name, pairs in self.mined.sets.items()
+            if name.endswith("-unseen")
+        }
+
+
+some_texts = st.lists(st.sampled_from(WORDS), min_size=2, max_size=7).map(" ".join)
+
+
+@st.composite
+def corpora(draw) -> Documents:
+    """Documents of some groups, each group in a category; some texts occur twice, in other letters and spaces."""
+    rows = []
+    for group in range(draw(st.integers(2, 8))):
+        category = draw(st.sampled_from("xyz"))
+        for text in draw(st.lists(some_texts, min_size=1, max_size=9)):
+            rows.append(Document(f"d{len(rows)}", text, category, f"g{group}"))
+    for row in draw(st.lists(st.sampled_from(rows), max_size=3)):
+        rows.append(Document(f"d{len(rows)}", row.text.upper().replace(" ", "  "), row.category, row.group))
+    return Documents(tuple(draw(st.permutations(rows))), 0)
+
+
+some_configs = st.builds(
+    MineConfig,
+    recipe=st.sampled_from(["matched", "matched", "bands"]),
+    pairs=st.integers(2, 120),
+    band=st.sampled_from([(0.0, 1.0), (0.05, 0.5), (0.2, 0.9)]),
+    positive_band=st.sampled_from([(0.3, 0.5), (0.1, 0.9)]),
+    negative_band=st.sampled_from([(0.15, 0.45), (0.0, 0.8)]),
+    same_category=st.sampled_from([0.0, 0.5, 0.7, 1.0]),
+    max_uses=st.integers(1, 20),
+    dev_share=st.sampled_from([0.0, 0.1, 0.3]),
+    test_share=st.sampled_from([0.0, 0.25]),
+    seed=st.integers(0, 3),
+)
+
+
+@st.composite
+def cases_or_none(draw) -> Case | None:
+    documents, config = draw(corpora()), draw(some_configs)
+    held_out = tuple(draw(st.lists(st.sampled_from([row.text for row in documents.rows]), max_size=2)))
+    try:
+        return Case(documents, config, held_out, mine(documents, config, held_out=held_out))
+    except InputError:
+        return None
+
+
+some_cases = cases_or_none().filter(lambda case: case is not None)
+quick = settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+
+
+def same(text: str) -> str:
+    """The text without what tells duplicates apart here."""
+    return " ".join(text.lower().split())
+
+
+def texts_of(pairs) -> set[str]:
+    return {text for pair in pairs for text in (pair.text_a, pair.text_b)}
+
+
+@quick
+@given(some_cases)
+def test_no_pair_is_there_twice_and_no_text_is_paired_with_itself(case):
+    for pairs in case.mined.sets.values():
+        found = [frozenset((same(pair.text_a), same(pair.text_b))) for pair in pairs]
+        assert all(len(both) == 2 for both in found)
+        assert len(set(found)) == len(found)
+
+
+@quick
+@given(some_cases)
+def test_labels_groups_and_categories_are_those_of_the_documents(case):
+    for pair in (pair for pairs in case.mined.sets.values() for pair in pairs):
+        a, b = case.document(pair.text_a), case.document(pair.text_b)
+        assert (pair.group_a, pair.group_b) == (a.group, b.group)
+        assert pair.label == (a.group == b.group)
+        assert pair.same_category == (a.category == b.category)
+
+
+@quick
+@given(some_cases)
+def test_tfidf_is_the_cosine_and_lies_in_the_band(case):
+    texts = [row.text for row in case.documents.rows]
+    dense = dict(zip(texts, fit_tfidf(texts).transform(texts).toarray(), strict=True))
+    for pair in (pair for pairs in case.mined.sets.values() for pair in pairs):
+        cosine = float(dense[pair.text_a] @ dense[pair.text_b])
+        assert pair.tfidf == pytest.approx(cosine, abs=6e-5)
+        if case.config.recipe == "matched":
+            low, high = case.config.band
+        else:
+            low, high = case.config.positive_band if pair.label else case.config.negative_band
+        assert low - 1e-9 <= cosine <= high + 1e-9
+
+
+@quick
+@given(some_cases)
+def test_no_text_is_in_more_pairs_of_a_class_than_allowed(case):
+    for pairs in case.mined.sets.values():
+        uses = Counter((pair.label, text) for pair in pairs for text in (pair.text_a, pair.text_b))
+        assert max(uses.values()) <= case.config.max_uses
+
+
+@quick
+@given(some_cases)
+def test_there_are_never_more_pairs_than_wanted_and_always_both_classes(case):
+    assert "pairs" in case.mined.sets
+    for name, pairs in case.mined.sets.items():
+        wanted = case.config.pairs if name == "pairs" else max(2, round(0.2 * case.config.pairs))
+        count = Counter(pair.label for pair in pairs)
+        assert len(pairs) <= wanted
+        assert set(count) == {0, 1}
+        if case.config.recipe == "matched":
+            assert count[0] == count[1]
+        assert count[0] <= wanted // 2 >= count[1]
+
+
+@quick
+@given(some_cases)
+def test_held_out_texts_are_in_no_pair(case):
+    held_out = {same(text) for text in case.held_out}
+    for pairs in case.mined.sets.values():
+        assert not held_out & {same(text) for text in texts_of(pairs)}
+
+
+@quick
+@given(some_cases)
+def test_no_text_is_in_two_sets(case):
+    for left, right in combinations(case.mined.sets.values(), 2):
+        assert not {same(text) for text in texts_of(left)} & {same(text) for text in texts_of(right)}
+
+
+@quick
+@given(some_cases)
+def test_no_held_out_group_is_in_another_set(case):
+    for name, groups in case.unseen_groups.items():
+        for other, pairs in case.mined.sets.items():
+            if other != name:
+                assert not groups & {group for pair in pairs for group in (pair.group_a, pair.group_b)}
+
+
+@quick
+@given(some_cases)
+def test_seen_sets_hold_only_groups_that_train(case):
+    training = {row.group for row in case.documents.rows} - set().union(*case.unseen_groups.values(), set())
+    for name, pairs in case.mined.sets.items():
+        if name.endswith("-seen"):
+            assert {group for pair in pairs for group in (pair.group_a, pair.group_b)} <= training
+
+
+@quick
+@given(some_cases)
+def test_the_same_seed_gives_the_same_pairs_in_the_same_order(case):
+    again = mine(case.documents, case.config, held_out=case.held_out)
+    assert again.sets == case.mined.sets
+    assert again.facts == case.mined.facts

@@ -1,0 +1,58 @@
+"""Files and tiny bundles for the command line."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simile.artifacts import Bundle, Document, Pair, write_pairs
+
+NUM_DOCUMENTS = 150
+
+
+@pytest.fixture(scope="session")
+def documents(helpdesk) -> tuple[Document, ...]:
+    """The sample's first groups."""
+    return helpdesk.rows[:NUM_DOCUMENTS]
+
+
+@pytest.fixture(scope="session")
+def write_documents() -> Callable[[Path, Iterable[Document]], Path]:
+    def write(path: Path, rows: Iterable[Document]) -> Path:
+        fields: list[dict[str, Any]] = [
+            {"id": row.id, "text": row.text, "category": row.category, "group": row.group} for row in rows
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in fields))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory, documents) -> Path:
+    """Labelled pairs that word overlap tells apart: neighbours in the file share a group, distant ones do not."""
+    path = tmp_path_factory.mktemp("pairs") / "judged.jsonl"
+    rows = []
+    for number in range(0, NUM_DOCUMENTS - 40, 2):
+        label = number // 2 % 2
+        a, b = documents[number], documents[number + 1 if label else number + 37]
+        shared = "exactly the same trouble here again" if label else ""
+        rows.append(Pair(f"{a.text} {shared}", f"{b.text} {shared}", label=int(a.group == b.group)))
+    write_pairs(path, rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, make_base) -> Bundle:
+    """A bundle of one random encoder: nearly noise."""
+    from training.baseline import make_baseline
+
+    return make_baseline(str(make_base("bert")), tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory, write_lexical, documents) -> Bundle:
+    """A bundle of one lexical member: much better on `pairs`."""
+    return write_lexical(tmp_path_factory.mktemp("bundles") / "words", [row.text for row in documents])

@@ -1,0 +1,260 @@
+"""Whatever is wrong with the input: exit 2, one line that says so, and nothing half-written."""
+
+import json
+import shutil
+
+import pytest
+
+from pipeline.cli import main
+
+GOOD = "text_a,text_b,label\nthe card,a card,1\nthe card,no shoes,0\n"
+DOCUMENTS = [{"id": str(i), "text": f"card {i // 2} of text {i}", "group": f"g{i // 2}"} for i in range(40)]
+CONFIG = {"base": "./missing", "epochs": 1}
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def pairs(*rows):
+    return lines({"text_a": f"card {i}", "text_b": "shoes", **row} for i, row in enumerate(rows))
+
+
+FILES = {
+    "documents.jsonl": lines(DOCUMENTS),
+    "empty.jsonl": "",
+    "broken.jsonl": '{"text": "a card"}\n{"text": "shoes"\n',
+    "list.jsonl": "[1, 2]\n",
+    "object.json": "{}",
+    "no-text.jsonl": lines([DOCUMENTS[0], {"id": "x", "body": "text"}]),
+    "blank.jsonl": lines([{"text": "  "}]),
+    "twice.jsonl": lines([DOCUMENTS[0], DOCUMENTS[0]]),
+    "lonely.jsonl": lines([row | {"group": row["id"]} for row in DOCUMENTS]),
+    "no-group.jsonl": lines([{"text": row["text"]} for row in DOCUMENTS]),
+    "latin.jsonl": b'{"text": "caf\xe9"}\n',
+    "documents.xlsx": "",
+    "damaged.jsonl.gz": b"\x1f\x8b\x08no gzip",
+    "ragged.csv": "text,group\na card,1\nshoes\n",
+    "good.csv": GOOD,
+    "other/good.csv": GOOD,
+    "one-class.jsonl": pairs({"label": 1}, {"label": 1}),
+    "unlabelled.jsonl": pairs({}, {}),
+    "nan.jsonl": pairs({"score": 0.5}, {"score": float("nan")}),
+    "label-2.jsonl": pairs({"label": 0}, {"label": 2}),
+    "mixed.jsonl": pairs({"label": 0}, {"score": 0.5}),
+    "one-text.jsonl": lines([{"text_a": "a card", "label": 1}]),
+    "weights.jsonl": pairs({"label": 0, "weight": 2}, {"label": 1, "weight": 1}),
+    "config.yaml": json.dumps(CONFIG),
+    "misspelt.yaml": "base: x/y\nlearning_rat: 1e-4\n",
+    "misspelt-inside.yaml": "base: x/y\nlora: {rnk: 4}\n",
+    "no-base.yaml": "epochs: 1\n",
+    "no-mapping.yaml": "- base\n",
+    "no-yaml.yaml": "base: x\nlora: {rank: 4\n",
+    "latin.yaml": b"base: caf\xe9\n",
+    "too-long.yaml": "base: bundled:minilm\nmax_length: 513\n",
+    "ranking.yaml": "base: bundled:minilm\nloss: ranking\n",
+    "unbundled.yaml": "base: bundled:other\n",
+    "revision.yaml": "base: bundled:minilm\nrevision: main\n",
+    "run.yaml": json.dumps({"documents": "documents.jsonl", "mine": {"test_share": 0.2}, "train": CONFIG}),
+    "run-both.yaml": json.dumps({"documents": "documents.jsonl", "pairs": "good.csv", "train": CONFIG}),
+    "run-neither.yaml": json.dumps({"train": CONFIG}),
+    "run-untested.yaml": json.dumps({"documents": "documents.jsonl", "train": CONFIG}),
+    "run-pairs-untested.yaml": json.dumps({"pairs": "good.csv", "train": CONFIG}),
+    "run-gone.yaml": json.dumps({"documents": "documents.jsonl", "test": ["gone.csv"], "train": CONFIG}),
+    "run-guard.yaml": json.dumps({"pairs": "good.csv", "test": ["good.csv"], "guard": ["gone.csv"], "train": CONFIG}),
+    "run-same.yaml": json.dumps({"pairs": "good.csv", "test": ["good.csv", "other/good.csv"], "train": CONFIG}),
+    "run-misspelt.yaml": json.dumps({"documnts": "documents.jsonl", "train": CONFIG}),
+    "thesis/thesis.tex": "",
+    "file": "",
+}
+
+
+def mine(arguments):
+    return f"mine {arguments} --out {{new}}/mined"
+
+
+def train(config, arguments):
+    return f"train {config} --pairs {arguments} --out {{new}}/bundle"
+
+
+def run(arguments):
+    return f"run {arguments} --set out={{new}}/run"
+
+
+CASES = [
+    # documents
+    (mine("gone.jsonl"), "gone.jsonl: no such file"),
+    (mine("empty.jsonl"), "empty.jsonl: the file is empty"),
+    (mine("broken.jsonl"), "broken.jsonl:2: no JSON"),
+    (mine("list.jsonl"), "list.jsonl:1: got a JSON list, need an object"),
+    (mine("object.json"), "object.json: got a JSON dict, need an array"),
+    (mine("no-text.jsonl"), "no-text.jsonl:2: document without text, got fields 'id', 'body'"),
+    (mine("blank.jsonl"), "blank.jsonl:1: got text '  ', need a non-empty text"),
+    (mine("twice.jsonl"), "twice.jsonl:2: got id '0' a second time"),
+    (mine("lonely.jsonl"), "need at least one group with two documents"),
+    (mine("no-group.jsonl"), "documents without 'group' and without 'category'"),
+    (mine("latin.jsonl"), "latin.jsonl:1: no valid UTF-8 at byte 13"),
+    (mine("documents.xlsx"), "got a file of type '.xlsx', need one of .jsonl"),
+    (mine("damaged.jsonl.gz"), "damaged gzip file"),
+    (mine("ragged.csv"), "ragged.csv:3: got a row of another length"),
+    (mine("documents.jsonl --column text=body"), "no column 'body'"),
+    (mine("documents.jsonl --column body"), "--column body: need OURS=THEIRS"),
+    (mine("documents.jsonl --band 0.5 0.1"), "need the lower end first"),
+    (mine("documents.jsonl --pairs 1"), "pairs: got 1"),
+    (mine("documents.jsonl --dev-share 1.5"), "dev_share: got 1.5"),
+    (mine("documents.jsonl --recipe best"), "argument --recipe: invalid choice: 'best'"),
+    (mine("documents.jsonl --target gone.csv"), "gone.csv: no such file"),
+    (mine("documents.jsonl --baseline gone"), "gone: no such bundle"),
+    # pairs
+    (train("config.yaml", "gone.jsonl"), "gone.jsonl: no such file"),
+    (train("config.yaml", "one-class.jsonl"), "all 2 pairs have the same label 1"),
+    (train("config.yaml", "unlabelled.jsonl"), "got pairs without a label"),
+    (train("config.yaml", "nan.jsonl"), "nan.jsonl:2: got score nan, need a finite number"),
+    (train("config.yaml", "label-2.jsonl"), "label-2.jsonl:2: got label 2, need 0 or 1"),
+    (train("config.yaml", "mixed.jsonl"), "mixed.jsonl:2: got a pair with score after pairs with"),
+    (train("config.yaml", "one-text.jsonl"), "one-text.jsonl:1: got fields 'text_a', 'label'"),
+    (train("config.yaml", "weights.jsonl"), "pairs with weights, no loss here uses them"),
+    (train("config.yaml", "good.csv --dev gone.csv"), "gone.csv: no such file"),
+    (train("config.yaml", "good.csv --dev good.csv --dev other/good.csv"), "two pair files named"),
+    # configs
+    (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet)"),
+    (train("misspelt.yaml", "good.csv"), "'learning_rat', did you mean 'learning_rate'?"),
+    (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'rank'?"),
+    (train("no-base.yaml", "good.csv"), "no-base.yaml: key 'base' is missing"),
+    (train("no-mapping.yaml", "good.csv"), "got list, need a mapping of settings"),
+    (train("no-yaml.yaml", "good.csv"), "no-yaml.yaml:3: no valid YAML"),
+    (train("latin.yaml", "good.csv"), "latin.yaml: no valid UTF-8"),
+    (train("revision.yaml", "good.csv"), "got a revision for bundled:minilm"),
+    (train("config.yaml", "good.csv --set epochs"), "--set epochs: need key=value"),
+    (train("config.yaml", "good.csv --set =1"), "--set =1: need key=value"),
+    (train("config.yaml", "good.csv --set epochs=["), "--set epochs=[: no valid YAML value"),
+    (train("config.yaml", "good.csv --set epochs=many"), "epochs: got 'many'"),
+    (train("config.yaml", "good.csv --set epochs=0"), "epochs: got 0"),
+    (train("config.yaml", "good.csv --set learning_rate=.nan"), "learning_rate: got nan"),
+    (train("config.yaml", "good.csv --set base.x=1"), "base is no group of settings"),
+    (train("config.yaml", "good.csv --set epohcs=1"), "'epohcs', did you mean 'epochs'?"),
+    # encoders
+    (train("config.yaml", "good.csv"), "./missing: no such folder"),
+    (train("unbundled.yaml", "good.csv"), "the only bundled one is 'bundled:minilm'"),
+    (train("too-long.yaml", "good.csv"), "this encoder reads at most 512 tokens"),
+    (train("ranking.yaml", "good.csv"), "loss 'ranking' needs at least a batch of them"),
+    ("baseline ./missing --out {new}/bundle", "./missing: no such folder"),
+    ("baseline organisation/no\tname --out {new}/bundle", "cannot load this encoder"),
+    ("baseline bundled:minilm --max-length many --out {new}/bundle", "argument --max-length: invalid int value"),
+    ("baseline lexical:gone.jsonl --out {new}/bundle", "gone.jsonl: no such file"),
+    # outputs
+    ("baseline lexical:documents.jsonl --out thesis", "thesis: holds files that are no bundle"),
+    ("baseline lexical:documents.jsonl --out file", "file: is a file or a link"),
+    ("baseline lexical:documents.jsonl --out {new}/my\tbundle", "got a bundle named 'my bundle', need letters"),
+    ("baseline lexical:documents.jsonl --out file/bundle", "file/bundle: Not a directory"),
+    ("mine documents.jsonl --out thesis", "thesis: holds files that are no mined pairs"),
+    ("mine documents.jsonl --out file", "file: holds files that are no mined pairs"),
+    ("train minilm --pairs good.csv --out thesis", "thesis: holds files that are no bundle"),
+    ("join {tiny} {tiny} --out thesis", "thesis: holds files that are no bundle"),
+    # bundles
+    ("inspect gone", "gone: no such bundle"),
+    ("inspect file", "file: no such bundle"),
+    ("inspect thesis", "thesis: no bundle, it has no manifest.json"),
+    ("inspect flipped", "flipped: members/encoder/model.onnx is damaged, got sha256"),
+    ("inspect outside", "outside: the manifest lists '../flipped/members/encoder/model.onnx', need a plain path"),
+    ("inspect unlisted", "unlisted: holds members/encoder/notes.txt, which its manifest does not list"),
+    ("inspect linked", "linked: members/encoder/model.onnx is a link"),
+    ("inspect incomplete", "members/encoder/model.onnx is listed but cannot be read (No such file or directory)"),
+    ("inspect future", "got schema version 2, this Simile reads 1"),
+    ("inspect no-json", "no-json/manifest.json: no valid JSON"),
+    ("score flipped a b", "model.onnx is damaged"),
+    ("evaluate flipped good.csv", "model.onnx is damaged"),
+    ("evaluate misjudged good.csv", "misjudged/evaluation.json: no valid evaluation"),
+    ("join {tiny} flipped --out {new}/bundle", "model.onnx is damaged"),
+    ("serve flipped --port 0 --metrics-port 0", "model.onnx is damaged"),
+    # evaluating, scoring, joining, serving
+    ("evaluate {tiny} gone.csv", "gone.csv: no such file"),
+    ("evaluate {tiny} unlabelled.jsonl", "got pairs without a label"),
+    ("evaluate {tiny} good.csv other/good.csv", "got two pair files named 'good'"),
+    ("evaluate {tiny} good.csv --guard other/good.csv", "got two pair files named 'good'"),
+    ("evaluate {tiny} good.csv --gate", "--gate needs --baseline BUNDLE"),
+    ("evaluate {tiny} good.csv --baseline gone", "gone: no such bundle"),
+    ("evaluate {tiny} good.csv --guard-margin wide", "argument --guard-margin: invalid float value: 'wide'"),
+    ("evaluate {tiny} good.csv --device cpu --precision fp16", "this machine and environment have"),
+    ("evaluate {tiny} good.csv --json thesis", "thesis: Is a directory"),
+    ("score {tiny}", "got 0 texts, need two texts or --pairs FILE"),
+    ("score {tiny} one", "got 1 texts, need two texts or --pairs FILE"),
+    ("score {tiny} a b c", "got 3 texts, need two texts or --pairs FILE"),
+    ("score {tiny} a b --pairs good.csv", "need two texts or --pairs FILE"),
+    ("score {tiny} a \t", "got an empty text"),
+    ("score {tiny} --pairs one-text.jsonl", "need 'text_a' and 'text_b'"),
+    ("join {tiny} --out {new}/bundle", "got 1 member in 1 bundle, need at least two"),
+    ("join {tiny} {tiny} --fit one-class.jsonl --out {new}/bundle", "have the same label"),
+    ("serve {tiny} --port eighty", "--port: got 'eighty'"),
+    ("serve {tiny} --max-pairs 0", "--max-pairs: got '0'"),
+    # runs
+    (run("gone.yaml"), "gone.yaml: no such file"),
+    (run("thesis"), "thesis: Is a directory"),
+    (run("run.yaml"), "./missing: no such folder"),
+    (run("run.yaml --set train=nothing"), "train: got 'nothing'"),
+    (run("run.yaml --set documents=gone.jsonl"), "gone.jsonl: no such file"),
+    (run("run-both.yaml"), "need exactly one of 'documents' and 'pairs'"),
+    (run("run-neither.yaml"), "need exactly one of 'documents' and 'pairs'"),
+    (run("run-untested.yaml"), "need 'test' pairs to judge on, or mine.test_share above 0"),
+    (run("run-pairs-untested.yaml"), "need 'test' pairs to judge on"),
+    (run("run-gone.yaml"), "gone.csv: no such file"),
+    (run("run-guard.yaml"), "gone.csv: no such file"),
+    (run("run-same.yaml"), "got two pair files named 'good'"),
+    (run("run-misspelt.yaml"), "'documnts', did you mean 'documents'?"),
+    ("quickstart --out {new}/run --set mine.pears=9", "'mine.pears', did you mean 'pairs'?"),
+    # usage
+    ("", "the following arguments are required: COMMAND"),
+    ("trian config.yaml", "argument COMMAND: invalid choice: 'trian'"),
+    ("score {tiny} a b --devise cpu", "unrecognized arguments: --devise cpu"),
+    ("score {tiny} a b --device tpu", "argument --device: invalid choice: 'tpu'"),
+    ("train config.yaml --out {new}/bundle", "the following arguments are required: --pairs"),
+    ("inspect", "the following arguments are required: BUNDLE"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny):
+    """A folder with everything that can be wrong."""
+    folder = tmp_path_factory.mktemp("wrong")
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for name in ("flipped", "outside", "unlisted", "linked", "incomplete", "future", "no-json", "misjudged"):
+        shutil.copytree(tiny.path, folder / name)
+    model = "members/encoder/model.onnx"
+    data = bytearray((folder / "flipped" / model).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "flipped" / model).write_bytes(data)
+    (folder / "unlisted" / "members" / "encoder" / "notes.txt").touch()
+    (folder / "linked" / model).unlink()
+    (folder / "linked" / model).symlink_to(tiny.path / model)
+    (folder / "incomplete" / model).unlink()
+    (folder / "no-json" / "manifest.json").write_text("{")
+    (folder / "misjudged" / "evaluation.json").write_text("[]")
+    for name, old, new in (
+        ("outside", f'"{model}"', f'"../flipped/{model}"'),
+        ("future", 'version": 1', 'version": 2'),
+    ):
+        manifest = folder / name / "manifest.json"
+        assert old in manifest.read_text()
+        manifest.write_text(manifest.read_text().replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(("command", "message"), CASES, ids=[command or "nothing" for command, _ in CASES])
+def test_bad_input_ends_with_one_line_and_leaves_nothing(place, tiny, tmp_path, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    new = tmp_path / "new"
+    # A tab stands for a space within an argument.
+    argv = [word.replace("\t", " ").format(new=new, tiny=tiny.path) for word in command.split(" ") if word]
+    assert main(argv) == 2
+    out, error = capsys.readouterr()
+    said = error.splitlines()
+    assert message in said[-1]
+    assert said[-1].startswith("simile: ")
+    assert [line for line in said if not line.startswith("[")] == said[-1:]
+    assert out == ""
+    assert sorted(place.rglob("*")) == before
+    assert not new.exists()

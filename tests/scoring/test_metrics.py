@@ -1,0 +1,117 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import spearmanr
+
+from simile.scoring.metrics import auc, figures, overlap, separability, spearman
+
+# Few different values, so that ties are the rule.
+tied = st.integers(-4, 20).map(lambda x: x / 16)
+
+
+@st.composite
+def labelled(draw):
+    num = draw(st.integers(2, 30))
+    score_P = draw(arrays(np.float32, num, elements=tied))
+    label_P = draw(arrays(np.float64, num, elements=st.sampled_from([0.0, 1.0])))
+    assume(0 < label_P.sum() < num)
+    return score_P, label_P
+
+
+@given(labelled())
+def test_spearman_is_scipys_with_ties(pairs):
+    score_P, label_P = pairs
+    assume(len(set(score_P)) > 1)
+    assert spearman(score_P, label_P) == pytest.approx(spearmanr(score_P, label_P).statistic, abs=1e-12)
+
+
+@given(arrays(np.float64, 12, elements=tied), arrays(np.float64, 12, elements=tied))
+def test_spearman_of_graded_targets_is_scipys(score_P, target_P):
+    assume(len(set(score_P)) > 1)
+    assume(len(set(target_P)) > 1)
+    assert spearman(score_P, target_P) == pytest.approx(spearmanr(score_P, target_P).statistic, abs=1e-12)
+
+
+def test_spearman_of_a_constant_is_not_a_number():
+    constant, rising = np.full(4, 0.5), np.arange(4.0)
+    assert math.isnan(spearman(constant, rising))
+    assert math.isnan(spearman(rising, constant))
+
+
+def test_spearman_with_labels_in_equal_shares_reaches_0_866_at_most():
+    label_P = np.repeat([0.0, 1.0], 5000)
+    assert spearman(np.arange(10_000.0), label_P) == pytest.approx(math.sqrt(3) / 2, abs=1e-4)
+
+
+@given(labelled())
+def test_auc_is_the_share_of_positives_above_negatives_a_tie_one_half(pairs):
+    score_P, label_P = pairs
+    positive, negative = score_P[label_P == 1][:, None], score_P[label_P == 0][None]
+    expected = ((positive > negative) + 0.5 * (positive == negative)).mean()
+    assert auc(score_P, label_P) == pytest.approx(expected, abs=1e-12)
+
+
+@given(labelled())
+def test_separability_is_the_gap_between_the_means(pairs):
+    score_P, label_P = pairs
+    mean = {label: math.fsum(map(float, score_P[label_P == label])) / (label_P == label).sum() for label in (0, 1)}
+    assert separability(score_P, label_P) == pytest.approx(mean[1] - mean[0], abs=1e-12)
+
+
+def test_overlap_by_hand():
+    # Positives: half at 0.5, half at 0.9. Negatives: a quarter at 0.5, the rest at 0.1. Shared: a quarter.
+    score_P = np.array([0.5, 0.9, 0.5, 0.1, 0.1, 0.1])
+    assert overlap(score_P, np.array([1, 1, 0, 0, 0, 0])) == 0.25
+
+
+def test_overlap_of_the_same_scores_is_one_and_of_others_none():
+    label_P = np.array([1, 1, 0, 0])
+    assert overlap(np.array([0.1, 0.7, 0.7, 0.1]), label_P) == 1
+    assert overlap(np.array([0.8, 0.7, 0.2, 0.1]), label_P) == 0
+
+
+def test_overlap_counts_scores_outside_in_the_end_bins():
+    assert overlap(np.array([-0.9, 1.0, -0.2, 1.5]), np.array([1, 1, 0, 0])) == 1
+
+
+@given(labelled())
+def test_overlap_is_the_shared_area_of_histograms_of_50_bins(pairs):
+    score_P, label_P = pairs
+    edges = [-0.2 + 1.2 * i / 50 for i in range(51)]
+    # Not at an edge, where it is the rounding that says which bin.
+    assume(all(abs(s - edge) > 1e-6 for s in score_P for edge in edges))
+    total = 0.0
+    for low, high in itertools.pairwise(edges):
+        inside = [(low if low > -0.2 else -9) < s < (high if high < 1 else 9) for s in score_P]
+        shares = [np.mean([i for i, label in zip(inside, label_P, strict=True) if label == of]) for of in (0, 1)]
+        total += min(shares)
+    assert overlap(score_P, label_P) == pytest.approx(total, abs=1e-12)
+
+
+@given(labelled())
+def test_order_of_the_pairs_does_not_matter(pairs):
+    score_P, label_P = pairs
+    assume(len(set(score_P)) > 1)
+    forwards = figures(score_P, label_P, is_graded=False)
+    backwards = figures(score_P[::-1], label_P[::-1], is_graded=False)
+    assert forwards == pytest.approx(backwards, abs=1e-12)
+
+
+def test_figures_of_labelled_pairs_are_all_four():
+    score_P, label_P = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1.0, 1.0, 0.0, 0.0])
+    assert figures(score_P, label_P, is_graded=False) == {
+        "spearman": spearman(score_P, label_P),
+        "auc": auc(score_P, label_P),
+        "separability": separability(score_P, label_P),
+        "overlap": overlap(score_P, label_P),
+    }
+
+
+def test_figures_of_graded_pairs_are_the_spearman_only():
+    score_P, target_P = np.array([0.9, 0.4, 0.6]), np.array([5.0, 1.0, 3.0])
+    assert figures(score_P, target_P, is_graded=True) == {"spearman": pytest.approx(1.0)}

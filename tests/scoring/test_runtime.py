@@ -1,0 +1,207 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from scipy.special import expit
+
+import simile
+from simile.artifacts import EVALUATION, Calibration
+from simile.errors import BundleError, InputError
+from simile.hardware import bf16_pays, num_cuda_devices
+from simile.scoring import (
+    GOLDEN_PAIRS,
+    Runtime,
+    Scorer,
+    choose_runtime,
+    evaluated_runtimes,
+    golden_pairs,
+    load,
+    probability,
+    require_finite,
+)
+from simile.scoring.provider import TOLERANCE
+
+CPU = Runtime("CPUExecutionProvider", "fp32")
+AVAILABLE = onnxruntime.get_available_providers()
+HERE = "OpenVINOExecutionProvider" if "OpenVINOExecutionProvider" in AVAILABLE else "CPUExecutionProvider"
+FP32, BF16, FP16 = Runtime(HERE, "fp32"), Runtime(HERE, "bf16"), Runtime("CUDAExecutionProvider", "fp16")
+
+needs_bf16 = pytest.mark.skipif(HERE == "CPUExecutionProvider", reason="bf16 needs OpenVINO")
+needs_no_gpu = pytest.mark.skipif(FP16.provider in AVAILABLE and num_cuda_devices() > 0, reason="CUDA is there")
+
+
+def remember(bundle, *runtimes: Runtime, digest: str | None = None) -> None:
+    """Write an evaluation under these runtimes into the bundle."""
+    digest = digest or bundle.manifest.digest
+    reports = [
+        {"bundle": {"digest": digest, "provider": runtime.provider, "precision": runtime.precision}}
+        for runtime in runtimes
+    ]
+    (bundle.path / EVALUATION).write_text(json.dumps({"reports": reports}))
+
+
+@needs_no_gpu
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cuda", "auto"), ("cuda", "fp16"), ("auto", "fp16"), ("cpu", "fp16"), ("cuda", "bf16")]
+)
+def test_what_is_not_to_be_had_here_is_refused_with_what_is(device, precision):
+    with pytest.raises(InputError) as caught:
+        choose_runtime(device, precision)
+    assert str(caught.value).startswith(f"got --device {device} --precision {precision}, this machine ")
+    assert str(FP32) in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_fp32_is_always_to_be_had_on_the_cpu(device):
+    assert choose_runtime("cpu", "fp32") == FP32
+    assert choose_runtime(device, "fp32").precision == "fp32"
+
+
+def test_auto_takes_bf16_only_where_it_pays():
+    chosen = choose_runtime("cpu")
+    assert chosen == (BF16 if bf16_pays() and HERE.startswith("OpenVINO") else FP32)
+
+
+@needs_bf16
+def test_bf16_is_to_be_had_where_it_is_asked_for():
+    assert choose_runtime("cpu", "bf16") == BF16
+
+
+@needs_bf16
+@pytest.mark.parametrize("runtime", [FP32, BF16], ids=str)
+def test_auto_picks_what_the_bundle_was_evaluated_with(runtime):
+    assert choose_runtime("cpu", evaluated=[runtime]) == runtime
+
+
+@needs_no_gpu
+def test_an_evaluation_on_hardware_that_is_not_here_decides_nothing():
+    assert choose_runtime(evaluated=[FP16]) == choose_runtime()
+
+
+@needs_bf16
+def test_what_is_demanded_is_given_whatever_was_evaluated():
+    assert choose_runtime("cpu", "fp32", evaluated=[BF16]) == FP32
+    assert choose_runtime("auto", "fp32", evaluated=[BF16]).precision == "fp32"
+
+
+def test_runtime_is_shown_without_the_long_word():
+    assert str(FP16) == "CUDA fp16"
+
+
+def test_load_picks_what_the_bundle_was_evaluated_with(ensemble):
+    bundle = ensemble.write()
+    before = load(bundle.path, device="cpu").runtime
+    other = FP32 if before == BF16 else BF16
+    if HERE.startswith("OpenVINO"):
+        remember(bundle, other)
+        assert load(bundle.path, device="cpu").runtime == other
+    remember(bundle, FP32)
+    assert load(bundle.path, device="cpu").runtime == FP32
+
+
+def test_evaluation_of_another_bundle_counts_for_nothing(ensemble):
+    bundle = ensemble.write()
+    remember(bundle, BF16, digest="0" * 64)
+    assert evaluated_runtimes(bundle) == []
+
+
+def test_every_evaluation_of_the_bundle_counts(ensemble):
+    bundle = ensemble.write()
+    assert evaluated_runtimes(bundle) == []
+    remember(bundle, FP16, FP32)
+    assert evaluated_runtimes(bundle) == [FP16, FP32]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"reports": [{}]}', '{"reports": null}', '{"reports": [1]}'])
+def test_evaluation_that_is_none_is_refused(ensemble, content):
+    bundle = ensemble.write()
+    (bundle.path / EVALUATION).write_text(content)
+    with pytest.raises(BundleError, match="no valid evaluation"):
+        load(bundle.path)
+
+
+def test_simile_load_scores(bundle, scorer):
+    found = simile.load(str(bundle.path), device="cpu", precision="fp32").score(GOLDEN_PAIRS)
+    np.testing.assert_allclose(found, scorer.score(GOLDEN_PAIRS), rtol=0, atol=1e-4)
+
+
+def test_simile_has_nothing_that_it_does_not_have():
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        simile.lode  # noqa: B018
+
+
+@pytest.mark.parametrize("runtime", dict.fromkeys([CPU, FP32, choose_runtime("cpu")]), ids=str)
+def test_golden_pairs_are_reproduced_on_every_runtime(bundle, runtime):
+    assert Scorer(bundle, runtime).check_golden() <= TOLERANCE[runtime.precision]
+
+
+@needs_bf16
+def test_golden_pairs_are_reproduced_in_bf16(bundle):
+    assert Scorer(bundle, BF16).check_golden() <= TOLERANCE["bf16"]
+
+
+def test_golden_pairs_are_the_projects_own_with_each_members_score(bundle, scorer):
+    golden = golden_pairs(scorer)
+    scored = scorer.score_members(GOLDEN_PAIRS)
+    assert tuple((pair.text_a, pair.text_b) for pair in golden) == GOLDEN_PAIRS
+    for name, score_P in scored.members.items():
+        assert [pair.scores[name] for pair in golden] == [float(score) for score in score_P]
+    assert bundle.manifest.golden == golden
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("name", ["small", "words"])
+def test_changed_golden_score_is_refused(bundle, scorer, place, name):
+    golden = list(bundle.manifest.golden)
+    changed = golden[place].scores | {name: golden[place].scores[name] + 2e-4}
+    golden[place] = golden[place].model_copy(update={"scores": changed})
+    manifest = bundle.manifest.model_copy(update={"golden": tuple(golden)})
+    with pytest.raises(BundleError, match=r"golden pairs differ by 2\.0e-04 on CPU fp32, need 1e-04"):
+        Scorer(type(bundle)(bundle.path, manifest, bundle.data), CPU).check_golden()
+
+
+def test_other_weights_under_the_same_golden_scores_are_refused(ensemble, bundle):
+    other = ensemble.write(seed=5, with_golden=False)
+    manifest = other.manifest.model_copy(update={"golden": bundle.manifest.golden})
+    with pytest.raises(BundleError, match="golden pairs differ by"):
+        Scorer(type(other)(other.path, manifest, other.data), CPU).check_golden()
+
+
+def test_golden_score_that_is_no_number_is_refused_wherever_it_stands(ensemble, bundle):
+    # As an overflow in fp16 makes it; the word is in one pair only.
+    assert [i for i, pair in enumerate(GOLDEN_PAIRS) if "spite" in " ".join(pair)] == [len(GOLDEN_PAIRS) - 1]
+    other = ensemble.write(poisoned="spite", with_golden=False)
+    manifest = other.manifest.model_copy(update={"golden": bundle.manifest.golden})
+    with pytest.raises(BundleError, match="golden pairs differ by nan"):
+        Scorer(type(other)(other.path, manifest, other.data), CPU).check_golden()
+
+
+def test_bundle_without_golden_pairs_has_nothing_to_check(ensemble):
+    assert Scorer(ensemble.write(with_golden=False), CPU).check_golden() == 0
+
+
+def test_probability_is_the_logistic_function():
+    calibration = Calibration(slope=7.5, intercept=-3.25, positive_share=0.5)
+    score_P = np.linspace(-1, 1, 41, dtype=np.float32)
+    found = probability(calibration, score_P)
+    np.testing.assert_allclose(found, expit(7.5 * score_P.astype(np.float64) - 3.25), rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("slope", [1e4, -1e4])
+def test_probability_of_a_steep_calibration_is_certain_and_silent(slope):
+    calibration = Calibration(slope=slope, intercept=0, positive_share=0.5)
+    found = probability(calibration, np.array([-1, 0, 1], dtype=np.float32))
+    np.testing.assert_array_equal(found, [0, 0.5, 1] if slope > 0 else [1, 0.5, 0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_score_that_is_not_finite_is_refused(bad):
+    with pytest.raises(InputError, match="CUDA fp16: 2 scores are not finite, try --precision fp32"):
+        require_finite(np.array([0.5, bad, bad], dtype=np.float32), FP16)
+
+
+def test_finite_scores_pass():
+    require_finite(np.array([0.5, -1.0], dtype=np.float32), FP16)
+    require_finite(np.array([], dtype=np.float32), FP16)

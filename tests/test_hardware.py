@@ -1,0 +1,122 @@
+import ctypes.util
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simile.hardware import bf16_pays, guard_amx, num_cuda_devices, usable_cores
+
+AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+ISA = "ONEDNN_MAX_CPU_ISA"
+
+
+def cpuinfo(folder: Path, *, vendor: str = "GenuineIntel", flags: str = "", level: str = "31") -> Path:
+    """Write what Linux says of a processor, two cores of it; the second must not matter."""
+    file = folder / "cpuinfo"
+    first = f"processor\t: 0\nvendor_id\t: {vendor}\ncpuid level\t: {level}\nflags\t\t: fpu sse2 {flags}\n"
+    second = "processor\t: 1\nvendor_id\t: Other\ncpuid level\t: 99\nflags\t\t: amx_bf16 amx_tile avx512_bf16\n"
+    file.write_text(f"{first}\n{second}\n")
+    return file
+
+
+def quota_v2(folder: Path, text: str) -> Path:
+    (folder / "cpu.max").write_text(text)
+    return folder
+
+
+def quota_v1(folder: Path, quota: int) -> Path:
+    (folder / "cpu").mkdir()
+    (folder / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (folder / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    return folder
+
+
+@pytest.mark.parametrize("cores", [0.1, 0.5, 1, 1.2, 1000])
+def test_cores_are_bounded_by_the_quota_of_cgroup_v2(tmp_path, cores):
+    folder = quota_v2(tmp_path, f"{round(cores * 100_000)} 100000\n")
+    assert usable_cores(folder) == min(AFFINITY, math.ceil(cores))
+
+
+@pytest.mark.parametrize("cores", [0.1, 1, 1.2, 1000])
+def test_cores_are_bounded_by_the_quota_of_cgroup_v1(tmp_path, cores):
+    assert usable_cores(quota_v1(tmp_path, round(cores * 100_000))) == min(AFFINITY, math.ceil(cores))
+
+
+def test_without_a_quota_the_affinity_counts(tmp_path):
+    assert usable_cores(tmp_path / "nothing") == AFFINITY
+    assert usable_cores(quota_v2(tmp_path, "max 100000\n")) == AFFINITY
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "x y", "1 2 3"])
+def test_quota_that_cannot_be_read_is_none(tmp_path, text):
+    assert usable_cores(quota_v2(tmp_path, text)) == AFFINITY
+
+
+def test_quota_of_minus_one_is_none(tmp_path):
+    assert usable_cores(quota_v1(tmp_path, -1)) == AFFINITY
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can bind a process to a core")
+def test_process_bound_to_one_core_may_use_one():
+    program = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "from simile.hardware import usable_cores; print(usable_cores())"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "level", "expected"),
+    [
+        pytest.param("GenuineIntel", "avx2", "31", False, id="neither"),
+        pytest.param("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", "31", True, id="AMX"),
+        pytest.param("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", "29", True, id="AMX, its table just there"),
+        pytest.param("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", "28", False, id="AMX, its table hidden"),
+        pytest.param("GenuineIntel", "avx512_bf16", "31", False, id="Intel without AMX"),
+        pytest.param("AuthenticAMD", "avx512_bf16", "16", True, id="AMD"),
+        pytest.param("AuthenticAMD", "avx512f", "16", False, id="AMD without bf16"),
+        pytest.param("GenuineIntel", "amx_bf16", "unknown", False, id="no level"),
+    ],
+)
+def test_bf16_pays_where_the_processor_computes_in_it(tmp_path, vendor, flags, level, expected):
+    assert bf16_pays(cpuinfo(tmp_path, vendor=vendor, flags=flags, level=level)) is expected
+
+
+def test_bf16_does_not_pay_where_nothing_is_known_of_the_processor(tmp_path):
+    assert not bf16_pays(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
+def test_this_machine_is_read_as_it_tells():
+    words = Path("/proc/cpuinfo").read_text().split()
+    if "amx_bf16" not in words and "avx512_bf16" not in words:
+        assert not bf16_pays()
+    if "AuthenticAMD" in words:
+        assert bf16_pays() == ("avx512_bf16" in words)
+
+
+@pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="there is a driver")
+def test_without_a_driver_there_is_no_cuda_device():
+    assert num_cuda_devices() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "expected"),
+    [("amx_tile", "28", "AVX512_CORE_FP16"), ("amx_tile", "29", None), ("avx512f", "28", None)],
+)
+def test_amx_is_kept_off_only_where_its_table_is_hidden(tmp_path, monkeypatch, flags, level, expected):
+    # Set, then deleted: monkeypatch then puts back what was there, whatever the guard does.
+    monkeypatch.setenv(ISA, "")
+    monkeypatch.delenv(ISA)
+    guard_amx(cpuinfo(tmp_path, flags=flags, level=level))
+    assert os.environ.get(ISA) == expected
+
+
+def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv(ISA, "AVX2")
+    guard_amx(cpuinfo(tmp_path, flags="amx_tile", level="28"))
+    assert os.environ[ISA] == "AVX2"

@@ -1,0 +1,100 @@
+import io
+import re
+import time
+from contextlib import redirect_stderr
+
+import pytest
+
+from simile.progress import Progress, duration, say
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0.0 s"),
+        (8.24, "8.2 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
+def test_duration_is_as_a_person_says_it(seconds, expected):
+    assert duration(seconds) == expected
+
+
+def test_say_writes_a_line_to_stderr(capsys):
+    say("hello")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_elsewhere_than_on_a_terminal_quick_work_takes_two_lines_of_stderr(capsys):
+    with Progress("scoring", 1000, "texts") as progress:
+        for _ in range(1000):
+            progress.advance()
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, last = err.splitlines()
+    assert re.fullmatch(r"scoring +0%  0/1,000 texts  0\.0 s", first)
+    assert re.fullmatch(r"scoring +100%  1,000/1,000 texts  \d+\.\d s", last)
+
+
+def test_note_stands_beside_the_figures(capsys):
+    with Progress("mining", 2, "documents") as progress:
+        progress.advance(2, note="dev-seen")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("  dev-seen")
+
+
+def test_work_that_fails_shows_how_far_it_came(capsys):
+    def work():
+        with Progress("scoring", 10, "texts") as progress:
+            progress.advance(4)
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        work()
+    assert " 40%  4/10 texts  " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_no_work_at_all_is_done(capsys):
+    with Progress("scoring", 0, "texts"):
+        pass
+    assert "100%  0/0 texts" in capsys.readouterr().err
+
+
+def test_on_a_terminal_one_line_is_drawn_over_and_then_ended():
+    terminal = Terminal()
+    with redirect_stderr(terminal), Progress("scoring", 4, "texts") as progress:
+        time.sleep(0.11)
+        progress.advance(2)
+    drawn = terminal.getvalue()
+    assert drawn.endswith("\n")
+    assert drawn.count("\n") == 1
+    frames = drawn.rstrip("\n").split("\r\x1b[2K")[1:]
+    assert [re.search(r"[█░]+", frame)[0] for frame in frames] == ["░" * 24, *2 * ["█" * 12 + "░" * 12]]
+    assert frames[1].endswith(" s left")
+
+
+def test_steps_skipped_are_done_but_do_not_count_as_fast():
+    terminal = Terminal()
+    with redirect_stderr(terminal), Progress("training", 100, "steps") as progress:
+        progress.skip(98)
+        time.sleep(0.2)
+        progress.advance(1)
+        progress.advance(1)
+    frame = terminal.getvalue().split("\r\x1b[2K")[2]
+    # One step took 0.2 s and one is left; were the 98 counted, it would be 0.2 s / 99.
+    assert "99/100 steps" in frame
+    assert float(re.search(r"([\d.]+) s left", frame)[1]) >= 0.2

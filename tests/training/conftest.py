@@ -1,0 +1,109 @@
+"""Small training runs over the sample's own groups, each made once for all the tests that look at it."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simile.artifacts import Bundle, read_labelled_pairs
+
+NUM_PAIRS, NUM_DEV = 160, 80
+
+
+@dataclass(frozen=True)
+class Material:
+    """Files of pairs."""
+
+    pairs: Path
+    dev: Path
+    graded: Path
+    """The training pairs with graded scores in place of labels."""
+    upside_down: Path
+    """The training pairs with their labels turned round: what is learned makes these worse."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished training run."""
+
+    out: Path
+    bundle: Bundle
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.work")
+
+    @property
+    def weights(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.weights") / "encoder"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return json.loads((self.work / "history.json").read_text())
+
+    @property
+    def dev_spearmans(self) -> list[float]:
+        return [entry["mean"] for entry in self.history]
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory, helpdesk) -> Material:
+    folder = tmp_path_factory.mktemp("material")
+    chosen = random.Random(0)
+    groups: dict[str, list[str]] = {}
+    for row in helpdesk.rows:
+        groups.setdefault(str(row.group), []).append(row.text)
+    rows = []
+    for number in range(NUM_PAIRS + NUM_DEV):
+        a, b = chosen.sample(sorted(groups), 2)
+        text_a, text_b = chosen.sample(groups[a], 2) if number % 2 else map(chosen.choice, (groups[a], groups[b]))
+        rows.append({"text_a": text_a, "text_b": text_b, "label": number % 2})
+
+    def write(name: str, rows: list[dict[str, Any]]) -> Path:
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    train, dev = rows[:NUM_PAIRS], rows[NUM_PAIRS:]
+    texts = [{name: row[name] for name in ("text_a", "text_b")} for row in train]
+    return Material(
+        write("pairs", train),
+        write("dev", dev),
+        write("graded", [text | {"score": 5 * row["label"] - 2.5} for text, row in zip(texts, train, strict=True)]),
+        write("upside-down", [text | {"label": 1 - row["label"]} for text, row in zip(texts, train, strict=True)]),
+    )
+
+
+@pytest.fixture(scope="session")
+def settings(make_base) -> Callable[..., dict[str, Any]]:
+    """The settings of a run: small, and fast enough for a difference to show."""
+
+    def made(architecture: str = "bert", **changed: Any) -> dict[str, Any]:
+        common = {"max_length": 32, "epochs": 1, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"}
+        return {"base": str(make_base(architecture)), **common, **changed}
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, material, settings) -> Callable[..., Run]:
+    """Trains on the material, once for the same arguments."""
+    runs: dict[str, Run] = {}
+
+    def made(architecture: str = "bert", *, pairs: str = "pairs", dev: str = "dev", again: int = 0, **changed) -> Run:
+        key = json.dumps([architecture, pairs, dev, again, changed], sort_keys=True)
+        if key not in runs:
+            from training.config import TrainConfig
+            from training.train import train
+
+            out = tmp_path_factory.mktemp("trained") / "bundle"
+            config = TrainConfig(**settings(architecture, **changed))
+            files = [read_labelled_pairs(getattr(material, name)) for name in (pairs, dev)]
+            runs[key] = Run(out, train(config, files[0], files[1:], out))
+        return runs[key]
+
+    return made

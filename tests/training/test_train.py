@@ -1,0 +1,368 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipeline.cli import main
+from simile.artifacts import read_bundle, read_labelled_pairs, read_training_texts, text_hash
+from simile.errors import InputError
+from simile.scoring import load
+from simile.scoring.metrics import spearman
+from training.base import load_base
+from training.config import TrainConfig
+from training.train import linear_layers, train
+from training.work import Work
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
+LONG = {"epochs": 6}
+"""60 steps with a checkpoint each 10: time enough to be stopped in."""
+
+
+class StoppedWhenRead:
+    """A dev set that stops the run when its texts are read for the second time: once the first epoch is over."""
+
+    def __init__(self, pairs):
+        self._pairs = pairs
+        self._num_reads = 0
+
+    def __getattr__(self, name):
+        return getattr(self._pairs, name)
+
+    @property
+    def texts(self):
+        self._num_reads += 1
+        if self._num_reads == 2:
+            raise KeyboardInterrupt
+        return self._pairs.texts
+
+
+@pytest.fixture
+def command(settings, material, tmp_path):
+    """The arguments of a run from a config file, as a person gives them."""
+
+    def arguments(*options, out=tmp_path / "bundle", pairs=None, **changed):
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(settings(**changed)))
+        named = ["--pairs", str(pairs or material.pairs), "--dev", str(material.dev), "--out", str(out)]
+        return ["train", str(config), *named, *options]
+
+    return arguments
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A finished run of one's own."""
+    run = trained()
+    shutil.copytree(run.out.parent, tmp_path / "copy")
+    return dataclasses.replace(run, out=tmp_path / "copy" / run.out.name)
+
+
+def resize(disk, size_bytes):
+    subprocess.run(["mount", "-o", f"remount,size={size_bytes}", disk], check=True)
+
+
+def start(argv):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *argv],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process, work):
+    """Return the first complete checkpoint as soon as it is there."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for marker in work.glob("checkpoints/*/complete"):
+            return marker.parent
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    raise TimeoutError(f"{work}: no checkpoint")
+
+
+def final_spearman(work):
+    return json.loads((work / "history.json").read_text())[-1]["mean"]
+
+
+def checkpoints(work):
+    return [path.name for path in sorted((work / "checkpoints").iterdir())]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
+    run = trained(architecture)
+    assert read_bundle(run.out).identity == run.bundle.identity
+    assert load(run.out, device="cpu", precision="fp32").check_golden() < 1e-5
+    assert (run.weights / "modules.json").is_file()
+    texts = {text for pair in read_labelled_pairs(material.pairs).texts for text in pair}
+    assert read_training_texts(run.out) == {text_hash(text) for text in texts}
+    assert not (run.work / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"method": "full", "prompt": "query: "}, {"loss": "ranking"}, {"pairs": "graded"}],
+    ids=["lora-cosent", "full-cosent", "lora-ranking", "lora-cosent-graded"],
+)
+def test_dev_spearman_grows_and_is_the_bundles(trained, material, changed):
+    run = trained(**changed)
+    dev = read_labelled_pairs(material.dev)
+    score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
+    assert run.dev_spearmans[1] > run.dev_spearmans[0]
+    assert spearman(score_P, dev.target_P) == pytest.approx(run.dev_spearmans[1], abs=1e-3)
+
+
+def test_manifest_says_how_the_bundle_was_made(trained, material):
+    made = trained().bundle.manifest.made
+    assert made["by"] == "simile train"
+    assert (made["run"]["config"]["method"], made["run"]["config"]["base"], made["seed"]) == ("lora", "tiny-bert", 0)
+    assert made["run"]["pairs"] == read_labelled_pairs(material.pairs).sha256
+    assert {"torch", "transformers", "simile"} <= set(made["versions"])
+
+
+@pytest.mark.parametrize("changed", [{}, {"method": "full", "prompt": "query: "}], ids=["lora", "full"])
+def test_nothing_that_is_published_names_a_place_on_this_machine(trained, tmp_path_factory, changed):
+    run = trained(**changed)
+    places = [str(place).encode() for place in (tmp_path_factory.getbasetemp(), ROOT, Path.home() / "")]
+    files = [path for folder in (run.out, run.weights) for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    assert [(path.name, place) for path in files for place in places if place in path.read_bytes()] == []
+
+
+def test_labelled_dev_pairs_give_calibration_and_thresholds(trained):
+    manifest = trained().bundle.manifest
+    assert manifest.calibration.slope > 0
+    assert -1 <= manifest.thresholds.best_f1 <= 1
+
+
+def test_graded_dev_pairs_give_none(trained):
+    manifest = trained(pairs="graded", dev="graded").bundle.manifest
+    assert (manifest.calibration, manifest.thresholds) == (None, None)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_adapted_layers_are_those_that_the_embedding_depends_on(make_base, architecture):
+    base = load_base(str(make_base(architecture)))
+    base.model.train()(base.model.tokenize(["my card has not arrived"]))["sentence_embedding"].sum().backward()
+    modules = base.transformer.model.named_modules()
+    used = [name for name, module in modules if isinstance(module, torch.nn.Linear) and module.weight.grad is not None]
+    assert linear_layers(base.transformer.model) == used
+    assert used
+    assert not any("pooler" in name for name in used)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_all_that_the_embedding_depends_on_is_trained(trained, make_base, method):
+    changed = {"method": "full", "prompt": "query: "} if method == "full" else {}
+    before = load_file(make_base("bert") / "model.safetensors")
+    after = load_file(trained(**changed).weights / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    linear = {f"{name}.weight" for name in linear_layers(load_base(str(make_base("bert"))).transformer.model)}
+    assert moved == linear if method == "lora" else moved > linear
+
+
+def test_best_epoch_is_kept(trained, material):
+    run = trained(dev="upside_down", epochs=3)
+    best, last = run.dev_spearmans[1], run.dev_spearmans[3]
+    assert best == max(run.dev_spearmans[1:])
+    assert best > last + 0.02
+    dev = read_labelled_pairs(material.upside_down)
+    score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
+    assert spearman(score_P, dev.target_P) == pytest.approx(best, abs=1e-3)
+
+
+def test_same_seed_gives_the_same_dev_spearman(trained):
+    assert trained(again=1).dev_spearmans == trained().dev_spearmans
+
+
+def test_another_seed_gives_another_one(trained):
+    assert trained(seed=1).dev_spearmans != trained().dev_spearmans
+
+
+def test_second_call_returns_the_bundle_without_training(copied, settings, material, capsys):
+    before = {path: path.stat().st_mtime_ns for path in copied.out.parent.rglob("*") if path.is_file()}
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    bundle = train(TrainConfig(**settings()), pairs, [dev], copied.out)
+    assert bundle.identity == copied.bundle.identity
+    assert {path: path.stat().st_mtime_ns for path in copied.out.parent.rglob("*") if path.is_file()} == before
+    assert "already trained" in capsys.readouterr().err
+
+
+def test_bundle_without_its_work_is_known_again(copied, settings, material):
+    shutil.rmtree(copied.work)
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    assert train(TrainConfig(**settings()), pairs, [dev], copied.out).identity == copied.bundle.identity
+
+
+def test_other_config_stops_and_says_how_to_go_on(copied, command, capsys):
+    assert main(command(out=copied.out, seed=7)) == 2
+    error = capsys.readouterr().err
+    assert "differs in config" in error
+    assert "--restart" in error
+    assert read_bundle(copied.out).identity == copied.bundle.identity
+
+
+def test_other_bundle_in_the_way_stops_and_says_how_to_go_on(copied, command, capsys):
+    shutil.rmtree(copied.work)
+    assert main(command(out=copied.out, seed=7)) == 2
+    assert "holds another bundle, need --restart" in capsys.readouterr().err
+    assert not copied.work.exists()
+
+
+def test_restart_throws_the_earlier_run_away(copied, command):
+    assert main(command("--restart", out=copied.out, seed=7)) == 0
+    assert read_bundle(copied.out).manifest.made["seed"] == 7
+    assert len(copied.history) == 2
+
+
+def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
+    (copied.work / "run.json").unlink()
+    (copied.work / "thesis.tex").touch()
+    assert main(command("--restart", out=copied.out)) == 2
+    assert "no training run" in capsys.readouterr().err
+    assert (copied.work / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "changed", "message"),
+    [
+        ([{"label": 1}] * 40, {}, "all 40 pairs have the same label 1"),
+        ([{"label": i % 2, "weight": 0.5} for i in range(40)], {}, "pairs with weights"),
+        ([{"label": i % 2} for i in range(8)], {"loss": "ranking"}, "got 4 positive pairs, loss 'ranking' needs"),
+        ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got 0 positive pairs, loss 'ranking' needs"),
+        ([{"label": i % 2} for i in range(40)], {"base": "./missing"}, "no such folder"),
+        ([{"label": i % 2} for i in range(40)], {"max_length": 500}, "reads at most 130 tokens"),
+    ],
+)
+def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, capsys, rows, changed, message):
+    pairs = tmp_path / "own.jsonl"
+    pairs.write_text(
+        "".join(json.dumps({"text_a": f"a {i}", "text_b": "b", **row}) + "\n" for i, row in enumerate(rows))
+    )
+    out = tmp_path / "new" / "bundle"
+    assert main(command(out=out, pairs=pairs, **changed)) == 2
+    assert message in capsys.readouterr().err
+    assert not out.parent.exists()
+
+
+def test_weights_of_one_say_nothing_and_are_accepted(settings, material, tmp_path):
+    rows = [row for row in read_labelled_pairs(material.pairs).rows]
+    pairs = dataclasses.replace(
+        read_labelled_pairs(material.pairs), rows=tuple(dataclasses.replace(row, weight=1.0) for row in rows)
+    )
+    assert train(TrainConfig(**settings()), pairs, [], tmp_path / "bundle").manifest.calibration is None
+
+
+def test_scores_that_order_nothing_are_bad_input(settings, material, tmp_path):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    config = TrainConfig(**settings(method="full", learning_rate=1e30))
+    with pytest.raises(InputError, match="need a lower learning_rate"):
+        train(config, pairs, [dev], tmp_path / "bundle")
+
+
+def test_epoch_that_was_saved_but_not_judged_is_judged_when_the_run_goes_on(
+    trained, settings, material, tmp_path, capsys
+):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    config, out = TrainConfig(**settings()), tmp_path / "bundle"
+    with pytest.raises(KeyboardInterrupt):
+        train(config, pairs, [StoppedWhenRead(dev)], out)
+    assert checkpoints(tmp_path / "bundle.work") == ["checkpoint-10"]
+    assert not (tmp_path / "bundle.work" / "best").exists()
+    bundle = train(config, pairs, [dev], out)
+    assert "going on from checkpoint-10" in capsys.readouterr().err
+    assert final_spearman(tmp_path / "bundle.work") == trained().dev_spearmans[-1]
+    assert bundle.manifest.members == trained().bundle.manifest.members
+
+
+def test_half_written_checkpoint_is_not_gone_on_from(tmp_path):
+    work = Work(tmp_path / "bundle")
+    for step in (10, 20):
+        (work.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    work.mark_complete(work.checkpoints / "checkpoint-10")
+    assert work.last_checkpoint() == work.checkpoints / "checkpoint-10"
+    assert checkpoints(work.folder) == ["checkpoint-10"]
+
+
+def test_newest_checkpoint_is_the_one_of_most_steps(tmp_path):
+    work = Work(tmp_path / "bundle")
+    for step in (90, 100):
+        work.mark_complete(work.checkpoints / f"checkpoint-{step}")
+    assert work.last_checkpoint() == work.checkpoints / "checkpoint-100"
+
+
+def test_training_leaves_the_signal_handler_as_it_was(settings, material, tmp_path):
+    earlier = signal.getsignal(signal.SIGTERM)
+    pairs = read_labelled_pairs(material.pairs)
+    train(TrainConfig(**settings()), pairs, [], tmp_path / "bundle")
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tmp_path, capsys):
+    argv, work = command(**LONG), tmp_path / "bundle.work"
+    with start(argv) as process:
+        wait_for_checkpoint(process, work)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "bundle").exists()
+    assert main(argv) == 0
+    assert "going on from checkpoint-" in capsys.readouterr().err
+    assert len(json.loads((work / "history.json").read_text())) == 7
+    assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
+
+
+def test_sigterm_stops_after_the_step_and_the_same_command_goes_on(trained, command, tmp_path, capsys):
+    argv, work = command(**LONG), tmp_path / "bundle.work"
+    with start(argv) as process:
+        wait_for_checkpoint(process, work)
+        process.terminate()
+        error = process.stderr.read()
+    assert process.returncode == 75
+    assert error.splitlines()[-1].startswith("simile: ")
+    assert "the same command goes on" in error
+    assert not (tmp_path / "bundle").exists()
+    saved = max(int(name.partition("-")[2]) for name in checkpoints(work))
+    assert f"stopped at step {saved}" in error
+    assert main(argv) == 0
+    assert f"going on from checkpoint-{saved}" in capsys.readouterr().err
+    assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
+
+
+def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(trained, command, disk, capsys):
+    argv, work = command(out=disk / "bundle", **LONG), disk / "bundle.work"
+    with start(argv) as process:
+        checkpoint = wait_for_checkpoint(process, work)
+        size = sum(path.stat().st_size for path in checkpoint.iterdir() if path.is_file())
+        room = os.statvfs(disk)
+        # The next one does not fit.
+        resize(disk, (room.f_blocks - room.f_bfree) * room.f_frsize + size // 2)
+        error = process.stderr.read()
+    assert process.returncode == 75, error
+    assert error.splitlines()[-1].startswith("simile: ")
+    assert "the disk is full" in error
+    assert checkpoints(work) == [checkpoint.name]
+    assert not (disk / "bundle").exists()
+    resize(disk, 2**26)
+    assert main(argv) == 0
+    assert f"going on from {checkpoint.name}" in capsys.readouterr().err
+    assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
+
+
+def test_learning_rate_reaches_zero_at_the_planned_end(trained):
+    losses = [entry["loss"] for entry in trained(**LONG).history[1:]]
+    assert len(losses) == 6
+    assert np.isfinite(losses).all()
