@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Whoever read our output has left; there is nobody to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        if isinstance(error, (PermissionError, IsADirectoryError, NotADirectoryError)):
-            return _fail(f"{error.filename}: {error.strerror}", InputError.exit_code)
+        if isinstance(error, (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)):
+            # A rename names two files, of which the second is the user's.
+            return _fail(f"{error.filename2 or error.filename}: {error.strerror}", InputError.exit_code)
         raise
     except _Terminated:
         return _fail("stopped by SIGTERM; the same command goes on", StoppedError.exit_code)

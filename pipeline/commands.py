@@ -123,6 +123,7 @@ def evaluate(args: Namespace) -> int:
 
     if args.gate and not args.baseline:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
+    _require_no_folder(args.json, args.html)
     named_pair_paths([*args.pairs, *args.guard])
     sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.pairs).items()]
     guards = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.guard).items()]
@@ -170,6 +171,7 @@ def score(args: Namespace) -> int:
         raise InputError(f"got {len(args.texts)} texts, need two texts or --pairs FILE")
     if any(not text.strip() for text in args.texts):
         raise InputError("got an empty text, need two non-empty ones")
+    _require_no_folder(args.out)
     pairs = read_pairs(args.pairs).texts if args.pairs else ((args.texts[0], args.texts[1]),)
     scorer = load(args.bundle, device=args.device, precision=args.precision)
     if len(pairs) == 1:
@@ -237,6 +239,13 @@ def inspect(args: Namespace) -> int:
         "verified     every file has the sha256 of the manifest",
     )
     return 0
+
+
+def _require_no_folder(*files: Path | None) -> None:
+    """Refuse a folder where a file is to be written, before the work that would be lost."""
+    for file in files:
+        if file and file.is_dir():
+            raise InputError(f"{file}: is a folder, need a file to write to")
 
 
 def _columns(arguments: Sequence[str]) -> dict[str, str]:

@@ -152,6 +152,9 @@ class _Given:
 def _read_given(config: RunConfig) -> _Given:
     named_pair_paths([*map(str, config.test), *map(str, config.guard)])
     named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
+    for path in (config.documents, config.target):
+        if path and not path.is_file():
+            raise InputError(f"{path}: no such file")
     if config.pairs:
         read_labelled_pairs(config.pairs)
     return _Given(*(tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard)))

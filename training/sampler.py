@@ -43,7 +43,7 @@ class GroupBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
         super().__init__(dataset, *args, **keywords)
         self._groups: list[int] = list(dataset["label"])
         # With few groups a batch cannot be larger than they are many.
-        self.batch_size = min(self.batch_size, len(set(self._groups)))
+        self.batch_size: int = min(self.batch_size, len(set(self._groups)))
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield full batches of indices, and at the end what did not fill one, as many as `len` says."""

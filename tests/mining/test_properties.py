@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mining.config import MineConfig
-from mining.mine import Mined, fit_tfidf, mine
+from mining.mine import MIN_HELD_OUT, Mined, fit_tfidf, mine
 from simile.artifacts import Document, Documents
 from simile.errors import InputError
 
@@ -159,7 +159,7 @@ def test_no_text_is_in_more_pairs_of_a_class_than_allowed(case):
 def test_there_are_never_more_pairs_than_wanted_and_always_both_classes(case):
     assert "pairs" in case.mined.sets
     for name, pairs in case.mined.sets.items():
-        wanted = case.config.pairs if name == "pairs" else max(2, round(0.2 * case.config.pairs))
+        wanted = case.config.pairs if name == "pairs" else MIN_HELD_OUT
         count = Counter(pair.label for pair in pairs)
         assert len(pairs) <= wanted
         assert set(count) == {0, 1}

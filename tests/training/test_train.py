@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -26,24 +25,22 @@ from training.work import Work
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
-LONG = {"epochs": 6}
-"""60 steps with a checkpoint each 10: time enough to be stopped in."""
+LONG = {"epochs": 4}
+"""40 steps with a checkpoint each 10: time enough to be stopped in."""
 
 
-class StoppedWhenRead:
-    """A dev set that stops the run when its texts are read for the second time: once the first epoch is over."""
+class StoppedAfterSaving:
+    """A dev set that stops the run when it is read after a step was saved."""
 
-    def __init__(self, pairs):
-        self._pairs = pairs
-        self._num_reads = 0
+    def __init__(self, pairs, work):
+        self._pairs, self._work = pairs, work
 
     def __getattr__(self, name):
         return getattr(self._pairs, name)
 
     @property
     def texts(self):
-        self._num_reads += 1
-        if self._num_reads == 2:
+        if list(self._work.glob("checkpoints/*/complete")):
             raise KeyboardInterrupt
         return self._pairs.texts
 
@@ -59,6 +56,13 @@ def command(settings, material, tmp_path):
         return ["train", str(config), *named, *options]
 
     return arguments
+
+
+@pytest.fixture
+def few(material):
+    """Pairs for two steps."""
+    pairs = read_labelled_pairs(material.pairs)
+    return dataclasses.replace(pairs, rows=pairs.rows[:32])
 
 
 @pytest.fixture
@@ -115,14 +119,13 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"method": "full", "prompt": "query: "}, {"loss": "ranking"}, {"pairs": "graded"}],
+    [{}, {"method": "full", "prompt": "query: "}, {"loss": "ranking"}, {"pairs": "graded", "dev": "graded"}],
     ids=["lora-cosent", "full-cosent", "lora-ranking", "lora-cosent-graded"],
 )
-def test_dev_spearman_grows_and_is_the_bundles(trained, material, changed):
+def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     run = trained(**changed)
-    dev = read_labelled_pairs(material.dev)
+    dev = read_labelled_pairs(getattr(material, changed.get("dev", "dev")))
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
-    assert run.dev_spearmans[1] > run.dev_spearmans[0]
     assert spearman(score_P, dev.target_P) == pytest.approx(run.dev_spearmans[1], abs=1e-3)
 
 
@@ -179,7 +182,7 @@ def test_best_epoch_is_kept(trained, material):
     run = trained(dev="upside_down", epochs=3)
     best, last = run.dev_spearmans[1], run.dev_spearmans[3]
     assert best == max(run.dev_spearmans[1:])
-    assert best > last + 0.02
+    assert run.dev_spearmans[0] > best > last + 0.02
     dev = read_labelled_pairs(material.upside_down)
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
     assert spearman(score_P, dev.target_P) == pytest.approx(best, abs=1e-3)
@@ -259,28 +262,22 @@ def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, caps
     assert not out.parent.exists()
 
 
-def test_weights_of_one_say_nothing_and_are_accepted(settings, material, tmp_path):
-    rows = [row for row in read_labelled_pairs(material.pairs).rows]
-    pairs = dataclasses.replace(
-        read_labelled_pairs(material.pairs), rows=tuple(dataclasses.replace(row, weight=1.0) for row in rows)
-    )
+def test_weights_of_one_say_nothing_and_are_accepted(settings, few, tmp_path):
+    pairs = dataclasses.replace(few, rows=tuple(dataclasses.replace(row, weight=1.0) for row in few.rows))
     assert train(TrainConfig(**settings()), pairs, [], tmp_path / "bundle").manifest.calibration is None
 
 
-def test_scores_that_order_nothing_are_bad_input(settings, material, tmp_path):
-    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
     config = TrainConfig(**settings(method="full", learning_rate=1e30))
     with pytest.raises(InputError, match="need a lower learning_rate"):
-        train(config, pairs, [dev], tmp_path / "bundle")
+        train(config, few, [few], tmp_path / "bundle")
 
 
-def test_epoch_that_was_saved_but_not_judged_is_judged_when_the_run_goes_on(
-    trained, settings, material, tmp_path, capsys
-):
+def test_epoch_saved_but_not_judged_is_judged_when_the_run_goes_on(trained, settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     config, out = TrainConfig(**settings()), tmp_path / "bundle"
     with pytest.raises(KeyboardInterrupt):
-        train(config, pairs, [StoppedWhenRead(dev)], out)
+        train(config, pairs, [StoppedAfterSaving(dev, tmp_path / "bundle.work")], out)
     assert checkpoints(tmp_path / "bundle.work") == ["checkpoint-10"]
     assert not (tmp_path / "bundle.work" / "best").exists()
     bundle = train(config, pairs, [dev], out)
@@ -305,10 +302,9 @@ def test_newest_checkpoint_is_the_one_of_most_steps(tmp_path):
     assert work.last_checkpoint() == work.checkpoints / "checkpoint-100"
 
 
-def test_training_leaves_the_signal_handler_as_it_was(settings, material, tmp_path):
+def test_training_leaves_the_signal_handler_as_it_was(settings, few, tmp_path):
     earlier = signal.getsignal(signal.SIGTERM)
-    pairs = read_labelled_pairs(material.pairs)
-    train(TrainConfig(**settings()), pairs, [], tmp_path / "bundle")
+    train(TrainConfig(**settings()), few, [], tmp_path / "bundle")
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 
@@ -321,7 +317,7 @@ def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tm
     assert not (tmp_path / "bundle").exists()
     assert main(argv) == 0
     assert "going on from checkpoint-" in capsys.readouterr().err
-    assert len(json.loads((work / "history.json").read_text())) == 7
+    assert len(json.loads((work / "history.json").read_text())) == 5
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
@@ -360,9 +356,3 @@ def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(tr
     assert main(argv) == 0
     assert f"going on from {checkpoint.name}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
-
-
-def test_learning_rate_reaches_zero_at_the_planned_end(trained):
-    losses = [entry["loss"] for entry in trained(**LONG).history[1:]]
-    assert len(losses) == 6
-    assert np.isfinite(losses).all()

@@ -1,0 +1,520 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from pipeline.cli import main
+from pipeline.config import apply_overrides, read_config
+from pipeline.embedded import preset_path
+from pipeline.run import read_run_config
+from serving.app import create_app
+from serving.settings import Settings
+from simile.artifacts import Document, read_bundle, read_labelled_pairs, write_training_texts
+from simile.scoring import load
+from simile.scoring.metrics import auc, separability, spearman
+from training.config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+REGRESSION = Path(__file__).parent / "data" / "regression.jsonl"
+"""Mined from the sample by `simile mine examples/helpdesk/documents.jsonl --pairs 300 --dev-share 0 --out DIR`."""
+REGRESSION_SPEARMAN = 0.3735
+"""What the untouched all-MiniLM-L6-v2 reaches on them in fp32."""
+PLAIN = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory, tiny, words):
+    """An ensemble of two members."""
+    out = tmp_path_factory.mktemp("bundles") / "both"
+    assert main(["join", str(tiny.path), str(words.path), "--out", str(out)]) == 0
+    return read_bundle(out)
+
+
+@pytest.fixture
+def own(tiny, tmp_path):
+    """A bundle that may be written to."""
+    shutil.copytree(tiny.path, tmp_path / "own")
+    return read_bundle(tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def write_config(make_base, documents, write_documents):
+    """A run over a part of the sample with a tiny encoder, written into a folder."""
+
+    def write(folder, **changed):
+        folder.mkdir(exist_ok=True)
+        write_documents(folder / "documents.jsonl", documents)
+        base = {"base": str(make_base("bert")), "max_length": 32, "epochs": 1, "batch_size": 16, "precision": "fp32"}
+        config = {
+            "documents": "documents.jsonl",
+            "mine": {"pairs": 200, "dev_share": 0.1, "test_share": 0.25},
+            "train": {**base, "learning_rate": 5e-3},
+            "out": str(folder / "out"),
+        }
+        path = folder / "run.yaml"
+        path.write_text(yaml.safe_dump(config | changed))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def finished(write_config, tmp_path_factory):
+    """The config file of a run that has been made."""
+    config = write_config(tmp_path_factory.mktemp("runs") / "run")
+    assert main(["run", str(config)]) in (0, 3)
+    return config
+
+
+@pytest.fixture
+def rerun(finished, tmp_path):
+    """The arguments of the same run over a copy of its results."""
+    shutil.copytree(finished.parent / "out", tmp_path / "out")
+    return ["run", str(finished), "--set", f"out={tmp_path / 'out'}"]
+
+
+def score_P(bundle, pairs, tmp_path):
+    """What `simile score` writes."""
+    out = tmp_path / "scores.jsonl"
+    assert main(["score", str(bundle.path), "--pairs", str(pairs), "--out", str(out), *PLAIN]) == 0
+    return np.array([json.loads(line)["score"] for line in out.read_text().splitlines()])
+
+
+def report_of(tmp_path, *argv):
+    """What `simile evaluate` writes, and its exit code."""
+    file = tmp_path / "report.json"
+    code = main(["evaluate", *map(str, argv), "--json", str(file), *PLAIN])
+    return json.loads(file.read_text()), code
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def scored(bundle, pairs):
+    return load(bundle.path, device="cpu", precision="fp32").score(pairs)
+
+
+# One number everywhere.
+
+
+def test_command_line_evaluation_and_service_give_the_same_scores(both, pairs, tmp_path):
+    judged = read_labelled_pairs(pairs)
+    expected_P = scored(both, judged.texts)
+    found_P = score_P(both, pairs, tmp_path)
+    with TestClient(create_app(Settings(), load(both.path, device="cpu", precision="fp32"))) as client:
+        served_P = client.post("/v1/similarity", json={"pairs": judged.texts}).json()["scores"]
+    report, _ = report_of(tmp_path, both.path, pairs)
+    np.testing.assert_allclose(found_P, expected_P, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(served_P, expected_P, rtol=0, atol=1e-5)
+    figures = report["sets"]["judged"]["bundle"]
+    for name, figure in (("spearman", spearman), ("auc", auc), ("separability", separability)):
+        assert figures[name] == pytest.approx(figure(np.array(served_P), judged.target_P), abs=1e-5)
+
+
+def test_score_prints_the_score_of_two_texts(words, capsys):
+    assert main(["score", str(words.path), "forgot my password", "I forgot the password"]) == 0
+    (expected,) = scored(words, [("forgot my password", "I forgot the password")])
+    assert capsys.readouterr().out == f"{expected:.6f}\n"
+
+
+def test_score_prints_a_line_for_each_pair_of_a_file(words, pairs, tmp_path, capsys):
+    assert main(["score", str(words.path), "--pairs", str(pairs), *PLAIN]) == 0
+    printed_P = np.array(capsys.readouterr().out.split(), dtype=float)
+    np.testing.assert_allclose(printed_P, scored(words, read_labelled_pairs(pairs).texts), rtol=0, atol=1e-6)
+
+
+# evaluate
+
+
+def test_evaluation_has_the_documented_shape(own, words, pairs, tmp_path):
+    guard = shutil.copy(pairs, tmp_path / "general.jsonl")
+    report, code = report_of(tmp_path, own.path, pairs, "--baseline", words.path, "--guard", guard)
+    assert code == 0
+    assert set(report) >= {"bundle", "baseline", "sets", "guards", "interval", "verdict", "reasons"}
+    assert report["bundle"] | {"provider": ""} == {
+        "name": "tiny",
+        "digest": own.manifest.digest,
+        "provider": "",
+        "precision": "fp32",
+    }
+    assert report["baseline"]["name"] == "words"
+    assert (list(report["sets"]), list(report["guards"])) == (["judged"], ["general"])
+    entry = report["sets"]["judged"]
+    assert set(entry) >= {"pairs", "bundle", "baseline", "difference", "lexical"}
+    assert set(entry["bundle"]) == set(entry["baseline"]) == {"spearman", "auc", "separability", "overlap"}
+    assert entry["difference"]["low"] <= entry["difference"]["spearman"] <= entry["difference"]["high"]
+    assert set(report["interval"]) == {"unit", "resamples", "seed"}
+    assert (report["verdict"], report["reasons"]) == (None, [])
+
+
+def test_evaluation_without_a_baseline_compares_with_nothing(own, pairs, tmp_path):
+    report, _ = report_of(tmp_path, own.path, pairs)
+    assert report["baseline"] is None
+    assert report["sets"]["judged"]["baseline"] is None
+    assert report["sets"]["judged"]["difference"] is None
+
+
+def test_graded_set_has_a_spearman_only(own, pairs, tmp_path):
+    rows = read_labelled_pairs(pairs).rows
+    graded = tmp_path / "graded.jsonl"
+    lines = ({"text_a": row.text_a, "text_b": row.text_b, "score": row.label + 0.1 * i} for i, row in enumerate(rows))
+    graded.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report, _ = report_of(tmp_path, own.path, graded)
+    assert set(report["sets"]["graded"]["bundle"]) == {"spearman"}
+
+
+def test_evaluation_is_kept_in_the_bundle_once_for_each_runtime(own, pairs):
+    for _ in range(2):
+        assert main(["evaluate", str(own.path), str(pairs), *PLAIN]) == 0
+    (kept,) = json.loads((own.path / "evaluation.json").read_text())["reports"]
+    assert kept["bundle"]["digest"] == own.manifest.digest
+    assert read_bundle(own.path).manifest.digest == own.manifest.digest
+
+
+def test_read_only_bundle_is_evaluated_all_the_same(tiny, pairs, disk, capsys):
+    shutil.copytree(tiny.path, disk / "tiny")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert main(["evaluate", str(disk / "tiny"), str(pairs), *PLAIN]) == 0
+    out, error = capsys.readouterr()
+    assert "judged" in out
+    assert "cannot be written to, the evaluation is not kept in it" in error
+
+
+def test_page_shows_the_figures(own, words, pairs, tmp_path, parse_page):
+    page = tmp_path / "report.html"
+    report, _ = report_of(tmp_path, own.path, pairs, "--baseline", words.path, "--html", page)
+    text = " ".join(parse_page(page.read_text()).itertext())
+    assert "judged" in text
+    assert f"{report['sets']['judged']['bundle']['spearman']:.3f}"[:5] in text
+
+
+# The gate
+
+
+def test_gate_lets_a_better_bundle_pass(words, tiny, pairs, tmp_path, capsys):
+    shutil.copytree(words.path, tmp_path / "words")
+    report, code = report_of(tmp_path, tmp_path / "words", pairs, "--baseline", tiny.path, "--gate")
+    assert (code, report["verdict"]) == (0, "pass")
+    assert report["sets"]["judged"]["difference"]["low"] > 0
+
+
+def test_gate_stops_a_sabotaged_bundle(own, words, pairs, tmp_path, capsys):
+    report, code = report_of(tmp_path, own.path, pairs, "--baseline", words.path, "--gate")
+    assert (code, report["verdict"]) == (3, "fail")
+    (reason,) = report["reasons"]
+    assert reason.startswith("judged: the interval of the difference starts at -")
+    assert f"fail ({reason})" in capsys.readouterr().out
+
+
+def test_gate_stops_a_bundle_that_loses_on_a_guard(own, words, tiny, pairs, tmp_path):
+    shutil.copytree(words.path, tmp_path / "words")
+    rows = read_labelled_pairs(pairs).rows
+    guard = tmp_path / "turned.jsonl"
+    lines = ({"text_a": row.text_a, "text_b": row.text_b, "label": 1 - row.label} for row in rows)
+    guard.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report, code = report_of(
+        tmp_path, tmp_path / "words", pairs, "--baseline", tiny.path, "--guard", guard, "--gate", "--guard-margin", 0
+    )
+    assert code == 3
+    assert [reason.partition(":")[0] for reason in report["reasons"]] == ["turned"]
+
+
+def test_gate_stops_a_bundle_that_is_judged_on_what_it_was_trained_on(words, tiny, pairs, tmp_path):
+    shutil.copytree(words.path, tmp_path / "words")
+    write_training_texts(tmp_path / "words", [read_labelled_pairs(pairs).texts[0][0].upper()])
+    report, code = report_of(tmp_path, tmp_path / "words", pairs, "--baseline", tiny.path, "--gate")
+    assert code == 3
+    assert report["reasons"] == ["judged: 1 of its texts are among the training texts, need none"]
+
+
+# Figures that must not move
+
+
+def test_regression_pairs_are_as_mined():
+    judged = read_labelled_pairs(REGRESSION)
+    assert len(judged.rows) == 300
+    assert sum(row.label for row in judged.rows) == 150
+
+
+def test_minilm_reaches_the_same_spearman_as_ever(minilm, tmp_path):
+    report, _ = report_of(tmp_path, minilm.path, REGRESSION)
+    assert report["sets"]["regression"]["bundle"]["spearman"] == pytest.approx(REGRESSION_SPEARMAN, abs=0.0005)
+
+
+# join
+
+
+def test_joined_score_is_the_mean_of_the_members_cosines(both, tiny, words, pairs, tmp_path):
+    texts = read_labelled_pairs(pairs).texts
+    mean_P = (scored(tiny, texts) + scored(words, texts)) / 2
+    np.testing.assert_allclose(score_P(both, pairs, tmp_path), mean_P, rtol=0, atol=1e-6)
+
+
+def test_joined_bundle_reproduces_its_golden_pairs(both):
+    assert len(both.manifest.golden) == 8
+    assert load(both.path, device="cpu", precision="fp32").check_golden() < 1e-5
+
+
+def test_joined_bundle_is_judged_like_any_other(both, words, pairs, tmp_path):
+    report, code = report_of(tmp_path, both.path, pairs, "--baseline", words.path)
+    assert (code, report["bundle"]["name"]) == (0, "both")
+
+
+def test_members_of_one_name_are_told_apart(tiny, words, pairs, tmp_path, capsys):
+    out = tmp_path / "three"
+    assert main(["join", str(tiny.path), str(tiny.path), str(words.path), "--out", str(out)]) == 0
+    joined = read_bundle(out)
+    assert [member.name for member in joined.manifest.members] == ["encoder", "tiny-encoder", "words"]
+    assert list(joined.manifest.combine.weights.values()) == [1 / 3] * 3
+    assert "0.3333  tiny-encoder" in capsys.readouterr().out
+    texts = read_labelled_pairs(pairs).texts
+    mean_P = (2 * scored(tiny, texts) + scored(words, texts)) / 3
+    np.testing.assert_allclose(scored(joined, texts), mean_P, rtol=0, atol=1e-6)
+
+
+def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_path):
+    out = tmp_path / "fitted"
+    assert main(["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--out", str(out)]) == 0
+    fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
+    assert fitted.manifest.combine.method == "learned"
+    assert sum(fitted.manifest.combine.weights.values()) == pytest.approx(1)
+    assert fitted.manifest.made["fitted_on"] == judged.sha256
+    correlations = [np.corrcoef(scored(bundle, judged.texts), judged.target_P)[0, 1] for bundle in (fitted, both)]
+    assert correlations[0] >= correlations[1]
+
+
+def test_join_takes_ensembles_as_well(both, words, tmp_path):
+    out = tmp_path / "more"
+    assert main(["join", str(both.path), str(words.path), "--out", str(out)]) == 0
+    assert [member.name for member in read_bundle(out).manifest.members] == ["encoder", "words", "words-words"]
+
+
+# inspect and baseline
+
+
+def test_inspect_describes_the_bundle(both, capsys):
+    assert main(["inspect", str(both.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == both.identity
+    for part in ("encoder", "tiny-bert", "TF-IDF", "0.5000", "combine      mean", "every file has the sha256"):
+        assert part in out
+
+
+def test_inspect_says_what_was_evaluated(own, pairs, capsys):
+    assert main(["evaluate", str(own.path), str(pairs), *PLAIN]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(own.path)]) == 0
+    runtime = load(own.path, device="cpu", precision="fp32").runtime
+    assert f"evaluated    {runtime}" in capsys.readouterr().out
+
+
+def test_inspect_gives_machines_the_manifest_and_the_digest(both, capsys):
+    assert main(["inspect", str(both.path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("digest") == both.manifest.digest
+    assert told == both.manifest.model_dump(mode="json")
+
+
+def test_lexical_baseline_is_the_tfidf_cosine_of_its_documents(documents, write_documents, pairs, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    assert main(["baseline", f"lexical:{file}", "--out", str(tmp_path / "lexical")]) == 0
+    bundle = read_bundle(tmp_path / "lexical")
+    assert capsys.readouterr().out == f"{bundle.identity}\n"
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in documents])
+    texts = read_labelled_pairs(pairs).texts
+    a_PW, b_PW = (vectorizer.transform([pair[side] for pair in texts]) for side in (0, 1))
+    expected_P = np.asarray(a_PW.multiply(b_PW).sum(axis=1)).ravel()
+    np.testing.assert_allclose(scored(bundle, texts), expected_P, rtol=0, atol=1e-6)
+
+
+def test_baseline_puts_the_prompt_before_texts(make_base, tiny, tmp_path):
+    argv = ["baseline", str(make_base("bert")), "--prompt", "my card: ", "--max-length", "20"]
+    assert main([*argv, "--out", str(tmp_path / "prompted")]) == 0
+    bundle = read_bundle(tmp_path / "prompted")
+    assert (bundle.manifest.members[0].prompt, bundle.manifest.members[0].max_length) == ("my card: ", 20)
+    pair = ("is lost", "has not arrived")
+    assert scored(bundle, [pair]) == pytest.approx(scored(tiny, [tuple(f"my card: {text}" for text in pair)]), abs=1e-5)
+
+
+# mine
+
+
+def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents, words, tmp_path, capsys, parse_page):
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk.rows[:600])
+    options = ["--pairs", "200", "--dev-share", "0.1", "--test-share", "0.2", "--baseline", str(words.path)]
+    assert main(["mine", str(file), "--out", str(tmp_path / "mined"), *options]) == 0
+    files = {path.name for path in (tmp_path / "mined").iterdir()}
+    sets = {"pairs", "dev-seen", "dev-unseen", "test-seen", "test-unseen"}
+    assert files == {f"{name}.jsonl" for name in sets} | {"report.json", "report.html"}
+    report = json.loads((tmp_path / "mined" / "report.json").read_text())
+    assert {name: entry["pairs"] for name, entry in report["sets"].items()} == {
+        name: len(read_labelled_pairs(tmp_path / "mined" / f"{name}.jsonl").rows) for name in sets
+    }
+    assert set(report["sets"]["pairs"]["baseline"]) == {"spearman", "auc", "separability", "overlap"}
+    assert "200 training pairs" in " ".join(parse_page((tmp_path / "mined" / "report.html").read_text()).itertext())
+    assert "report    " in capsys.readouterr().out
+
+
+def test_mine_replaces_what_it_mined_before(documents, write_documents, tmp_path):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    for num_pairs in (100, 60):
+        assert main(["mine", str(file), "--out", str(tmp_path / "mined"), "--pairs", str(num_pairs)]) == 0
+    assert len(read_labelled_pairs(tmp_path / "mined" / "pairs.jsonl").rows) == 60
+
+
+def test_mine_reads_columns_by_other_names(documents, tmp_path):
+    file = tmp_path / "tickets.csv"
+    rows = ['"' + row.text.replace('"', '""') + f'",{row.group}' for row in documents]
+    file.write_text("\n".join(["body,intent", *rows]))
+    columns = ["--column", "text=body", "--column", "group=intent"]
+    assert main(["mine", str(file), "--out", str(tmp_path / "mined"), "--pairs", "60", *columns]) == 0
+    assert len(read_labelled_pairs(tmp_path / "mined" / "pairs.jsonl").rows) == 60
+
+
+def test_sigterm_ends_a_command_as_resumable_and_leaves_nothing(write_documents, tmp_path):
+    rows = [
+        Document(str(i), f"card {i // 3} of {i % 7} and {i % 11} text {i}", "c", str(i // 3)) for i in range(20_000)
+    ]
+    file = write_documents(tmp_path / "documents.jsonl", rows)
+    argv = ["mine", str(file), "--pairs", "200000", "--max-uses", "1000", "--out", str(tmp_path / "out" / "mined")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert said.startswith("mining")
+    assert process.returncode == 75, rest
+    assert rest.splitlines()[-1] == "simile: stopped by SIGTERM; the same command goes on"
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+# run
+
+
+def test_run_goes_the_whole_path(finished, parse_page):
+    out = finished.parent / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "baseline",
+        "baseline.inputs.json",
+        "mined",
+        "mined.inputs.json",
+        "bundle",
+        "bundle.weights",
+        "bundle.work",
+        "report.html",
+        "report.json",
+    }
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["sets"]) == ["test-seen", "test-unseen"]
+    assert report["bundle"]["digest"] == read_bundle(out / "bundle").manifest.digest
+    assert report["baseline"]["digest"] == read_bundle(out / "baseline").manifest.digest
+    assert set(report["leaked_texts"].values()) == {0}
+    assert (out / "bundle" / "evaluation.json").is_file()
+    assert "Training" in " ".join(parse_page((out / "report.html").read_text()).itertext())
+
+
+def test_run_skips_what_is_there(rerun, tmp_path, capsys):
+    kept = [tmp_path / "out" / name for name in ("baseline", "mined", "bundle.weights", "bundle.work")]
+    before = [times(folder) for folder in kept]
+    code = main(rerun)
+    out, error = capsys.readouterr()
+    verdict = json.loads((tmp_path / "out" / "report.json").read_text())["verdict"]
+    assert code == {"pass": 0, "fail": 3}[verdict]
+    assert error.count("is there already") == 2
+    assert "already trained by this very run" in error
+    assert [times(folder) for folder in kept] == before
+    assert f"next: simile serve {tmp_path}/out/bundle" in out
+
+
+def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "notes.txt").write_text("mine")
+    assert main([*rerun, "--set", "train.seed=7"]) == 2
+    assert "--restart" in capsys.readouterr().err
+    assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
+    assert read_bundle(out / "bundle").manifest.made["seed"] == 7
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, documents, tmp_path):
+    rows = [(documents[0].text, documents[1].text, 1), (documents[0].text, documents[100].text, 0)] * 20
+    config = write_config(
+        tmp_path / "run", test=["own.jsonl"], guard=["general.jsonl"], mine={"pairs": 100, "dev_share": 0}
+    )
+    for name in ("own", "general"):
+        lines = ({"text_a": a, "text_b": b, "label": label} for a, b, label in rows)
+        (config.parent / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["run", str(config)]) in (0, 3)
+    out = config.parent / "out"
+    report = json.loads((out / "report.json").read_text())
+    assert (list(report["sets"]), list(report["guards"])) == (["own"], ["general"])
+    assert report["leaked_texts"] == {"own": 0, "general": 0}
+    mined = {text for pair in read_labelled_pairs(out / "mined" / "pairs.jsonl").texts for text in pair}
+    assert not mined & {text for row in rows for text in row[:2]}
+
+
+def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_config(
+        tmp_path / "data", target="target.jsonl", dev=["dev.jsonl"], test=["/elsewhere/test.jsonl"], out="results"
+    )
+    config = read_run_config(path.relative_to(tmp_path), lambda values: values)
+    assert config.documents == Path("data/documents.jsonl")
+    assert (config.target, config.dev) == (Path("data/target.jsonl"), (Path("data/dev.jsonl"),))
+    assert config.test == (Path("/elsewhere/test.jsonl"),)
+    assert config.out == Path("results")
+
+
+def test_set_comes_before_the_file(write_config, tmp_path):
+    changes = ["mine.pairs=99", "train.lora.rank=4", "guard_margin=0.5", "train.learning_rate=2e-4"]
+    config = read_run_config(write_config(tmp_path / "data"), lambda values: apply_overrides(values, changes))
+    assert (config.mine.pairs, config.mine.test_share) == (99, 0.25)
+    assert (config.train.lora.rank, config.train.lora.alpha, config.train.max_length) == (4, 64, 32)
+    assert (config.guard_margin, config.train.learning_rate) == (0.5, 2e-4)
+
+
+def test_later_set_comes_before_the_earlier_one(write_config, tmp_path):
+    changes = ["train.epochs=3", "train.epochs=4"]
+    assert (
+        read_run_config(write_config(tmp_path / "data"), lambda values: apply_overrides(values, changes)).train.epochs
+        == 4
+    )
+
+
+def test_set_changes_no_setting_of_the_mapping_it_is_given():
+    values = {"train": {"lora": {"rank": 32}}}
+    assert apply_overrides(values, ["train.lora.rank=4"]) == {"train": {"lora": {"rank": 4}}}
+    assert values == {"train": {"lora": {"rank": 32}}}
+
+
+def test_preset_stands_for_its_settings_and_can_be_changed(write_config, tmp_path):
+    config = read_run_config(
+        write_config(tmp_path / "data", train="minilm"), lambda values: apply_overrides(values, ["train.epochs=5"])
+    )
+    assert (config.train.base, config.train.epochs, config.train.lora.rank) == ("bundled:minilm", 5, 32)
+
+
+@pytest.mark.parametrize("name", ["minilm", "mpnet"])
+def test_presets_are_found_from_everywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for spec in (name, f"examples/{name}.yaml"):
+        assert preset_path(spec) == ROOT / "examples" / f"{name}.yaml"
+    assert read_config(preset_path(name), TrainConfig).learning_rate == 2e-4
+
+
+def test_version_and_help_need_no_command(capsys):
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            main([option])
+        assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("simile ")
