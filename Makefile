@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: quickstart install check lint types test slow gpu-check network images pin wheel clean
+.PHONY: quickstart install check lint types test gpu-check network images pin wheel clean
 
 quickstart: $(STAMP)
 	$(BIN)/simile quickstart
@@ -35,14 +35,8 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# The training and pipeline tests run real training: they have a target of their own until they are quick.
-QUICK := tests/artifacts tests/scoring tests/mining tests/evaluation tests/reports tests/serving $(wildcard tests/test_*.py)
-
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not images" $(QUICK)
-
-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not network and not images" tests/training tests/pipeline
+	$(BIN)/python -m pytest -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 gpu-check: $(STAMP)
 	$(BIN)/python -m pytest -m gpu

@@ -16,7 +16,7 @@ from simile.artifacts import PairSet, text_hash
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer, require_finite
-from simile.scoring.metrics import figures, spearman
+from simile.scoring.metrics import figures, known, spearman
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +109,15 @@ def _compare(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> dict[
         "pairs": len(pairs.rows),
         "sha256": pairs.sha256,
         "graded": pairs.is_graded,
-        "bundle": figures(scores["bundle"], target_P, is_graded=pairs.is_graded),
+        "bundle": known(figures(scores["bundle"], target_P, is_graded=pairs.is_graded)),
         "baseline": None,
         "difference": None,
-        "lexical": {"spearman": spearman(lexical_scores(pairs), target_P)},
+        "lexical": known({"spearman": spearman(lexical_scores(pairs), target_P)}),
     }
     if "baseline" in scores:
-        entry["baseline"] = figures(scores["baseline"], target_P, is_graded=pairs.is_graded)
+        entry["baseline"] = known(figures(scores["baseline"], target_P, is_graded=pairs.is_graded))
         found = difference(pairs, scores["bundle"], scores["baseline"])
-        entry["difference"] = {"spearman": found.value, "low": found.low, "high": found.high}
+        entry["difference"] = known({"spearman": found.value, "low": found.low, "high": found.high})
     return entry
 
 
@@ -147,11 +147,15 @@ def _judge(report: Mapping[str, Any], gate: Gate) -> tuple[str, list[str]]:
     against = []
     for name, entry in report["sets"].items():
         low = entry["difference"]["low"]
-        if not low > 0:
+        if low is None:
+            against.append(f"{name}: got scores that order nothing, need some that differ")
+        elif not low > 0:
             against.append(f"{name}: the interval of the difference starts at {low:+.4f}, need above 0")
     for name, entry in report["guards"].items():
         bundle, baseline = entry["bundle"]["spearman"], entry["baseline"]["spearman"]
-        if not bundle >= baseline - gate.guard_margin:
+        if bundle is None or baseline is None:
+            against.append(f"{name}: got scores that order nothing, need some that differ (the guard)")
+        elif not bundle >= baseline - gate.guard_margin:
             against.append(
                 f"{name}: Spearman {bundle:.4f}, need at least {baseline - gate.guard_margin:.4f} (the guard)"
             )

@@ -44,7 +44,11 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
     report = evaluation.report
     entries = {**report["sets"], **report["guards"]}
     blocks: list[Block] = [*_verdict(report), heading("Figures"), paragraph(_LEGEND), _table(entries)]
-    compared = [(name, entry["difference"]) for name, entry in entries.items() if entry["difference"]]
+    compared = [
+        (name, entry["difference"])
+        for name, entry in entries.items()
+        if entry["difference"] and None not in entry["difference"].values()
+    ]
     if compared:
         rows = [(name, found["spearman"], found["low"], found["high"]) for name, found in compared]
         blocks.append(intervals("Spearman gained over the baseline, with 95 % intervals", rows, spec="+.3f"))

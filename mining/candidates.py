@@ -72,12 +72,14 @@ def sample_candidates(
     columns_WN = tfidf_NW.T.tocsr()
     keep = _Reservoir(per_cell, band)
     order = rng.permutation(len(documents))
+    turn_N = np.argsort(order)
     for start in range(0, len(order), _BLOCK_ROWS):
         rows = np.sort(order[start : start + _BLOCK_ROWS])
         block = (tfidf_NW[rows] @ columns_WN).tocoo()
         a_C, b_C = rows[block.row], block.col.astype(np.int64)
-        in_band_C = (block.data >= band[0]) & (block.data <= band[1]) & (a_C != b_C)
-        a_C, b_C, tfidf_C = a_C[in_band_C], b_C[in_band_C], block.data[in_band_C].astype(np.float64)
+        # A pair is met where the first of its two rows has its turn, and nowhere else.
+        is_new_C = (block.data >= band[0]) & (block.data <= band[1]) & (turn_N[a_C] < turn_N[b_C])
+        a_C, b_C, tfidf_C = a_C[is_new_C], b_C[is_new_C], block.data[is_new_C].astype(np.float64)
         is_positive_C = group_N[a_C] == group_N[b_C]
         is_same_C = (category_N[a_C] == category_N[b_C]) & (category_N[a_C] >= 0)
         keep.add(Candidates(np.minimum(a_C, b_C), np.maximum(a_C, b_C), tfidf_C, is_positive_C, is_same_C), rng)
@@ -99,32 +101,41 @@ class _Reservoir:
 
     def __init__(self, per_cell: int, band: tuple[float, float]) -> None:
         self._per_cell = per_cell
-        self._num_bins = int(band[1] / BIN_WIDTH) + 1
-        self._first_bin = int(band[0] / BIN_WIDTH)
+        num_bins = int(band[1] / BIN_WIDTH) + 1
+        self._first_cell = int(band[0] / BIN_WIDTH) * _KINDS
         self._kept: Candidates | None = None
         self._key_C = np.empty(0)
+        self._bar_of_cell = np.ones(num_bins * _KINDS)
+        """The highest key in each full cell: what is above it need not be looked at."""
         self.is_full = False
 
     def add(self, new: Candidates, rng: np.random.Generator) -> None:
+        """Take in candidates, none of which was met before."""
         key_C = rng.random(len(new.a_C))
+        has_chance_C = key_C < self._bar_of_cell[_cells(new)]
+        new, key_C = new.take(has_chance_C), key_C[has_chance_C]
         merged = new if self._kept is None else _join(self._kept, new)
         key_C = np.concatenate([self._key_C, key_C])
-        # One entry a pair: the two sides of a pair may come from two blocks.
-        pair_C = merged.a_C * (int(merged.b_C.max(initial=0)) + 1) + merged.b_C
-        _, first = np.unique(pair_C, return_index=True)
-        merged, key_C = merged.take(first), key_C[first]
-        cell_C = merged.bin_C * _KINDS + 2 * merged.is_positive_C + merged.is_same_category_C
+        cell_C = _cells(merged)
         order = np.lexsort((key_C, cell_C))
         start_C = np.searchsorted(cell_C[order], cell_C[order], side="left")
         stay = order[np.arange(len(order)) - start_C < self._per_cell]
         self._kept, self._key_C = merged.take(stay), key_C[stay]
-        counts = np.bincount(cell_C[stay], minlength=self._num_bins * _KINDS)[self._first_bin * _KINDS :]
-        self.is_full = bool((counts >= self._per_cell).all())
+        count_of_cell = np.bincount(cell_C[stay], minlength=len(self._bar_of_cell))
+        is_full = count_of_cell >= self._per_cell
+        highest_of_cell = np.zeros_like(self._bar_of_cell)
+        np.maximum.at(highest_of_cell, cell_C[stay], self._key_C)
+        self._bar_of_cell[is_full] = highest_of_cell[is_full]
+        self.is_full = bool(is_full[self._first_cell :].all())
 
     def sample(self, rng: np.random.Generator) -> Candidates:
         assert self._kept is not None, "add comes before sample"
         pair_order = np.lexsort((self._kept.b_C, self._kept.a_C))
         return self._kept.take(pair_order[rng.permutation(len(pair_order))])
+
+
+def _cells(candidates: Candidates) -> NDArray[np.int64]:
+    return candidates.bin_C * _KINDS + 2 * candidates.is_positive_C + candidates.is_same_category_C
 
 
 def _join(a: Candidates, b: Candidates) -> Candidates:

@@ -23,7 +23,7 @@ from simile.progress import Progress
 
 HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
-MIN_HELD_OUT = 2000
+MIN_HELD_OUT = 4000
 """... and at least this many, where the documents give them: small sets make wide intervals."""
 _CELL_SURPLUS = 3
 """Candidates kept of each cell, over the pairs wanted on average: caps and uneven cells need a choice."""
@@ -94,6 +94,7 @@ def mine(
         "cut": documents.num_cut,
         "dropped": split.dropped,
         "labels_are_noisy": split.labels_are_noisy,
+        "target_is_followed": shape is not None if target else None,
         "band": list(band),
         "wanted": config.pairs,
         "split": {

@@ -14,7 +14,7 @@ from simile.artifacts import Pair
 from simile.progress import Progress
 from simile.reports import Block, callout, details, examples, figure_row, heading, histogram, page, paragraph, table
 from simile.scoring import Scorer
-from simile.scoring.metrics import figures, spearman
+from simile.scoring.metrics import figures, known, spearman
 
 SHORTCUT_LIMIT = 0.05
 """TF-IDF alone may order matched pairs no better than this."""
@@ -38,7 +38,7 @@ def describe(mined: Mined, baseline: Scorer | None, config: Mapping[str, Any]) -
             "baseline": None,
         }
         if name in scores:
-            entry["baseline"] = figures(scores[name], _labels(sampled[name]), is_graded=False)
+            entry["baseline"] = known(figures(scores[name], _labels(sampled[name]), is_graded=False))
         sets[name] = entry
     warnings = _warnings(mined, sets)
     return {**mined.facts, "config": dict(config), "sets": sets, "baseline_pairs": _MEASURED, "warnings": warnings}
@@ -65,8 +65,7 @@ def _shortcuts(pairs: Sequence[Pair]) -> dict[str, float | None]:
         "length_ratio": np.array([_length_ratio(pair) for pair in pairs]),
         "same_category": np.array([bool(pair.same_category) for pair in pairs], dtype=np.float64),
     }
-    found = {name: spearman(feature_P, label_P) for name, feature_P in features.items()}
-    return {name: value if np.isfinite(value) else None for name, value in found.items()}
+    return known({name: spearman(feature_P, label_P) for name, feature_P in features.items()})
 
 
 def _length_ratio(pair: Pair) -> float:
@@ -88,6 +87,11 @@ def _warnings(mined: Mined, sets: Mapping[str, Any]) -> list[str]:
     alone = sets["pairs"]["alone"]["tfidf"]
     if alone is not None and abs(alone) > SHORTCUT_LIMIT:
         found.append(f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap")
+    if mined.facts["target_is_followed"] is False:
+        found.append("recipe 'bands' has its own bands: the target's texts are kept out, its TF-IDF is not followed")
+    for lacking in ("no group", "no category"):
+        if num := mined.facts["dropped"].get(lacking):
+            found.append(f"{num:,} documents have {lacking}: they were left out")
     if mined.facts["cut"]:
         found.append(f"{mined.facts['cut']:,} texts were too long and were cut")
     return found

@@ -36,8 +36,9 @@ def split_documents(
     Raises:
         InputError: the documents have neither groups nor categories, or no group has two documents.
     """
-    rows, noisy = _grouped(documents)
-    rows, dropped = _distinct(rows, {text_key(text) for text in held_out_texts})
+    noisy = not documents.have_groups
+    grouped, dropped = _grouped(documents)
+    rows = _distinct(grouped, {text_key(text) for text in held_out_texts}, dropped)
     groups = _by_group(rows)
     if not any(len(members) > 1 for members in groups.values()):
         raise InputError(f"got {len(groups)} groups of one document each, need at least one group with two documents")
@@ -49,18 +50,22 @@ def split_documents(
     return Split({name: tuple(members) for name, members in sets.items()}, dropped, noisy)
 
 
-def _grouped(documents: Documents) -> tuple[Sequence[Document], bool]:
+def _grouped(documents: Documents) -> tuple[Sequence[Document], dict[str, int]]:
+    """Return the documents with a group, or with their category in its place, and how many have neither."""
     if documents.have_groups:
-        return documents.rows, False
-    if documents.have_categories:
-        return [replace(row, group=row.category) for row in documents.rows], True
-    raise InputError("got documents without 'group' and without 'category', need one of them in every document")
+        rows, lacking = [row for row in documents.rows if row.group is not None], "no group"
+    elif documents.have_categories:
+        rows = [replace(row, group=row.category) for row in documents.rows if row.category is not None]
+        lacking = "no category"
+    else:
+        raise InputError("got documents without 'group' and without 'category', need one of them")
+    return rows, {lacking: len(documents.rows) - len(rows)}
 
 
-def _distinct(rows: Sequence[Document], held_out: set[str]) -> tuple[list[Document], dict[str, int]]:
+def _distinct(rows: Sequence[Document], held_out: set[str], dropped: dict[str, int]) -> list[Document]:
     kept: list[Document] = []
     seen: set[str] = set()
-    dropped = {"duplicate text": 0, "text of held-out pairs": 0}
+    dropped |= {"duplicate text": 0, "text of held-out pairs": 0}
     for row in rows:
         key = text_key(row.text)
         if key in held_out:
@@ -70,7 +75,7 @@ def _distinct(rows: Sequence[Document], held_out: set[str]) -> tuple[list[Docume
         else:
             seen.add(key)
             kept.append(row)
-    return kept, dropped
+    return kept
 
 
 def _by_group(rows: Iterable[Document]) -> dict[str, list[Document]]:
@@ -92,8 +97,8 @@ def _hold_out_groups(
     for split, share in shares.items():
         if share == 0:
             continue
-        # Negatives need two groups, and so does what is left for training.
-        num = max(2, round(share * len(groups)))
+        # Two by two, as they are spread; negatives need two groups, and so does what is left for training.
+        num = max(2, 2 * round(share * len(groups) / 2))
         if len(names) - taken - num >= 2:
             chosen = names[taken : taken + num]
             sets[f"{split}-unseen"] = [row for name in chosen for row in groups[name]]

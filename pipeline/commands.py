@@ -63,7 +63,7 @@ def mine(args: Namespace) -> int:
     from mining.config import MineConfig
     from pipeline.config import validate
     from pipeline.mine import mine_to
-    from pipeline.table import text_table
+    from pipeline.table import figure, text_table
     from simile.scoring import load
 
     names = ("recipe", "pairs", "band", "same_category", "dev_share", "test_share", "max_uses", "seed")
@@ -81,8 +81,8 @@ def mine(args: Namespace) -> int:
             name,
             f"{entry['pairs']:,}",
             f"{entry['positives'] / entry['pairs']:.0%}",
-            f"{entry['baseline']['spearman']:.4f}" if entry["baseline"] else "-",
-            f"{entry['alone']['tfidf']:.4f}" if entry["alone"]["tfidf"] is not None else "-",
+            figure(entry["baseline"]["spearman"]) if entry["baseline"] else "-",
+            figure(entry["alone"]["tfidf"]),
         ]
         for name, entry in report["sets"].items()
     ]

@@ -31,8 +31,8 @@ def result_table(report: Mapping[str, Any]) -> str:
 
 def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
     found = entry["bundle"]
-    figures = [f"{found[key]:.4f}" if key in found else "" for key in ("spearman", "auc", "separability", "overlap")]
-    return [name, f"{entry['pairs']:,}", *figures, f"{entry['lexical']['spearman']:.4f}"]
+    figures = [figure(found[key]) if key in found else "" for key in ("spearman", "auc", "separability", "overlap")]
+    return [name, f"{entry['pairs']:,}", *figures, figure(entry["lexical"]["spearman"])]
 
 
 def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
@@ -40,9 +40,14 @@ def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{entry['pairs']:,}",
-        f"{entry['baseline']['spearman']:.4f}",
-        f"{entry['bundle']['spearman']:.4f}",
-        f"{difference['spearman']:+.4f}",
-        f"[{difference['low']:+.4f}, {difference['high']:+.4f}]",
-        f"{entry['lexical']['spearman']:.4f}",
+        figure(entry["baseline"]["spearman"]),
+        figure(entry["bundle"]["spearman"]),
+        figure(difference["spearman"], "+.4f"),
+        f"[{figure(difference['low'], '+.4f')}, {figure(difference['high'], '+.4f')}]",
+        figure(entry["lexical"]["spearman"]),
     ]
+
+
+def figure(value: float | None, form: str = ".4f") -> str:
+    """Return the figure as it is shown; a dash where there is none."""
+    return "-" if value is None else format(value, form)

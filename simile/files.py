@@ -48,9 +48,15 @@ def whole_directory(path: Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, old / "replaced")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
+            try:
+                os.replace(path, old / "replaced")
+                os.replace(temporary, path)
+            except BaseException:
+                if not path.exists() and (old / "replaced").exists():
+                    os.replace(old / "replaced", path)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             os.replace(temporary, path)
     except BaseException:

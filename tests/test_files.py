@@ -94,6 +94,24 @@ def test_folder_takes_the_place_of_the_old_as_a_whole(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def test_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    with whole_directory(tmp_path / "folder") as folder:
+        (folder / "x").write_text("old")
+    renames = []
+
+    def replace(source, target, rename=os.replace):
+        renames.append(target)
+        if len(renames) == 2:
+            raise PermissionError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError), whole_directory(tmp_path / "folder") as folder:
+        (folder / "x").write_text("new")
+    assert (tmp_path / "folder" / "x").read_text() == "old"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_error_in_the_block_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     with whole_directory(tmp_path / "folder") as folder:

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simile.artifacts.bundle import Name
+
+Loss = Literal["cosent", "ranking"]
 
 
 class LoraConfig(BaseModel):
@@ -32,20 +34,33 @@ class TrainConfig(BaseModel):
     """Put before every text, in training as in serving."""
     max_length: Annotated[int, Field(ge=8)] = 128
     """In tokens; what is longer is cut."""
-    method: Literal["lora", "full"] = "lora"
+    method: Literal["lora", "full"] = "full"
     lora: LoraConfig = LoraConfig()
-    loss: Literal["cosent", "ranking"] = "cosent"
-    """``cosent``: every positive pair above every negative one. ``ranking``: every positive pair above the batch's
-    other texts (multiple negatives); negative pairs are then not used."""
-    epochs: Annotated[int, Field(ge=1)] = 2
+    loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}
+    """Weights of the losses that are summed; a name alone stands for that loss only. ``cosent``: every positive pair
+    above every negative one, or the better pair above the worse. ``ranking``: each text of a positive pair finds its
+    partner among the batch's texts, those that mean the same left out."""
+    epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Never more than a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on GPUs and on processors where it is faster."""
     seed: int = 0
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _name_is_weight_one(cls, value: object) -> object:
+        return {value: 1.0} if isinstance(value, str) else value
+
+    @field_validator("loss")
+    @classmethod
+    def _has_a_loss(cls, value: dict[Loss, float]) -> dict[Loss, float]:
+        if not value:
+            raise ValueError("need at least one loss (cosent, ranking)")
+        return value
 
     @model_validator(mode="after")
     def _revision_is_for_the_hub(self) -> "TrainConfig":

@@ -17,7 +17,6 @@ from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from torch import nn
 from transformers import PrinterCallback, set_seed
 
@@ -33,7 +32,8 @@ from training.config import TrainConfig
 from training.decision import decide
 from training.dropout import quicken_dropout
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
-from training.sampler import GroupBatchSampler, LengthBatchSampler
+from training.losses import PairLoss, meanings_of
+from training.sampler import LengthBatchSampler
 from training.watch import Watch
 from training.work import Work
 
@@ -98,34 +98,26 @@ def _published(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
-    """Return the columns that the loss takes.
+    """Return the pairs as the trainer takes them: two texts, and the label that `PairLoss` reads.
 
     Raises:
-        InputError: the loss has no use for such pairs.
+        InputError: the losses have no use for such pairs.
     """
     if any(row.weight not in (None, 1.0) for row in pairs.rows):
         raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
-    if config.loss == "cosent":
-        return Dataset.from_dict(
-            {
-                "text_a": [row.text_a for row in pairs.rows],
-                "text_b": [row.text_b for row in pairs.rows],
-                "label": [float(row.target or 0) for row in pairs.rows],
-            }
-        )
-    positives = [row for row in pairs.rows if row.label == 1]
-    if len(positives) < config.batch_size:
-        raise InputError(
-            f"{pairs.name}: got {len(positives)} positive pairs, loss 'ranking' needs at least a batch of them"
-        )
-    columns: dict[str, list[Any]] = {
-        "anchor": [row.text_a for row in positives],
-        "positive": [row.text_b for row in positives],
-    }
-    if all(row.group_a is not None for row in positives):
-        numbers = {group: i for i, group in enumerate(sorted({str(row.group_a) for row in positives}))}
-        columns["label"] = [numbers[str(row.group_a)] for row in positives]
-    return Dataset.from_dict(columns)
+    num_positive = sum(row.label == 1 for row in pairs.rows)
+    if "cosent" not in config.loss and not num_positive:
+        raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
+    return Dataset.from_dict(
+        {
+            "text_a": [row.text_a for row in pairs.rows],
+            "text_b": [row.text_b for row in pairs.rows],
+            "label": [
+                [float(row.target or 0), *meanings]
+                for row, meanings in zip(pairs.rows, meanings_of(pairs.rows), strict=True)
+            ],
+        }
+    )
 
 
 def _fit(config: TrainConfig, base: Base, dataset: Dataset, dev_sets: Sequence[PairSet], work: Work) -> None:
@@ -144,7 +136,7 @@ def _fit(config: TrainConfig, base: Base, dataset: Dataset, dev_sets: Sequence[P
         model=base.model,
         args=_arguments(config, dataset, work),
         train_dataset=dataset,
-        loss=_loss(config, base.model),
+        loss=PairLoss(base.model, config.loss),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
@@ -195,11 +187,6 @@ def linear_layers(transformer: nn.Module) -> list[str]:
     ]
 
 
-def _loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
-    loss: nn.Module = CoSENTLoss(model) if config.loss == "cosent" else MultipleNegativesRankingLoss(model)
-    return loss
-
-
 def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTransformerTrainingArguments:
     steps = math.ceil(len(dataset) / config.batch_size) * config.epochs
     on_gpu = torch.cuda.is_available()
@@ -217,7 +204,7 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         use_cpu=not on_gpu,
         seed=config.seed,
         data_seed=config.seed,
-        batch_sampler=_batch_sampler(config, dataset),
+        batch_sampler=LengthBatchSampler,
         prompts=config.prompt or None,
         save_strategy="steps",
         save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, steps // _CHECKPOINTS_A_RUN),
@@ -227,13 +214,6 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
     )
-
-
-def _batch_sampler(config: TrainConfig, dataset: Dataset) -> Any:
-    if config.loss == "cosent":
-        return LengthBatchSampler
-    # In-batch negatives must not mean the same as the anchor; without groups, at least not be the same text.
-    return GroupBatchSampler if "label" in dataset.column_names else "no_duplicates"
 
 
 def _is_disk_full(error: BaseException, folder: Path) -> bool:

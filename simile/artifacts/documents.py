@@ -32,13 +32,13 @@ class Documents:
 
     @property
     def have_groups(self) -> bool:
-        """Whether every document names its group."""
-        return all(row.group is not None for row in self.rows)
+        """Whether any document names its group."""
+        return any(row.group is not None for row in self.rows)
 
     @property
     def have_categories(self) -> bool:
-        """Whether every document names its category."""
-        return all(row.category is not None for row in self.rows)
+        """Whether any document names its category."""
+        return any(row.category is not None for row in self.rows)
 
 
 def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Documents:

@@ -16,6 +16,8 @@ from simile.errors import InputError
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
+_MAX_CSV_CELL = 2**31 - 1
+
 
 class Row(NamedTuple):
     """One record of a file."""
@@ -152,6 +154,8 @@ def _record(value: Any, where: str) -> Row:
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    # The module's own limit, for all readers at once, is 131,072 characters a cell: whole documents are longer.
+    csv.field_size_limit(_MAX_CSV_CELL)
     reader = csv.DictReader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
     try:
         for fields in reader:

@@ -3,6 +3,8 @@
 Shape suffixes: P = pairs.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -21,6 +23,11 @@ def spearman(score_P: Array, target_P: Array) -> float:
     if any(np.ptp(rank_P) == 0 for rank_P in ranks):
         return float("nan")
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def known(found: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the figures with None, which JSON has, for NaN, which it has not: constant scores order nothing."""
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
 def auc(score_P: Array, label_P: Array) -> float:

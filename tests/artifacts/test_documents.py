@@ -92,11 +92,11 @@ def test_an_own_id_may_not_be_the_place_of_another(tmp_path):
     assert "got id 'row-2' a second time" in fault_of(path)
 
 
-def test_documents_have_groups_only_where_every_one_has(tmp_path):
-    all_have = read_documents(write(tmp_path / "all.jsonl", {"text": "a", "group": "g"}, {"text": "b", "group": "g"}))
-    one_lacks = read_documents(write(tmp_path / "one.jsonl", {"text": "a", "group": "g"}, {"text": "b"}))
-    assert (all_have.have_groups, one_lacks.have_groups) == (True, False)
-    assert (all_have.have_categories, one_lacks.have_categories) == (False, False)
+def test_documents_have_groups_where_any_has(tmp_path):
+    some_have = read_documents(write(tmp_path / "some.jsonl", {"text": "a", "group": "g"}, {"text": "b"}))
+    none_has = read_documents(write(tmp_path / "none.jsonl", {"text": "a"}, {"text": "b"}))
+    assert (some_have.have_groups, none_has.have_groups) == (True, False)
+    assert (some_have.have_categories, none_has.have_categories) == (False, False)
 
 
 def test_every_document_of_the_sample_has_a_text_a_group_and_a_category(helpdesk):

@@ -88,6 +88,12 @@ def test_each_row_knows_its_line_blank_lines_counted(tmp_path):
     assert [row.where for row in read_rows(path)] == [f"{path}:1", f"{path}:4"]
 
 
+def test_a_csv_cell_may_be_as_long_as_a_document(tmp_path):
+    path = write(tmp_path / "x.csv", f"id,text\n1,{'a' * 200_000}\n".encode())
+    (row,) = read_rows(path)
+    assert len(row.fields["text"]) == 200_000
+
+
 def test_a_csv_row_over_several_lines_is_placed_at_its_last(tmp_path):
     path = write(tmp_path / "x.csv", 'id,text\n1,"two\nlines"\n2,one\n')
     assert [row.where for row in read_rows(path)] == [f"{path}:3", f"{path}:4"]
@@ -159,7 +165,6 @@ def test_parquet_without_a_row_is_refused(tmp_path):
         ("x.tsv", "a\tb\n1,2\n", ":2", "got a row of another length than the header's 2"),
         ("x.csv", 'a,b\n1,2\n"1,2\n', ":3", "no valid CSV"),
         ("x.csv", 'a,b\n"1"x,2\n', ":2", "no valid CSV"),
-        ("x.csv", "a,b\n1,2\n" + "1" * 200_000 + ",2\n", ":3", "no valid CSV (field larger than field limit"),
         ("x.txt", "hello", "", "got a file of type '.txt', need one of .jsonl"),
         ("x", "hello", "", "got a file of type 'none'"),
         ("x.txt.gz", "hello", "", "got a file of type '.txt'"),

@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from evaluation.bootstrap import difference
 from evaluation.evaluate import Gate, evaluate, lexical_scores
 from evaluation.report import to_page
+from pipeline.table import result_table
 from simile.artifacts import Bundle, Pair, PairSet, text_hash
 from simile.errors import InputError
 from simile.reports import paragraph
@@ -47,6 +48,12 @@ def pairs_named(name: str, *, graded: bool = False, grouped: bool = False) -> Pa
 def bundles(write_lexical, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     return {name: write_lexical(folder / name, ["some words", "other words"], name=name) for name in ("good", "base")}
+
+
+@pytest.fixture
+def constant(bundles):
+    """Makes a scorer that scores all pairs alike."""
+    return lambda name, pairs: Stated(bundles[name], dict.fromkeys(pairs.texts, 0.5))
 
 
 @pytest.fixture
@@ -329,3 +336,15 @@ def test_figures_that_are_not_numbers_are_set_as_gaps(state, parse_page):
     page = to_page(found, [pairs])
     parse_page(page)
     assert '="nan"' not in page
+
+
+def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(state, constant):
+    pairs = pairs_named("judged")
+    found = evaluate(constant("good", pairs), [pairs], baseline=state("base", 1.0, pairs), gate=Gate())
+    entry = found.report["sets"]["judged"]
+    assert entry["bundle"]["spearman"] is None
+    assert set(entry["difference"].values()) == {None}
+    assert found.report["reasons"] == ["judged: got scores that order nothing, need some that differ"]
+    assert "NaN" not in json.dumps(found.report)
+    assert "judged" in to_page(found, [pairs])
+    assert "-" in result_table(found.report)

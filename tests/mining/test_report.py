@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from mining.config import MineConfig
 from mining.mine import Mined, mine
 from mining.report import describe, to_page
-from simile.artifacts import Documents
-from simile.scoring import load
+from simile.artifacts import Documents, PairSet
+from simile.scoring import Scored, load
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
 CONFIG = MineConfig(pairs=600)
@@ -64,8 +64,9 @@ def test_baseline_is_measured_by_its_own_scores(mined, baseline):
     report = describe(mined, baseline, {})
     for name, pairs in mined.sets.items():
         found = report["sets"][name]["baseline"]
-        score_P = baseline.score([(pair.text_a, pair.text_b) for pair in pairs])
-        expected = spearmanr(score_P, [pair.label for pair in pairs]).statistic
+        measured = pairs[: report["baseline_pairs"]]
+        score_P = baseline.score([(pair.text_a, pair.text_b) for pair in measured])
+        expected = spearmanr(score_P, [pair.label for pair in measured]).statistic
         assert set(found) == {"spearman", "auc", "separability", "overlap"}
         assert found["spearman"] == pytest.approx(expected, abs=1e-9)
 
@@ -102,6 +103,30 @@ def test_shortcut_is_warned_of(helpdesk):
     assert any(warning.startswith("TF-IDF alone reaches Spearman 0.") for warning in warnings)
 
 
+def test_target_that_is_not_followed_is_warned_of(helpdesk, mined):
+    target = PairSet("target", tuple(mined.sets["pairs"][:50]), "0" * 64)
+    warnings = describe(mine(helpdesk, MineConfig(recipe="bands", pairs=200), target), None, {})["warnings"]
+    assert any("its TF-IDF is not followed" in warning for warning in warnings)
+
+
+def test_documents_left_out_for_want_of_a_group_are_warned_of(helpdesk):
+    rows = (*helpdesk.rows, replace(helpdesk.rows[0], id="new", text="a text of its own", group=None))
+    (warning,) = describe(mine(Documents(rows, 0), CONFIG), None, {})["warnings"]
+    assert warning == "1 documents have no group: they were left out"
+
+
+def test_baseline_that_scores_all_pairs_alike_is_told_in_json_that_json_has(mined):
+    class Constant:
+        members = ("constant",)
+
+        def score_members(self, pairs, on_progress):
+            return Scored(np.zeros(len(pairs), dtype=np.float32), {}, 0, 0, 0)
+
+    report = describe(mined, Constant(), {})
+    assert report["sets"]["pairs"]["baseline"]["spearman"] is None
+    assert "NaN" not in json.dumps(report)
+
+
 def test_cut_texts_are_warned_of(helpdesk):
     (warning,) = describe(mine(Documents(helpdesk.rows, 3), CONFIG), None, {})["warnings"]
     assert warning == "3 texts were too long and were cut"
@@ -110,7 +135,7 @@ def test_cut_texts_are_warned_of(helpdesk):
 def test_page_shows_every_set_and_every_warning(mined, baseline, parse_page):
     report = describe(mined, baseline, CONFIG.model_dump(mode="json")) | {"warnings": ["beware of the dog"]}
     text = " ".join(parse_page(to_page(report, mined)).itertext())
-    for shown in (*mined.sets, "beware of the dog", "600 training pairs from 2,160 documents in 60 groups"):
+    for shown in (*mined.sets, "beware of the dog", "600 training pairs from 4,368 documents in 156 groups"):
         assert shown in text
 
 

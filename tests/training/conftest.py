@@ -83,7 +83,14 @@ def settings(make_base) -> Callable[..., dict[str, Any]]:
     """The settings of a run: small, and fast enough for a difference to show."""
 
     def made(architecture: str = "bert", **changed: Any) -> dict[str, Any]:
-        common = {"max_length": 32, "epochs": 1, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"}
+        common = {
+            "method": "lora",
+            "max_length": 32,
+            "epochs": 1,
+            "batch_size": 16,
+            "learning_rate": 5e-3,
+            "precision": "fp32",
+        }
         return {"base": str(make_base(architecture)), **common, **changed}
 
     return made

