@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
 
     config = read_run_config(path, lambda values: apply_overrides(values, overrides))
     evaluation = run_stages(config, restart=restart)
+    # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.
+    command = "simile" if shutil.which("simile") else shlex.quote(sys.argv[0])
     out = shlex.quote(str(config.out))
     _print(
         "",
@@ -44,7 +47,7 @@ def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
         f"report    {config.out / 'report.html'}",
         f"bundle    {config.out / 'bundle'}",
         "",
-        f"next: simile serve {out}/bundle",
+        f"next: {command} serve {out}/bundle",
     )
     return 0 if evaluation.report["verdict"] == "pass" else _GATE_SAID_NO
 

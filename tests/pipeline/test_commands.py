@@ -433,7 +433,7 @@ def test_run_skips_what_is_there(rerun, tmp_path, capsys):
     assert error.count("is there already") == 2
     assert "already trained by this very run" in error
     assert [times(folder) for folder in kept] == before
-    assert f"next: simile serve {tmp_path}/out/bundle" in out
+    assert f" serve {tmp_path}/out/bundle" in out.splitlines()[-1]
 
 
 def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path, capsys):
