@@ -18,6 +18,8 @@ from typing import NoReturn
 from simile.errors import InputError, SimileError, StoppedError
 from simile.version import __version__
 
+_ROOMS = ("simile", "mining", "training", "evaluation", "serving", "pipeline")
+
 Options = Callable[[argparse.ArgumentParser], None]
 
 
@@ -54,10 +56,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A rename names two files, of which the second is the user's.
             return _fail(f"{error.filename2 or error.filename}: {error.strerror}", InputError.exit_code)
         raise
+    except ModuleNotFoundError as error:
+        return _fail(_missing_extra(error, arguments[0]), InputError.exit_code)
     except _Terminated:
         return _fail("stopped by SIGTERM; the same command goes on", StoppedError.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
+    """Return which extra brings the package that is not installed.
+
+    Raises:
+        ModuleNotFoundError: the package is one of ours.
+    """
+    package = str(error.name).partition(".")[0]
+    if package in _ROOMS:
+        raise error
+    extras = "serve-cpu" if command in ("inspect", "score", "serve") else "train,serve-cpu"
+    return f"{command} needs the package {package}, which is not installed (pip install 'simile[{extras}]')"
 
 
 @contextmanager

@@ -518,3 +518,16 @@ def test_version_and_help_need_no_command(capsys):
             main([option])
         assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("simile ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "package", "extras"),
+    [(["serve", "x"], "onnxruntime", "serve-cpu"), (["quickstart"], "sklearn", "train,serve-cpu")],
+)
+def test_package_that_is_not_installed_is_named_with_its_extra(argv, package, extras):
+    code = f"import sys; sys.modules[{package!r}] = None; from pipeline.cli import main; sys.exit(main({argv}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"needs the package {package}" in line
+    assert f"simile[{extras}]" in line
