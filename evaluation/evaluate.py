@@ -153,15 +153,17 @@ def _judge(report: Mapping[str, Any], gate: Gate) -> tuple[str, list[str]]:
             against.append(f"{name}: the interval of the difference starts at {low:+.4f}, need above 0")
     for name, entry in report["guards"].items():
         bundle, baseline = entry["bundle"]["spearman"], entry["baseline"]["spearman"]
-        if bundle is None or baseline is None:
-            against.append(f"{name}: got scores that order nothing, need some that differ (the guard)")
-        elif not bundle >= baseline - gate.guard_margin:
-            against.append(
-                f"{name}: Spearman {bundle:.4f}, need at least {baseline - gate.guard_margin:.4f} (the guard)"
-            )
+        # None: scores that order nothing guard nothing.
+        if None in (bundle, baseline) or bundle < baseline - gate.guard_margin:
+            got = "none" if bundle is None else f"{bundle:.4f}"
+            need = "one of the baseline" if baseline is None else f"at least {baseline - gate.guard_margin:.4f}"
+            against.append(f"{name}: Spearman {got}, need {need} (the guard)")
     for name, num in (report["leaked_texts"] or {}).items():
         if num:
             against.append(f"{name}: {num} of its texts are among the training texts, need none")
     if against:
         return "fail", against
-    return "pass", [f"{name}: low end {entry['difference']['low']:+.4f}" for name, entry in report["sets"].items()]
+    held = [f"{name}: low end {entry['difference']['low']:+.4f}" for name, entry in report["sets"].items()]
+    if report["leaked_texts"] is None:
+        held.append("the training texts are not known: that none was judged on is not checked")
+    return "pass", held

@@ -1,12 +1,12 @@
 """Candidate pairs: one pass over blocks of rows, a bounded random sample kept of each cell.
 
-A cell is a TF-IDF bin x label x same category. The cost follows the pairs wanted: the pass ends when every cell that
-can be filled is full.
+A cell is a TF-IDF bin x label x same category. The pass ends early once every cell is full; memory stays within what
+the cells hold.
 
 Shape suffixes: N = documents, W = words, C = candidates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,17 +52,17 @@ def sample_candidates(
     tfidf_NW: csr_matrix,
     *,
     band: tuple[float, float],
-    per_cell: int,
+    per_cell: int | Mapping[int, int],
     seed: int,
     on_progress: Callable[[int], None] | None = None,
 ) -> Candidates:
-    """Return a random sample of the pairs in the band, up to about ``per_cell`` of each cell.
+    """Return a random sample of the pairs in the band, up to ``per_cell`` of each cell.
 
     Args:
         documents: with groups.
         tfidf_NW: rows of length 1.
         band: TF-IDF cosines to keep, both ends included.
-        per_cell: how many to keep of each cell.
+        per_cell: how many to keep of each cell, or by TF-IDF bin (0 where a bin is not named).
         seed: of all that is drawn.
         on_progress: called with the number of rows done since the last call.
     """
@@ -99,13 +99,14 @@ def _codes(names: Sequence[str | None]) -> NDArray[np.int64]:
 class _Reservoir:
     """A bounded random sample of each cell: the candidates with the lowest random keys stay."""
 
-    def __init__(self, per_cell: int, band: tuple[float, float]) -> None:
-        self._per_cell = per_cell
+    def __init__(self, per_cell: int | Mapping[int, int], band: tuple[float, float]) -> None:
         num_bins = int(band[1] / BIN_WIDTH) + 1
+        of_bin = [per_cell if isinstance(per_cell, int) else per_cell.get(bin_, 0) for bin_ in range(num_bins)]
+        self._room_of_cell = np.repeat(of_bin, _KINDS)
         self._first_cell = int(band[0] / BIN_WIDTH) * _KINDS
         self._kept: Candidates | None = None
         self._key_C = np.empty(0)
-        self._bar_of_cell = np.ones(num_bins * _KINDS)
+        self._bar_of_cell = np.where(self._room_of_cell > 0, 1.0, 0.0)
         """The highest key in each full cell: what is above it need not be looked at."""
         self.is_full = False
 
@@ -119,10 +120,10 @@ class _Reservoir:
         cell_C = _cells(merged)
         order = np.lexsort((key_C, cell_C))
         start_C = np.searchsorted(cell_C[order], cell_C[order], side="left")
-        stay = order[np.arange(len(order)) - start_C < self._per_cell]
+        stay = order[np.arange(len(order)) - start_C < self._room_of_cell[cell_C[order]]]
         self._kept, self._key_C = merged.take(stay), key_C[stay]
         count_of_cell = np.bincount(cell_C[stay], minlength=len(self._bar_of_cell))
-        is_full = count_of_cell >= self._per_cell
+        is_full = count_of_cell >= self._room_of_cell
         highest_of_cell = np.zeros_like(self._bar_of_cell)
         np.maximum.at(highest_of_cell, cell_C[stay], self._key_C)
         self._bar_of_cell[is_full] = highest_of_cell[is_full]

@@ -19,7 +19,7 @@ class MineConfig(BaseModel):
     pairs: Annotated[int, Field(ge=2)] = 10_000
     """Training pairs wanted, both classes together."""
     band: tuple[Cosine, Cosine] = (0.05, 0.50)
-    """TF-IDF cosines of matched pairs; with a target, its own band."""
+    """TF-IDF cosines of matched pairs; with a target, its own band. Pairs without a word in common are never mined."""
     positive_band: tuple[Cosine, Cosine] = (0.30, 0.50)
     """Of recipe ``bands``."""
     negative_band: tuple[Cosine, Cosine] = (0.15, 0.45)
@@ -32,7 +32,7 @@ class MineConfig(BaseModel):
     """Of the groups, held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0
     """The same for test-seen and test-unseen; 0 where test pairs come from elsewhere."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _bands_are_bands(self) -> "MineConfig":

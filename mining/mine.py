@@ -3,7 +3,7 @@
 Shape suffixes: N = documents, W = words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def mine(
         "dropped": split.dropped,
         "labels_are_noisy": split.labels_are_noisy,
         "target_is_followed": shape is not None if target else None,
+        "distance_to_target": _distance(shape, sets["pairs"]) if shape else None,
         "band": list(band),
         "wanted": config.pairs,
         "split": {
@@ -126,6 +127,12 @@ def _target_shape(
     return shape, (min(shape) * BIN_WIDTH, min(1.0, (max(shape) + 1) * BIN_WIDTH))
 
 
+def _distance(shape: Mapping[int, float], pairs: Sequence[Pair]) -> float:
+    """Return the total variation distance of the pairs' TF-IDF histogram from this one, in [0, 1]."""
+    found = shape_of([float(pair.tfidf or 0) for pair in pairs])
+    return 0.5 * sum(abs(shape.get(bin_, 0) - found.get(bin_, 0)) for bin_ in {*shape, *found})
+
+
 def tfidf_cosines(vectorizer: TfidfVectorizer, pairs: PairSet) -> NDArray[np.float64]:
     """Return the TF-IDF cosine of each pair, shape ``(P,)``."""
     a_PW = vectorizer.transform([a for a, _ in pairs.texts])
@@ -137,11 +144,12 @@ def _mine_set(
     rows: tuple[Document, ...], tfidf_NW: csr_matrix, config: MineConfig, job: _Job, progress: Progress
 ) -> list[Pair]:
     num_bins = max(1, round((job.band[1] - job.band[0]) / BIN_WIDTH))
+    shares = job.shape or dict.fromkeys(range(round(1 / BIN_WIDTH) + 1), 1 / num_bins)
     candidates = sample_candidates(
         rows,
         tfidf_NW,
         band=job.band,
-        per_cell=max(64, _CELL_SURPLUS * job.num_pairs // num_bins),
+        per_cell={bin_: max(64, round(_CELL_SURPLUS * share * job.num_pairs)) for bin_, share in shares.items()},
         seed=config.seed,
         on_progress=progress.advance,
     )
@@ -163,7 +171,7 @@ def _pairs(rows: tuple[Document, ...], chosen: Candidates) -> list[Pair]:
             group_a=rows[a].group,
             group_b=rows[b].group,
             tfidf=round(float(tfidf), 4),
-            same_category=bool(is_same) if rows[a].category is not None else None,
+            same_category=bool(is_same) if None not in (rows[a].category, rows[b].category) else None,
         )
         for a, b, tfidf, is_positive, is_same in zip(
             chosen.a_C, chosen.b_C, chosen.tfidf_C, chosen.is_positive_C, chosen.is_same_category_C, strict=True

@@ -18,6 +18,8 @@ from simile.scoring.metrics import figures, known, spearman
 
 SHORTCUT_LIMIT = 0.05
 """TF-IDF alone may order matched pairs no better than this."""
+TARGET_LIMIT = 0.05
+"""Share of the pairs that may lie elsewhere than the target's do."""
 _MEASURED = 2000
 """Pairs of each set that the baseline scores: enough for two digits, and quick."""
 _EXAMPLES = 8
@@ -89,6 +91,11 @@ def _warnings(mined: Mined, sets: Mapping[str, Any]) -> list[str]:
         found.append(f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap")
     if mined.facts["target_is_followed"] is False:
         found.append("recipe 'bands' has its own bands: the target's texts are kept out, its TF-IDF is not followed")
+    distance = mined.facts["distance_to_target"]
+    if distance is not None and distance > TARGET_LIMIT:
+        found.append(
+            f"{distance:.0%} of the pairs lie in other TF-IDF bins than the target's: the documents give no more"
+        )
     for lacking in ("no group", "no category"):
         if num := mined.facts["dropped"].get(lacking):
             found.append(f"{num:,} documents have {lacking}: they were left out")

@@ -30,7 +30,7 @@ def split_documents(
 ) -> Split:
     """Return the documents by set, duplicates and held-out texts left out.
 
-    Of each share, whole groups go to ``*-unseen``, and of each group that stays, that share of its documents to
+    Of each share, whole groups go to ``*-unseen``, and of the groups that stay, that share of their documents to
     ``*-seen``.
 
     Raises:
@@ -45,8 +45,7 @@ def split_documents(
     rng = np.random.default_rng(seed)
     sets: dict[str, list[Document]] = {"train": []}
     remaining = _hold_out_groups(groups, {"dev": dev_share, "test": test_share}, sets, rng)
-    for members in remaining.values():
-        _hold_out_documents(members, {"dev": dev_share, "test": test_share}, sets, rng)
+    _hold_out_documents(remaining, {"dev": dev_share, "test": test_share}, sets, rng)
     return Split({name: tuple(members) for name, members in sets.items()}, dropped, noisy)
 
 
@@ -98,21 +97,23 @@ def _hold_out_groups(
         if share == 0:
             continue
         # Two by two, as they are spread; negatives need two groups, and so does what is left for training.
-        num = max(2, 2 * round(share * len(groups) / 2))
+        num = max(2, 2 * round(share * len(names) / 2))
         if len(names) - taken - num >= 2:
             chosen = names[taken : taken + num]
             sets[f"{split}-unseen"] = [row for name in chosen for row in groups[name]]
             taken += num
-    return {name: groups[name] for name in names[taken:]}
+    held_out = set(names[:taken])
+    return {name: members for name, members in groups.items() if name not in held_out}
 
 
 def _spread_over_categories(groups: dict[str, list[Document]], rng: np.random.Generator) -> list[str]:
-    """Return the groups' names in an order in which each stretch holds categories in their proportion.
+    """Return the names of the groups that can be held out, so that each stretch holds categories in their proportion.
 
     Two groups of one category follow each other, so that a held-out set has near misses.
     """
     categories: dict[str | None, list[str]] = defaultdict(list)
-    for name in sorted(groups):
+    # A group of one document makes no positive pair: it would be held out for nothing.
+    for name in sorted(name for name, members in groups.items() if len(members) > 1):
         categories[groups[name][0].category].append(name)
     chunks = []
     for category in categories.values():
@@ -124,13 +125,28 @@ def _spread_over_categories(groups: dict[str, list[Document]], rng: np.random.Ge
 
 
 def _hold_out_documents(
-    members: list[Document], shares: dict[str, float], sets: dict[str, list[Document]], rng: np.random.Generator
+    groups: dict[str, list[Document]],
+    shares: dict[str, float],
+    sets: dict[str, list[Document]],
+    rng: np.random.Generator,
 ) -> None:
-    order = [members[i] for i in rng.permutation(len(members))]
+    """Move documents of the groups to the seen sets, to each its share of them, and the rest to train.
+
+    A single document of a group makes no positive pair: what a small group owes is carried to the next one until it is
+    two.
+    """
+    left = {name: [members[i] for i in rng.permutation(len(members))] for name, members in groups.items()}
+    names = list(groups)
     for split, share in shares.items():
-        # A single document of a group makes no positive pair.
-        num = max(_MIN_SPLIT_TEXTS, round(share * len(members))) if share > 0 else 0
-        if num and len(order) - num >= _MIN_TRAIN_TEXTS:
-            sets.setdefault(f"{split}-seen", []).extend(order[:num])
-            order = order[num:]
-    sets["train"].extend(order)
+        held_out: list[Document] = []
+        owed = 0.0
+        for name in (names[i] for i in rng.permutation(len(names))):
+            owed += share * len(groups[name])
+            num = min(round(owed), len(left[name]) - _MIN_TRAIN_TEXTS)
+            if num >= _MIN_SPLIT_TEXTS:
+                held_out += left[name][:num]
+                left[name] = left[name][num:]
+                owed -= num
+        if held_out:
+            sets[f"{split}-seen"] = held_out
+    sets["train"].extend(row for members in left.values() for row in members)

@@ -45,14 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return _fail(
-                f"the disk is full ({error.filename}); make room, the same command goes on", StoppedError.exit_code
-            )
+            where = f" ({error.filename})" if error.filename else ""
+            return _fail(f"the disk is full{where}; make room, the same command goes on", StoppedError.exit_code)
         if isinstance(error, BrokenPipeError):
             # Whoever read our output has left; there is nobody to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        if isinstance(error, (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)):
+        if error.errno == errno.EROFS or isinstance(
+            error, (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+        ):
             # A rename names two files, of which the second is the user's.
             return _fail(f"{error.filename2 or error.filename}: {error.strerror}", InputError.exit_code)
         raise
@@ -150,6 +151,14 @@ def _mine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--target", type=Path, metavar="PAIRS", help="pairs as hard as which to mine; their texts are kept out"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PAIRS",
+        help="more pairs whose texts are kept out",
     )
     parser.add_argument("--recipe", choices=("matched", "bands"))
     parser.add_argument("--pairs", type=int, metavar="N", help="training pairs wanted (default: 10000)")

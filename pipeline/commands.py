@@ -77,6 +77,7 @@ def mine(args: Namespace) -> int:
         validate(MineConfig, given, "simile mine"),
         columns=_columns(args.column),
         target=args.target,
+        held_out=args.held_out,
         baseline=load(args.baseline) if args.baseline else None,
     )
     rows = [

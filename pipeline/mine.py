@@ -1,6 +1,7 @@
 """Mining from files to a folder: pairs, held-out sets, report."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from simile.files import whole_directory, write_whole
 from simile.scoring import Scorer
 
 _REPORT = "report.json"
+_WRITTEN = r"report\.(json|html)|(pairs|(dev|test)-(seen|unseen))\.jsonl"
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether the folder is empty, or holds what mining writes and nothing else."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir()}
+    return not names or (_REPORT in names and all(re.fullmatch(_WRITTEN, name) for name in names))
 
 
 def mine_to(
@@ -31,7 +41,7 @@ def mine_to(
     Raises:
         InputError: the documents or the target cannot be used, or ``out`` holds something else.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _REPORT).is_file())):
+    if out.exists() and not _is_ours(out):
         raise InputError(f"{out}: holds files that are no mined pairs, need a new or empty folder")
     read = read_documents(documents, columns)
     mined = mine(

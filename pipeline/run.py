@@ -16,7 +16,14 @@ from pipeline.config import read_yaml, validate
 from pipeline.embedded import preset_path
 from pipeline.evaluations import remember_evaluation
 from pipeline.mine import mine_to
-from simile.artifacts import PairSet, named_pair_paths, read_bundle, read_labelled_pairs, read_training_texts
+from simile.artifacts import (
+    PairSet,
+    named_pair_paths,
+    read_bundle,
+    read_labelled_pairs,
+    read_training_texts,
+    work_folder,
+)
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
@@ -59,7 +66,7 @@ class RunConfig(BaseModel):
     """Labelled pairs to judge on; without, mining holds some out (``mine.test_share``)."""
     guard: tuple[Path, ...] = ()
     """Labelled pairs on which nothing may be lost."""
-    guard_margin: Annotated[float, Field(ge=0)] = 0.01
+    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     out: Path = Path("runs/simile")
     """Folder of all results; relative to the current folder."""
     mine: MineConfig = MineConfig()
@@ -82,16 +89,20 @@ def read_run_config(path: Path, overrides: Callable[[dict[str, Any]], dict[str, 
     Raises:
         InputError: the file or a value in it is wrong.
     """
-    values = read_yaml(path)
-    if isinstance(values.get("train"), str):
-        values["train"] = read_yaml(preset_path(values["train"]))
+    values = _with_preset(read_yaml(path))
     for key in ("documents", "pairs", "target"):
         if values.get(key) is not None:
             values[key] = path.parent / str(values[key])
     for key in ("dev", "test", "guard"):
         if isinstance(values.get(key), list):
             values[key] = [path.parent / str(item) for item in values[key]]
-    return validate(RunConfig, overrides(values), str(path))
+    return validate(RunConfig, _with_preset(overrides(values)), str(path))
+
+
+def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(values.get("train"), str):
+        return values | {"train": read_yaml(preset_path(values["train"]))}
+    return values
 
 
 def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
@@ -103,6 +114,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
         InputError: the config, the data or the output folder are not usable.
         StoppedError: stopped on the way; the same call goes on from there.
     """
+    from training.base import fingerprint
     from training.baseline import make_baseline
     from training.train import train
 
@@ -114,7 +126,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
         key: value
         for key, value in config.train.model_dump(mode="json").items()
         if key in ("base", "revision", "prompt", "max_length")
-    }
+    } | {"files": fingerprint(config.train.base)}
     say("[1/4] baseline: the untouched encoder as a bundle")
     base = f"{config.train.base}@{config.train.revision}" if config.train.revision else config.train.base
     _stage(
@@ -161,7 +173,14 @@ def _read_given(config: RunConfig) -> _Given:
 
 
 def _remove_results(out: Path) -> None:
-    """Remove what earlier runs wrote, and nothing else: the folder may hold more than that."""
+    """Remove what earlier runs wrote, and nothing else: the folder may hold more than that.
+
+    Raises:
+        InputError: results are there that no run has written.
+    """
+    found = [name for name in _RESULTS if (out / name).exists()]
+    if found and not (out / "baseline.inputs.json").is_file():
+        raise InputError(f"{out / found[0]}: is there, but of no run; need an output folder without it")
     for name in _RESULTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -182,12 +201,15 @@ def _mine(config: RunConfig) -> None:
     folder = config.out / "mined"
     if config.documents is None:
         return
+    held_out = (*config.dev, *config.test, *config.guard)
+    # Own test pairs are what the run is judged on: no document is held out to stand beside them.
+    mine_config = config.mine.model_copy(update={"test_share": 0.0}) if config.test else config.mine
     inputs = {
-        "mine": config.mine.model_dump(mode="json"),
+        "mine": mine_config.model_dump(mode="json"),
         "columns": config.columns,
         "documents": _sha256(config.documents),
         "target": _sha256(config.target) if config.target else None,
-        "test": [_sha256(path) for path in config.test],
+        "held out": [_sha256(path) for path in held_out],
     }
     _stage(
         folder,
@@ -195,11 +217,11 @@ def _mine(config: RunConfig) -> None:
         lambda: mine_to(
             config.documents or folder,
             folder,
-            config.mine,
+            mine_config,
             columns=config.columns,
             target=config.target,
             baseline=load(config.out / "baseline"),
-            held_out=config.test,
+            held_out=held_out,
         ),
     )
 
@@ -244,7 +266,7 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
 
 def training_curves(bundle: Path) -> list[Block]:
     """Return the training's curves from the work folder beside the bundle, or nothing."""
-    file = bundle.with_name(bundle.name + ".work") / "history.json"
+    file = work_folder(bundle.resolve()) / "history.json"
     history = json.loads(file.read_bytes()) if file.is_file() else []
     names = list(history[0]["dev"]) if history else []
     if not names:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simile.errors import InputError
-from simile.files import sha256_file
+from simile.files import sha256_bytes, sha256_file
 from simile.hardware import guard_amx
 
 guard_amx()
@@ -28,6 +28,7 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 _BUNDLED = "bundled:"
+_MIN_TEXT_TOKENS = 4
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 _MINILM_SHA256 = {
@@ -92,6 +93,28 @@ def load_base(spec: str, revision: str | None = None, max_length: int | None = N
     return base
 
 
+def fingerprint(spec: str) -> str | None:
+    """Return a hash of a local folder's weights and settings; None for what its name already tells apart."""
+    folder = Path(spec)
+    if not folder.is_dir():
+        return None
+    files = sorted({path for pattern in _HUB_FILES for path in folder.rglob(pattern) if path.is_file()})
+    lines = [f"{path.relative_to(folder).as_posix()} {sha256_file(path)}\n" for path in files]
+    return sha256_bytes("".join(lines).encode())
+
+
+def require_room(spec: str, base: Base, prompt: str) -> None:
+    """Refuse a prompt that leaves no room for the texts.
+
+    Raises:
+        InputError: it is as long as all that the encoder reads, or nearly.
+    """
+    num_tokens = len(base.model.tokenizer(prompt)["input_ids"]) if prompt else 0
+    if num_tokens + _MIN_TEXT_TOKENS > base.max_length:
+        room = base.max_length - _MIN_TEXT_TOKENS
+        raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {room} at this max_length")
+
+
 def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
     """Return where to load from, the public name, and the revision."""
     if spec.startswith(_BUNDLED):
@@ -99,6 +122,8 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
             raise InputError(f"got base {spec!r}, the only bundled one is 'bundled:minilm'")
         return str(_bundled_minilm()), "sentence-transformers/all-MiniLM-L6-v2", _MINILM_REVISION
     if spec and Path(spec).is_dir():
+        if revision:
+            raise InputError(f"{spec}: got revision {revision!r} for a local folder, which has one version only")
         return spec, public_name(spec), None
     name, separator, at = spec.partition("@")
     if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:

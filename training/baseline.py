@@ -16,7 +16,8 @@ from simile.artifacts import (
 )
 from simile.errors import InputError
 from simile.scoring import Scorer, golden_pairs, pack_vocabulary
-from training.base import load_base
+from training.base import load_base, require_room
+from training.config import MIN_LENGTH
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
 
 _LEXICAL = "lexical:"
@@ -38,7 +39,10 @@ def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | N
     check_replaceable(out)
     if spec.startswith(_LEXICAL):
         return _lexical(Path(spec.removeprefix(_LEXICAL)), out)
+    if max_length is not None and max_length < MIN_LENGTH:
+        raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
     base = load_base(spec, max_length=max_length)
+    require_room(spec, base, prompt)
     member, files = export_member(base, name="encoder", prompt=prompt)
     made = {"by": "simile baseline", "base": base.name, "revision": base.revision, "versions": versions()}
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)

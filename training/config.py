@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from simile.artifacts.bundle import Name
 
+MIN_LENGTH = 8
+"""Tokens that an encoder must at least read of a text."""
 Loss = Literal["cosent", "ranking"]
 
 
@@ -32,7 +34,7 @@ class TrainConfig(BaseModel):
     """Commit of the hub's repository."""
     prompt: str = ""
     """Put before every text, in training as in serving."""
-    max_length: Annotated[int, Field(ge=8)] = 128
+    max_length: Annotated[int, Field(ge=MIN_LENGTH)] = 128
     """In tokens; what is longer is cut."""
     method: Literal["lora", "full"] = "full"
     lora: LoraConfig = LoraConfig()
@@ -48,7 +50,7 @@ class TrainConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on GPUs and on processors where it is faster."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("loss", mode="before")
     @classmethod

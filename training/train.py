@@ -27,12 +27,12 @@ from simile.files import whole_directory
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
-from training.base import Base, load_base, public_name
+from training.base import Base, fingerprint, load_base, public_name, require_room
 from training.config import TrainConfig
 from training.decision import decide
 from training.dropout import quicken_dropout
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
-from training.losses import PairLoss, meanings_of
+from training.losses import PairLoss, loss_labels
 from training.sampler import LengthBatchSampler
 from training.watch import Watch
 from training.work import Work
@@ -53,8 +53,10 @@ def train(
     """
     check_replaceable(out)
     work = Work(out)
+    _require_our_weights(_weights_folder(out))
     facts = {
         "config": config.model_dump(mode="json"),
+        "base": fingerprint(config.base),
         "pairs": pairs.sha256,
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
         "version": __version__,
@@ -67,12 +69,25 @@ def train(
     dataset = _dataset(config, pairs)
     set_seed(config.seed)
     base = load_base(config.base, config.revision, config.max_length)
+    require_room(config.base, base, config.prompt)
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
         write_training_texts(out, (text for pair in pairs.texts for text in pair))
         if not work.is_trained:
             _fit(config, base, dataset, dev_sets, work)
         return _to_bundle(config, dev_sets, work, out, facts)
+
+
+def _weights_folder(out: Path) -> Path:
+    """Return the folder beside a bundle that holds its merged weights."""
+    return out.with_name(f"{out.name}.weights")
+
+
+def _require_our_weights(folder: Path) -> None:
+    if folder.is_dir() and all((child / "modules.json").is_file() for child in folder.iterdir()):
+        return
+    if folder.exists():
+        raise InputError(f"{folder}: is no folder of merged weights, need another --out")
 
 
 def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
@@ -106,16 +121,17 @@ def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
     if any(row.weight not in (None, 1.0) for row in pairs.rows):
         raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
     num_positive = sum(row.label == 1 for row in pairs.rows)
-    if "cosent" not in config.loss and not num_positive:
-        raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
+    if "ranking" in config.loss and not num_positive:
+        if "cosent" not in config.loss:
+            raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
+        say(
+            f"{pairs.name}: graded scores, so loss 'ranking' has no positive pairs to learn from; 'cosent' learns alone"
+        )
     return Dataset.from_dict(
         {
             "text_a": [row.text_a for row in pairs.rows],
             "text_b": [row.text_b for row in pairs.rows],
-            "label": [
-                [float(row.target or 0), *meanings]
-                for row, meanings in zip(pairs.rows, meanings_of(pairs.rows), strict=True)
-            ],
+            "label": loss_labels(pairs.rows),
         }
     )
 
@@ -210,6 +226,8 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, steps // _CHECKPOINTS_A_RUN),
         save_total_limit=2,
         logging_steps=10,
+        # A loss that is no number is shown as such, not left out of the mean.
+        logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
@@ -233,7 +251,7 @@ def _to_bundle(
     base = _best(config, work)
     # The weights then give the bundle's embeddings to whoever just calls `encode`.
     base.model.prompts, base.model.default_prompt_name = {"text": config.prompt}, "text"
-    with whole_directory(out.with_name(out.name + ".weights")) as folder:
+    with whole_directory(_weights_folder(out)) as folder:
         base.model.save_pretrained(str(folder / config.name), create_model_card=False)
     member, files = export_member(base, name=config.name, prompt=config.prompt)
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}

@@ -59,6 +59,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Keep the loss to show."""
         if "loss" in logs:
+            if not np.isfinite(logs["loss"]):
+                raise InputError(f"step {state.global_step}: got a loss of {logs['loss']}, need a lower learning_rate")
             self._loss = f"loss {logs['loss']:.3f}"
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

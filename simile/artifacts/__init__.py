@@ -19,7 +19,14 @@ from simile.artifacts.bundle import (
 from simile.artifacts.documents import Document, Documents, read_documents
 from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
 from simile.artifacts.reading import bare_name
-from simile.artifacts.texts import read_training_texts, text_hash, text_key, work_folder, write_training_texts
+from simile.artifacts.texts import (
+    read_training_texts,
+    text_hash,
+    text_key,
+    work_folder,
+    write_training_hashes,
+    write_training_texts,
+)
 
 __all__ = [
     "EVALUATION",
@@ -50,5 +57,6 @@ __all__ = [
     "work_folder",
     "write_bundle",
     "write_pairs",
+    "write_training_hashes",
     "write_training_texts",
 ]

@@ -25,8 +25,12 @@ def work_folder(bundle: Path) -> Path:
 
 def write_training_texts(bundle: Path, texts: Iterable[str]) -> None:
     """Keep the hashes of the texts that the bundle is trained on, beside it."""
-    lines = sorted({text_hash(text) for text in texts})
-    write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in lines))
+    write_training_hashes(bundle, {text_hash(text) for text in texts})
+
+
+def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
+    """Keep these hashes of training texts beside the bundle."""
+    write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in sorted(hashes)))
 
 
 def read_training_texts(bundle: Path) -> frozenset[str] | None:

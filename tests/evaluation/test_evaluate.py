@@ -169,7 +169,7 @@ def test_two_sets_of_one_name_are_refused(state):
 def test_gate_passes_a_sure_gain(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
-    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset()).report
     low = report["sets"]["seen"]["difference"]["low"]
     assert low > 0
     assert (report["verdict"], report["reasons"]) == ("pass", [f"seen: low end {low:+.4f}"])
@@ -348,3 +348,20 @@ def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(stat
     assert "NaN" not in json.dumps(found.report)
     assert "judged" in to_page(found, [pairs])
     assert "-" in result_table(found.report)
+
+
+def test_gate_says_where_leaks_could_not_be_looked_for(state):
+    pairs = pairs_named("seen")
+    good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)
+    report = evaluate(good, [pairs], baseline=base, gate=Gate()).report
+    assert report["verdict"] == "pass"
+    assert report["reasons"][-1].startswith("the training texts are not known")
+
+
+def test_guard_that_the_bundle_orders_not_at_all_fails_the_gate(state, constant):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    good.score_by_pair |= dict.fromkeys(guard.texts, 0.5)
+    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    assert report["verdict"] == "fail"
+    assert report["reasons"][0].startswith("guard: Spearman none, need at least")

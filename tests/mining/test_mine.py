@@ -271,3 +271,36 @@ def test_every_document_is_in_exactly_one_set(helpdesk):
 def test_impossible_setting_is_refused(setting):
     with pytest.raises(ValidationError):
         MineConfig(**setting)
+
+
+@pytest.mark.parametrize(("size", "test_share"), [(4, 0.1), (5, 0.25), (6, 0.2), (28, 0.25)])
+def test_small_groups_give_no_more_than_their_share(size, test_share):
+    rows = corpus(40, size).rows
+    split = split_documents(Documents(rows, 0), dev_share=0.1, test_share=test_share, held_out_texts=[], seed=0)
+    of_set = {name: len(members) for name, members in split.sets.items()}
+    unseen = of_set["dev-unseen"] + of_set["test-unseen"]
+    for name, share in (("dev-seen", 0.1), ("test-seen", test_share)):
+        assert of_set[name] == pytest.approx(share * (len(rows) - unseen), abs=4)
+        assert min(Counter(row.group for row in split.sets[name]).values()) >= 2
+    assert sum(of_set.values()) == len(rows)
+
+
+def test_group_of_one_document_is_not_held_out():
+    rows = [*corpus(20, 8).rows, *(Document(f"s{i}", f"lonely {i}", "one", f"alone{i}") for i in range(60))]
+    split = split_documents(Documents(tuple(rows), 0), dev_share=0.2, test_share=0.1, held_out_texts=[], seed=0)
+    held_out = [row for name in ("dev-unseen", "test-unseen") for row in split.sets[name]]
+    assert held_out
+    assert not any(str(row.group).startswith("alone") for row in held_out)
+
+
+def test_peaked_target_is_followed(helpdesk):
+    vectorizer = fit_tfidf([row.text for row in helpdesk.rows])
+    pool = mine(helpdesk, MineConfig(pairs=4000, dev_share=0, seed=5)).sets["pairs"]
+    near = [pair for pair in pool if 0.05 <= pair.tfidf < 0.075]
+    far = [pair for pair in pool if pair.tfidf >= 0.1]
+    target = PairSet("target", (*near[:300], *far[:100]), "0" * 64)
+    mined = mine(helpdesk, MineConfig(pairs=1000, dev_share=0), target)
+    assert mined.facts["distance_to_target"] < 0.05
+    found_P = np.array([pair.tfidf for pair in mined.sets["pairs"]])
+    wanted_P = tfidf_cosines(vectorizer, target)
+    assert np.mean(found_P < 0.075) == pytest.approx(np.mean(wanted_P < 0.075), abs=0.03)

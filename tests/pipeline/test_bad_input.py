@@ -198,7 +198,7 @@ CASES = [
     (run("gone.yaml"), "gone.yaml: no such file"),
     (run("thesis"), "thesis: Is a directory"),
     (run("run.yaml"), "./missing: no such folder"),
-    (run("run.yaml --set train=nothing"), "train: got 'nothing'"),
+    (run("run.yaml --set train=nothing"), "nothing: no such config file, nor a preset"),
     (run("run.yaml --set documents=gone.jsonl"), "gone.jsonl: no such file"),
     (run("run-both.yaml"), "need exactly one of 'documents' and 'pairs'"),
     (run("run-neither.yaml"), "need exactly one of 'documents' and 'pairs'"),

@@ -17,7 +17,16 @@ from pipeline.embedded import preset_path
 from pipeline.run import read_run_config
 from serving.app import create_app
 from serving.settings import Settings
-from simile.artifacts import Document, read_bundle, read_labelled_pairs, write_training_texts
+from simile.artifacts import (
+    Document,
+    Pair,
+    read_bundle,
+    read_labelled_pairs,
+    read_training_texts,
+    text_hash,
+    write_pairs,
+    write_training_texts,
+)
 from simile.scoring import load
 from simile.scoring.metrics import auc, separability, spearman
 from training.config import TrainConfig
@@ -531,3 +540,51 @@ def test_package_that_is_not_installed_is_named_with_its_extra(argv, package, ex
     (line,) = done.stderr.splitlines()
     assert f"needs the package {package}" in line
     assert f"simile[{extras}]" in line
+
+
+def test_mine_replaces_no_folder_that_holds_more_than_it_writes(documents, write_documents, tmp_path, capsys):
+    source, out = write_documents(tmp_path / "documents.jsonl", documents), tmp_path / "out"
+    (out / "bundle").mkdir(parents=True)
+    (out / "report.json").write_text("{}")
+    assert main(["mine", str(source), "--out", str(out)]) == 2
+    assert "holds files that are no mined pairs" in capsys.readouterr().err
+    assert (out / "bundle").is_dir()
+
+
+def test_mine_keeps_texts_out(documents, write_documents, tmp_path):
+    source, held_out = write_documents(tmp_path / "documents.jsonl", documents), tmp_path / "held-out.jsonl"
+    write_pairs(held_out, [Pair(documents[0].text, documents[1].text, label=1)])
+    assert main(["mine", str(source), "--out", str(tmp_path / "out"), "--held-out", str(held_out)]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["dropped"]["text of held-out pairs"] == 2
+
+
+def test_restart_removes_nothing_that_no_run_wrote(write_config, tmp_path, capsys):
+    (tmp_path / "out" / "baseline").mkdir(parents=True)
+    (tmp_path / "out" / "baseline" / "thesis.tex").touch()
+    assert main(["run", str(write_config(tmp_path)), "--restart"]) == 2
+    assert "is there, but of no run" in capsys.readouterr().err
+    assert (tmp_path / "out" / "baseline" / "thesis.tex").exists()
+
+
+def test_run_keeps_own_dev_and_guard_texts_out_of_training(write_config, documents, tmp_path):
+    for name, (a, b, c) in {"dev": (0, 1, 20), "guard": (2, 3, 40)}.items():
+        texts = [documents[i].text for i in (a, b, c)]
+        write_pairs(tmp_path / f"{name}.jsonl", [Pair(texts[0], texts[1], label=1), Pair(texts[0], texts[2], label=0)])
+    config = write_config(tmp_path, dev=["dev.jsonl"], guard=["guard.jsonl"])
+    assert main(["run", str(config)]) in (0, 3)
+    report = json.loads((tmp_path / "out" / "mined" / "report.json").read_text())
+    assert report["dropped"]["text of held-out pairs"] == 6
+
+
+def test_preset_may_be_set(write_config, tmp_path):
+    settings = ["train=mpnet", "train.epochs=3"]
+    config = read_run_config(write_config(tmp_path), lambda values: apply_overrides(values, settings[:1]))
+    assert config.train.name == "mpnet"
+
+
+def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_path):
+    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
+    write_training_texts(paths[0], ["a text"])
+    assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
+    assert read_training_texts(tmp_path / "both") == {text_hash("a text")}

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.losses import meanings_of, ranking_loss
+from training.losses import loss_labels, ranking_loss, same_meaning
 
 
 def brute_force(embedding_TD, meaning_T, is_positive_P):
-    """The definition, in loops."""
+    """The definition, in loops, where a positive pair's texts have one meaning."""
     unit_TD = embedding_TD / embedding_TD.norm(dim=1, keepdim=True)
     num, found = len(is_positive_P), []
     for i in range(num):
@@ -22,42 +22,61 @@ def brute_force(embedding_TD, meaning_T, is_positive_P):
     return sum(found) / len(found) if found else 0.0
 
 
+def same_by(meaning_T):
+    return same_meaning(torch.arange(len(meaning_T)), meaning_T)
+
+
+def columns(pairs):
+    """The columns of the labels: target, positive, texts, groups."""
+    target_P, is_positive_P, *rest = torch.tensor(loss_labels(pairs)).unbind(1)
+    return target_P.tolist(), is_positive_P.tolist(), torch.cat(rest[:2]), torch.cat(rest[2:])
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8), st.integers(0, 99))
 def test_ranking_loss_is_its_definition(meanings, seed):
     embedding_TD = torch.randn(2 * len(meanings), 6, generator=torch.Generator().manual_seed(seed))
     meaning_T = torch.tensor([a for a, _ in meanings] + [b for _, b in meanings])
     is_positive_P = torch.tensor([a == b for a, b in meanings])
-    found = ranking_loss(embedding_TD, meaning_T, is_positive_P)
+    found = ranking_loss(embedding_TD, same_by(meaning_T), is_positive_P)
     assert float(found) == pytest.approx(brute_force(embedding_TD, meaning_T, is_positive_P), abs=1e-4)
 
 
 def test_texts_of_the_anchors_meaning_do_not_repel_it():
-    embedding_TD = torch.eye(4)
-    all_mean_the_same = torch.zeros(4)
-    loss = ranking_loss(embedding_TD, all_mean_the_same, torch.tensor([True, True]))
-    assert float(loss) == 0
+    loss = ranking_loss(torch.eye(4), same_by(torch.zeros(4)), torch.tensor([True, True]))
+    assert loss.item() == 0
+
+
+def test_texts_one_positive_pair_away_do_not_repel_the_anchor():
+    # a-b and a-c are positive: b is no negative of the second pair's a, nor of its c.
+    _, _, text_T, group_T = columns([Pair("a", "b", label=1), Pair("a", "c", label=1)])
+    loss = ranking_loss(torch.eye(4), same_meaning(text_T, group_T), torch.tensor([True, True]))
+    without_b_and_c = math.log(math.exp(0) + math.exp(0)) - 0
+    assert loss.item() < without_b_and_c + 1e-6
 
 
 def test_batch_without_positive_pairs_has_a_loss_of_zero_that_can_be_differentiated():
     embedding_TD = torch.eye(4, requires_grad=True)
-    loss = ranking_loss(embedding_TD, torch.arange(4), torch.tensor([False, False]))
+    loss = ranking_loss(embedding_TD, same_by(torch.arange(4)), torch.tensor([False, False]))
     loss.backward()
     assert loss.item() == 0
     assert not embedding_TD.grad.any()
 
 
-def test_texts_of_one_group_mean_the_same():
-    pairs = [Pair("a", "b", label=1, group_a="x", group_b="x"), Pair("c", "a", label=0, group_a="y", group_b="x")]
-    (a, b), (c, again) = meanings_of(pairs)
-    assert a == b == again != c
+def test_texts_of_one_group_and_equal_texts_mean_the_same():
+    pairs = [Pair("a", "b", label=1, group_a="x", group_b="x"), Pair("c", " A ", label=0, group_a="y")]
+    _, _, text_T, group_T = columns(pairs)
+    same_TT = same_meaning(text_T, group_T)
+    a, c, b, again = range(4)
+    assert {(i, j) for i in range(4) for j in range(i) if same_TT[i, j]} == {(b, a), (again, a)}
+    assert not same_TT[c, again]
 
 
-def test_without_groups_positive_pairs_say_what_means_the_same():
-    pairs = [Pair("a", "b", label=1), Pair("b", "c", label=1), Pair("d", "a", label=0), Pair("e", "f", score=1.0)]
-    (a, b), (again, c), (d, _), (e, f) = meanings_of(pairs)
-    assert a == b == again == c
-    assert len({a, d, e, f}) == 4
+def test_wrong_positive_pair_does_not_merge_two_groups():
+    pairs = [Pair("a", "b", label=1, group_a="x", group_b="y"), Pair("c", "d", label=0, group_a="x", group_b="y")]
+    _, _, text_T, group_T = columns(pairs)
+    assert not same_meaning(text_T, group_T)[1, 3]
 
 
-def test_no_positive_pair_leaves_every_text_for_itself():
-    assert meanings_of([Pair("a", "b", score=0.5), Pair("a", "c", score=0.1)]) == [(0, 1), (0, 2)]
+def test_graded_score_of_one_is_no_positive_pair():
+    target, is_positive, _, _ = columns([Pair("a", "b", score=1.0), Pair("c", "d", score=5.0)])
+    assert (target, is_positive) == ([1, 5], [0, 0])

@@ -255,6 +255,9 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
         ([{"label": i % 2} for i in range(40)], {"loss": "cosine"}, "loss.cosine"),
         ([{"label": i % 2} for i in range(40)], {"base": "./missing"}, "no such folder"),
         ([{"label": i % 2} for i in range(40)], {"max_length": 500}, "reads at most 130 tokens"),
+        ([{"label": i % 2} for i in range(40)], {"prompt": "card " * 40}, "need at most 28 at this max_length"),
+        ([{"label": i % 2} for i in range(40)], {"revision": "main"}, "for a local folder"),
+        ([{"label": i % 2} for i in range(40)], {"seed": -1}, "seed: got -1"),
     ],
 )
 def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, capsys, rows, changed, message):
@@ -277,6 +280,29 @@ def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
     config = TrainConfig(**settings(method="full", learning_rate=1e30))
     with pytest.raises(InputError, match="need a lower learning_rate"):
         train(config, few, [few], tmp_path / "bundle")
+
+
+def test_loss_that_is_no_number_is_bad_input(settings, few, tmp_path):
+    pairs = dataclasses.replace(few, rows=few.rows * 10)
+    with pytest.raises(InputError, match="got a loss of nan, need a lower learning_rate"):
+        train(TrainConfig(**settings(method="full", learning_rate=1e30)), pairs, [], tmp_path / "bundle")
+
+
+def test_other_weights_under_the_same_name_are_another_base(settings, few, make_base, tmp_path):
+    base = shutil.copytree(make_base("bert"), tmp_path / "model")
+    config = TrainConfig(**settings() | {"base": str(base)})
+    train(config, few, [], tmp_path / "bundle")
+    shutil.copy(make_base("mpnet") / "model.safetensors", base / "model.safetensors")
+    with pytest.raises(InputError, match="differs in base"):
+        train(config, few, [], tmp_path / "bundle")
+
+
+def test_folder_that_holds_no_merged_weights_is_left_alone(settings, few, tmp_path):
+    (tmp_path / "bundle.weights").mkdir()
+    (tmp_path / "bundle.weights" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="is no folder of merged weights"):
+        train(TrainConfig(**settings()), few, [], tmp_path / "bundle")
+    assert (tmp_path / "bundle.weights" / "thesis.tex").exists()
 
 
 def test_epoch_saved_but_not_judged_is_judged_when_the_run_goes_on(trained, settings, material, tmp_path, capsys):
