@@ -162,6 +162,9 @@ def serving(image, bundle, log):
             wait_until_ready(client, process, log)
             yield client, f"http://127.0.0.1:{metrics_port}/metrics", process
         finally:
+            # `--kill-child` is no help: a process that has changed its user is not told of its parent's death.
+            if process.poll() is None:
+                os.kill(first_child(process), signal.SIGKILL)
             process.kill()
 
 
