@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Terminated:
         return _fail("stopped by SIGTERM; the same command goes on", StoppedError.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted; the same command goes on", 130)
 
 
 def _missing_extra(error: ModuleNotFoundError, command: str) -> str:

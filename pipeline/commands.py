@@ -36,9 +36,10 @@ def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
 
     config = read_run_config(path, lambda values: apply_overrides(values, overrides))
     evaluation = run_stages(config, restart=restart)
+    passed = evaluation.report["verdict"] == "pass"
     # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.
     command = "simile" if shutil.which("simile") else shlex.quote(sys.argv[0])
-    out = shlex.quote(str(config.out))
+    serve = f"{command} serve {shlex.quote(str(config.out))}/bundle"
     _print(
         "",
         result_table(evaluation.report),
@@ -47,9 +48,9 @@ def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
         f"report    {config.out / 'report.html'}",
         f"bundle    {config.out / 'bundle'}",
         "",
-        f"next: {command} serve {out}/bundle",
+        f"next: {serve}" if passed else "next: read the report; more documents, pairs or groups narrow the interval",
     )
-    return 0 if evaluation.report["verdict"] == "pass" else _GATE_SAID_NO
+    return 0 if passed else _GATE_SAID_NO
 
 
 def baseline(args: Namespace) -> int:

@@ -102,8 +102,10 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(model), n=1)
-        return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        known = _known_keys(model)
+        names = difflib.get_close_matches(str(first["loc"][-1]), [path.rpartition(".")[2] for path in known], n=1)
+        near = next((path for path in known if names and path.rpartition(".")[2] == names[0]), None)
+        return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -112,8 +114,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
+    """Return the model's keys, those inside a group as ``group.key``."""
     keys = list(model.model_fields)
-    for field in model.model_fields.values():
+    for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation)
+            keys += [f"{name}.{key}" for key in _known_keys(field.annotation)]
     return keys

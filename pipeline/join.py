@@ -36,6 +36,8 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None) -> Bundle
         InputError: fewer than two members, or bundles that cannot be joined.
     """
     check_replaceable(out)
+    if any(path.resolve() == out.resolve() for path in paths):
+        raise InputError(f"{out}: is one of the bundles to join, need another --out")
     bundles = [read_bundle(path) for path in paths]
     members: list[Member] = []
     data: dict[str, bytes] = {}

@@ -126,4 +126,7 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
 
 
 def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> InputError:
-    return InputError(f"cannot listen on {host}:{port} ({error}): need a free port of an address of this machine")
+    return InputError(
+        f"cannot listen on {host}:{port} ({error}): "
+        "need a free port of an address of this machine (--port, --metrics-port)"
+    )

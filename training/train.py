@@ -87,7 +87,7 @@ def _require_our_weights(folder: Path) -> None:
     if folder.is_dir() and all((child / "modules.json").is_file() for child in folder.iterdir()):
         return
     if folder.exists():
-        raise InputError(f"{folder}: is no folder of merged weights, need another --out")
+        raise InputError(f"{folder}: is no folder of merged weights, need another output")
 
 
 def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
@@ -103,7 +103,7 @@ def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
         say(f"{out}: already trained by this very run (--restart to do it again)")
         return bundle
     if not work.is_begun:
-        raise InputError(f"{out}: holds another bundle, need --restart to replace it, or another --out")
+        raise InputError(f"{out}: holds another bundle, need --restart to replace it, or another output")
     return None
 
 

@@ -51,7 +51,7 @@ class Work:
             if differing:
                 raise InputError(
                     f"{self.folder}: holds a run that differs in {', '.join(differing)}, "
-                    "need the same to go on with it, --restart to throw it away, or another --out"
+                    "need the same to go on with it, --restart to throw it away, or another output"
                 )
 
     def begin(self, facts: dict[str, Any], *, restart: bool) -> None:
@@ -70,7 +70,7 @@ class Work:
         # A kill leaves hidden files at worst: everything else is written whole.
         others = [path for path in self.folder.glob("*") if not path.name.startswith(".")]
         if others and not self.is_begun:
-            raise InputError(f"{self.folder}: holds files that are no training run, need another --out")
+            raise InputError(f"{self.folder}: holds files that are no training run, need another output")
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint; what a kill or a full disk left half-written is removed."""

@@ -175,7 +175,7 @@ def _texts(row: Row) -> tuple[str, str]:
             text_a, text_b = (require_text(row.fields[name], name, row.where) for name in names)
             return text_a, text_b
     got = ", ".join(map(repr, row.fields)) or "none"
-    raise InputError(f"{row.where}: got fields {got}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
+    raise InputError(f"{row.where}: got fields {got}, need 'text_a' and 'text_b' (rename the columns)")
 
 
 def _label(value: Any, where: str) -> int:

@@ -122,7 +122,7 @@ CASES = [
     # configs
     (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet)"),
     (train("misspelt.yaml", "good.csv"), "'learning_rat', did you mean 'learning_rate'?"),
-    (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'rank'?"),
+    (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'lora.rank'?"),
     (train("no-base.yaml", "good.csv"), "no-base.yaml: key 'base' is missing"),
     (train("no-mapping.yaml", "good.csv"), "got list, need a mapping of settings"),
     (train("no-yaml.yaml", "good.csv"), "no-yaml.yaml:3: no valid YAML"),
@@ -140,6 +140,7 @@ CASES = [
     (train("config.yaml", "good.csv"), "./missing: no such folder"),
     (train("unbundled.yaml", "good.csv"), "the only bundled one is 'bundled:minilm'"),
     (train("too-long.yaml", "good.csv"), "this encoder reads at most 512 tokens"),
+    (run("run.yaml --set epochs=2"), "unknown key 'epochs', did you mean 'train.epochs'?"),
     (train("ranking.yaml", "graded.jsonl"), "got no positive pair, loss 'ranking' needs some"),
     (train("loss.yaml", "good.csv"), "loss.cosin"),
     (train("no-loss.yaml", "good.csv"), "need at least one loss (cosent, ranking)"),
@@ -208,7 +209,7 @@ CASES = [
     (run("run-guard.yaml"), "gone.csv: no such file"),
     (run("run-same.yaml"), "got two pair files named 'good'"),
     (run("run-misspelt.yaml"), "'documnts', did you mean 'documents'?"),
-    ("quickstart --out {new}/run --set mine.pears=9", "'mine.pears', did you mean 'pairs'?"),
+    ("quickstart --out {new}/run --set mine.pears=9", "'mine.pears', did you mean 'mine.pairs'?"),
     # usage
     ("", "the following arguments are required: COMMAND"),
     ("trian config.yaml", "argument COMMAND: invalid choice: 'trian'"),

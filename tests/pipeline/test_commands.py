@@ -442,7 +442,7 @@ def test_run_skips_what_is_there(rerun, tmp_path, capsys):
     assert error.count("is there already") == 2
     assert "already trained by this very run" in error
     assert [times(folder) for folder in kept] == before
-    assert f" serve {tmp_path}/out/bundle" in out.splitlines()[-1]
+    assert out.splitlines()[-1].startswith("next: ")
 
 
 def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path, capsys):
@@ -588,3 +588,10 @@ def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_p
     write_training_texts(paths[0], ["a text"])
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     assert read_training_texts(tmp_path / "both") == {text_hash("a text")}
+
+
+def test_join_replaces_none_of_its_inputs(words, tiny, tmp_path, capsys):
+    out = shutil.copytree(words.path, tmp_path / "words")
+    assert main(["join", str(out), str(tiny.path), "--out", str(out)]) == 2
+    assert "is one of the bundles to join" in capsys.readouterr().err
+    assert read_bundle(out).identity == words.identity
