@@ -102,15 +102,21 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     if first["type"] == "extra_forbidden":
-        known = _known_keys(model)
-        names = difflib.get_close_matches(str(first["loc"][-1]), [path.rpartition(".")[2] for path in known], n=1)
-        near = next((path for path in known if names and path.rpartition(".")[2] == names[0]), None)
+        near = _nearest(key, _known_keys(model))
         return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     got = f"got {first['input']!r}, " if key else ""
     return f"{key + ': ' if key else ''}{got}{message[:1].lower()}{message[1:]}"
+
+
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    """Return the known key whose last part is most like this one's, in the same group where there is one."""
+    group, _, name = key.rpartition(".")
+    names = difflib.get_close_matches(name, [path.rpartition(".")[2] for path in known], n=1)
+    found = [path for path in known if path.rpartition(".")[2] in names]
+    return min(found, key=lambda path: path.rpartition(".")[0] != group, default=None)
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:

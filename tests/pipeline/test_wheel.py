@@ -75,7 +75,7 @@ def test_sample_is_found_from_the_wheel(simile, wheel):
     found = simile("quickstart", "--set", "train.epohcs=1")
     assert found.returncode == 2
     place = wheel / "pipeline" / "examples" / "helpdesk" / "run.yaml"
-    assert f"{place}: unknown key 'train.epohcs', did you mean 'epochs'?" in found.stderr
+    assert f"{place}: unknown key 'train.epohcs', did you mean 'train.epochs'?" in found.stderr
 
 
 def test_bundle_is_made_and_inspected_by_the_wheel(simile, wheel):
