@@ -1,32 +1,40 @@
-"""Documents -> hard pairs: split, draw candidates, choose, write, and say how hard they are.
+"""Documents -> hard pairs: gather, leave out, split, choose.
 
-Shape suffixes: N = documents, W = words.
+Shape suffixes: N = documents, L = links.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mining.candidates import BIN_WIDTH, Candidates, sample_candidates
+from mining.candidates import Candidates, Features, join, num_looks
+from mining.choose import Found, Ground, banded, curriculum, matched, natural
 from mining.config import MineConfig
-from mining.recipes import Wanted, bands, matched, shape_of
-from mining.split import split_documents
-from simile.artifacts import Document, Documents, Pair, PairSet, write_pairs
+from mining.corpus import Corpus, gather
+from mining.meaning import Links, known_pairs, with_meaning
+from mining.noise import best_positive
+from mining.recipes import Band
+from mining.split import distinct, split_documents
+from mining.target import Target, categories_of_groups, fill_categories, impute, read_target, without_shortcut
+from mining.triplets import Triplet, triplets, write_triplets
+from mining.vectors import Vectors
+from simile.artifacts import Document, Pair, PairSet, write_pairs
 from simile.errors import InputError
 from simile.progress import Progress
+from simile.scoring import Scorer
 
 HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
 MIN_HELD_OUT = 4000
 """... and at least this many, where the documents give them: small sets make wide intervals."""
-_CELL_SURPLUS = 3
-"""Candidates kept of each cell, over the pairs wanted on average: caps and uneven cells need a choice."""
+DEFAULT_BAND = (0.05, 0.50)
+MIN_DOCUMENTS = 40_000
+"""Documents to mine from, where there are more: or two a pair wanted, which leaves each pair its own texts."""
+_NATURAL = 5_000
+"""Candidates of each class that a target without labels is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,142 +42,182 @@ class Mined:
     """The pairs of each set and what is known of them."""
 
     sets: dict[str, list[Pair]]
-    """``pairs`` (for training) and the held-out sets."""
+    """``pairs`` (for training), ``phase1`` to ``phase3`` of a curriculum (its parts), and the held-out sets."""
+    triplets: list[Triplet]
+    """Of the training pairs, where they were asked for."""
     facts: dict[str, Any]
-    """For the report: documents, groups, what was dropped, the band, shortfalls."""
-
-
-def fit_tfidf(texts: list[str]) -> TfidfVectorizer:
-    """Return the TF-IDF of these texts, sublinear in the term frequency, as every lexical figure here uses it.
-
-    Raises:
-        InputError: there is no word in them.
-    """
-    try:
-        return TfidfVectorizer(sublinear_tf=True).fit(texts)
-    except ValueError as error:
-        raise InputError(
-            f"got {len(texts)} texts without a single word of two letters, need words for TF-IDF"
-        ) from error
+    """For the report: documents, groups, what was dropped, the band."""
+    target: Target | None
+    vectors: Vectors | None
+    """The baseline's, of every text in the sets and the target."""
 
 
 def mine(
-    documents: Documents, config: MineConfig, target: PairSet | None = None, *, held_out: Iterable[str] = ()
+    documents: Iterable[Document],
+    config: MineConfig,
+    target: PairSet | None = None,
+    *,
+    held_out: Iterable[str] = (),
+    positives: PairSet | None = None,
+    baseline: Scorer | None = None,
 ) -> Mined:
     """Return pairs mined from the documents, for training and held out.
 
     Args:
-        documents: with groups (or, noisily, with categories).
+        documents: with groups (or, noisily, with categories); any number, read once.
         config: what to mine.
-        target: pairs whose TF-IDF distribution the mined ones follow; its texts are kept out.
+        target: pairs whose distribution the mined ones follow; its texts are kept out.
         held_out: more texts to keep out, those of test pairs say.
+        positives: pairs known to mean the same, in place of groups.
+        baseline: whose cosines to follow in the target, and to find false negatives by.
 
     Raises:
         InputError: the documents cannot give the pairs.
     """
+    if config.false_negatives and baseline is None:
+        raise InputError(f"got false negatives to {config.false_negatives}, need a baseline to find them by")
+    known = known_pairs(positives) if positives else None
+    room = max(MIN_DOCUMENTS, 2 * config.pairs)
+    corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else ())
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    split = split_documents(
-        documents,
-        dev_share=config.dev_share,
-        test_share=config.test_share,
-        held_out_texts=[*target_texts, *held_out],
-        seed=config.seed,
-    )
-    vectorizer = fit_tfidf([row.text for row in documents.rows])
-    shape, band = _target_shape(vectorizer, target, config)
-    sets: dict[str, list[Pair]] = {}
-    with Progress("mining", sum(map(len, split.sets.values())), "documents") as progress:
-        for name, rows in split.sets.items():
-            num = config.pairs if name == "train" else max(MIN_HELD_OUT, round(HELD_OUT_SHARE * config.pairs))
-            tfidf_NW = vectorizer.transform([row.text for row in rows])
-            found = _mine_set(rows, tfidf_NW, config, _Job(num, band, shape), progress)
-            progress.advance(0, note=name)
-            sets["pairs" if name == "train" else name] = found
-    _require_both_classes(sets["pairs"], config, band)
-    # A held-out set too small for two classes judges nothing.
-    sets = {name: pairs for name, pairs in sets.items() if len({pair.label for pair in pairs}) == 2}
+    meaning, dropped = with_meaning(corpus, known)
+    rows, repeated = distinct(meaning.rows, [*target_texts, *held_out])
+    meaning = meaning.of(rows)
+    split = split_documents(meaning.rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
+    vectors = Vectors(baseline, [*(row.text for row in meaning.rows), *target_texts]) if baseline else None
+    goal = None
+    if target:
+        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(meaning.rows), band=config.band)
+    miner = _Miner(config, _grounds(split, corpus, config, vectors, meaning.links), goal)
+    found = miner.mine()
+    training = found["pairs"]
+    _require_enough(len(training.chosen), config, miner.band)
+    sets = {
+        name: _pairs(split[_TRAIN if name not in split else name], part.chosen, with_groups=meaning.links is None)
+        for name, part in found.items()
+        # A held-out set too small for two classes judges nothing.
+        if len(part.chosen)
+    }
+    num_negatives = int((~training.pool.is_positive_C).sum())
     facts = {
-        "documents": len(documents.rows),
-        "groups": len({row.group for rows in split.sets.values() for row in rows}),
-        "cut": documents.num_cut,
-        "dropped": split.dropped,
-        "labels_are_noisy": split.labels_are_noisy,
-        "target_is_followed": shape is not None if target else None,
-        "distance_to_target": _distance(shape, sets["pairs"]) if shape else None,
-        "band": list(band),
+        "documents": corpus.num_read,
+        "sampled": len(corpus.rows),
+        "groups": len({row.group for row in meaning.rows}),
+        "categories": len({row.category for row in meaning.rows if row.category is not None}),
+        "cut": corpus.num_cut,
+        "dropped": dropped | repeated,
+        "labels": meaning.source,
+        "band": list(miner.band),
         "wanted": config.pairs,
+        "suspects": {"found": training.num_suspects, "of": num_negatives} if vectors else None,
         "split": {
-            name: {"documents": len(rows), "groups": len({row.group for row in rows})}
-            for name, rows in split.sets.items()
+            name: {"documents": len(members), "groups": len({row.group for row in members})}
+            for name, members in split.items()
         },
     }
-    return Mined(sets, facts)
+    asked = triplets(split[_TRAIN], training.chosen, training.pool) if config.format == "triplets" else []
+    return Mined(sets, asked, facts, miner.target, vectors)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    num_pairs: int
-    band: tuple[float, float]
-    shape: dict[int, float] | None
+_TRAIN = "train"
 
 
-def _target_shape(
-    vectorizer: TfidfVectorizer, target: PairSet | None, config: MineConfig
-) -> tuple[dict[int, float] | None, tuple[float, float]]:
-    """Return the share of pairs by TF-IDF bin (None: what the candidates can fill) and the band they lie in."""
-    if config.recipe == "bands":
-        ends = (*config.positive_band, *config.negative_band)
-        return None, (min(ends), max(ends))
-    if target is None:
-        return None, config.band
-    tfidf_P = tfidf_cosines(vectorizer, target)
-    shape = shape_of(tfidf_P)
-    return shape, (min(shape) * BIN_WIDTH, min(1.0, (max(shape) + 1) * BIN_WIDTH))
+def _grounds(
+    split: dict[str, tuple[Document, ...]],
+    corpus: Corpus,
+    config: MineConfig,
+    vectors: Vectors | None,
+    links: Links | None,
+) -> dict[str, Ground]:
+    """Return what each set's pairs are drawn from."""
+    best = _best_positives([row for rows in split.values() for row in rows], vectors, links) if vectors else {}
+    grounds = {}
+    for name, rows in split.items():
+        texts = [row.text for row in rows]
+        grounds[name] = Ground(
+            features=Features(rows, corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
+            links_L2=links.among(texts) if links else None,
+            best_positive_N=np.array([best[text] for text in texts]) if vectors else None,
+            drops_suspects=config.false_negatives in ("drop", None),
+            same_category=config.same_category,
+            max_uses=config.max_uses,
+        )
+    return grounds
 
 
-def _distance(shape: Mapping[int, float], pairs: Sequence[Pair]) -> float:
-    """Return the total variation distance of the pairs' TF-IDF histogram from this one, in [0, 1]."""
-    found = shape_of([float(pair.tfidf or 0) for pair in pairs])
-    return 0.5 * sum(abs(shape.get(bin_, 0) - found.get(bin_, 0)) for bin_ in {*shape, *found})
+def _best_positives(rows: Sequence[Document], vectors: Vectors, links: Links | None) -> dict[str, float]:
+    """Return each text's highest cosine to another one that means the same, in whichever set that is."""
+    texts = [row.text for row in rows]
+    codes = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
+    group_N = np.array([codes[row.group] for row in rows], dtype=np.int64)
+    best_N = best_positive(vectors.of(texts), group_N, links.among(texts) if links else None)
+    return dict(zip(texts, best_N.tolist(), strict=True))
 
 
-def tfidf_cosines(vectorizer: TfidfVectorizer, pairs: PairSet) -> NDArray[np.float64]:
-    """Return the TF-IDF cosine of each pair, shape ``(P,)``."""
-    a_PW = vectorizer.transform([a for a, _ in pairs.texts])
-    b_PW = vectorizer.transform([b for _, b in pairs.texts])
-    return np.asarray(a_PW.multiply(b_PW).sum(axis=1), dtype=np.float64).ravel()
+class _Miner:
+    """Mines set after set."""
+
+    def __init__(self, config: MineConfig, grounds: dict[str, Ground], target: Target | None) -> None:
+        self._config = config
+        self._grounds = grounds
+        self._rng = np.random.default_rng(config.seed)
+        self.band: Band = target.band if target else config.band or DEFAULT_BAND
+        self.target = self._completed(target) if target else None
+
+    def mine(self) -> dict[str, Found]:
+        """Return what is found for each set: ``pairs``, a curriculum's phases, the held-out sets."""
+        num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self._config.pairs))
+        wanted = {name: self._config.pairs if name == _TRAIN else num_held_out for name in self._grounds}
+        total = sum(self._num_looks(name, num) for name, num in wanted.items())
+        found: dict[str, Found] = {}
+        with Progress("mining", total, "pairs looked at") as progress:
+            for name, num in wanted.items():
+                found |= self._training(num, progress) if name == _TRAIN else {name: self._matched(name, num, progress)}
+                progress.advance(0, note=name)
+        return found
+
+    def _num_looks(self, name: str, num_pairs: int) -> int:
+        num_times = 3 if name == _TRAIN and self._config.recipe == "curriculum" else 1
+        return num_times * num_looks(len(self._grounds[name].features), num_pairs // 2 // num_times)
+
+    def _completed(self, target: Target) -> Target:
+        """Return the target with all that it leaves open filled in."""
+        if not target.is_labelled:
+            target = impute(target, natural(self._grounds[_TRAIN], target.band, _NATURAL, self._rng), self._rng)
+        return fill_categories(without_shortcut(target), self._config.same_category, self._rng)
+
+    def _matched(self, name: str, num_pairs: int, progress: Progress) -> Found:
+        ground = self._grounds[name]
+        return matched(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
+
+    def _training(self, num_pairs: int, progress: Progress) -> dict[str, Found]:
+        config, ground = self._config, self._grounds[_TRAIN]
+        if config.recipe == "matched":
+            return {"pairs": self._matched(_TRAIN, num_pairs, progress)}
+        if config.recipe == "bands":
+            bands = config.positive_band, config.negative_band
+            return {"pairs": banded(ground, bands, num_pairs, self._rng, on_progress=progress.advance)}
+        phases = curriculum(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
+        return {"pairs": _all_of(phases), **{f"phase{i}": phase for i, phase in enumerate(phases, 1)}}
 
 
-def _mine_set(
-    rows: tuple[Document, ...], tfidf_NW: csr_matrix, config: MineConfig, job: _Job, progress: Progress
-) -> list[Pair]:
-    num_bins = max(1, round((job.band[1] - job.band[0]) / BIN_WIDTH))
-    shares = job.shape or dict.fromkeys(range(round(1 / BIN_WIDTH) + 1), 1 / num_bins)
-    candidates = sample_candidates(
-        rows,
-        tfidf_NW,
-        band=job.band,
-        per_cell={bin_: max(64, round(_CELL_SURPLUS * share * job.num_pairs)) for bin_, share in shares.items()},
-        seed=config.seed,
-        on_progress=progress.advance,
+def _all_of(phases: Sequence[Found]) -> Found:
+    """Return the phases as one set, easy pairs first."""
+    return Found(
+        join([phase.chosen for phase in phases]),
+        join([phase.pool for phase in phases]),
+        sum(phase.num_suspects for phase in phases),
     )
-    wanted = Wanted(job.num_pairs, config.same_category, config.max_uses)
-    if config.recipe == "bands":
-        chosen = bands(candidates, wanted, config.positive_band, config.negative_band)
-    else:
-        chosen = matched(candidates, wanted, job.shape)
-    # The recipes take what comes first of each cell: only now is the order free of the classes.
-    return _pairs(rows, candidates.take(np.random.default_rng(config.seed).permutation(chosen)))
 
 
-def _pairs(rows: tuple[Document, ...], chosen: Candidates) -> list[Pair]:
+def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -> list[Pair]:
     return [
         Pair(
             text_a=rows[a].text,
             text_b=rows[b].text,
             label=int(is_positive),
-            group_a=rows[a].group,
-            group_b=rows[b].group,
+            group_a=rows[a].group if with_groups else None,
+            group_b=rows[b].group if with_groups else None,
             tfidf=round(float(tfidf), 4),
             same_category=bool(is_same) if None not in (rows[a].category, rows[b].category) else None,
         )
@@ -179,15 +227,22 @@ def _pairs(rows: tuple[Document, ...], chosen: Candidates) -> list[Pair]:
     ]
 
 
-def _require_both_classes(pairs: list[Pair], config: MineConfig, band: tuple[float, float]) -> None:
-    if len({pair.label for pair in pairs}) < 2:
+def _require_enough(num_found: int, config: MineConfig, band: Band) -> None:
+    """Refuse too few training pairs."""
+    where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} ({config.recipe})"
+    remedy = "a wider band, more documents a group, or more groups"
+    if num_found == 0:
+        raise InputError(f"got no pairs of both classes {where}, need {remedy}")
+    if num_found < 2 * (config.pairs // 2) and not config.allow_fewer:
         raise InputError(
-            f"got no pairs of both classes with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} ({config.recipe}), "
-            "need a wider band, more documents a group, or more groups"
+            f"got documents that give {num_found:,} of {config.pairs:,} pairs {where}, "
+            f"need {remedy}, fewer pairs, or --allow-fewer to take those"
         )
 
 
 def write_mined(mined: Mined, folder: Path) -> None:
-    """Write each set as ``<name>.jsonl`` into the folder."""
+    """Write each set as ``<name>.jsonl`` into the folder, and the triplets, where there are some."""
     for name, pairs in mined.sets.items():
         write_pairs(folder / f"{name}.jsonl", pairs)
+    if mined.triplets:
+        write_triplets(folder / "triplets.jsonl", mined.triplets)

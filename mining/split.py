@@ -2,43 +2,49 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simile.artifacts import Document, Documents, text_key
+from mining.duplicates import first_of_each
+from simile.artifacts import Document, text_key
 from simile.errors import InputError
 
 _MIN_TRAIN_TEXTS = 2
 _MIN_SPLIT_TEXTS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The documents of each set, and what was left out on the way."""
+def distinct(rows: Sequence[Document], held_out: Iterable[str]) -> tuple[list[Document], dict[str, int]]:
+    """Return the documents without those that repeat, or nearly repeat, another one or a held-out text.
 
-    sets: dict[str, tuple[Document, ...]]
-    """By name: train, and dev-seen, dev-unseen, test-seen, test-unseen where they were asked for."""
-    dropped: dict[str, int]
-    """Number of documents left out, by reason."""
-    labels_are_noisy: bool
-    """There were no groups: the category stands for the group."""
+    And the numbers of those left out, by reason.
+    """
+    texts_held_out = list(dict.fromkeys(held_out))
+    texts = [*texts_held_out, *(row.text for row in rows)]
+    dropped = dict.fromkeys(
+        ("text of held-out pairs", "near-duplicate of a held-out text", "duplicate text", "near-duplicate text"), 0
+    )
+    reasons = list(dropped)
+    kept: list[Document] = []
+    for row, first in zip(rows, first_of_each(texts).tolist()[len(texts_held_out) :], strict=True):
+        if first == len(texts_held_out) + len(kept) + sum(dropped.values()):
+            kept.append(row)
+            continue
+        is_near = text_key(texts[first]) != text_key(row.text)
+        dropped[reasons[is_near if first < len(texts_held_out) else 2 + is_near]] += 1
+    return kept, dropped
 
 
 def split_documents(
-    documents: Documents, *, dev_share: float, test_share: float, held_out_texts: Iterable[str], seed: int
-) -> Split:
-    """Return the documents by set, duplicates and held-out texts left out.
+    rows: Sequence[Document], *, dev_share: float, test_share: float, seed: int
+) -> dict[str, tuple[Document, ...]]:
+    """Return the documents by set: train, and dev-seen, dev-unseen, test-seen, test-unseen where they are asked for.
 
     Of each share, whole groups go to ``*-unseen``, and of the groups that stay, that share of their documents to
     ``*-seen``.
 
     Raises:
-        InputError: the documents have neither groups nor categories, or no group has two documents.
+        InputError: no group has two documents.
     """
-    noisy = not documents.have_groups
-    grouped, dropped = _grouped(documents)
-    rows = _distinct(grouped, {text_key(text) for text in held_out_texts}, dropped)
     groups = _by_group(rows)
     if not any(len(members) > 1 for members in groups.values()):
         raise InputError(f"got {len(groups)} groups of one document each, need at least one group with two documents")
@@ -46,35 +52,7 @@ def split_documents(
     sets: dict[str, list[Document]] = {"train": []}
     remaining = _hold_out_groups(groups, {"dev": dev_share, "test": test_share}, sets, rng)
     _hold_out_documents(remaining, {"dev": dev_share, "test": test_share}, sets, rng)
-    return Split({name: tuple(members) for name, members in sets.items()}, dropped, noisy)
-
-
-def _grouped(documents: Documents) -> tuple[Sequence[Document], dict[str, int]]:
-    """Return the documents with a group, or with their category in its place, and how many have neither."""
-    if documents.have_groups:
-        rows, lacking = [row for row in documents.rows if row.group is not None], "no group"
-    elif documents.have_categories:
-        rows = [replace(row, group=row.category) for row in documents.rows if row.category is not None]
-        lacking = "no category"
-    else:
-        raise InputError("got documents without 'group' and without 'category', need one of them")
-    return rows, {lacking: len(documents.rows) - len(rows)}
-
-
-def _distinct(rows: Sequence[Document], held_out: set[str], dropped: dict[str, int]) -> list[Document]:
-    kept: list[Document] = []
-    seen: set[str] = set()
-    dropped |= {"duplicate text": 0, "text of held-out pairs": 0}
-    for row in rows:
-        key = text_key(row.text)
-        if key in held_out:
-            dropped["text of held-out pairs"] += 1
-        elif key in seen:
-            dropped["duplicate text"] += 1
-        else:
-            seen.add(key)
-            kept.append(row)
-    return kept
+    return {name: tuple(members) for name, members in sets.items()}
 
 
 def _by_group(rows: Iterable[Document]) -> dict[str, list[Document]]:

@@ -160,13 +160,31 @@ def _mine_options(parser: argparse.ArgumentParser) -> None:
         metavar="PAIRS",
         help="more pairs whose texts are kept out",
     )
-    parser.add_argument("--recipe", choices=("matched", "bands"))
+    parser.add_argument(
+        "--positives", type=Path, metavar="PAIRS", help="pairs known to mean the same, in place of the groups"
+    )
+    parser.add_argument("--recipe", choices=("matched", "bands", "curriculum"), help="(default: matched)")
     parser.add_argument("--pairs", type=int, metavar="N", help="training pairs wanted (default: 10000)")
     parser.add_argument(
-        "--baseline", type=Path, metavar="BUNDLE", help="measure how hard the pairs are for this bundle"
+        "--allow-fewer", action="store_const", const=True, help="write what there is where that is fewer"
     )
-    parser.add_argument("--band", type=float, nargs=2, metavar=("LOW", "HIGH"), help="TF-IDF cosines of matched pairs")
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="BUNDLE",
+        help="follow its scores on the target, and find false negatives by it",
+    )
+    for name, of in (("band", "matched pairs"), ("positive-band", "recipe bands"), ("negative-band", "recipe bands")):
+        parser.add_argument(f"--{name}", type=float, nargs=2, metavar=("LOW", "HIGH"), help=f"TF-IDF cosines of {of}")
     parser.add_argument("--same-category", type=float, metavar="SHARE", help="of the negatives (default: 0.7)")
+    parser.add_argument(
+        "--false-negatives",
+        choices=("drop", "keep", "report"),
+        help="negatives that the baseline scores above their texts' own positives (default: drop)",
+    )
+    parser.add_argument(
+        "--format", choices=("pairs", "triplets"), help="triplets: also anchor, positive, negative for ranking losses"
+    )
     parser.add_argument("--dev-share", type=float, help="held out to watch training by (default: 0.1)")
     parser.add_argument("--test-share", type=float, help="held out to judge by (default: 0)")
     parser.add_argument("--max-uses", type=int, help="pairs of one class a text may be in (default: 20)")

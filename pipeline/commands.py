@@ -66,33 +66,19 @@ def mine(args: Namespace) -> int:
     """Documents to pairs."""
     from mining.config import MineConfig
     from pipeline.config import validate
-    from pipeline.mine import mine_to
-    from pipeline.table import figure, text_table
+    from pipeline.mine import MineInputs, mine_to
+    from pipeline.table import mined_table
     from simile.scoring import load
 
-    names = ("recipe", "pairs", "band", "same_category", "dev_share", "test_share", "max_uses", "seed")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    given = {name: value for name in MineConfig.model_fields if (value := getattr(args, name)) is not None}
     report = mine_to(
-        args.documents,
         args.out,
+        MineInputs(args.documents, _columns(args.column), args.target, args.held_out, args.positives),
         validate(MineConfig, given, "simile mine"),
-        columns=_columns(args.column),
-        target=args.target,
-        held_out=args.held_out,
-        baseline=load(args.baseline) if args.baseline else None,
+        load(args.baseline) if args.baseline else None,
     )
-    rows = [
-        [
-            name,
-            f"{entry['pairs']:,}",
-            f"{entry['positives'] / entry['pairs']:.0%}",
-            figure(entry["baseline"]["spearman"]) if entry["baseline"] else "-",
-            figure(entry["alone"]["tfidf"]),
-        ]
-        for name, entry in report["sets"].items()
-    ]
-    _print(text_table(("set", "pairs", "positive", "baseline Spearman", "TF-IDF alone"), rows))
-    _print(*(f"note: {text}" for text in report["warnings"]), f"report    {args.out / 'report.html'}")
+    _print(mined_table(report), *(f"note: {text}" for text in report["warnings"]))
+    _print(f"report    {args.out / 'report.html'}")
     return 0
 
 

@@ -15,7 +15,7 @@ from mining.config import MineConfig
 from pipeline.config import read_yaml, validate
 from pipeline.embedded import preset_path
 from pipeline.evaluations import remember_evaluation
-from pipeline.mine import mine_to
+from pipeline.mine import MineInputs, mine_to
 from simile.artifacts import (
     PairSet,
     named_pair_paths,
@@ -60,6 +60,8 @@ class RunConfig(BaseModel):
     """Our name for each column of the documents that is named otherwise."""
     target: Path | None = None
     """Pairs as hard as which to mine."""
+    positives: Path | None = None
+    """Pairs known to mean the same, in place of the documents' groups."""
     dev: tuple[Path, ...] = ()
     """Labelled pairs to choose the best epoch by, beside the mined ones."""
     test: tuple[Path, ...] = ()
@@ -90,7 +92,7 @@ def read_run_config(path: Path, overrides: Callable[[dict[str, Any]], dict[str, 
         InputError: the file or a value in it is wrong.
     """
     values = _with_preset(read_yaml(path))
-    for key in ("documents", "pairs", "target"):
+    for key in ("documents", "pairs", "target", "positives"):
         if values.get(key) is not None:
             values[key] = path.parent / str(values[key])
     for key in ("dev", "test", "guard"):
@@ -164,7 +166,7 @@ class _Given:
 def _read_given(config: RunConfig) -> _Given:
     named_pair_paths([*map(str, config.test), *map(str, config.guard)])
     named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
-    for path in (config.documents, config.target):
+    for path in (config.documents, config.target, config.positives):
         if path and not path.is_file():
             raise InputError(f"{path}: no such file")
     if config.pairs:
@@ -198,8 +200,8 @@ def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
 
 
 def _mine(config: RunConfig) -> None:
-    folder = config.out / "mined"
-    if config.documents is None:
+    folder, documents = config.out / "mined", config.documents
+    if documents is None:
         return
     held_out = (*config.dev, *config.test, *config.guard)
     # Own test pairs are what the run is judged on: no document is held out to stand beside them.
@@ -207,21 +209,19 @@ def _mine(config: RunConfig) -> None:
     inputs = {
         "mine": mine_config.model_dump(mode="json"),
         "columns": config.columns,
-        "documents": _sha256(config.documents),
+        "documents": _sha256(documents),
         "target": _sha256(config.target) if config.target else None,
+        "positives": _sha256(config.positives) if config.positives else None,
         "held out": [_sha256(path) for path in held_out],
     }
     _stage(
         folder,
         inputs,
         lambda: mine_to(
-            config.documents or folder,
             folder,
+            MineInputs(documents, config.columns, config.target, held_out, config.positives),
             mine_config,
-            columns=config.columns,
-            target=config.target,
-            baseline=load(config.out / "baseline"),
-            held_out=held_out,
+            load(config.out / "baseline"),
         ),
     )
 

@@ -29,6 +29,32 @@ def result_table(report: Mapping[str, Any]) -> str:
     return text_table(columns, rows)
 
 
+def mined_table(report: Mapping[str, Any]) -> str:
+    """Return a mining report's figures: how hard each set is, its shortcuts, and whether it is like the target."""
+    entries = dict(report["sets"]) | ({"(target)": report["target"]} if report["target"] else {})
+    columns = ("set", "pairs", "positive", "baseline Spearman", "separability", "TF-IDF alone", "length", "category")
+    lines = [text_table(columns, [_mined(name, entry) for name, entry in entries.items()])]
+    if report["match"]:
+        found = [
+            f"{name} {figure(of['matched'], '.3f')} (all features {figure(of['all'], '.3f')})"
+            for name, of in report["match"]["adversarial"].items()
+        ]
+        lines += ["", f"AUC of mined against target pairs (0.5: alike): {', '.join(found)}"]
+    return "\n".join(lines)
+
+
+def _mined(name: str, entry: Mapping[str, Any]) -> list[str]:
+    baseline, alone = entry["baseline"] or {}, entry["alone"]
+    return [
+        name,
+        f"{entry['pairs']:,}",
+        f"{entry['positives'] / entry['pairs']:.0%}",
+        figure(baseline.get("spearman")),
+        figure(baseline.get("separability")),
+        *(figure(alone[feature], ".3f") for feature in ("tfidf", "length_ratio", "same_category")),
+    ]
+
+
 def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
     found = entry["bundle"]
     figures = [figure(found[key]) if key in found else "" for key in ("spearman", "auc", "separability", "overlap")]

@@ -13,7 +13,7 @@ from hypothesis import settings
 from simile.artifacts import (
     Bundle,
     Combine,
-    Documents,
+    Document,
     LexicalMember,
     Manifest,
     file_entry,
@@ -34,9 +34,9 @@ settings.load_profile("repository")
 
 
 @pytest.fixture(scope="session")
-def helpdesk() -> Documents:
+def helpdesk() -> tuple[Document, ...]:
     """The embedded sample corpus."""
-    return read_documents(ROOT / "examples" / "helpdesk" / "documents.jsonl")
+    return tuple(read_documents(ROOT / "examples" / "helpdesk" / "documents.jsonl"))
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +69,18 @@ def make_base(tmp_path_factory, helpdesk) -> Callable[..., Path]:
             from tests.tiny_bases import write_base
 
             folder = tmp_path_factory.mktemp("bases") / f"tiny-{architecture}"
-            made[architecture, pooling] = write_base(folder, architecture, pooling, [row.text for row in helpdesk.rows])
+            made[architecture, pooling] = write_base(folder, architecture, pooling, [row.text for row in helpdesk])
         return made[architecture, pooling]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, make_base) -> Bundle:
+    """A bundle of one random encoder: nearly noise."""
+    from training.baseline import make_baseline
+
+    return make_baseline(str(make_base("bert")), tmp_path_factory.mktemp("bundles") / "tiny")
 
 
 @pytest.fixture(scope="session")

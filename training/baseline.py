@@ -50,7 +50,7 @@ def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | N
 
 def _lexical(documents: Path, out: Path) -> Bundle:
     try:
-        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents).rows])
+        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents)])
     except ValueError as error:
         raise InputError(f"{documents}: no text has a word of two letters, need words for TF-IDF") from error
     path = "members/lexical/lexical.npz"

@@ -16,7 +16,7 @@ from simile.artifacts.bundle import (
     read_bundle,
     write_bundle,
 )
-from simile.artifacts.documents import Document, Documents, read_documents
+from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
@@ -34,7 +34,6 @@ __all__ = [
     "Calibration",
     "Combine",
     "Document",
-    "Documents",
     "EncoderMember",
     "FileEntry",
     "GoldenPair",

@@ -1,6 +1,6 @@
 """Documents: what mining draws pairs from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,48 +20,25 @@ class Document:
     category: str | None = None
     group: str | None = None
     """Documents of one group mean the same thing."""
+    is_cut: bool = False
+    """Whether the text was longer than `MAX_CHARACTERS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Documents:
-    """The documents of one file, in its order."""
-
-    rows: tuple[Document, ...]
-    num_cut: int
-    """Texts that were longer than `MAX_CHARACTERS`."""
-
-    @property
-    def have_groups(self) -> bool:
-        """Whether any document names its group."""
-        return any(row.group is not None for row in self.rows)
-
-    @property
-    def have_categories(self) -> bool:
-        """Whether any document names its category."""
-        return any(row.category is not None for row in self.rows)
-
-
-def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Documents:
-    """Return the documents of a JSONL, JSON, CSV, TSV or Parquet file.
+def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Document]:
+    """Yield the documents of a JSONL, JSON, CSV, TSV or Parquet file, one at a time.
 
     A document without ``id`` is named by its place (``row-17``).
 
     Raises:
         InputError: the file cannot be read, a document has no text, or two share an id.
     """
-    rows: list[Document] = []
     ids: set[str] = set()
-    num_cut = 0
     for number, row in enumerate(read_rows(path, columns), 1):
         document = _document(row, number)
         if document.id in ids:
             raise InputError(f"{row.where}: got id {document.id!r} a second time, need one document an id")
         ids.add(document.id)
-        if len(document.text) > MAX_CHARACTERS:
-            num_cut += 1
-            document = Document(document.id, document.text[:MAX_CHARACTERS], document.category, document.group)
-        rows.append(document)
-    return Documents(tuple(rows), num_cut)
+        yield document
 
 
 def _document(row: Row, number: int) -> Document:
@@ -71,7 +48,8 @@ def _document(row: Row, number: int) -> Document:
     text = require_text(row.fields["text"], "text", row.where)
     return Document(
         id=f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"]),
-        text=text,
+        text=text[:MAX_CHARACTERS],
+        is_cut=len(text) > MAX_CHARACTERS,
         category=_name(row, "category"),
         group=_name(row, "group"),
     )

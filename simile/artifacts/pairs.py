@@ -6,7 +6,7 @@ Shape suffix: P = pairs.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,11 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def _json_lines(pairs: Iterable[Pair]) -> Iterator[str]:
+    # Not asdict: it copies every value, and is slower than writing it.
+    names = [field.name for field in fields(Pair)]
     for pair in pairs:
-        yield json.dumps({key: value for key, value in asdict(pair).items() if value is not None}) + "\n"
+        values = ((name, getattr(pair, name)) for name in names)
+        yield json.dumps({name: value for name, value in values if value is not None}) + "\n"
 
 
 def _pair(row: Row) -> Pair:

@@ -79,6 +79,27 @@ class Scorer:
             is_cut_N |= np.array([text.is_cut for text in tokens], dtype=bool)
         return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
 
+    def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return one vector a text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
+
+        The members' embeddings times the roots of their weights, joined.
+
+        Args:
+            texts: the texts.
+            on_progress: called with the number of texts done since the last call, members counted one by one.
+
+        Raises:
+            InputError: a member has no embeddings.
+        """
+        weights = self.bundle.manifest.combine.weights
+        parts = []
+        for member in self.members:
+            if isinstance(member, Lexical):
+                raise InputError(f"{self.bundle.path}: member {member.name} has no embeddings, need encoders only")
+            embedding_ND = member.embed_tokens(member.tokenize(texts), on_progress)
+            parts.append(embedding_ND * np.float32(np.sqrt(weights[member.name])))
+        return np.concatenate(parts, axis=1)
+
     def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the weighted mean of the members' scores, shape ``(P,)``."""
         weights = self.bundle.manifest.combine.weights

@@ -14,7 +14,7 @@ def write(path, *records):
 
 def fault_of(path, columns=None) -> str:
     with pytest.raises(InputError) as caught:
-        read_documents(path, columns)
+        list(read_documents(path, columns))
     return str(caught.value)
 
 
@@ -24,35 +24,43 @@ def test_documents_keep_their_order_and_all_that_is_known_of_them(tmp_path):
         {"id": "b", "text": "second", "category": "animals", "group": "cats"},
         {"id": "a", "text": " first ", "category": 3, "group": 7, "other": [1]},
     )
-    documents = read_documents(path)
-    assert documents.rows == (Document("b", "second", "animals", "cats"), Document("a", " first ", "3", "7"))
-    assert documents.num_cut == 0
+    documents = list(read_documents(path))
+    assert documents == [Document("b", "second", "animals", "cats"), Document("a", " first ", "3", "7")]
 
 
 def test_documents_without_an_id_are_named_by_their_place(tmp_path):
     path = write(tmp_path / "x.jsonl", {"text": "a"}, {"id": "own", "text": "b"}, {"id": None, "text": "c"})
-    assert [row.id for row in read_documents(path).rows] == ["row-1", "own", "row-3"]
+    assert [row.id for row in read_documents(path)] == ["row-1", "own", "row-3"]
 
 
 def test_numbers_are_names_too(tmp_path):
     path = write(tmp_path / "x.jsonl", {"id": 17, "text": "a"})
-    assert read_documents(path).rows[0].id == "17"
+    assert next(read_documents(path)).id == "17"
 
 
 def test_columns_of_other_names_are_mapped(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("key,body,topic\n1,hello,greetings\n")
     columns = {"id": "key", "text": "body", "group": "topic"}
-    assert read_documents(path, columns).rows == (Document("1", "hello", None, "greetings"),)
+    assert list(read_documents(path, columns)) == [Document("1", "hello", None, "greetings")]
 
 
-def test_long_text_is_cut_and_counted(tmp_path):
+def test_long_text_is_cut_and_says_so(tmp_path):
     fits, long = "x" * MAX_CHARACTERS, "y" * (MAX_CHARACTERS + 1)
     path = write(tmp_path / "x.jsonl", {"text": fits}, {"text": long, "group": "g"}, {"text": long * 2})
+    documents = list(read_documents(path))
+    assert [row.text for row in documents] == [fits, long[:-1], long[:-1]]
+    assert [row.is_cut for row in documents] == [False, True, True]
+    assert documents[1].group == "g"
+
+
+def test_documents_are_read_one_at_a_time(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "fine"}\nbroken\n')
     documents = read_documents(path)
-    assert [row.text for row in documents.rows] == [fits, long[:-1], long[:-1]]
-    assert documents.rows[1].group == "g"
-    assert documents.num_cut == 2
+    assert next(documents).text == "fine"
+    with pytest.raises(InputError, match=r"x\.jsonl:2: no JSON"):
+        next(documents)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +100,5 @@ def test_an_own_id_may_not_be_the_place_of_another(tmp_path):
     assert "got id 'row-2' a second time" in fault_of(path)
 
 
-def test_documents_have_groups_where_any_has(tmp_path):
-    some_have = read_documents(write(tmp_path / "some.jsonl", {"text": "a", "group": "g"}, {"text": "b"}))
-    none_has = read_documents(write(tmp_path / "none.jsonl", {"text": "a"}, {"text": "b"}))
-    assert (some_have.have_groups, none_has.have_groups) == (True, False)
-    assert (some_have.have_categories, none_has.have_categories) == (False, False)
-
-
 def test_every_document_of_the_sample_has_a_text_a_group_and_a_category(helpdesk):
-    assert helpdesk.have_groups
-    assert helpdesk.have_categories
-    assert helpdesk.num_cut == 0
+    assert all(row.text and row.group and row.category and not row.is_cut for row in helpdesk)

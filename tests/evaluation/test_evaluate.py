@@ -131,7 +131,7 @@ def test_figures_are_those_of_the_scores(state):
 
 
 def test_a_real_bundle_is_evaluated_by_the_scores_it_serves(helpdesk, write_lexical, tmp_path):
-    texts = [row.text for row in helpdesk.rows[:200]]
+    texts = [row.text for row in helpdesk[:200]]
     rows = [Pair(texts[i], texts[-i - 1], label=i % 2) for i in range(100)]
     pairs = PairSet("x", tuple(rows), "0" * 64)
     one, half = (
@@ -251,7 +251,7 @@ def test_lexical_scores_are_those_that_the_pairs_state():
 
 
 def test_lexical_scores_are_else_the_tfidf_cosines_of_the_sets_own_texts(helpdesk):
-    texts = [row.text for row in helpdesk.rows[:60]]
+    texts = [row.text for row in helpdesk[:60]]
     rows = [Pair(texts[i], texts[(7 * i) % 60], label=i % 2, tfidf=None if i else 0.5) for i in range(60)]
     found = lexical_scores(PairSet("x", tuple(rows), ""))
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+")

@@ -1,52 +1,19 @@
+import json
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy.stats import spearmanr
 
-from mining.candidates import BIN_WIDTH
 from mining.config import MineConfig
-from mining.mine import fit_tfidf, mine, tfidf_cosines, write_mined
-from mining.split import split_documents
-from simile.artifacts import Document, Documents, PairSet, read_labelled_pairs, text_key
+from mining.mine import mine, write_mined
+from mining.split import distinct, split_documents
+from simile.artifacts import Document, Pair, PairSet, read_labelled_pairs, text_key
 from simile.errors import InputError
-
-WORDS = [
-    "ant",
-    "bee",
-    "cat",
-    "dog",
-    "elk",
-    "fox",
-    "gnu",
-    "hen",
-    "ibex",
-    "jay",
-    "kite",
-    "lynx",
-    "mole",
-    "newt",
-    "owl",
-    "pig",
-    "rat",
-    "seal",
-    "tern",
-    "wolf",
-]
-
-
-def corpus(num_groups: int = 12, size: int = 12, *, category: str | None = "one", group: str | None = "g") -> Documents:
-    """Random texts; each group has words of its own besides those that all share."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(num_groups):
-        for _ in range(size):
-            words = [*rng.choice(WORDS, 4), *rng.choice([f"w{number}x{i}" for i in range(6)], 3)]
-            name = f"{group}{number}" if group else None
-            rows.append(Document(f"d{len(rows)}", " ".join(words), category, name))
-    return Documents(tuple(rows), 0)
+from tests.mining.corpora import corpus
 
 
 def texts_of(pairs) -> set[str]:
@@ -91,38 +58,108 @@ def test_another_seed_gives_other_pairs(helpdesk, mined):
     assert len(set(other.sets["pairs"]) & set(mined.sets["pairs"])) < 1000
 
 
+def alone(pairs) -> float:
+    return spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic
+
+
 def test_bands_recipe_gives_the_shortcut_that_matched_takes_away(helpdesk):
-    pairs = mine(helpdesk, MineConfig(recipe="bands", pairs=400)).sets["pairs"]
+    mined = mine(helpdesk, MineConfig(recipe="bands", pairs=400))
+    pairs = mined.sets["pairs"]
     assert by_label(pairs) == {0: 200, 1: 200}
     assert all(0.30 <= pair.tfidf <= 0.50 for pair in pairs if pair.label)
     assert all(0.15 <= pair.tfidf <= 0.45 for pair in pairs if not pair.label)
-    assert spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic > 0.3
+    assert alone(pairs) > 0.3
+    assert np.mean([pair.same_category for pair in pairs if not pair.label]) == pytest.approx(0.7, abs=0.01)
+    # What is held out judges: it has no shortcut.
+    assert abs(alone(mined.sets["dev-unseen"])) < 0.05
 
 
-def test_target_keeps_its_texts_out_and_gives_its_tfidf_shape(helpdesk):
-    pairs = mine(helpdesk, MineConfig(pairs=400, band=(0.1, 0.3), seed=5)).sets["pairs"]
-    # Mostly of high overlap, which the corpus itself is not.
-    pairs = sorted(pairs, key=lambda pair: pair.tfidf)[100:]
-    target = PairSet("target", tuple(pairs), "0" * 64)
-    mined = mine(helpdesk, MineConfig(pairs=400), target)
+def test_curriculum_goes_from_pairs_that_words_tell_to_pairs_that_they_do_not(helpdesk):
+    sets = mine(helpdesk, MineConfig(recipe="curriculum", pairs=1200)).sets
+    phases = [sets[f"phase{i}"] for i in (1, 2, 3)]
+    assert [by_label(phase) for phase in phases] == [{0: 200, 1: 200}] * 3
+    assert sets["pairs"] == [pair for phase in phases for pair in phase]
+    assert len({frozenset((pair.text_a, pair.text_b)) for pair in sets["pairs"]}) == 1200
+    easy, medium, hard = (alone(phase) for phase in phases)
+    assert easy > 0.8
+    assert medium > 0.8
+    assert abs(hard) < 0.05
+    gaps = [np.mean([p.tfidf for p in x if p.label]) - np.mean([p.tfidf for p in x if not p.label]) for x in phases]
+    assert gaps[0] > 2 * gaps[1] > gaps[2]
 
+
+def as_target(pairs) -> PairSet:
+    return PairSet("target", tuple(pairs), "0" * 64)
+
+
+def histogram(pairs, label: int) -> np.ndarray:
+    tfidf = [pair.tfidf for pair in pairs if pair.label == label]
+    return np.histogram(tfidf, np.linspace(0, 1, 21))[0] / len(tfidf)
+
+
+@pytest.fixture(scope="module")
+def target(helpdesk) -> PairSet:
+    """Of other difficulty than the corpus itself gives: mostly of high overlap, few of one category."""
+    pairs = mine(helpdesk, MineConfig(pairs=600, dev_share=0, band=(0.1, 0.4), same_category=0.4, seed=5)).sets["pairs"]
+    return as_target(sorted(pairs, key=lambda pair: pair.tfidf)[150:])
+
+
+def test_target_is_followed_and_its_texts_are_kept_out(helpdesk, target):
+    mined = mine(helpdesk, MineConfig(pairs=1000), target)
     assert mined.facts["dropped"]["text of held-out pairs"] == len(texts_of(target.rows))
     for found in mined.sets.values():
         assert not texts_of(found) & texts_of(target.rows)
+    pairs = mined.sets["pairs"]
+    assert len(pairs) == 1000
+    for label in (0, 1):
+        assert np.abs(histogram(pairs, label) - histogram(target.rows, label)).sum() / 2 < 0.05
+        share = [np.mean([pair.same_category for pair in of if pair.label == label]) for of in (pairs, target.rows)]
+        assert share[0] == pytest.approx(share[1], abs=0.03)
+    assert abs(alone(pairs)) < 0.05
 
-    vectorizer = fit_tfidf([row.text for row in helpdesk.rows])
-    shape, wanted = (
-        Counter(np.floor(tfidf_cosines(vectorizer, one) / BIN_WIDTH).tolist())
-        for one in (PairSet("found", tuple(mined.sets["pairs"]), "0" * 64), target)
-    )
-    assert len(mined.sets["pairs"]) == 400
-    assert set(shape) <= set(wanted)
-    distance = sum(abs(shape[bin_] / 400 - wanted[bin_] / len(pairs)) for bin_ in wanted) / 2
-    assert distance < 0.02
+
+def test_target_without_labels_is_followed_over_all_pairs(helpdesk, target):
+    unlabelled = as_target(replace(pair, label=None) for pair in target.rows)
+    mined = mine(helpdesk, MineConfig(pairs=1000, dev_share=0), unlabelled)
+    pairs = mined.sets["pairs"]
+    assert by_label(pairs) == {0: 500, 1: 500}
+    assert abs(alone(pairs)) < 0.05
+    edges = np.linspace(0, 1, 21)
+    found, wanted = (np.histogram([pair.tfidf for pair in of], edges)[0] / len(of) for of in (pairs, target.rows))
+    assert np.abs(found - wanted).sum() / 2 < 0.05
+    share = [np.mean([pair.same_category for pair in of]) for of in (pairs, target.rows)]
+    assert share[0] == pytest.approx(share[1], abs=0.05)
+
+
+def test_shortcut_of_the_target_is_not_followed(helpdesk):
+    words_tell = mine(helpdesk, MineConfig(recipe="bands", pairs=600, dev_share=0, seed=5)).sets["pairs"]
+    assert alone(words_tell) > 0.3
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, allow_fewer=True), as_target(words_tell))
+    assert len(mined.sets["pairs"]) > 100
+    assert abs(alone(mined.sets["pairs"])) < 0.05
+
+
+def test_band_leaves_out_pairs_of_the_target(helpdesk, target):
+    mined = mine(helpdesk, MineConfig(pairs=200, dev_share=0, band=(0.2, 0.3)), target)
+    assert mined.target.num_outside == sum(not 0.2 <= pair.tfidf <= 0.3 for pair in target.rows)
+    assert all(0.2 - 1e-4 <= pair.tfidf <= 0.3 + 1e-4 for pair in mined.sets["pairs"])
+
+
+def test_target_without_a_pair_in_the_band_is_refused(helpdesk, target):
+    with pytest.raises(
+        InputError, match=r"target target: got TF-IDF cosines of 0\.\d+-0\.\d+, need some in the band 0\.9-1"
+    ):
+        mine(helpdesk, MineConfig(pairs=200, band=(0.9, 1.0)), target)
+
+
+def test_target_of_one_label_is_refused(helpdesk, target):
+    positives = as_target(pair for pair in target.rows if pair.label)
+    with pytest.raises(InputError, match="got pairs of one label only, need both"):
+        mine(helpdesk, MineConfig(pairs=200), positives)
 
 
 def test_held_out_texts_are_known_in_other_letters_and_spaces(helpdesk):
-    held_out = [f"  {row.text.upper()}\n" for row in helpdesk.rows[::10]]
+    held_out = [f"  {row.text.upper()}\n" for row in helpdesk[::10]]
     mined = mine(helpdesk, MineConfig(pairs=500), held_out=held_out)
     assert mined.facts["dropped"]["text of held-out pairs"] == len(held_out)
     for pairs in mined.sets.values():
@@ -131,8 +168,8 @@ def test_held_out_texts_are_known_in_other_letters_and_spaces(helpdesk):
 
 def test_duplicate_texts_are_left_out_and_counted():
     documents = corpus()
-    doubled = [replace(row, id=f"{row.id}+", text=row.text.upper()) for row in documents.rows[:7]]
-    mined = mine(replace(documents, rows=documents.rows + tuple(doubled)), MineConfig(pairs=100))
+    doubled = [replace(row, id=f"{row.id}+", text=row.text.upper()) for row in documents[:7]]
+    mined = mine(documents + doubled, MineConfig(pairs=100))
     assert mined.facts["dropped"]["duplicate text"] >= 7
     assert all(text == text.lower() for pairs in mined.sets.values() for p in pairs for text in (p.text_a, p.text_b))
 
@@ -150,24 +187,24 @@ def test_without_categories_nothing_is_said_of_them():
 
 
 def test_without_groups_the_category_is_the_group_and_labels_are_said_to_be_noisy():
-    rows = [replace(row, category=row.group, group=None) for row in corpus().rows]
-    mined = mine(Documents(tuple(rows), 0), MineConfig(pairs=200))
+    rows = [replace(row, category=row.group, group=None) for row in corpus()]
+    mined = mine(rows, MineConfig(pairs=200))
     category = {row.text: row.category for row in rows}
-    assert mined.facts["labels_are_noisy"] is True
+    assert mined.facts["labels"] == "categories"
     for pair in mined.sets["pairs"]:
         assert (pair.group_a, pair.group_b) == (category[pair.text_a], category[pair.text_b])
         assert pair.label == (pair.group_a == pair.group_b)
 
 
 def test_with_groups_labels_are_not_said_to_be_noisy(mined):
-    assert mined.facts["labels_are_noisy"] is False
+    assert mined.facts["labels"] == "groups"
 
 
 def test_documents_without_a_group_beside_some_with_one_are_left_out_and_counted():
-    rows = [replace(row, group=None) if i % 10 == 0 else row for i, row in enumerate(corpus().rows)]
-    mined = mine(Documents(tuple(rows), 0), MineConfig(pairs=100))
+    rows = [replace(row, group=None) if i % 10 == 0 else row for i, row in enumerate(corpus())]
+    mined = mine(rows, MineConfig(pairs=100))
     assert mined.facts["dropped"]["no group"] == 15
-    assert mined.facts["labels_are_noisy"] is False
+    assert mined.facts["labels"] == "groups"
     assert texts_of(mined.sets["pairs"]).isdisjoint({text_key(row.text) for row in rows if row.group is None})
 
 
@@ -177,15 +214,15 @@ def test_neither_group_nor_category_is_refused():
 
 
 def test_groups_of_one_document_each_are_refused():
-    rows = [replace(row, group=row.id) for row in corpus().rows]
+    rows = [replace(row, group=row.id) for row in corpus()]
     with pytest.raises(InputError, match="got 144 groups of one document each, need at least one group with two"):
-        mine(Documents(tuple(rows), 0), MineConfig(pairs=10))
+        mine(rows, MineConfig(pairs=10))
 
 
 def test_one_group_alone_is_refused():
-    rows = [replace(row, group="all") for row in corpus().rows]
+    rows = [replace(row, group="all") for row in corpus()]
     with pytest.raises(InputError, match=r"got no pairs of both classes .* need a wider band, more documents a group"):
-        mine(Documents(tuple(rows), 0), MineConfig(pairs=10))
+        mine(rows, MineConfig(pairs=10))
 
 
 def test_band_without_pairs_is_refused():
@@ -196,33 +233,35 @@ def test_band_without_pairs_is_refused():
 def test_texts_without_words_are_refused():
     rows = [Document(str(i), "?" * (i + 1), "x", f"g{i % 2}") for i in range(8)]
     with pytest.raises(InputError, match="without a single word"):
-        mine(Documents(tuple(rows), 0), MineConfig(pairs=10))
+        mine(rows, MineConfig(pairs=10))
 
 
 def test_without_shares_there_are_training_pairs_only():
     assert set(mine(corpus(), MineConfig(pairs=100, dev_share=0)).sets) == {"pairs"}
 
 
-def test_held_out_set_with_one_class_alone_is_left_out():
-    # Two documents of each group are held out; half of each group's documents have a word in common with the others'.
-    rows = [
-        Document(f"{g}-{i}", f"w{g} v{g} u{g}x{i}" + " bridge" * (i < 3), "x", f"g{g}") for g in "ab" for i in range(6)
-    ]
-    wide = {"recipe": "bands", "positive_band": (0.0, 1.0), "negative_band": (0.0, 1.0)}
+def test_held_out_set_without_both_classes_is_left_out():
+    # Documents of two groups have words in common, those of the others have not: held out, they make no pair.
+    rows = [Document(f"{i}", f"shared words first{i}own second{i}own", "x", f"g{i % 2}") for i in range(20)]
+    rows += [Document(f"l{g}-{i}", f"a{g}x{i} b{g}x{i}", "x", f"lonely{g}") for g in range(4) for i in range(5)]
     found = set()
-    for seed in range(20):
-        split = split_documents(Documents(tuple(rows), 0), dev_share=0.3, test_share=0, held_out_texts=[], seed=seed)
-        bridged = {row.group for row in split.sets["dev-seen"] if "bridge" in row.text}
-        sets = mine(Documents(tuple(rows), 0), MineConfig(pairs=10, dev_share=0.3, seed=seed, **wide)).sets
-        assert ("dev-seen" in sets) == (len(bridged) == 2)
-        found.add("dev-seen" in sets)
-    assert found == {True, False}
+    for seed in range(10):
+        config = MineConfig(pairs=4, dev_share=0.3, seed=seed, band=(0.05, 1.0), allow_fewer=True)
+        held_out = {row.group for row in split_documents(rows, dev_share=0.3, test_share=0, seed=seed)["dev-unseen"]}
+        try:
+            sets = mine(rows, config).sets
+        except InputError:
+            assert held_out & {"g0", "g1"}
+            continue
+        assert ("dev-unseen" in sets) == (held_out == {"g0", "g1"})
+        found.add("dev-unseen" in sets)
+    assert False in found
 
 
 def test_facts_count_what_there_was(mined, helpdesk):
     split = mined.facts["split"]
-    assert mined.facts["documents"] == len(helpdesk.rows) == sum(entry["documents"] for entry in split.values())
-    assert mined.facts["groups"] == len({row.group for row in helpdesk.rows})
+    assert mined.facts["documents"] == len(helpdesk) == sum(entry["documents"] for entry in split.values())
+    assert mined.facts["groups"] == len({row.group for row in helpdesk})
     num_groups = {name: entry["groups"] for name, entry in split.items()}
     assert num_groups == {"train": 108, "dev-unseen": 16, "test-unseen": 32, "dev-seen": 108, "test-seen": 108}
     assert (mined.facts["wanted"], mined.facts["band"], mined.facts["cut"]) == (4000, [0.05, 0.50], 0)
@@ -236,8 +275,8 @@ def test_written_sets_are_read_back_the_same(mined, tmp_path):
 
 
 def test_held_out_groups_are_spread_over_the_categories(helpdesk):
-    split = split_documents(helpdesk, dev_share=0.2, test_share=0.0, held_out_texts=[], seed=0)
-    of_group = {row.group: row.category for row in split.sets["dev-unseen"]}
+    split = split_documents(helpdesk, dev_share=0.2, test_share=0.0, seed=0)
+    of_group = {row.group: row.category for row in split["dev-unseen"]}
     # A fifth of 156 groups: two by two, so that each has a near miss of its own category.
     assert len(of_group) == 32
     assert all(num >= 2 for num in Counter(of_group.values()).values())
@@ -245,9 +284,9 @@ def test_held_out_groups_are_spread_over_the_categories(helpdesk):
 
 
 def test_every_document_is_in_exactly_one_set(helpdesk):
-    split = split_documents(helpdesk, dev_share=0.1, test_share=0.2, held_out_texts=[], seed=3)
-    ids = [row.id for rows in split.sets.values() for row in rows]
-    assert sorted(ids) == sorted(row.id for row in helpdesk.rows)
+    split = split_documents(helpdesk, dev_share=0.1, test_share=0.2, seed=3)
+    ids = [row.id for rows in split.values() for row in rows]
+    assert sorted(ids) == sorted(row.id for row in helpdesk)
 
 
 @pytest.mark.parametrize(
@@ -275,32 +314,115 @@ def test_impossible_setting_is_refused(setting):
 
 @pytest.mark.parametrize(("size", "test_share"), [(4, 0.1), (5, 0.25), (6, 0.2), (28, 0.25)])
 def test_small_groups_give_no_more_than_their_share(size, test_share):
-    rows = corpus(40, size).rows
-    split = split_documents(Documents(rows, 0), dev_share=0.1, test_share=test_share, held_out_texts=[], seed=0)
-    of_set = {name: len(members) for name, members in split.sets.items()}
+    rows = corpus(40, size)
+    split = split_documents(rows, dev_share=0.1, test_share=test_share, seed=0)
+    of_set = {name: len(members) for name, members in split.items()}
     unseen = of_set["dev-unseen"] + of_set["test-unseen"]
     for name, share in (("dev-seen", 0.1), ("test-seen", test_share)):
         assert of_set[name] == pytest.approx(share * (len(rows) - unseen), abs=4)
-        assert min(Counter(row.group for row in split.sets[name]).values()) >= 2
+        assert min(Counter(row.group for row in split[name]).values()) >= 2
     assert sum(of_set.values()) == len(rows)
 
 
 def test_group_of_one_document_is_not_held_out():
-    rows = [*corpus(20, 8).rows, *(Document(f"s{i}", f"lonely {i}", "one", f"alone{i}") for i in range(60))]
-    split = split_documents(Documents(tuple(rows), 0), dev_share=0.2, test_share=0.1, held_out_texts=[], seed=0)
-    held_out = [row for name in ("dev-unseen", "test-unseen") for row in split.sets[name]]
+    rows = [*corpus(20, 8), *(Document(f"s{i}", f"lonely {i}", "one", f"alone{i}") for i in range(60))]
+    split = split_documents(rows, dev_share=0.2, test_share=0.1, seed=0)
+    held_out = [row for name in ("dev-unseen", "test-unseen") for row in split[name]]
     assert held_out
     assert not any(str(row.group).startswith("alone") for row in held_out)
 
 
 def test_peaked_target_is_followed(helpdesk):
-    vectorizer = fit_tfidf([row.text for row in helpdesk.rows])
     pool = mine(helpdesk, MineConfig(pairs=4000, dev_share=0, seed=5)).sets["pairs"]
     near = [pair for pair in pool if 0.05 <= pair.tfidf < 0.075]
     far = [pair for pair in pool if pair.tfidf >= 0.1]
-    target = PairSet("target", (*near[:300], *far[:100]), "0" * 64)
-    mined = mine(helpdesk, MineConfig(pairs=1000, dev_share=0), target)
-    assert mined.facts["distance_to_target"] < 0.05
-    found_P = np.array([pair.tfidf for pair in mined.sets["pairs"]])
-    wanted_P = tfidf_cosines(vectorizer, target)
-    assert np.mean(found_P < 0.075) == pytest.approx(np.mean(wanted_P < 0.075), abs=0.03)
+    target = as_target((*near[:300], *far[:100]))
+    found = [pair.tfidf for pair in mine(helpdesk, MineConfig(pairs=1000, dev_share=0), target).sets["pairs"]]
+    wanted = [pair.tfidf for pair in target.rows]
+    assert np.mean(np.less(found, 0.075)) == pytest.approx(np.mean(np.less(wanted, 0.075)), abs=0.03)
+
+
+def test_pairs_without_a_word_in_common_are_mined_where_the_target_has_them(helpdesk):
+    rows = [
+        Pair(f"{a.text} extra", f"{b.text} more", label)
+        for label in (0, 1)
+        for a, b in unlike(helpdesk, is_positive=bool(label))
+    ]
+    pairs = mine(helpdesk, MineConfig(pairs=200, dev_share=0), as_target(rows)).sets["pairs"]
+    assert len(pairs) == 200
+    assert sum(pair.tfidf == 0 for pair in pairs) > 100
+
+
+def unlike(documents, *, is_positive: bool) -> list[tuple[Document, Document]]:
+    """Pairs of documents without a word in common."""
+    found = [
+        (a, b)
+        for a, b in zip(documents, documents[1:] if is_positive else documents[40:], strict=False)
+        if (a.group == b.group) == is_positive and not {*a.text.lower().split()} & {*b.text.lower().split()}
+    ]
+    return found[:60]
+
+
+def test_too_few_pairs_are_refused_with_their_number_and_written_if_allowed():
+    with pytest.raises(
+        InputError, match=r"documents that give \d{3} of 1,000,000 pairs .*, or --allow-fewer to take those"
+    ):
+        mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0))
+    pairs = mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0, allow_fewer=True)).sets["pairs"]
+    assert 300 < len(pairs) < 1000
+    assert by_label(pairs)[0] == by_label(pairs)[1]
+
+
+def test_near_duplicates_are_left_out_and_counted(helpdesk):
+    near = [replace(row, id=f"{row.id}+", text=f"{row.text}!") for row in helpdesk[:9] if len(row.text) > 40]
+    target = as_target([Pair(f"{helpdesk[50].text}!!", "nothing like it", 1), Pair("one thing", "another one", 0)])
+    kept, dropped = distinct([*helpdesk[:100], *near], [text for pair in target.texts for text in pair])
+    assert len(near) > 3
+    assert dropped == {
+        "text of held-out pairs": 0,
+        "near-duplicate of a held-out text": 1,
+        "duplicate text": 0,
+        "near-duplicate text": len(near),
+    }
+    assert kept == [row for row in helpdesk[:100] if row != helpdesk[50]]
+
+
+def test_positives_stand_in_for_groups():
+    documents = corpus(30, 8)
+    by_group = {group: [row for row in documents if row.group == group] for group in {row.group for row in documents}}
+    known = [Pair(a.text, b.text, 1) for rows in by_group.values() for a, b in pairwise(rows)]
+    rows = [replace(row, group=None) for row in documents]
+    mined = mine(rows, MineConfig(pairs=100, band=(0.0, 1.0)), positives=PairSet("links", tuple(known), "0" * 64))
+    pairs = mined.sets["pairs"]
+    linked = {frozenset((pair.text_a, pair.text_b)) for pair in known}
+    group = {row.text: row.group for row in documents}
+    assert by_label(pairs) == {0: 50, 1: 50}
+    for pair in pairs:
+        assert (frozenset((pair.text_a, pair.text_b)) in linked) == pair.label
+        assert pair.label == 1 or group[pair.text_a] != group[pair.text_b]
+        assert (pair.group_a, pair.group_b) == (None, None)
+    assert mined.facts["labels"] == "pairs"
+
+
+def test_triplets_are_written_beside_the_pairs(helpdesk, tmp_path):
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, format="triplets"))
+    write_mined(mined, tmp_path)
+    group = {row.text: row.group for row in helpdesk}
+    rows = [json.loads(line) for line in (tmp_path / "triplets.jsonl").read_text().splitlines()]
+    assert len(rows) > 150
+    for row in rows:
+        assert list(row) == ["anchor", "positive", "negative"]
+        assert group[row["anchor"]] == group[row["positive"]] != group[row["negative"]]
+
+
+def test_false_negatives_need_a_baseline_to_be_found_by():
+    with pytest.raises(InputError, match="got false negatives to report, need a baseline"):
+        mine(corpus(), MineConfig(pairs=10, false_negatives="report"))
+
+
+def test_more_documents_than_needed_are_sampled(helpdesk, monkeypatch):
+    monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 1000)
+    mined = mine(iter(helpdesk), MineConfig(pairs=200, dev_share=0))
+    assert mined.facts["documents"] == len(helpdesk)
+    assert 900 < mined.facts["sampled"] <= 1000
+    assert len(mined.sets["pairs"]) == 200

@@ -4,50 +4,35 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.config import MineConfig
-from mining.mine import MIN_HELD_OUT, Mined, fit_tfidf, mine
-from simile.artifacts import Document, Documents
+from mining.mine import DEFAULT_BAND, MIN_HELD_OUT, Mined, mine
+from simile.artifacts import Document, Pair
 from simile.errors import InputError
-
-WORDS = [
-    "ant",
-    "bee",
-    "cat",
-    "dog",
-    "elk",
-    "fox",
-    "gnu",
-    "hen",
-    "ibex",
-    "jay",
-    "kite",
-    "lynx",
-    "mole",
-    "newt",
-    "owl",
-    "pig",
-    "rat",
-    "seal",
-    "tern",
-    "wolf",
-]
+from tests.mining.corpora import WORDS
 
 
 @dataclass(frozen=True)
 class Case:
     """What was mined from what."""
 
-    documents: Documents
+    documents: tuple[Document, ...]
     config: MineConfig
     held_out: tuple[str, ...]
     mined: Mined
 
     def document(self, text: str) -> Document:
-        return next(row for row in self.documents.rows if row.text == text)
+        return next(row for row in self.documents if row.text == text)
+
+    @property
+    def parts(self) -> dict[str, list[Pair]]:
+        """The sets without a curriculum's phases, which are parts of the training pairs."""
+        return {name: pairs for name, pairs in self.mined.sets.items() if not name.startswith("phase")}
 
     @property
     def unseen_groups(self) -> dict[str, set[str]]:
@@ -62,7 +47,7 @@ some_texts = st.lists(st.sampled_from(WORDS), min_size=2, max_size=7).map(" ".jo
 
 
 @st.composite
-def corpora(draw) -> Documents:
+def corpora(draw) -> tuple[Document, ...]:
     """Documents of some groups, each group in a category; some texts occur twice, in other letters and spaces."""
     rows = []
     for group in range(draw(st.integers(2, 8))):
@@ -71,14 +56,15 @@ def corpora(draw) -> Documents:
             rows.append(Document(f"d{len(rows)}", text, category, f"g{group}"))
     for row in draw(st.lists(st.sampled_from(rows), max_size=3)):
         rows.append(Document(f"d{len(rows)}", row.text.upper().replace(" ", "  "), row.category, row.group))
-    return Documents(tuple(draw(st.permutations(rows))), 0)
+    return tuple(draw(st.permutations(rows)))
 
 
 some_configs = st.builds(
     MineConfig,
-    recipe=st.sampled_from(["matched", "matched", "bands"]),
+    recipe=st.sampled_from(["matched", "matched", "bands", "curriculum"]),
     pairs=st.integers(2, 120),
-    band=st.sampled_from([(0.0, 1.0), (0.05, 0.5), (0.2, 0.9)]),
+    allow_fewer=st.just(True),
+    band=st.sampled_from([(0.0, 1.0), None, (0.2, 0.9)]),
     positive_band=st.sampled_from([(0.3, 0.5), (0.1, 0.9)]),
     negative_band=st.sampled_from([(0.15, 0.45), (0.0, 0.8)]),
     same_category=st.sampled_from([0.0, 0.5, 0.7, 1.0]),
@@ -92,7 +78,7 @@ some_configs = st.builds(
 @st.composite
 def cases_or_none(draw) -> Case | None:
     documents, config = draw(corpora()), draw(some_configs)
-    held_out = tuple(draw(st.lists(st.sampled_from([row.text for row in documents.rows]), max_size=2)))
+    held_out = tuple(draw(st.lists(st.sampled_from([row.text for row in documents]), max_size=2)))
     try:
         return Case(documents, config, held_out, mine(documents, config, held_out=held_out))
     except InputError:
@@ -134,16 +120,23 @@ def test_labels_groups_and_categories_are_those_of_the_documents(case):
 @quick
 @given(some_cases)
 def test_tfidf_is_the_cosine_and_lies_in_the_band(case):
-    texts = [row.text for row in case.documents.rows]
-    dense = dict(zip(texts, fit_tfidf(texts).transform(texts).toarray(), strict=True))
-    for pair in (pair for pairs in case.mined.sets.values() for pair in pairs):
-        cosine = float(dense[pair.text_a] @ dense[pair.text_b])
-        assert pair.tfidf == pytest.approx(cosine, abs=6e-5)
-        if case.config.recipe == "matched":
-            low, high = case.config.band
-        else:
-            low, high = case.config.positive_band if pair.label else case.config.negative_band
-        assert low - 1e-9 <= cosine <= high + 1e-9
+    texts = [row.text for row in case.documents]
+    tfidf_NW = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    dense = dict(zip(texts, tfidf_NW.toarray(), strict=True))
+    for name, pairs in case.mined.sets.items():
+        for pair in pairs:
+            cosine = float(dense[pair.text_a] @ dense[pair.text_b])
+            assert pair.tfidf == pytest.approx(cosine, abs=6e-5)
+            low, high = band_of(case.config, name, pair.label)
+            assert low - 1e-9 <= cosine <= high + 1e-9
+
+
+def band_of(config: MineConfig, name: str, label: int) -> tuple[float, float]:
+    if name == "pairs" and config.recipe == "bands":
+        return config.positive_band if label else config.negative_band
+    # An easy phase takes what words tell apart, wherever that lies.
+    is_easy = name in ("phase1", "phase2") or (name == "pairs" and config.recipe == "curriculum")
+    return (0, 1) if is_easy else config.band or DEFAULT_BAND
 
 
 @quick
@@ -156,16 +149,22 @@ def test_no_text_is_in_more_pairs_of_a_class_than_allowed(case):
 
 @quick
 @given(some_cases)
-def test_there_are_never_more_pairs_than_wanted_and_always_both_classes(case):
+def test_there_are_never_more_pairs_than_wanted_and_as_many_of_each_class(case):
     assert "pairs" in case.mined.sets
     for name, pairs in case.mined.sets.items():
-        wanted = case.config.pairs if name == "pairs" else MIN_HELD_OUT
         count = Counter(pair.label for pair in pairs)
-        assert len(pairs) <= wanted
-        assert set(count) == {0, 1}
-        if case.config.recipe == "matched":
-            assert count[0] == count[1]
-        assert count[0] <= wanted // 2 >= count[1]
+        assert count[0] == count[1] > 0
+        assert len(pairs) <= (MIN_HELD_OUT if name.startswith(("dev", "test")) else case.config.pairs)
+
+
+@quick
+@given(some_cases)
+def test_words_in_common_do_not_tell_the_classes_apart(case):
+    for name, pairs in case.mined.sets.items():
+        if name.startswith(("dev", "test")) or (name == "pairs" and case.config.recipe == "matched"):
+            means = [np.mean([pair.tfidf for pair in pairs if pair.label == label]) for label in (0, 1)]
+            # No farther than each positive's own negative may be.
+            assert abs(means[0] - means[1]) <= 0.2 * max(0.02, np.std([pair.tfidf for pair in pairs])) + 1e-9
 
 
 @quick
@@ -179,7 +178,7 @@ def test_held_out_texts_are_in_no_pair(case):
 @quick
 @given(some_cases)
 def test_no_text_is_in_two_sets(case):
-    for left, right in combinations(case.mined.sets.values(), 2):
+    for left, right in combinations(case.parts.values(), 2):
         assert not {same(text) for text in texts_of(left)} & {same(text) for text in texts_of(right)}
 
 
@@ -195,7 +194,7 @@ def test_no_held_out_group_is_in_another_set(case):
 @quick
 @given(some_cases)
 def test_seen_sets_hold_only_groups_that_train(case):
-    training = {row.group for row in case.documents.rows} - set().union(*case.unseen_groups.values(), set())
+    training = {row.group for row in case.documents} - set().union(*case.unseen_groups.values(), set())
     for name, pairs in case.mined.sets.items():
         if name.endswith("-seen"):
             assert {group for pair in pairs for group in (pair.group_a, pair.group_b)} <= training

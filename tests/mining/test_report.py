@@ -6,34 +6,45 @@ import pytest
 from scipy.stats import spearmanr
 
 from mining.config import MineConfig
-from mining.mine import Mined, mine
-from mining.report import describe, to_page
-from simile.artifacts import Documents, PairSet
-from simile.scoring import Scored, load
+from mining.mine import mine
+from mining.report import describe
+from simile.artifacts import PairSet
+from simile.scoring import load
+from simile.scoring.metrics import figures
 
-HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
-CONFIG = MineConfig(pairs=600)
+CONFIG = MineConfig(pairs=600, allow_fewer=True)
+SETTINGS = CONFIG.model_dump(mode="json")
+
+
+def as_target(pairs) -> PairSet:
+    return PairSet("target", tuple(pairs), "0" * 64)
 
 
 @pytest.fixture(scope="module")
-def mined(helpdesk):
+def baseline(tiny):
+    return load(tiny.path, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def plain(helpdesk):
     return mine(helpdesk, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def baseline(helpdesk, write_lexical, tmp_path_factory):
-    path = tmp_path_factory.mktemp("x") / "bundle"
-    return load(write_lexical(path, [row.text for row in helpdesk.rows]).path, device="cpu", precision="fp32")
+def followed(helpdesk, plain, baseline):
+    """Mined after a target and a baseline, from a third of the sample: embedding it takes a second."""
+    target = as_target(replace(pair, tfidf=None) for pair in plain.sets["dev-seen"][:300])
+    return mine(helpdesk[::3], CONFIG, target, baseline=baseline)
 
 
 def by_hand(pairs, feature):
     return spearmanr([feature(pair) for pair in pairs], [pair.label for pair in pairs]).statistic
 
 
-def test_figures_of_each_set_are_what_its_pairs_say(mined):
-    report = describe(mined, None, CONFIG.model_dump(mode="json"))
-    assert list(report["sets"]) == list(mined.sets)
-    for name, pairs in mined.sets.items():
+def test_figures_of_each_set_are_what_its_pairs_say(plain):
+    report = describe(plain, SETTINGS)
+    assert list(report["sets"]) == list(plain.sets)
+    for name, pairs in plain.sets.items():
         entry = report["sets"][name]
         negatives = [pair for pair in pairs if pair.label == 0]
         assert entry["pairs"] == len(pairs)
@@ -53,115 +64,124 @@ def test_figures_of_each_set_are_what_its_pairs_say(mined):
         )
 
 
-def test_report_holds_the_config_and_the_facts(mined):
-    report = describe(mined, None, CONFIG.model_dump(mode="json"))
-    assert report["config"] == CONFIG.model_dump(mode="json")
-    assert report.items() >= mined.facts.items()
-    assert report["warnings"] == []
+def test_report_holds_the_config_and_the_facts(plain):
+    report = describe(plain, SETTINGS)
+    assert report["config"] == SETTINGS
+    assert report.items() >= plain.facts.items()
+    assert (report["target"], report["match"], report["warnings"]) == (None, None, [])
 
 
-def test_baseline_is_measured_by_its_own_scores(mined, baseline):
-    report = describe(mined, baseline, {})
-    for name, pairs in mined.sets.items():
+def test_baseline_is_measured_by_its_own_scores(followed, baseline):
+    report = describe(followed, SETTINGS)
+    for name, pairs in followed.sets.items():
+        score_P = baseline.score([(pair.text_a, pair.text_b) for pair in pairs])
+        label_P = np.array([pair.label for pair in pairs])
+        expected = figures(score_P, label_P, is_graded=False)
         found = report["sets"][name]["baseline"]
-        measured = pairs[: report["baseline_pairs"]]
-        score_P = baseline.score([(pair.text_a, pair.text_b) for pair in measured])
-        expected = spearmanr(score_P, [pair.label for pair in measured]).statistic
-        assert set(found) == {"spearman", "auc", "separability", "overlap"}
-        assert found["spearman"] == pytest.approx(expected, abs=1e-9)
+        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-5)
+        middle = [np.median(score_P[label_P == label]) for label in (0, 1)]
+        assert found["positives_below_negatives"] == pytest.approx(np.mean(score_P[label_P == 1] < middle[0]), abs=0.01)
+        assert found["negatives_above_positives"] == pytest.approx(np.mean(score_P[label_P == 0] > middle[1]), abs=0.01)
 
 
-def test_report_is_json_for_machines_other_than_ours(mined, baseline, helpdesk):
-    for config in (CONFIG, MineConfig(recipe="bands", pairs=100)):
-        report = describe(mine(helpdesk, config), baseline, config.model_dump(mode="json"))
+def test_match_with_the_target_is_told_by_class(followed):
+    report = describe(followed, SETTINGS)
+    match = report["match"]
+    assert set(match["adversarial"]) == set(match["distance"]) == {"positive", "negative"}
+    for name in ("positive", "negative"):
+        shares = [(cell[name]["target"], cell[name]["mined"]) for cell in match["joint"]]
+        assert np.sum(shares, axis=0).tolist() == pytest.approx([1, 1])
+        assert match["distance"][name] == pytest.approx(sum(abs(a - b) for a, b in shares) / 2)
+        assert match["distance"][name] < 0.3
+    assert report["target"]["pairs"] == len(followed.target.pairs)
+    assert report["suspects"]["of"] > report["suspects"]["found"] >= 0
+
+
+def test_report_is_json_for_machines_other_than_ours(plain, followed, helpdesk):
+    bands = mine(helpdesk, MineConfig(recipe="bands", pairs=100))
+    for mined in (plain, followed, bands):
+        report = describe(mined, SETTINGS)
         assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+def warnings_of(mined, config=CONFIG) -> list[str]:
+    return describe(mined, config.model_dump(mode="json"))["warnings"]
+
+
 def test_feature_that_says_nothing_has_no_figure(helpdesk):
-    rows = tuple(replace(row, category=None) for row in helpdesk.rows)
-    report = describe(mine(Documents(rows, 0), CONFIG), None, {})
+    report = describe(mine([replace(row, category=None) for row in helpdesk], CONFIG), SETTINGS)
     assert report["sets"]["pairs"]["alone"]["same_category"] is None
     assert report["sets"]["pairs"]["same_category_negatives"] is None
 
 
 def test_noisy_labels_are_warned_of(helpdesk):
-    rows = tuple(replace(row, group=None) for row in helpdesk.rows)
-    (warning,) = describe(mine(Documents(rows, 0), CONFIG), None, {})["warnings"]
+    (warning,) = warnings_of(mine([replace(row, group=None) for row in helpdesk], CONFIG))
     assert "the documents have no groups" in warning
     assert "noisy" in warning
 
 
 def test_too_few_pairs_are_warned_of(helpdesk):
-    documents = Documents(helpdesk.rows[:200], 0)
-    mined = mine(documents, MineConfig(pairs=100_000))
-    warnings = describe(mined, None, {})["warnings"]
-    assert f"the documents give {len(mined.sets['pairs']):,} pairs, 100,000 were wanted" in warnings
+    config = MineConfig(pairs=100_000, allow_fewer=True)
+    mined = mine(helpdesk[:200], config)
+    assert f"the documents give {len(mined.sets['pairs']):,} pairs, 100,000 were wanted" in warnings_of(mined, config)
 
 
 def test_shortcut_is_warned_of(helpdesk):
-    warnings = describe(mine(helpdesk, MineConfig(recipe="bands", pairs=200)), None, {})["warnings"]
-    assert any(warning.startswith("TF-IDF alone reaches Spearman 0.") for warning in warnings)
+    config = MineConfig(recipe="bands", pairs=200)
+    assert any(
+        warning.startswith("TF-IDF alone reaches Spearman 0.") and "training pairs" in warning
+        for warning in warnings_of(mine(helpdesk, config), config)
+    )
 
 
-def test_target_that_is_not_followed_is_warned_of(helpdesk, mined):
-    target = PairSet("target", tuple(mined.sets["pairs"][:50]), "0" * 64)
-    warnings = describe(mine(helpdesk, MineConfig(recipe="bands", pairs=200), target), None, {})["warnings"]
-    assert any("its TF-IDF is not followed" in warning for warning in warnings)
+def test_target_that_is_not_followed_is_warned_of(helpdesk, plain):
+    config = MineConfig(recipe="bands", pairs=200)
+    mined = mine(helpdesk, config, as_target(plain.sets["pairs"][:50]))
+    assert any("do not follow the target" in warning for warning in warnings_of(mined, config))
+
+
+def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
+    bare = [
+        replace(pair, label=None, same_category=None, group_a=None, group_b=None) for pair in plain.sets["pairs"][:200]
+    ]
+    warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100), as_target(bare)))
+    assert any("the target has no labels: they were guessed" in warning for warning in warnings)
+    assert any("does not say which pairs are of one category" in warning for warning in warnings)
+
+
+def test_shortcut_of_the_target_is_warned_of(helpdesk):
+    target = mine(helpdesk, MineConfig(recipe="bands", pairs=300)).sets["pairs"]
+    mined = mine(helpdesk, MineConfig(pairs=60, allow_fewer=True), as_target(target))
+    assert any("on the target: its pairs were weighted" in warning for warning in warnings_of(mined))
+
+
+def test_pairs_of_the_target_outside_the_band_are_warned_of(helpdesk, plain):
+    target = plain.sets["dev-unseen"]
+    num = sum(not 0.1 <= pair.tfidf <= 0.2 for pair in target)
+    mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), allow_fewer=True), as_target(target))
+    outside = [warning for warning in warnings_of(mined) if "outside the band" in warning]
+    assert len(outside) == 1
+    # A cosine on the edge falls on either side, by its fifth digit.
+    assert abs(int(outside[0].split()[0].replace(",", "")) - num) <= 3
+
+
+def test_one_category_is_said(helpdesk):
+    warnings = warnings_of(mine([replace(row, category="all") for row in helpdesk], CONFIG))
+    assert warnings == ["the documents have one category only: all pairs are of one category"]
 
 
 def test_documents_left_out_for_want_of_a_group_are_warned_of(helpdesk):
-    rows = (*helpdesk.rows, replace(helpdesk.rows[0], id="new", text="a text of its own", group=None))
-    (warning,) = describe(mine(Documents(rows, 0), CONFIG), None, {})["warnings"]
+    rows = (*helpdesk, replace(helpdesk[0], id="new", text="a text of its own", group=None))
+    (warning,) = warnings_of(mine(rows, CONFIG))
     assert warning == "1 documents have no group: they were left out"
 
 
-def test_baseline_that_scores_all_pairs_alike_is_told_in_json_that_json_has(mined):
-    class Constant:
-        members = ("constant",)
-
-        def score_members(self, pairs, on_progress):
-            return Scored(np.zeros(len(pairs), dtype=np.float32), {}, 0, 0, 0)
-
-    report = describe(mined, Constant(), {})
-    assert report["sets"]["pairs"]["baseline"]["spearman"] is None
-    assert "NaN" not in json.dumps(report)
-
-
 def test_cut_texts_are_warned_of(helpdesk):
-    (warning,) = describe(mine(Documents(helpdesk.rows, 3), CONFIG), None, {})["warnings"]
-    assert warning == "3 texts were too long and were cut"
+    rows = [replace(row, is_cut=i < 3) for i, row in enumerate(helpdesk)]
+    assert warnings_of(mine(rows, CONFIG)) == ["3 texts were too long and were cut"]
 
 
-def test_page_shows_every_set_and_every_warning(mined, baseline, parse_page):
-    report = describe(mined, baseline, CONFIG.model_dump(mode="json")) | {"warnings": ["beware of the dog"]}
-    text = " ".join(parse_page(to_page(report, mined)).itertext())
-    for shown in (*mined.sets, "beware of the dog", "600 training pairs from 4,368 documents in 156 groups"):
-        assert shown in text
-
-
-def test_page_shows_the_hardest_pairs_of_each_class(mined, parse_page):
-    text = " ".join(parse_page(to_page(describe(mined, None, {}), mined)).itertext())
-    pairs = mined.sets["pairs"]
-    least = min((pair for pair in pairs if pair.label == 1), key=lambda pair: pair.tfidf)
-    most = max((pair for pair in pairs if pair.label == 0), key=lambda pair: pair.tfidf)
-    for pair in (least, most):
-        assert pair.text_a in text
-        assert pair.text_b in text
-
-
-def test_page_takes_hostile_text_for_text(mined, parse_page):
-    def hostile(pair):
-        return replace(pair, text_a=HOSTILE + pair.text_a, text_b=pair.text_b + HOSTILE, group_a=HOSTILE)
-
-    pairs = {f"{name}{HOSTILE}" if name != "pairs" else name: [*map(hostile, of)] for name, of in mined.sets.items()}
-    spoilt = Mined(pairs, mined.facts)
-    page = to_page(describe(spoilt, None, {"documents": HOSTILE}) | {"warnings": [HOSTILE]}, spoilt)
-    root = parse_page(page)
-    assert "<script" not in page
-    assert len(list(root.iter("style"))) == 1
-    assert HOSTILE in "".join(root.itertext())
-
-
-def test_the_same_pairs_give_the_same_page(mined):
-    report = describe(mined, None, {})
-    assert to_page(report, mined) == to_page(report, mined)
+def test_sampled_documents_are_said(helpdesk, monkeypatch):
+    monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 2000)
+    (warning,) = warnings_of(mine(helpdesk, CONFIG))
+    assert warning.endswith("of 4,368 documents were mined from: a random sample")

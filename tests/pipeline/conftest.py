@@ -15,9 +15,9 @@ NUM_GROUPS, PER_GROUP = 15, 10
 @pytest.fixture(scope="session")
 def documents(helpdesk) -> tuple[Document, ...]:
     """Some documents of some of the sample's groups, 150 in all."""
-    groups = dict.fromkeys(row.group for row in helpdesk.rows)
+    groups = dict.fromkeys(row.group for row in helpdesk)
     chosen = list(groups)[:NUM_GROUPS]
-    return tuple(row for group in chosen for row in [row for row in helpdesk.rows if row.group == group][:PER_GROUP])
+    return tuple(row for group in chosen for row in [row for row in helpdesk if row.group == group][:PER_GROUP])
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +44,6 @@ def pairs(tmp_path_factory, documents) -> Path:
         rows.append(Pair(f"{a.text} {shared}", f"{b.text} {shared}", label=int(a.group == b.group)))
     write_pairs(path, rows)
     return path
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory, make_base) -> Bundle:
-    """A bundle of one random encoder: nearly noise."""
-    from training.baseline import make_baseline
-
-    return make_baseline(str(make_base("bert")), tmp_path_factory.mktemp("bundles") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def cosines(vectorizer, pairs):
 
 
 def test_lexical_scores_of_the_helpdesk_texts_are_those_of_scikit_learn(helpdesk, write_lexical, tmp_path):
-    texts = [row.text for row in helpdesk.rows]
+    texts = [row.text for row in helpdesk]
     rng = np.random.default_rng(0)
     pairs = [(texts[a], texts[b]) for a, b in rng.integers(0, len(texts), (1000, 2))] + [(texts[0], texts[0])]
     # Fitted on one half, so that some words are not known.

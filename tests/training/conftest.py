@@ -55,7 +55,7 @@ def material(tmp_path_factory, helpdesk) -> Material:
     folder = tmp_path_factory.mktemp("material")
     chosen = random.Random(0)
     groups: dict[str, list[str]] = {}
-    for row in helpdesk.rows:
+    for row in helpdesk:
         groups.setdefault(str(row.group), []).append(row.text)
     rows = []
     for number in range(NUM_PAIRS + NUM_DEV):

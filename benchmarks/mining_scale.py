@@ -1,0 +1,92 @@
+"""How does mining grow with the documents? Wall time and peak memory of `simile mine` on synthetic documents.
+
+Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from common import SIMILE, commit, end_with_children, machine, read_jsonl, replace_section, run, table
+
+from simile.files import whole_directory, write_whole
+
+ABOUT = """\
+`simile mine` on synthetic documents (`benchmarks/generate_documents.py`), as hard as a target of 4,000 pairs of other
+documents of the same groups. Seconds and memory are of the whole process, reading and writing included."""
+
+
+def main() -> None:
+    """Measure each size that is not measured yet, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
+    parser.add_argument("--pairs", type=int, default=20_000, metavar="N")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    args = parser.parse_args()
+    end_with_children()
+    found = [measure(size, args.pairs, args.work / "scale") for size in args.sizes]
+    command = ["--sizes", *map(str, args.sizes), "--pairs", str(args.pairs)]
+    write_section(args.out, command, found)
+
+
+def measure(size: int, pairs: int, work: Path) -> dict[str, Any]:
+    """Return what mining this many pairs from this many documents took."""
+    file = work / f"{size}-documents-{pairs}-pairs.json"
+    if not file.is_file():
+        report = {"commit": commit(), "documents": size, **mine(generated(size, work), pairs)}
+        write_whole(file, json.dumps(report, indent=2) + "\n")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def mine(folder: Path, pairs: int) -> dict[str, float]:
+    """Mine from the folder's documents, and return how many pairs came of it and what it took."""
+    documents, target = folder / "documents.jsonl", folder / "target.jsonl"
+    with TemporaryDirectory(dir=folder.parent) as temporary:
+        out = Path(temporary) / "mined"
+        where: list[str | Path] = [documents, "--target", target, "--out", out]
+        usage = run([*SIMILE, "mine", *where, "--pairs", str(pairs), "--allow-fewer"])
+        num_pairs = sum(1 for _ in read_jsonl(out / "pairs.jsonl"))
+    words = {word for row in read_jsonl(documents) for word in row["text"].split()}
+    return {"words": len(words), "pairs": num_pairs, "seconds": usage.seconds, "peak_mib": usage.peak_mib}
+
+
+def generated(size: int, work: Path) -> Path:
+    """Return the folder of this many documents and their target, generated once."""
+    folder = work / f"{size}-documents"
+    if not folder.is_dir():
+        with whole_directory(folder) as new:
+            script = Path(__file__).with_name("generate_documents.py")
+            run([sys.executable, script, str(size), new / "documents.jsonl", "--target", new / "target.jsonl"])
+    return folder
+
+
+def write_section(path: Path, command: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
+    """Write the section ``scale`` of the results."""
+    rows = [
+        [
+            f"{one['documents']:,}",
+            f"{one['words']:,}",
+            f"{one['pairs']:,}",
+            f"{one['seconds']:.1f}",
+            f"{one['peak_mib']:,.0f}",
+        ]
+        for one in found
+    ]
+    parts = [
+        f"Commit {', '.join(sorted({one['commit'] for one in found}))}, on {machine()}:",
+        f"```\npython benchmarks/mining_scale.py {shlex.join(command)}\n```",
+        ABOUT,
+        table(["documents", "distinct words", "pairs", "seconds", "peak MiB"], rows),
+    ]
+    replace_section(path, "scale", "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Mine pairs as a user of sentence-transformers does, with its `mine_hard_negatives`, for `recipes.py` to compare with.
+
+Anchors are drawn at random, and for each a positive from its group. Negatives are mined by the settings that the
+documentation recommends: ``relative_margin=0.05`` and ``sampling_strategy="top"`` (TopK-PercPos at 95 %). It knows
+nothing of groups, its user does: of each anchor's negatives the hardest of another group is kept. Its documentation
+recommends 10 negatives or less to train on; one is trained on, but those to choose it from have to be more, because
+most of the first ones are of the anchor's own group.
+"""
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import read_jsonl, write_jsonl
+
+from simile.artifacts import text_key
+from simile.files import whole_directory, write_whole
+from training.base import load_base
+
+Row = dict[str, Any]
+
+SETTINGS: dict[str, Any] = {"relative_margin": 0.05, "sampling_strategy": "top", "num_negatives": 50}
+SPARE_ANCHORS = 1.5
+"""Anchors drawn over those wanted: some get no negative that is below the margin and of another group."""
+
+
+def main() -> None:
+    """Write ``pairs.jsonl`` and ``report.json`` into a folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", type=Path, metavar="DOCUMENTS")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
+    parser.add_argument("--pairs", type=int, default=10_000, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    documents = usable_documents(args.documents, args.held_out)
+    rng = np.random.default_rng(args.seed)
+    positives = draw_positives(documents, math.ceil(SPARE_ANCHORS * args.pairs / 2), rng)
+    rows = mine_with_sentence_transformers(positives, [document["text"] for document in documents])
+    pairs, report = choose(rows, {document["text"]: str(document["group"]) for document in documents}, args.pairs // 2)
+    with whole_directory(args.out) as folder:
+        write_jsonl(folder / "pairs.jsonl", [pairs[i] for i in rng.permutation(len(pairs))])
+        write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+
+
+def usable_documents(path: Path, held_out: Sequence[Path]) -> list[Row]:
+    """Return the documents whose group holds another one, duplicates and held-out texts left out."""
+    seen = {text_key(text) for file in held_out for row in read_jsonl(file) for text in (row["text_a"], row["text_b"])}
+    by_group: dict[str, list[Row]] = defaultdict(list)
+    for document in read_jsonl(path):
+        key = text_key(document["text"])
+        if document.get("group") is not None and key not in seen:
+            seen.add(key)
+            by_group[document["group"]].append(document)
+    return [document for members in by_group.values() if len(members) > 1 for document in members]
+
+
+def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Return pairs of documents of one group; no document is an anchor again before every other one was."""
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for i, document in enumerate(documents):
+        by_group[str(document["group"])].append(i)
+    rounds = math.ceil(num / len(documents))
+    anchors = np.concatenate([rng.permutation(len(documents)) for _ in range(rounds)])[:num]
+    drawn = []
+    for anchor in anchors:
+        *others, last = by_group[str(documents[anchor]["group"])]
+        partner = others[rng.integers(len(others))]
+        # The last one stands in for the anchor, which is no partner of its own.
+        drawn.append((documents[anchor]["text"], documents[last if partner == anchor else partner]["text"]))
+    return list(dict.fromkeys(drawn))
+
+
+def mine_with_sentence_transformers(positives: Sequence[tuple[str, str]], corpus: list[str]) -> list[Row]:
+    """Return its labelled pairs: of each anchor the positives, then the negatives, hardest first."""
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    anchors, partners = zip(*positives, strict=True)
+    mined: list[Row] = mine_hard_negatives(
+        Dataset.from_dict({"anchor": anchors, "text": partners}),
+        load_base("bundled:minilm").model,
+        corpus=corpus,
+        output_format="labeled-pair",
+        **SETTINGS,
+    ).to_list()
+    return mined
+
+
+def choose(rows: Iterable[Row], group_of: Mapping[str, str], num: int) -> tuple[list[Row], Row]:
+    """Return up to ``num`` positive pairs and as many negative ones, and how many were of the anchor's own group."""
+    positives: dict[str, list[str]] = defaultdict(list)
+    negatives: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        (positives if row["label"] == 1 else negatives)[row["anchor"]].append(row["text"])
+    kept = {a: [text for text in texts if group_of[text] != group_of[a]] for a, texts in negatives.items()}
+    # As many of each class from one anchor: otherwise the anchor alone would say something of the label.
+    both = [(a, p, n) for a in positives for p, n in zip(positives[a], kept.get(a, []), strict=False)][:num]
+    pairs: list[Row] = [
+        {"text_a": a, "text_b": text, "label": label, "group_a": group_of[a], "group_b": group_of[text]}
+        for a, positive, negative in both
+        for text, label in ((positive, 1), (negative, 0))
+    ]
+    report: Row = {
+        "settings": ", ".join(f"{name}={value!r}" for name, value in SETTINGS.items()),
+        "anchors": len(positives),
+        "anchors_with_negatives": len(negatives),
+        "first_negatives_of_own_group": sum(group_of[texts[0]] == group_of[a] for a, texts in negatives.items()),
+        "negatives": sum(map(len, negatives.values())),
+        "negatives_of_own_group": sum(map(len, negatives.values())) - sum(map(len, kept.values())),
+        "pairs": len(pairs),
+    }
+    return pairs, report
+
+
+if __name__ == "__main__":
+    main()

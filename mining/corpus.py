@@ -1,0 +1,126 @@
+"""Documents, however many: their word frequencies, and a sample of them that is enough to mine from.
+
+One pass, in memory that follows the sample and the vocabulary. Shape suffix: V = words of the vocabulary.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from mining.candidates import fair_limit
+from simile.artifacts import Document, text_key
+from simile.errors import InputError
+
+_WORD = re.compile(r"(?u)\b\w\w+\b")
+_MIN_OF_GROUP = 32
+"""Documents of a group that are kept before whole groups are let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What one pass over the documents leaves."""
+
+    rows: tuple[Document, ...]
+    """The sample, in the documents' order."""
+    tfidf: TfidfVectorizer
+    """Of all documents, sublinear in the term frequency, as every lexical figure here uses it."""
+    num_read: int
+    num_cut: int
+    """Documents whose text was too long."""
+    have_groups: bool
+    have_categories: bool
+
+
+def gather(documents: Iterable[Document], *, room: int, seed: int, always: Collection[str] = ()) -> Corpus:
+    """Return the documents' word frequencies and at most about ``room`` of them.
+
+    Too many documents are thinned from the largest groups first, then group by group: a group of few documents makes
+    no pairs.
+
+    Args:
+        documents: in any number.
+        room: documents to keep.
+        seed: of the sample.
+        always: keys of texts to keep in any case.
+
+    Raises:
+        InputError: there is no word in them.
+    """
+    sample = _Sample(room, seed)
+    frequency: Counter[str] = Counter()
+    have_groups = have_categories = False
+    num_read = num_cut = 0
+    for number, document in enumerate(documents, 1):
+        num_read = number
+        num_cut += document.is_cut
+        have_groups |= document.group is not None
+        have_categories |= document.category is not None
+        frequency.update(set(_WORD.findall(document.text.lower())))
+        sample.add(number, document, is_wanted=bool(always) and text_key(document.text) in always)
+    if not frequency:
+        raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
+    return Corpus(sample.rows(), _vectorizer(frequency, num_read), num_read, num_cut, have_groups, have_categories)
+
+
+def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
+    """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents of these frequencies."""
+    words = sorted(frequency)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(words)})
+    frequency_V = np.array([frequency[word] for word in words], dtype=np.float64)
+    vectorizer.idf_ = np.log((1 + num_documents) / (1 + frequency_V)) + 1
+    return vectorizer
+
+
+class _Sample:
+    """A random sample that is spread over the groups: of each the documents with the lowest keys, up to a limit."""
+
+    def __init__(self, room: int, seed: int) -> None:
+        self._room = room
+        self._random = random.Random(seed)
+        self._kept: dict[tuple[str | None, str | None], list[tuple[float, int, Document]]] = {}
+        self._key_of_group: dict[tuple[str | None, str | None], float] = {}
+        self._bar = 1.0
+        """Groups with a higher key are let go."""
+        self._limit: int | None = None
+        self._num_kept = 0
+
+    def add(self, number: int, document: Document, *, is_wanted: bool) -> None:
+        """Meet a document."""
+        # Without a group, documents are spread over the categories.
+        group = (document.group, None if document.group is not None else document.category)
+        key_of_group = self._key_of_group.setdefault(group, self._random.random())
+        key = -1.0 if is_wanted else self._random.random()
+        if key_of_group > self._bar and not is_wanted:
+            return
+        self._kept.setdefault(group, []).append((key, number, document))
+        self._num_kept += 1
+        if self._num_kept > 2 * self._room:
+            self._thin()
+
+    def rows(self) -> tuple[Document, ...]:
+        """Return what is kept, in the order in which it was met."""
+        if self._num_kept > self._room:
+            self._thin()
+        kept = sorted((number, document) for entries in self._kept.values() for _, number, document in entries)
+        return tuple(document for _, document in kept)
+
+    def _thin(self) -> None:
+        limit = max(_MIN_OF_GROUP, fair_limit(np.array([*map(len, self._kept.values())]), self._room))
+        for group, entries in self._kept.items():
+            if len(entries) > limit:
+                num_wanted = sum(key < 0 for key, _, _ in entries)
+                self._kept[group] = sorted(entries, key=lambda entry: entry[:2])[: max(limit, num_wanted)]
+        num_kept = 0
+        for group in sorted(self._kept, key=self._key_of_group.__getitem__):
+            entries = self._kept[group]
+            if num_kept + len(entries) > self._room:
+                self._bar = min(self._bar, self._key_of_group[group])
+                self._kept[group] = entries = [entry for entry in entries if entry[0] < 0]
+            num_kept += len(entries)
+        self._kept = {group: entries for group, entries in self._kept.items() if entries}
+        self._num_kept = num_kept

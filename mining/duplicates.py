@@ -1,0 +1,94 @@
+"""Texts that repeat or nearly repeat an earlier one.
+
+Shape suffixes: N = texts, D = distinct texts, S = suspects, G = shingles (runs of 4 characters), C = candidates.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash, RMinHashLSH
+from sklearn.feature_extraction.text import CountVectorizer
+
+from simile.artifacts import text_key
+
+NEAR = 0.85
+_SHINGLE_LENGTH = 4
+_SEED = 42
+_NUM_HASHES = 126
+_NUM_BANDS = 18
+"""Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is looked at once in 8."""
+
+
+def first_of_each(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each text the index of the earliest kept text that it repeats or nearly repeats, shape (N,).
+
+    A kept text, one that does neither, has its own index. Two texts nearly repeat each other where the Jaccard
+    similarity of their sets of 4 characters in a row, case and white space aside, is NEAR or more. The pairs to
+    compare are found by MinHash LSH (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
+    doi:10.1145/276698.276876), which may miss one; none is taken without its exact similarity.
+    """
+    keys = [text_key(text) for text in texts]
+    first_of_key: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        first_of_key.setdefault(key, i)
+    distinct = list(first_of_key)
+    own_D = np.fromiter(first_of_key.values(), dtype=np.int64)
+    near_D = own_D[_first_of_distinct(distinct)]
+    first_of_key = dict(zip(distinct, near_D.tolist(), strict=True))
+    return np.array([first_of_key[key] for key in keys], dtype=np.int64)
+
+
+def _first_of_distinct(keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each distinct text the index of the earliest kept one that it nearly repeats, or its own, shape (D,).
+
+    The exact sets of shingles, which take several times the memory of the texts, are made of suspects only: those
+    that share a band with any other text.
+    """
+    sketches = [_sketch(key) for key in keys]
+    everything = _index()
+    everything.insert_many(sketches)
+    suspect_S = np.flatnonzero(everything.query_duplicate_flags(sketches))
+    first_D = np.arange(len(keys))
+    if len(suspect_S) > 0:
+        first_S = _first_of_suspects([(keys[i], sketches[i]) for i in suspect_S.tolist()])
+        first_D[suspect_S] = suspect_S[first_S]
+    return first_D
+
+
+def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]]) -> NDArray[np.int64]:
+    """Return for each suspect the place of the earliest kept one that it nearly repeats, or its own, shape (S,)."""
+    shingles = CountVectorizer(analyzer=_shingles, binary=True, dtype=np.int32)
+    shingle_SG = shingles.fit_transform([key for key, _ in suspects])
+    size_S = np.diff(shingle_SG.indptr)
+    first_S = np.arange(len(suspects))
+    is_own_G = np.zeros(shingle_SG.shape[1], dtype=np.int32)
+    # Of the kept ones alone: a thousand near repeats are compared with one text each, not with each other.
+    kept = _index()
+    for i, (_, sketch) in enumerate(suspects):
+        candidate_C = np.array(sorted(kept.query(sketch)), dtype=np.int64)
+        if len(candidate_C) > 0:
+            own = shingle_SG.indices[shingle_SG.indptr[i] : shingle_SG.indptr[i + 1]]
+            is_own_G[own] = 1
+            shared_C = shingle_SG[candidate_C] @ is_own_G
+            is_own_G[own] = 0
+            jaccard_C = shared_C / (size_S[i] + size_S[candidate_C] - shared_C)
+            first_S[i] = next(iter(candidate_C[jaccard_C >= NEAR]), i)
+        if first_S[i] == i:
+            kept.insert(i, sketch)
+    return first_S
+
+
+def _index() -> RMinHashLSH:
+    return RMinHashLSH(threshold=NEAR, num_perm=_NUM_HASHES, num_bands=_NUM_BANDS)
+
+
+def _sketch(key: str) -> RMinHash:
+    sketch = RMinHash(num_perm=_NUM_HASHES, seed=_SEED)
+    sketch.update(_shingles(key))
+    return sketch
+
+
+def _shingles(key: str) -> list[str]:
+    """Return the runs of 4 characters of a text; a shorter text is its own."""
+    return [key[i : i + _SHINGLE_LENGTH] for i in range(max(1, len(key) - _SHINGLE_LENGTH + 1))]

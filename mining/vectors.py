@@ -1,0 +1,30 @@
+"""Embeddings of texts by the baseline, looked up by text.
+
+Shape suffixes: N = texts, P = pairs, D = dimensions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.progress import Progress
+from simile.scoring import Scorer
+
+
+class Vectors:
+    """The baseline's embedding of each of some texts."""
+
+    def __init__(self, baseline: Scorer, texts: Sequence[str]) -> None:
+        self._index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        with Progress("embedding", len(self._index) * len(baseline.members), "texts") as progress:
+            self._embedding_ND = baseline.embed(list(self._index), progress.advance)
+
+    def of(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of these texts, shape ``(N, D)``, each of length 1."""
+        return self._embedding_ND[[self._index[text] for text in texts]]
+
+    def cosines(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the baseline's score of each pair, shape ``(P,)``, in [-1, 1]."""
+        score_P = np.einsum("pd,pd->p", self.of([a for a, _ in pairs]), self.of([b for _, b in pairs]))
+        return np.asarray(score_P.clip(-1, 1), dtype=np.float32)

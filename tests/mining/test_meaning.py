@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mining.corpus import Corpus, gather
+from mining.meaning import Links, Meaning, known_pairs, with_meaning
+from simile.artifacts import Document, Pair, PairSet
+from simile.errors import InputError
+
+
+def corpus_of(*documents) -> Corpus:
+    """Documents of (text, category, group)."""
+    return gather([Document(str(i), *document) for i, document in enumerate(documents)], room=100, seed=0)
+
+
+def texts_of(meaning: Meaning) -> list[str]:
+    return [row.text for row in meaning.rows]
+
+
+def groups_of(meaning: Meaning) -> set[frozenset[str]]:
+    """The texts of each group."""
+    groups: dict[str | None, set[str]] = {}
+    for row in meaning.rows:
+        groups.setdefault(row.group, set()).add(row.text)
+    return {frozenset(texts) for texts in groups.values()}
+
+
+def pair_set(*rows: Pair) -> PairSet:
+    return PairSet("known", rows, "0" * 64)
+
+
+# Links
+
+
+def test_links_are_found_in_other_letters_and_spaces():
+    links = Links((("An ant", "a BEE"), ("cat", "dog")))
+    found = links.among(["dog", "  an\tANT ", "fox", "a bee", "CAT"])
+    assert {frozenset(pair) for pair in found.tolist()} == {frozenset({1, 3}), frozenset({0, 4})}
+    assert found.dtype == np.int64
+
+
+def test_a_link_with_an_end_elsewhere_is_none():
+    found = Links((("ant", "bee"), ("bee", "cat"))).among(["bee", "dog"])
+    assert found.shape == (0, 2)
+
+
+def test_a_text_is_not_linked_to_itself():
+    assert Links((("ant", "ANT"), ("bee", "bee"))).among(["ant", "bee"]).shape == (0, 2)
+
+
+def test_a_link_that_is_given_twice_is_one():
+    assert Links((("ant", "bee"), ("Ant", "bee "))).among(["ant", "bee"]).tolist() == [[0, 1]]
+
+
+def test_keys_are_those_of_all_texts():
+    assert Links((("An  ant", "BEE"), ("bee", "cat"))).keys == {"an ant", "bee", "cat"}
+
+
+# Known pairs
+
+
+def test_pairs_with_label_1_are_known_to_mean_the_same():
+    found = known_pairs(pair_set(Pair("a", "b", 1), Pair("c", "d", 0), Pair("e", "f", 1)))
+    assert found.pairs == (("a", "b"), ("e", "f"))
+
+
+def test_pairs_without_a_label_are_all_known_to_mean_the_same():
+    assert known_pairs(pair_set(Pair("a", "b"), Pair("c", "d"))).pairs == (("a", "b"), ("c", "d"))
+
+
+def test_negative_pairs_alone_are_refused():
+    with pytest.raises(InputError, match="positives known: got negative pairs only"):
+        known_pairs(pair_set(Pair("a", "b", 0)))
+
+
+def test_graded_pairs_are_refused():
+    with pytest.raises(InputError, match="positives known: got graded scores"):
+        known_pairs(pair_set(Pair("a", "b", score=4.5), Pair("c", "d", score=1.0)))
+
+
+# What the documents' meaning stands on
+
+
+def test_groups_say_it_first():
+    corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", None), ("three", None, "g2"))
+    meaning, left_out = with_meaning(corpus, None)
+    assert meaning.source == "groups"
+    assert meaning.rows == [corpus.rows[0], corpus.rows[2]]
+    assert left_out == {"no group": 1}
+
+
+def test_without_groups_categories_say_it():
+    corpus = corpus_of(("one ant", "x"), ("two ants", None), ("three", "y"), ("four", "x"))
+    meaning, left_out = with_meaning(corpus, None)
+    assert meaning.source == "categories"
+    assert [(row.text, row.group, row.category) for row in meaning.rows] == [
+        ("one ant", "x", "x"),
+        ("three", "y", "y"),
+        ("four", "x", "x"),
+    ]
+    assert left_out == {"no category": 1}
+
+
+def test_nothing_is_left_out_where_all_have_a_group():
+    assert with_meaning(corpus_of(("one", None, "g"), ("two", None, "g")), None)[1] == {"no group": 0}
+
+
+def test_neither_groups_nor_categories_are_refused():
+    with pytest.raises(InputError, match="got documents without 'group' and without 'category'"):
+        with_meaning(corpus_of(("one ant",), ("two ants",)), None)
+
+
+def test_known_pairs_go_before_groups():
+    corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", "g1"), ("three", None, None))
+    links = Links((("three", "one ant"),))
+    meaning, left_out = with_meaning(corpus, links)
+    assert (meaning.source, meaning.links, left_out) == ("pairs", links, {})
+    assert meaning.rows == list(corpus.rows)
+    assert groups_of(meaning.of(meaning.rows)) == {frozenset({"three", "one ant"}), frozenset({"two ants"})}
+
+
+def test_known_texts_that_are_no_document_are_added():
+    corpus = corpus_of(("An ant", "x"), ("a dog", "y"))
+    meaning, _ = with_meaning(corpus, Links((("a bee", "an  ANT"), ("a cat", "a bee"))))
+    assert texts_of(meaning) == ["An ant", "a dog", "a bee", "a cat"]
+    assert [row.category for row in meaning.rows] == ["x", "y", None, None]
+    assert len({row.id for row in meaning.rows}) == 4
+
+
+# What is left of the documents
+
+
+def test_groups_stay_with_the_documents():
+    meaning, _ = with_meaning(corpus_of(("one", "x", "g1"), ("two", "x", "g1"), ("three", "x", "g2")), None)
+    left = meaning.of(meaning.rows[1:])
+    assert left.rows == meaning.rows[1:]
+    assert (left.source, left.links) == ("groups", None)
+
+
+def test_what_links_connect_is_one_group():
+    links = Links((("a1", "A2"), ("a3", "a2"), ("b1", "b2"), ("a1", "elsewhere")))
+    meaning = Meaning([Document(text, text) for text in ("b2", "a1", "alone", "a3", "a2", "b1")], "pairs", links)
+    assert groups_of(meaning.of(meaning.rows)) == {
+        frozenset({"a1", "a2", "a3"}),
+        frozenset({"b1", "b2"}),
+        frozenset({"alone"}),
+    }
+
+
+def test_groups_of_linked_documents_replace_their_own():
+    rows = [Document("0", "ant", "x", "own"), Document("1", "bee", "y", "own"), Document("2", "cat", None, "own")]
+    left = Meaning(rows, "pairs", Links((("ant", "cat"),))).of(rows)
+    assert groups_of(left) == {frozenset({"ant", "cat"}), frozenset({"bee"})}
+    assert [(row.id, row.category) for row in left.rows] == [("0", "x"), ("1", "y"), ("2", None)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15), st.permutations(range(10)))
+def test_groups_are_the_connected_components(pairs, order):
+    links = Links(tuple((f"text {a}", f"Text {b}") for a, b in pairs))
+    rows = [Document(str(i), f"text {i}") for i in order]
+    # Merged until nothing changes; of links that leave the documents nothing is known.
+    component = {i: i for i in order}
+    for _ in order:
+        for a, b in pairs:
+            if a in component and b in component:
+                component[a] = component[b] = min(component[a], component[b])
+    expected = {frozenset(f"text {i}" for i in order if component[i] == of) for of in component.values()}
+    assert groups_of(Meaning(rows, "pairs", links).of(rows)) == expected
