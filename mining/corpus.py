@@ -6,7 +6,7 @@ One pass, in memory that follows the sample and the vocabulary. Shape suffix: V 
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mining.candidates import fair_limit
 from simile.artifacts import Document, text_key
 from simile.errors import InputError
+from simile.progress import Progress
 
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 _MIN_OF_GROUP = 32
@@ -32,8 +33,18 @@ class Corpus:
     num_read: int
     num_cut: int
     """Documents whose text was too long."""
-    have_groups: bool
-    have_categories: bool
+    num_without_group: int
+    num_without_category: int
+
+    @property
+    def have_groups(self) -> bool:
+        """Whether any document names its group."""
+        return self.num_without_group < self.num_read
+
+    @property
+    def have_categories(self) -> bool:
+        """Whether any document names its category."""
+        return self.num_without_category < self.num_read
 
 
 def gather(documents: Iterable[Document], *, room: int, seed: int, always: Collection[str] = ()) -> Corpus:
@@ -53,18 +64,26 @@ def gather(documents: Iterable[Document], *, room: int, seed: int, always: Colle
     """
     sample = _Sample(room, seed)
     frequency: Counter[str] = Counter()
-    have_groups = have_categories = False
-    num_read = num_cut = 0
-    for number, document in enumerate(documents, 1):
+    num_read = num_cut = num_without_group = num_without_category = 0
+    for number, document in enumerate(_counted(documents), 1):
         num_read = number
         num_cut += document.is_cut
-        have_groups |= document.group is not None
-        have_categories |= document.category is not None
+        num_without_group += document.group is None
+        num_without_category += document.category is None
         frequency.update(set(_WORD.findall(document.text.lower())))
         sample.add(number, document, is_wanted=bool(always) and text_key(document.text) in always)
     if not frequency:
         raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
-    return Corpus(sample.rows(), _vectorizer(frequency, num_read), num_read, num_cut, have_groups, have_categories)
+    rows = sample.rows(have_groups=num_without_group < num_read)
+    tfidf = _vectorizer(frequency, num_read)
+    return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
+
+
+def _counted(documents: Iterable[Document]) -> Iterator[Document]:
+    with Progress("reading", None, "documents") as progress:
+        for document in documents:
+            yield document
+            progress.advance()
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
@@ -84,26 +103,32 @@ class _Sample:
         self._random = random.Random(seed)
         self._kept: dict[tuple[str | None, str | None], list[tuple[float, int, Document]]] = {}
         self._key_of_group: dict[tuple[str | None, str | None], float] = {}
-        self._bar = 1.0
-        """Groups with a higher key are let go."""
-        self._limit: int | None = None
+        self._gone: set[tuple[str | None, str | None]] = set()
+        """Groups that are let go: later documents of them would be fragments."""
         self._num_kept = 0
+        self._most_kept = 2 * room
 
     def add(self, number: int, document: Document, *, is_wanted: bool) -> None:
         """Meet a document."""
         # Without a group, documents are spread over the categories.
         group = (document.group, None if document.group is not None else document.category)
-        key_of_group = self._key_of_group.setdefault(group, self._random.random())
+        self._key_of_group.setdefault(group, self._random.random())
         key = -1.0 if is_wanted else self._random.random()
-        if key_of_group > self._bar and not is_wanted:
+        if group in self._gone and not is_wanted:
             return
         self._kept.setdefault(group, []).append((key, number, document))
         self._num_kept += 1
-        if self._num_kept > 2 * self._room:
+        if self._num_kept > self._most_kept:
             self._thin()
 
-    def rows(self) -> tuple[Document, ...]:
-        """Return what is kept, in the order in which it was met."""
+    def rows(self, *, have_groups: bool) -> tuple[Document, ...]:
+        """Return what is kept, in the order in which it was met; where some have groups, only those and the wanted."""
+        if have_groups:
+            self._kept = {
+                group: [entry for entry in entries if group[0] is not None or entry[0] < 0]
+                for group, entries in self._kept.items()
+            }
+            self._num_kept = sum(map(len, self._kept.values()))
         if self._num_kept > self._room:
             self._thin()
         kept = sorted((number, document) for entries in self._kept.values() for _, number, document in entries)
@@ -116,11 +141,16 @@ class _Sample:
                 num_wanted = sum(key < 0 for key, _, _ in entries)
                 self._kept[group] = sorted(entries, key=lambda entry: entry[:2])[: max(limit, num_wanted)]
         num_kept = 0
-        for group in sorted(self._kept, key=self._key_of_group.__getitem__):
+        has_room = True
+        # Documents that are alone in their group make no positive pair: they come last.
+        for group in sorted(self._kept, key=lambda group: (len(self._kept[group]) < 2, self._key_of_group[group])):
             entries = self._kept[group]
-            if num_kept + len(entries) > self._room:
-                self._bar = min(self._bar, self._key_of_group[group])
+            has_room = has_room and num_kept + len(entries) <= self._room
+            if not has_room:
+                self._gone.add(group)
                 self._kept[group] = entries = [entry for entry in entries if entry[0] < 0]
             num_kept += len(entries)
         self._kept = {group: entries for group, entries in self._kept.items() if entries}
         self._num_kept = num_kept
+        # What must be kept may be more than there is room for: the next time only when it has doubled.
+        self._most_kept = 2 * max(self._room, num_kept)

@@ -1,9 +1,9 @@
 """Matching: candidates that are like the pairs of a target, one by one, or like each other.
 
-Each pair of the target asks for its share of the mined ones, and each time takes the nearest candidate of its class
-and kind (same category or not) that is still free: nearest in TF-IDF cosine, length ratio and the baseline's cosine,
-each by its spread. So the joint distribution is followed without bins, which four dimensions would leave empty.
-Matching within a caliper: Cochran & Rubin 1973, Sankhya A 35(4).
+Each pair of the target asks for its share of the mined ones, and each time takes a free candidate of its class and kind
+(same category or not) that is near it in TF-IDF cosine, length ratio and the baseline's cosine: of the nearest few the
+one whose texts and groups have been used least. So the joint distribution is followed without bins, which four
+dimensions would leave empty. Matching within a caliper: Cochran & Rubin 1973, Sankhya A 35(4).
 
 Shape suffixes: C = candidates, T = pairs of the target, F = features, K = neighbours.
 """
@@ -181,19 +181,39 @@ def match_target(
     Where one class falls short in a TF-IDF bin, both take fewer there and more elsewhere: words would tell them apart
     otherwise. No pair of the target stands for more than twice its share.
     """
+    if not 0 < target.is_positive_C.sum() < len(target):
+        return
     classes = [_Class(candidates, target, weight_T, num_each, label=label) for label in (True, False)]
     bin_T = tfidf_bins(target.tfidf_C)
-    share_T = weight_T
-    for trial in range(_TRIALS):
-        filled = np.min([of_class.fill(share_T, bin_T, picker, rng) for of_class in classes], axis=0)
-        if all(of_class.num_missing <= _MISSING * num_each for of_class in classes):
+    trial_T, best_T, most = weight_T, np.zeros(len(weight_T)), 0
+    for _ in range(_TRIALS):
+        filled, num_alike = _fill(classes, trial_T, bin_T, picker, rng)
+        if max(of_class.num_missing for of_class in classes) <= _MISSING * num_each:
             for of_class in classes:
-                of_class.top_up(share_T, picker, rng)
+                of_class.top_up(trial_T, picker, rng)
             return
-        if trial < _TRIALS - 1:
-            share_T = share_T * filled[bin_T]
-            for of_class in classes:
-                of_class.release(picker)
+        if num_alike > most:
+            best_T, most = trial_T, num_alike
+        trial_T = trial_T * filled[bin_T]
+    _fill(classes, best_T, bin_T, picker, rng)
+
+
+def _fill(
+    classes: Sequence["_Class"],
+    share_T: NDArray[np.float64],
+    bin_T: NDArray[np.int64],
+    picker: Picker,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], int]:
+    """Take candidates in these shares, in place of earlier ones.
+
+    Return which part of each TF-IDF bin was there, and in how many of one class the other has its like.
+    """
+    for of_class in classes:
+        of_class.release(picker)
+    wanted, got = np.swapaxes([of_class.fill(share_T, bin_T, picker, rng) for of_class in classes], 0, 1)
+    part = np.where(wanted > 0, got / np.maximum(wanted, 1), 1.0)
+    return part.min(axis=0), int(got.min(axis=0).sum())
 
 
 class _Class:
@@ -230,8 +250,8 @@ class _Class:
 
     def fill(
         self, share_T: NDArray[np.float64], bin_T: NDArray[np.int64], picker: Picker, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """Take candidates in these shares, and return which part of each TF-IDF bin's quota was there."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Take candidates in these shares; return how many were wanted in each TF-IDF bin, and how many there were."""
         num_bins = int(bin_T.max()) + 1
         bin_T = bin_T[self._index]
         quota_T = np.minimum(_apportion(share_T[self._index], self._num_wanted, self._order, rng), self._most_T)
@@ -244,7 +264,7 @@ class _Class:
             for bin_ in np.flatnonzero(missing):
                 self._take_more(np.where(bin_T == bin_, open_share_T, 0.0), int(missing[bin_]), picker, rng)
         got = np.bincount(bin_T, weights=self._got_T, minlength=num_bins)
-        return np.where(wanted > 0, got / np.maximum(wanted, 1), 1.0)
+        return wanted.astype(np.float64), got.astype(np.float64)
 
     def top_up(self, share_T: NDArray[np.float64], picker: Picker, rng: np.random.Generator) -> None:
         """Take what few are missing still for any others of the target."""
@@ -285,7 +305,7 @@ def match_classes(
     num_each: int,
     picker: Picker,
 ) -> None:
-    """Take up to ``num_each`` positives, each with the free negative that is nearest to it in words and length.
+    """Take up to ``num_each`` positives, each with a free negative that is near it in words in common and in length.
 
     Args:
         candidates: in random order: positives are taken in it.

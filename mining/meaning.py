@@ -34,7 +34,8 @@ class Links:
         """Return the links between these texts as pairs of their indices, shape ``(L, 2)``."""
         number = {text_key(text): i for i, text in enumerate(texts)}
         keys = {(text_key(a), text_key(b)) for a, b in self.pairs}
-        found = {(number[a], number[b]) for a, b in keys if a in number and b in number and a != b}
+        ends = [(number[a], number[b]) for a, b in keys if a in number and b in number and a != b]
+        found = {(min(pair), max(pair)) for pair in ends}
         return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
 
 
@@ -47,17 +48,8 @@ class Meaning:
     links: Links | None = None
     """Where pairs are the source: only they are positive. A group is what they connect: it is kept together in a split
     and makes no negative pair, but is not taken to mean the same."""
-
-    def of(self, rows: list[Document]) -> "Meaning":
-        """Return the meaning of what is left of the documents."""
-        if self.links is None:
-            return replace(self, rows=rows)
-        link_L2 = self.links.among([row.text for row in rows])
-        graph = coo_matrix((np.ones(len(link_L2)), link_L2.T), shape=(len(rows), len(rows)))
-        component_N = connected_components(graph, directed=False)[1].tolist()
-        return replace(
-            self, rows=[replace(row, group=f"#{number}") for row, number in zip(rows, component_N, strict=True)]
-        )
+    num_without: int = 0
+    """Documents left out, for there is nothing that says what they mean."""
 
 
 def known_pairs(positives: PairSet) -> Links:
@@ -74,27 +66,35 @@ def known_pairs(positives: PairSet) -> Links:
     return Links(found)
 
 
-def with_meaning(corpus: Corpus, links: Links | None) -> tuple[Meaning, dict[str, int]]:
-    """Return the documents whose meaning is known, and how many are left out, by reason.
+def with_meaning(corpus: Corpus, links: Links | None) -> Meaning:
+    """Return the documents whose meaning is known, each with its group.
 
     Raises:
         InputError: nothing says what means the same.
     """
     if links:
-        return Meaning([*corpus.rows, *_missing(links, corpus.rows)], "pairs", links), {}
+        return Meaning(_connected(corpus.rows, links), "pairs", links)
     if corpus.have_groups:
-        rows = [row for row in corpus.rows if row.group is not None]
-        return Meaning(rows, "groups"), {"no group": len(corpus.rows) - len(rows)}
+        return Meaning([row for row in corpus.rows if row.group is not None], "groups", None, corpus.num_without_group)
     if corpus.have_categories:
         rows = [replace(row, group=row.category) for row in corpus.rows if row.category is not None]
-        return Meaning(rows, "categories"), {"no category": len(corpus.rows) - len(rows)}
+        return Meaning(rows, "categories", None, corpus.num_without_category)
     raise InputError(
         "got documents without 'group' and without 'category', need one of them (or pairs known to mean the same)"
     )
 
 
-def _missing(links: Links, rows: Sequence[Document]) -> list[Document]:
-    """Return the linked texts that are none of the documents, as documents."""
-    keys = {text_key(row.text) for row in rows}
-    texts = dict.fromkeys(text for pair in links.pairs for text in pair)
-    return [Document(f"pair-text-{i}", text) for i, text in enumerate(texts) if text_key(text) not in keys]
+def _connected(documents: Sequence[Document], links: Links) -> list[Document]:
+    """Return the linked texts and the other documents, each grouped with what it is connected to.
+
+    The linked ones first: of near duplicates the first one stays.
+    """
+    keys = links.keys
+    known = {text_key(row.text) for row in documents} & keys
+    texts = {text_key(text): text for pair in reversed(links.pairs) for text in reversed(pair)}
+    missing = [Document(f"pair-text-{i}", text) for i, (key, text) in enumerate(texts.items()) if key not in known]
+    rows = sorted([*documents, *missing], key=lambda row: text_key(row.text) not in keys)
+    link_L2 = links.among([row.text for row in rows])
+    graph = coo_matrix((np.ones(len(link_L2)), link_L2.T), shape=(len(rows), len(rows)))
+    component_N = connected_components(graph, directed=False)[1].tolist()
+    return [replace(row, group=f"#{number}") for row, number in zip(rows, component_N, strict=True)]

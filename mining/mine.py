@@ -80,14 +80,13 @@ def mine(
     room = max(MIN_DOCUMENTS, 2 * config.pairs)
     corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else ())
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    meaning, dropped = with_meaning(corpus, known)
+    meaning = with_meaning(corpus, known)
     rows, repeated = distinct(meaning.rows, [*target_texts, *held_out])
-    meaning = meaning.of(rows)
-    split = split_documents(meaning.rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
-    vectors = Vectors(baseline, [*(row.text for row in meaning.rows), *target_texts]) if baseline else None
+    split = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
+    vectors = Vectors(baseline, [*(row.text for row in rows), *target_texts]) if baseline else None
     goal = None
     if target:
-        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(meaning.rows), band=config.band)
+        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(rows), band=config.band)
     miner = _Miner(config, _grounds(split, corpus, config, vectors, meaning.links), goal)
     found = miner.mine()
     training = found["pairs"]
@@ -102,10 +101,10 @@ def mine(
     facts = {
         "documents": corpus.num_read,
         "sampled": len(corpus.rows),
-        "groups": len({row.group for row in meaning.rows}),
-        "categories": len({row.category for row in meaning.rows if row.category is not None}),
+        "groups": len({row.group for row in rows}),
+        "categories": len({row.category for row in rows if row.category is not None}),
         "cut": corpus.num_cut,
-        "dropped": dropped | repeated,
+        "dropped": {"no category" if meaning.source == "categories" else "no group": meaning.num_without} | repeated,
         "labels": meaning.source,
         "band": list(miner.band),
         "wanted": config.pairs,

@@ -33,7 +33,7 @@ def describe(mined: Mined, config: Mapping[str, Any]) -> dict[str, Any]:
         target = mined.target
         report["target"] = _entry(view_of_target(target)) | {
             "is_labelled": target.is_labelled,
-            "knows_categories": target.knows_categories,
+            "without_category": int((~target.knows_category_T).sum()),
             "outside_band": target.num_outside,
             "tfidf_alone": target.shortcut,
         }
@@ -119,8 +119,11 @@ def _of_target(report: Mapping[str, Any]) -> list[str]:
             f"TF-IDF alone reaches Spearman {target['tfidf_alone']:.3f} on the target: its pairs were weighted so that "
             "the mined ones have no such shortcut"
         )
-    if not target["knows_categories"]:
-        found.append("the target does not say which pairs are of one category: the share of the config was taken")
+    if target["without_category"]:
+        found.append(
+            f"{target['without_category']:,} pairs of the target do not say if they are of one category: "
+            "the share of the config was taken"
+        )
     if target["outside_band"]:
         found.append(f"{target['outside_band']:,} pairs of the target lie outside the band and were not followed")
     distance = max(report["match"]["distance"].values(), default=0)

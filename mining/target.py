@@ -19,6 +19,8 @@ from simile.scoring.metrics import spearman
 
 SHORTCUT_LIMIT = 0.05
 """TF-IDF alone may order matched pairs no better than this."""
+_MOST_WEIGHT = 3.0
+"""Of one pair against another: a rare one is not to stand for a multitude."""
 _IMPUTED_BIN = 2
 """TF-IDF bins that are taken together where labels are imputed."""
 
@@ -39,7 +41,8 @@ class Target:
     """Pairs of the target outside the band that was asked for."""
     shortcut: float | None
     """Spearman of TF-IDF alone on the target's labels."""
-    knows_categories: bool
+    knows_category_T: NDArray[np.bool_]
+    """Whether the pair says, or its groups say, if it is of one category."""
 
 
 def read_target(
@@ -83,7 +86,7 @@ def read_target(
         is_labelled=is_labelled,
         num_outside=int((~is_in_T).sum()),
         shortcut=None if shortcut is None or np.isnan(shortcut) else shortcut,
-        knows_categories=all(value is not None for value in same),
+        knows_category_T=np.array([value is not None for value in same], dtype=bool)[is_in_T],
     )
 
 
@@ -98,8 +101,7 @@ def without_shortcut(target: Target) -> Target:
     bin_T = tfidf_bins(target.like.tfidf_C)
     is_positive_T = target.like.is_positive_C
     share = [np.bincount(bin_T[of], minlength=bin_T.max() + 1) / of.sum() for of in (is_positive_T, ~is_positive_T)]
-    # Where one class has no pair, there is nothing to weigh.
-    both = np.where(np.minimum(*share) > 0, np.add(*share) / 2, 0.0)
+    both = np.minimum(np.add(*share) / 2, _MOST_WEIGHT * np.minimum(*share))
     if both.sum() == 0:
         raise InputError("the target's classes have no TF-IDF cosine in common: any pair's label is known by its words")
     own_T = np.where(is_positive_T, share[0][bin_T], share[1][bin_T])
@@ -119,18 +121,16 @@ def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> 
     place_T = np.arange(len(order)) - np.searchsorted(stretch_T[order], stretch_T[order], side="left")
     size_T = np.bincount(stretch_T)[stretch_T[order]]
     is_positive_T = np.zeros(len(order), dtype=bool)
-    is_positive_T[order] = place_T < (size_T + rng.random()) // 2
+    is_positive_T[order] = 2 * place_T + rng.integers(2) < size_T
     return replace(target, like=replace(target.like, is_positive_C=is_positive_T))
 
 
 def fill_categories(target: Target, same_category: float, rng: np.random.Generator) -> Target:
     """Return the target with categories where it does not say them: a share of the negatives are of one category."""
-    if target.knows_categories:
-        return target
     like = target.like
-    return replace(
-        target, like=replace(like, is_same_category_C=like.is_positive_C | (rng.random(len(like)) < same_category))
-    )
+    guess_T = like.is_positive_C | (rng.random(len(like)) < same_category)
+    is_same_T = np.where(target.knows_category_T, like.is_same_category_C, guess_T)
+    return replace(target, like=replace(like, is_same_category_C=is_same_T))
 
 
 def categories_of_groups(rows: Iterable[Document]) -> dict[str, str | None]:
@@ -174,7 +174,7 @@ def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
     """Return how much more likely each pair of the target is among positive candidates than among negative ones."""
     odds_T = np.zeros(len(target.like))
     positive, negative = candidates.take(candidates.is_positive_C), candidates.take(~candidates.is_positive_C)
-    if target.knows_categories and len(positive) and len(negative):
+    if target.knows_category_T.all() and len(positive) and len(negative):
         share = [np.clip(of.is_same_category_C.mean(), 0.01, 0.99) for of in (positive, negative)]
         is_same_T = target.like.is_same_category_C
         odds_T += np.where(is_same_T, np.log(share[0] / share[1]), np.log((1 - share[0]) / (1 - share[1])))

@@ -27,26 +27,26 @@ def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> 
 
     A negative is taken once for each anchor; a pair whose texts are in no free negative is left out.
     """
-    negatives: dict[int, list[int]] = defaultdict(list)
+    negatives: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for index in np.flatnonzero(~pool.is_positive_C).tolist():
-        negatives[int(pool.a_C[index])].append(index)
-        negatives[int(pool.b_C[index])].append(index)
+        a, b = int(pool.a_C[index]), int(pool.b_C[index])
+        negatives[a].append((index, b))
+        negatives[b].append((index, a))
     used: set[tuple[int, int]] = set()
     found = []
     for pair in np.flatnonzero(chosen.is_positive_C).tolist():
         ends = int(chosen.a_C[pair]), int(chosen.b_C[pair])
         free = [
-            (abs(float(pool.tfidf_C[index] - chosen.tfidf_C[pair])), index, anchor)
+            (abs(float(pool.tfidf_C[index] - chosen.tfidf_C[pair])), anchor, negative)
             for anchor in ends
-            for index in negatives[anchor]
-            if (anchor, index) not in used
+            for index, negative in negatives[anchor]
+            if (anchor, negative) not in used
         ]
         if not free:
             continue
-        _, index, anchor = min(free)
-        used.add((anchor, index))
+        _, anchor, negative = min(free)
+        used.add((anchor, negative))
         positive = ends[0] if anchor == ends[1] else ends[1]
-        negative = int(pool.a_C[index]) if int(pool.b_C[index]) == anchor else int(pool.b_C[index])
         found.append(Triplet(rows[anchor].text, rows[positive].text, rows[negative].text))
     return found
 

@@ -8,12 +8,17 @@ from typing import Self
 _LINE_INTERVAL_S = 5.0
 _BAR_INTERVAL_S = 0.1
 _BAR_WIDTH = 24
+_MIN_RATE_S = 1.0
+"""Before this there is no rate to tell."""
 
 
 class Progress:
-    """How far one piece of work is; use as a context manager and call `advance`."""
+    """How far one piece of work is, and how fast; use as a context manager and call `advance`.
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    Without a total (a stream's length is known at its end) there is no share and no time left.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._done = 0
         self._skipped = 0
@@ -57,18 +62,31 @@ class Progress:
         sys.stderr.flush()
 
     def _text(self, elapsed_s: float) -> str:
-        share = self._done / self._total if self._total else 1.0
-        parts = [f"{self._label:<24}"]
-        if sys.stderr.isatty():
-            filled = round(share * _BAR_WIDTH)
-            parts.append("█" * filled + "░" * (_BAR_WIDTH - filled))
-        parts.append(f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}")
+        parts = [f"{self._label:<24}", *self._share()]
         computed = self._done - self._skipped
-        if computed > 0 and self._done < self._total:
+        if computed > 0 and elapsed_s >= _MIN_RATE_S:
+            parts.append(f"{rate(computed / elapsed_s)}/s")
+        if self._total is not None and computed > 0 and self._done < self._total:
             parts.append(f"{duration(elapsed_s / computed * (self._total - self._done))} left")
         else:
             parts.append(duration(elapsed_s))
         return "  ".join([*parts, self._note] if self._note else parts)
+
+    def _share(self) -> list[str]:
+        if self._total is None:
+            return [f"{self._done:,} {self._unit}"]
+        share = self._done / self._total if self._total else 1.0
+        filled = round(share * _BAR_WIDTH)
+        bar = ["█" * filled + "░" * (_BAR_WIDTH - filled)] if sys.stderr.isatty() else []
+        return [*bar, f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}"]
+
+
+def rate(per_second: float) -> str:
+    """Return how many a second, as short as a person says it: ``3.2``, ``410``, ``12k``, ``31M``."""
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if per_second >= 9.95 * size:
+            return f"{per_second / size:,.0f}{suffix}"
+    return f"{per_second:,.0f}" if per_second >= 9.95 else f"{per_second:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from simile.progress import Progress, duration, say
+from simile.progress import Progress, duration, rate, say
 
 
 class Terminal(io.StringIO):
@@ -33,6 +33,30 @@ class Terminal(io.StringIO):
 )
 def test_duration_is_as_a_person_says_it(seconds, expected):
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("per_second", "expected"),
+    [(0.42, "0.4"), (9.94, "9.9"), (9.96, "10"), (1234, "1,234"), (9960, "10k"), (81_400, "81k"), (3.1e7, "31M")],
+)
+def test_rate_is_short(per_second, expected):
+    assert rate(per_second) == expected
+
+
+def test_rate_is_told_of_work_that_takes_a_second(capsys):
+    with Progress("scoring", 100, "texts") as progress:
+        progress.advance(50)
+        time.sleep(1.05)
+        progress.advance(50)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "/s" not in first
+    assert re.fullmatch(r"scoring +100%  100/100 texts  9\d/s  1\.\d s", last)
+
+
+def test_work_of_unknown_length_has_neither_share_nor_time_left(capsys):
+    with Progress("reading", None, "documents") as progress:
+        progress.advance(12_345)
+    assert re.fullmatch(r"reading +12,345 documents  \d\.\d s", capsys.readouterr().err.splitlines()[-1])
 
 
 def test_say_writes_a_line_to_stderr(capsys):

@@ -84,26 +84,26 @@ def test_graded_pairs_are_refused():
 
 def test_groups_say_it_first():
     corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", None), ("three", None, "g2"))
-    meaning, left_out = with_meaning(corpus, None)
+    meaning = with_meaning(corpus, None)
     assert meaning.source == "groups"
-    assert meaning.rows == [corpus.rows[0], corpus.rows[2]]
-    assert left_out == {"no group": 1}
+    assert texts_of(meaning) == ["one ant", "three"]
+    assert meaning.num_without == 1
 
 
 def test_without_groups_categories_say_it():
     corpus = corpus_of(("one ant", "x"), ("two ants", None), ("three", "y"), ("four", "x"))
-    meaning, left_out = with_meaning(corpus, None)
+    meaning = with_meaning(corpus, None)
     assert meaning.source == "categories"
     assert [(row.text, row.group, row.category) for row in meaning.rows] == [
         ("one ant", "x", "x"),
         ("three", "y", "y"),
         ("four", "x", "x"),
     ]
-    assert left_out == {"no category": 1}
+    assert meaning.num_without == 1
 
 
 def test_nothing_is_left_out_where_all_have_a_group():
-    assert with_meaning(corpus_of(("one", None, "g"), ("two", None, "g")), None)[1] == {"no group": 0}
+    assert with_meaning(corpus_of(("one", None, "g"), ("two", None, "g")), None).num_without == 0
 
 
 def test_neither_groups_nor_categories_are_refused():
@@ -114,56 +114,27 @@ def test_neither_groups_nor_categories_are_refused():
 def test_known_pairs_go_before_groups():
     corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", "g1"), ("three", None, None))
     links = Links((("three", "one ant"),))
-    meaning, left_out = with_meaning(corpus, links)
-    assert (meaning.source, meaning.links, left_out) == ("pairs", links, {})
-    assert meaning.rows == list(corpus.rows)
-    assert groups_of(meaning.of(meaning.rows)) == {frozenset({"three", "one ant"}), frozenset({"two ants"})}
+    meaning = with_meaning(corpus, links)
+    assert (meaning.source, meaning.links, meaning.num_without) == ("pairs", links, 0)
+    assert groups_of(meaning) == {frozenset({"three", "one ant"}), frozenset({"two ants"})}
 
 
-def test_known_texts_that_are_no_document_are_added():
-    corpus = corpus_of(("An ant", "x"), ("a dog", "y"))
-    meaning, _ = with_meaning(corpus, Links((("a bee", "an  ANT"), ("a cat", "a bee"))))
-    assert texts_of(meaning) == ["An ant", "a dog", "a bee", "a cat"]
-    assert [row.category for row in meaning.rows] == ["x", "y", None, None]
+def test_linked_documents_come_first_and_known_texts_that_are_no_document_are_added():
+    corpus = corpus_of(("a dog", "y"), ("An ant", "x"))
+    meaning = with_meaning(corpus, Links((("a bee", "an  ANT"), ("a cat", "a bee"))))
+    assert texts_of(meaning) == ["An ant", "a bee", "a cat", "a dog"]
+    assert [row.category for row in meaning.rows] == ["x", None, None, "y"]
     assert len({row.id for row in meaning.rows}) == 4
-
-
-# What is left of the documents
-
-
-def test_groups_stay_with_the_documents():
-    meaning, _ = with_meaning(corpus_of(("one", "x", "g1"), ("two", "x", "g1"), ("three", "x", "g2")), None)
-    left = meaning.of(meaning.rows[1:])
-    assert left.rows == meaning.rows[1:]
-    assert (left.source, left.links) == ("groups", None)
-
-
-def test_what_links_connect_is_one_group():
-    links = Links((("a1", "A2"), ("a3", "a2"), ("b1", "b2"), ("a1", "elsewhere")))
-    meaning = Meaning([Document(text, text) for text in ("b2", "a1", "alone", "a3", "a2", "b1")], "pairs", links)
-    assert groups_of(meaning.of(meaning.rows)) == {
-        frozenset({"a1", "a2", "a3"}),
-        frozenset({"b1", "b2"}),
-        frozenset({"alone"}),
-    }
-
-
-def test_groups_of_linked_documents_replace_their_own():
-    rows = [Document("0", "ant", "x", "own"), Document("1", "bee", "y", "own"), Document("2", "cat", None, "own")]
-    left = Meaning(rows, "pairs", Links((("ant", "cat"),))).of(rows)
-    assert groups_of(left) == {frozenset({"ant", "cat"}), frozenset({"bee"})}
-    assert [(row.id, row.category) for row in left.rows] == [("0", "x"), ("1", "y"), ("2", None)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15), st.permutations(range(10)))
 def test_groups_are_the_connected_components(pairs, order):
     links = Links(tuple((f"text {a}", f"Text {b}") for a, b in pairs))
-    rows = [Document(str(i), f"text {i}") for i in order]
-    # Merged until nothing changes; of links that leave the documents nothing is known.
-    component = {i: i for i in order}
-    for _ in order:
+    meaning = with_meaning(corpus_of(*((f"text {i}",) for i in order)), links)
+    # Merged until nothing changes; a linked text that is no document is one.
+    component = {i: i for i in [*order, *(i for pair in pairs for i in pair)]}
+    for _ in component:
         for a, b in pairs:
-            if a in component and b in component:
-                component[a] = component[b] = min(component[a], component[b])
-    expected = {frozenset(f"text {i}" for i in order if component[i] == of) for of in component.values()}
-    assert groups_of(Meaning(rows, "pairs", links).of(rows)) == expected
+            component[a] = component[b] = min(component[a], component[b])
+    groups = [{f"text {i}" for i in component if component[i] == of} for of in component.values()]
+    assert {frozenset(text.lower() for text in of) for of in groups_of(meaning)} == set(map(frozenset, groups))

@@ -35,7 +35,7 @@ def target_of(
     )
     like = Candidates(np.arange(num) * 2, np.arange(num) * 2 + 1, is_positive_T, is_same_T, feature_TF)
     pairs = tuple(Pair(f"a{i}", f"b{i}") for i in range(num))
-    return Target(pairs, like, np.ones(num), (0.0, 1.0), True, 0, shortcut, knows_categories)
+    return Target(pairs, like, np.ones(num), (0.0, 1.0), True, 0, shortcut, np.full(num, knows_categories))
 
 
 # Reading
@@ -148,7 +148,7 @@ def test_category_is_the_pairs_own_or_that_of_its_groups():
         Pair("bee", "cat", 0, same_category=True),
     ]
     target = read(rows, categories=categories)
-    assert target.knows_categories
+    assert target.knows_category_T.all()
     assert target.like.is_same_category_C.tolist() == [True, False, False, True]
 
 
@@ -165,7 +165,7 @@ def test_category_is_the_pairs_own_or_that_of_its_groups():
 def test_categories_are_not_known_where_a_pair_does_not_say(unknown):
     categories = {"g1": "x", "g2": "x", "g4": None}
     target = read([Pair("ant", "bee", 1, group_a="g1", group_b="g2"), unknown], categories=categories)
-    assert not target.knows_categories
+    assert target.knows_category_T.tolist() == [True, False]
 
 
 def test_category_of_a_group_is_its_first_documents():
@@ -202,6 +202,7 @@ def test_weighted_classes_have_one_distribution_of_tfidf(pairs):
     tfidf, labels = zip(*[(0, True), (0, False), *pairs], strict=True)
     weighted = without_shortcut(target_of(np.array(tfidf) * 0.025, labels, shortcut=-0.3))
     np.testing.assert_allclose(*histograms(weighted), atol=1e-12)
+    assert weighted.weight_T.max() <= 3
     # A pair counts for nothing where the other class has none of as many words in common, and only there.
     met = {(of, label) for of, label in [(0, True), (0, False), *pairs]}
     has_other = [(of, not label) in met for of, label in zip(tfidf, labels, strict=True)]
@@ -282,7 +283,7 @@ def test_imputed_classes_have_the_categories_that_the_candidates_have():
 
 def test_categories_that_are_not_known_say_nothing():
     candidates = candidates_of(baselines=(0.5, 0.5), same=(0.0, 1.0))
-    target = replace(candidates_target(candidates), knows_categories=False)
+    target = replace(candidates_target(candidates), knows_category_T=np.zeros(len(candidates), dtype=bool))
     found = imputed(target, candidates)
     assert abs(np.corrcoef(found.like.is_positive_C, found.like.is_same_category_C)[0, 1]) < 0.05
 
@@ -304,8 +305,11 @@ def test_imputed_labels_follow_the_seed():
 
 
 def test_categories_that_are_known_are_kept():
-    target = target_of([0.1, 0.2], [1, 0])
-    assert fill_categories(target, 1.0, np.random.default_rng(0)) is target
+    target = target_of([0.1] * 4, [1, 0, 1, 0])
+    some = replace(target, knows_category_T=np.array([True, True, False, False]))
+    assert not target.like.is_same_category_C.any()
+    like = fill_categories(some, 1.0, np.random.default_rng(0)).like
+    assert like.is_same_category_C.tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
