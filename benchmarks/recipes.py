@@ -66,8 +66,14 @@ class Bench:
 
     @property
     def baseline(self) -> Path:
-        """The untouched encoder as a bundle."""
-        return self.work / "baseline"
+        """The untouched encoder as a bundle, which reads as much of a text as the trained one."""
+        return self.work / f"baseline-{self.max_length}"
+
+    @property
+    def max_length(self) -> str:
+        """Tokens of a text: the preset's, where the settings say nothing else."""
+        settings = dict(setting.split("=", 1) for setting in self.settings)
+        return settings.get("max_length", "128")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,8 @@ def measure(one: Run) -> None:
     if one.result.is_file():
         return
     if not one.bench.baseline.is_dir():
-        run([*SIMILE, "baseline", "bundled:minilm", "--out", one.bench.baseline])
+        length = one.bench.max_length
+        run([*SIMILE, "baseline", "bundled:minilm", "--max-length", length, "--out", one.bench.baseline])
     if not one.mined.is_dir():
         mine(one)
     evaluation = evaluate(one, train(one))

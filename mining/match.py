@@ -56,7 +56,7 @@ class Picker:
         self._max_uses = max_uses
         self._taken: set[int] = set()
         ends = list(zip(candidates.a_C.tolist(), candidates.b_C.tolist(), strict=True))
-        label = candidates.is_positive_C.tolist()
+        self._is_positive = label = candidates.is_positive_C.tolist()
         group_N = uses.group_N.tolist()
         self._ends = ends
         self._texts = [(2 * a + of, 2 * b + of) for (a, b), of in zip(ends, label, strict=True)]
@@ -69,10 +69,14 @@ class Picker:
         return index not in self._taken and of_text[a] < most and of_text[b] < most
 
     def wear(self, index: int) -> float:
-        """Return how often the candidate's texts are in pairs of its class already, and their groups, a document."""
+        """Return how often the candidate's texts are in pairs of its class, and a positive's groups, a document.
+
+        Not a negative's: where groups are easily taken for one another, there are many of them, and rightly so.
+        """
         (a, b), (group_a, group_b) = self._texts[index], self._groups[index]
         uses = self._uses
-        return float(uses.of_text[a] + uses.of_text[b] + uses.of_group[group_a] + uses.of_group[group_b])
+        of_groups = uses.of_group[group_a] + uses.of_group[group_b] if self._is_positive[index] else 0.0
+        return float(uses.of_text[a] + uses.of_text[b] + of_groups)
 
     def take(self, index: int) -> bool:
         """Take the candidate if it is free, and return whether it was."""

@@ -115,9 +115,9 @@ def evaluate(args: Namespace) -> int:
     if args.gate and not args.baseline:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
     _require_no_folder(args.json, args.html)
-    named_pair_paths([*args.pairs, *args.guard])
-    sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.pairs).items()]
-    guards = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.guard).items()]
+    named = named_pair_paths([*args.pairs, *args.guard])
+    judged = [read_labelled_pairs(path, name=name) for name, path in named.items()]
+    sets, guards = judged[: len(args.pairs)], judged[len(args.pairs) :]
     scorer = load(args.bundle, device=args.device, precision=args.precision)
     found = evaluate_bundle(
         scorer,
@@ -126,12 +126,12 @@ def evaluate(args: Namespace) -> int:
         baseline=Scorer(read_bundle(args.baseline), scorer.runtime) if args.baseline else None,
         guards=guards,
         gate=Gate(args.guard_margin) if args.gate else None,
-        training_texts=read_training_texts(args.bundle.resolve()),
+        training_texts=read_training_texts(scorer.bundle),
     )
     if args.json:
         write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
     if args.html:
-        write_whole(args.html, to_page(found, [*sets, *guards], extra=training_curves(args.bundle)))
+        write_whole(args.html, to_page(found, judged, extra=training_curves(args.bundle)))
     remember_evaluation(args.bundle, found.report)
     _print(result_table(found.report))
     if args.gate:

@@ -69,17 +69,11 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None) -> Bundle
         weights = learn_weights(np.stack([scores[name] for name in names], axis=1), fit.target_P)
         combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
         manifest = manifest.model_copy(update={"combine": combine})
-    texts = [_training_texts(bundle) for bundle in bundles]
+    texts = [read_training_texts(bundle) for bundle in bundles]
     joined = write_bundle(out, manifest, data)
     if None not in texts:
         write_training_hashes(out, {line for known in texts if known for line in known})
     return joined
-
-
-def _training_texts(bundle: Bundle) -> frozenset[str] | None:
-    """Return the hashes of the bundle's training texts: none for an untouched encoder, None where not known."""
-    known = read_training_texts(bundle.path)
-    return frozenset() if known is None and bundle.manifest.made.get("by") == "simile baseline" else known
 
 
 def _add(

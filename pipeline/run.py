@@ -255,7 +255,7 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
         baseline=Scorer(read_bundle(out / "baseline"), scorer.runtime),
         guards=guards,
         gate=Gate(config.guard_margin),
-        training_texts=read_training_texts(bundle),
+        training_texts=read_training_texts(scorer.bundle),
     )
     write_whole(out / "report.json", json.dumps(evaluation.report, indent=2) + "\n")
     page = evaluation_page(evaluation, [*sets, *guards], extra=training_curves(bundle))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from simile.artifacts.bundle import Bundle
 from simile.files import sha256_bytes, write_whole
 
 _FILE = "texts.sha256"
@@ -33,7 +34,9 @@ def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
     write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in sorted(hashes)))
 
 
-def read_training_texts(bundle: Path) -> frozenset[str] | None:
-    """Return the hashes of the texts that the bundle was trained on, or None where they are not beside it."""
-    file = work_folder(bundle) / _FILE
-    return frozenset(file.read_text().split()) if file.is_file() else None
+def read_training_texts(bundle: Bundle) -> frozenset[str] | None:
+    """Return the hashes of the bundle's training texts: none for an untouched encoder, None where not known."""
+    file = work_folder(bundle.path) / _FILE
+    if file.is_file():
+        return frozenset(file.read_text().split())
+    return frozenset() if bundle.manifest.made.get("by") == "simile baseline" else None

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simile.artifacts import read_training_texts, text_hash, text_key, work_folder, write_training_texts
+from simile.artifacts import (
+    Bundle,
+    Combine,
+    LexicalMember,
+    Manifest,
+    file_entry,
+    read_training_texts,
+    text_hash,
+    text_key,
+    work_folder,
+    write_training_texts,
+)
 
 
 @pytest.mark.parametrize("other", ["the cat", " The\tCAT \n", "THE\u00a0 cat", "the\r\n\r\ncat"])
@@ -32,9 +43,15 @@ def test_work_folder_stands_beside_the_bundle():
     assert work_folder(Path("out/my.bundle")) == Path("out/my.bundle.work")
 
 
+def bundle_at(path: Path, made_by: str = "simile train") -> Bundle:
+    member = LexicalMember(name="words", vocabulary=file_entry("members/words/lexical.npz", b"x"), dimension=1)
+    combine = Combine(weights={"words": 1.0})
+    return Bundle(path, Manifest(name="x", members=(member,), combine=combine, golden=(), made={"by": made_by}), {})
+
+
 def test_training_texts_are_known_again_by_their_hashes(tmp_path):
-    bundle = tmp_path / "bundle"
-    write_training_texts(bundle, ["The cat", "the  CAT", "A dog"])
+    bundle = bundle_at(tmp_path / "bundle")
+    write_training_texts(bundle.path, ["The cat", "the  CAT", "A dog"])
     assert read_training_texts(bundle) == {text_hash("the cat"), text_hash("a dog")}
 
 
@@ -45,9 +62,13 @@ def test_training_texts_are_not_kept_in_the_clear(tmp_path):
 
 
 def test_training_texts_that_are_not_there_are_not_known(tmp_path):
-    assert read_training_texts(tmp_path / "bundle") is None
+    assert read_training_texts(bundle_at(tmp_path / "bundle")) is None
 
 
 def test_a_bundle_trained_on_nothing_is_not_the_same_as_not_known(tmp_path):
     write_training_texts(tmp_path / "bundle", [])
-    assert read_training_texts(tmp_path / "bundle") == frozenset()
+    assert read_training_texts(bundle_at(tmp_path / "bundle")) == frozenset()
+
+
+def test_an_untouched_encoder_is_trained_on_nothing(tmp_path):
+    assert read_training_texts(bundle_at(tmp_path / "bundle", "simile baseline")) == frozenset()

@@ -114,7 +114,7 @@ def test_target_is_followed_and_its_texts_are_kept_out(helpdesk, target):
     for label in (0, 1):
         assert np.abs(histogram(pairs, label) - histogram(target.rows, label)).sum() / 2 < 0.05
         share = [np.mean([pair.same_category for pair in of if pair.label == label]) for of in (pairs, target.rows)]
-        assert share[0] == pytest.approx(share[1], abs=0.03)
+        assert share[0] == pytest.approx(share[1], abs=0.05)
     assert abs(alone(pairs)) < 0.05
 
 

@@ -592,7 +592,7 @@ def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_p
     paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
     write_training_texts(paths[0], ["a text"])
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
-    assert read_training_texts(tmp_path / "both") == {text_hash("a text")}
+    assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
 def test_join_replaces_none_of_its_inputs(words, tiny, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
     assert load(run.out, device="cpu", precision="fp32").check_golden() < 1e-5
     assert (run.weights / "modules.json").is_file()
     texts = {text for pair in read_labelled_pairs(material.pairs).texts for text in pair}
-    assert read_training_texts(run.out) == {text_hash(text) for text in texts}
+    assert read_training_texts(read_bundle(run.out)) == {text_hash(text) for text in texts}
     assert not (run.work / "checkpoints").exists()
 
 
