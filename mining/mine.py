@@ -228,7 +228,9 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
 
 def _require_enough(num_found: int, config: MineConfig, band: Band) -> None:
     """Refuse too few training pairs."""
-    where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} ({config.recipe})"
+    where = f"({config.recipe})"
+    if config.recipe != "bands":
+        where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"
     remedy = "a wider band, more documents a group, or more groups"
     if num_found == 0:
         raise InputError(f"got no pairs of both classes {where}, need {remedy}")

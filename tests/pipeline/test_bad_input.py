@@ -1,6 +1,7 @@
 """Whatever is wrong with the input: exit 2, one line that says so, and nothing half-written."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pipeline.cli import main
 
 GOOD = "text_a,text_b,label\nthe card,a card,1\nthe card,no shoes,0\n"
-DOCUMENTS = [{"id": str(i), "text": f"card {i // 2} of text {i}", "group": f"g{i // 2}"} for i in range(40)]
+DOCUMENTS = [{"id": str(i), "text": f"card{i // 2} lost paper{i} ink{i}", "group": f"g{i // 2}"} for i in range(40)]
 CONFIG = {"base": "./missing", "epochs": 1}
 
 
@@ -39,6 +40,8 @@ FILES = {
     "other/good.csv": GOOD,
     "one-class.jsonl": pairs({"label": 1}, {"label": 1}),
     "unlabelled.jsonl": pairs({}, {}),
+    "negatives.jsonl": pairs({"label": 0}, {"label": 0}),
+    "target.jsonl": pairs({"label": 0}, {"label": 1}),
     "nan.jsonl": pairs({"score": 0.5}, {"score": float("nan")}),
     "label-2.jsonl": pairs({"label": 0}, {"label": 2}),
     "mixed.jsonl": pairs({"label": 0}, {"score": 0.5}),
@@ -108,6 +111,21 @@ CASES = [
     (mine("documents.jsonl --recipe best"), "argument --recipe: invalid choice: 'best'"),
     (mine("documents.jsonl --target gone.csv"), "gone.csv: no such file"),
     (mine("documents.jsonl --baseline gone"), "gone: no such bundle"),
+    (
+        mine("documents.jsonl --target target.jsonl --band 0.9 1"),
+        "target target: got TF-IDF cosines of 0.000-0.000, need",
+    ),
+    (mine("documents.jsonl --target one-class.jsonl"), "target one-class: got pairs of one label only, need both"),
+    (mine("documents.jsonl --band 0 1"), "got no pairs of both classes with a TF-IDF cosine in 0-1 (matched), need"),
+    (mine("documents.jsonl --recipe bands --positive-band 0 1 --negative-band 0 1"), "of 10,000 pairs (bands), need"),
+    (mine("documents.jsonl --positives gone.csv"), "gone.csv: no such file"),
+    (mine("documents.jsonl --positives negatives.jsonl"), "positives negatives: got negative pairs only, need label 1"),
+    (mine("documents.jsonl --positives graded.jsonl"), "positives graded: got graded scores, need label 1"),
+    (mine("documents.jsonl --false-negatives drop"), "got false negatives to drop, need a baseline to find them by"),
+    (mine("documents.jsonl --false-negatives ignore"), "argument --false-negatives: invalid choice: 'ignore'"),
+    (mine("documents.jsonl --format csv"), "argument --format: invalid choice: 'csv'"),
+    (mine("documents.jsonl --positive-band 0.5 0.1"), "need the lower end first"),
+    (mine("documents.jsonl --pairs 2 --band 0 1 --baseline {words}"), "member words has no embeddings, need encoders"),
     # pairs
     (train("config.yaml", "gone.jsonl"), "gone.jsonl: no such file"),
     (train("config.yaml", "one-class.jsonl"), "all 2 pairs have the same label 1"),
@@ -251,18 +269,23 @@ def place(tmp_path_factory, tiny):
 
 
 @pytest.mark.parametrize(("command", "message"), CASES, ids=[command or "nothing" for command, _ in CASES])
-def test_bad_input_ends_with_one_line_and_leaves_nothing(place, tiny, tmp_path, monkeypatch, capsys, command, message):
+def test_bad_input_ends_with_one_line_and_leaves_nothing(
+    place, tiny, words, tmp_path, monkeypatch, capsys, command, message
+):
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
     new = tmp_path / "new"
     # A tab stands for a space within an argument.
-    argv = [word.replace("\t", " ").format(new=new, tiny=tiny.path) for word in command.split(" ") if word]
+    argv = [
+        word.replace("\t", " ").format(new=new, tiny=tiny.path, words=words.path) for word in command.split(" ") if word
+    ]
     assert main(argv) == 2
     out, error = capsys.readouterr()
     said = error.splitlines()
     assert message in said[-1]
     assert said[-1].startswith("simile: ")
-    assert [line for line in said if not line.startswith("[")] == said[-1:]
+    # Besides, only how far the work has come: a stage's headline, a progress line.
+    assert [line for line in said if not re.match(r"\[|(reading|embedding|mining) {10}", line)] == said[-1:]
     assert out == ""
     assert sorted(place.rglob("*")) == before
     assert not new.exists()

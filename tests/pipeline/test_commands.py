@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -371,6 +372,46 @@ def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents,
     assert set(report["sets"]["pairs"]["baseline"]) >= {"spearman", "auc", "separability", "overlap"}
     assert "200 training pairs" in " ".join(parse_page((tmp_path / "mined" / "report.html").read_text()).itertext())
     assert "report    " in capsys.readouterr().out
+
+
+def test_mined_pairs_are_the_same_with_one_and_with_two_threads(helpdesk, write_documents, tiny, tmp_path):
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:900])
+    assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
+    target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400", "--allow-fewer"]
+    written = []
+    for num_threads in ("1", "2"):
+        out = tmp_path / f"of-{num_threads}"
+        argv = ["mine", str(file), "--target", str(target), "--baseline", str(tiny.path), *options, "--out", str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": num_threads, "RAYON_NUM_THREADS": num_threads}
+        subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *argv], cwd=ROOT, env=environment, check=True, capture_output=True
+        )
+        written.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert written[0] == written[1]
+    assert written[0]["pairs.jsonl"].count(b"\n") > 200
+
+
+def test_mine_writes_a_curriculum_and_replaces_it_by_triplets(documents, write_documents, tmp_path):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    argv = ["mine", str(file), "--out", str(tmp_path / "mined"), "--pairs", "60", "--band", "0.02", "0.9"]
+    assert main([*argv, "--recipe", "curriculum", "--dev-share", "0"]) == 0
+    phases = [read_labelled_pairs(tmp_path / "mined" / f"phase{i}.jsonl").rows for i in (1, 2, 3)]
+    assert read_labelled_pairs(tmp_path / "mined" / "pairs.jsonl").rows == tuple(row for of in phases for row in of)
+    assert main([*argv, "--format", "triplets", "--dev-share", "0"]) == 0
+    files = {path.name for path in (tmp_path / "mined").iterdir()}
+    assert files == {"pairs.jsonl", "triplets.jsonl", "report.json", "report.html"}
+
+
+def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, tiny, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:2000])
+    assert main(["mine", str(file), "--pairs", "400", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
+    capsys.readouterr()
+    target = ["--target", str(tmp_path / "target" / "pairs.jsonl"), "--baseline", str(tiny.path)]
+    options = ["--pairs", "400", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
+    assert main(["mine", str(file), *target, *options]) == 0
+    out = capsys.readouterr().out
+    assert "(target)" in out
+    assert "AUC of mined against target pairs (0.5: alike): positive 0." in out
 
 
 def test_mine_replaces_what_it_mined_before(documents, write_documents, tmp_path):
