@@ -128,6 +128,7 @@ def main() -> None:
         # All recipes of one seed before the next seed: stopped early, there is something to compare.
         for seed in range(seeds[corpus])
         for recipe, num in _recipes_of(corpus, pairs)
+        if recipe in args.recipes
     ]
     if not args.only_write:
         for one in runs:
@@ -147,6 +148,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--corpora", nargs="+", choices=tuple(CORPORA), default=list(CORPORA))
+    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=_named_number, default=[], metavar="CORPUS=N", help="seeds 0 to N-1")
     parser.add_argument(
         "--pairs",
