@@ -9,18 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mining.candidates import (
-    Candidates,
-    Cells,
-    Features,
-    Wish,
-    join,
-    sample_negatives,
-    sample_positives,
-    tfidf_bins,
-)
-from mining.match import Picker, Uses, match_classes, match_target
+from mining.candidates import Wish, sample_negatives, sample_positives
+from mining.cells import Cells, tfidf_bins
+from mining.features import Candidates, Features, join
+from mining.match import match_classes, match_target
 from mining.noise import suspects
+from mining.picker import Picker, Uses
 from mining.recipes import Band, phase_bands, take_from_bands
 from mining.target import Target
 

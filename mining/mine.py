@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mining.candidates import Candidates, Features, join, num_looks
+from mining.candidates import num_looks
 from mining.choose import Found, Ground, banded, curriculum, matched, natural
 from mining.config import MineConfig
 from mining.corpus import Corpus, gather
+from mining.features import Candidates, Features, join
 from mining.meaning import Links, known_pairs, with_meaning
 from mining.noise import best_positive
 from mining.recipes import Band

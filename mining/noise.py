@@ -6,7 +6,7 @@ Shape suffixes: N = documents, C = candidates, D = dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
-from mining.candidates import Candidates
+from mining.features import Candidates
 
 MARGIN = 0.05
 """By which a negative's score must exceed the best positive of one of its texts to be suspect.

@@ -6,8 +6,8 @@ Shape suffix: C = candidates.
 import numpy as np
 from numpy.typing import NDArray
 
-from mining.candidates import Candidates
-from mining.match import Picker
+from mining.features import Candidates
+from mining.picker import Picker
 
 Band = tuple[float, float]
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mining.candidates import BIN_WIDTH, Candidates, Features, is_in_band, tfidf_bins
+from mining.candidates import is_in_band
+from mining.cells import BIN_WIDTH, tfidf_bins
+from mining.features import Candidates, Features
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mining.candidates import Candidates
+from mining.features import Candidates
 from simile.artifacts import Document
 from simile.files import write_whole
 

@@ -6,19 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mining.candidates import (
-    MIN_LOOKS,
-    Candidates,
-    Cells,
-    Features,
-    Wish,
-    fair_limit,
-    join,
-    num_looks,
-    sample_negatives,
-    sample_positives,
-    tfidf_bins,
-)
+from mining.candidates import MIN_LOOKS, Wish, fair_limit, num_looks, sample_negatives, sample_positives
+from mining.cells import Cells, tfidf_bins
+from mining.features import Candidates, Features, join
 from simile.artifacts import Document
 
 WORDS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay"]

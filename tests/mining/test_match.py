@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from mining.candidates import Candidates, join, tfidf_bins
-from mining.match import CALIPER, Picker, Uses, match_classes, match_target
+from mining.cells import tfidf_bins
+from mining.features import Candidates, join
+from mining.match import CALIPER, match_classes, match_target
+from mining.picker import Picker, Uses
 
 MIN_SPREAD = np.array([0.02, 0.05, 0.02])
 

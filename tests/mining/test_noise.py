@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mining import noise
-from mining.candidates import Candidates
+from mining.features import Candidates
 from mining.noise import MARGIN, best_positive, suspects
 
 

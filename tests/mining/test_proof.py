@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mining.candidates import Candidates
+from mining.features import Candidates
 from mining.proof import View, length_ratio, proof, view_of, view_of_target
 from mining.target import Target
 from mining.vectors import Vectors

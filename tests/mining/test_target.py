@@ -8,7 +8,8 @@ from scipy.stats import norm, spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 
-from mining.candidates import Candidates, tfidf_bins
+from mining.cells import tfidf_bins
+from mining.features import Candidates
 from mining.target import Target, categories_of_groups, fill_categories, impute, read_target, without_shortcut
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mining.candidates import Candidates
+from mining.features import Candidates
 from mining.triplets import Triplet, triplets, write_triplets
 from simile.artifacts import Document
 

@@ -1,0 +1,96 @@
+"""Pairs of documents and what is known of them without reading: words in common, lengths, the baseline's score.
+
+Shape suffixes: N = documents, W = words, D = dimensions, C = candidates, F = features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from simile.artifacts import Document
+
+FEATURES = ("tfidf", "length_ratio", "baseline")
+"""Of a pair of texts: TF-IDF cosine, shorter length by longer one (in characters), the baseline's cosine."""
+_CHUNK = 50_000
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pairs of document indices (a < b), each pair once."""
+
+    a_C: Indices
+    b_C: Indices
+    is_positive_C: NDArray[np.bool_]
+    is_same_category_C: NDArray[np.bool_]
+    feature_CF: NDArray[np.float64]
+    """`FEATURES` of each pair; NaN where not known."""
+
+    def __len__(self) -> int:
+        return len(self.a_C)
+
+    @property
+    def tfidf_C(self) -> NDArray[np.float64]:
+        """TF-IDF cosine of each pair."""
+        return self.feature_CF[:, 0]
+
+    def take(self, index: Indices | NDArray[np.bool_]) -> "Candidates":
+        """Return some of the candidates."""
+        return Candidates(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def join(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of all parts."""
+    return Candidates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Candidates)))
+
+
+class Features:
+    """What is known of some documents, and of any pair of them."""
+
+    def __init__(
+        self, documents: Sequence[Document], tfidf_NW: csr_matrix, embedding_ND: NDArray[np.float32] | None = None
+    ) -> None:
+        self.tfidf_NW = tfidf_NW
+        self.group_N = _codes([document.group for document in documents])
+        self._category_N = _codes([document.category for document in documents])
+        self._length_N = np.array([len(document.text) for document in documents], dtype=np.float64)
+        self._embedding_ND = embedding_ND
+
+    def __len__(self) -> int:
+        return len(self.group_N)
+
+    def candidates(self, a_C: Indices, b_C: Indices, tfidf_C: NDArray[np.float64], *, is_positive: bool) -> Candidates:
+        """Return these pairs of documents with their features."""
+        a_C, b_C = np.minimum(a_C, b_C), np.maximum(a_C, b_C)
+        length_C2 = np.stack([self._length_N[a_C], self._length_N[b_C]], axis=1)
+        ratio_C = length_C2.min(axis=1) / length_C2.max(axis=1)
+        is_same_C = (self._category_N[a_C] == self._category_N[b_C]) & (self._category_N[a_C] >= 0)
+        feature_CF = np.stack([tfidf_C, ratio_C, self._baseline(a_C, b_C)], axis=1)
+        return Candidates(a_C, b_C, np.full(len(a_C), is_positive), is_same_C, feature_CF)
+
+    def tfidf(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
+        """Return the TF-IDF cosine of each pair of documents."""
+        chunks = [
+            self.tfidf_NW[a_C[i : i + _CHUNK]].multiply(self.tfidf_NW[b_C[i : i + _CHUNK]]).sum(axis=1)
+            for i in range(0, len(a_C), _CHUNK)
+        ]
+        return np.concatenate([np.empty(0), *(np.asarray(chunk, dtype=np.float64).ravel() for chunk in chunks)])
+
+    def _baseline(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
+        if self._embedding_ND is None:
+            return np.full(len(a_C), np.nan)
+        chunks = [
+            np.einsum("cd,cd->c", self._embedding_ND[a_C[i : i + _CHUNK]], self._embedding_ND[b_C[i : i + _CHUNK]])
+            for i in range(0, len(a_C), _CHUNK)
+        ]
+        return np.concatenate([np.empty(0), *chunks]).clip(-1, 1)
+
+
+def _codes(names: Sequence[str | None]) -> Indices:
+    """Return a number for each name, the same for the same; -1 for None."""
+    codes: dict[str, int] = {}
+    return np.array([-1 if name is None else codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
