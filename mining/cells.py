@@ -24,17 +24,18 @@ _UNSETTLED = 50_000
 
 
 class Cells:
-    """The cells of the distribution: TF-IDF x length ratio x (if wanted) baseline x same category x class."""
+    """The cells of the distribution: same category x class, and, if wanted, x TF-IDF x length ratio, x baseline."""
 
-    def __init__(self, *, by_baseline: bool) -> None:
+    def __init__(self, *, by_words: bool = True, by_baseline: bool = False) -> None:
+        self._by_words = by_words
         self._by_baseline = by_baseline
 
     def of(self, candidates: Candidates) -> Indices:
         """Return the number of each candidate's cell, shape ``(C,)``."""
         tfidf_C, ratio_C, baseline_C = candidates.feature_CF.T
         digits = (
-            np.minimum(tfidf_bins(tfidf_C), _RADIX[0] - 1),
-            np.searchsorted(_RATIO_EDGES, ratio_C, side="right"),
+            np.minimum(tfidf_bins(tfidf_C), _RADIX[0] - 1) * self._by_words,
+            np.searchsorted(_RATIO_EDGES, ratio_C, side="right") * self._by_words,
             # Where it is not known all are in one: NaN sorts last.
             np.searchsorted(_BASELINE_EDGES, baseline_C, side="right") * self._by_baseline,
             candidates.is_same_category_C.astype(np.int64),
@@ -45,8 +46,13 @@ class Cells:
             cell_C = cell_C * radix + digit_C
         return cell_C
 
+    def common_room(self, num_all: int) -> "Room":
+        """Return room for so many of each class and kind, wherever they lie: they stay as the documents have them."""
+        most_of_cell = np.where(np.arange(_NUM_CELLS) % int(np.prod(_RADIX[:3])) == 0, num_all, 0)
+        return Room(most_of_cell, most_of_cell)
+
     def even_room(self, band: tuple[float, float], num_all: int) -> "Room":
-        """Return the room for about this many candidates of a class and kind, the same in every bin of the band."""
+        """Return room for about so many of each class and kind, the same in every TF-IDF bin of the band."""
         tfidf_bin = np.arange(_NUM_CELLS) % _RADIX[0]
         first, last = tfidf_bins(np.array(band)).tolist()
         is_wanted = (tfidf_bin >= first) & (tfidf_bin <= last)

@@ -84,8 +84,7 @@ def banded(
 ) -> Found:
     """Return pairs with each class from a TF-IDF band of its own (of positives, of negatives), and not ``besides``."""
     num_each = num_pairs // 2
-    cells = Cells(by_baseline=False)
-    positive_wish, negative_wish = (_even_wish(cells, band, num_each) for band in bands)
+    positive_wish, negative_wish = (_natural_wish(band, num_each) for band in bands)
     positives = sample_positives(ground.features, positive_wish, rng, ground.links_L2)
     negatives = sample_negatives(ground.features, negative_wish, rng, on_progress)
     pool, num_suspects = _without_suspects(ground, join([positives, negatives]))
@@ -110,7 +109,7 @@ def curriculum(
     uses = Uses(ground.features.group_N)
     # The hard ones are the rarest: they are chosen first.
     hard = matched(ground, target, band, num_pairs - 2 * num_phase, rng, on_progress=on_progress, uses=uses)
-    natural_wish = _even_wish(Cells(by_baseline=False), (0.0, 1.0), num_phase)
+    natural_wish = _natural_wish((0.0, 1.0), num_phase)
     easy_bands, medium_bands = phase_bands(sample_positives(ground.features, natural_wish, rng, ground.links_L2))
     medium = banded(ground, medium_bands, num_phase, rng, on_progress=on_progress, uses=uses, besides=[hard])
     easy = banded(ground, easy_bands, num_phase, rng, on_progress=on_progress, uses=uses, besides=[hard, medium])
@@ -118,11 +117,16 @@ def curriculum(
 
 
 def natural(ground: Ground, band: Band, num_each: int, rng: np.random.Generator) -> Candidates:
-    """Return candidates of both classes, in each TF-IDF bin as the documents have them."""
-    wish = _even_wish(Cells(by_baseline=False), band, num_each)
+    """Return candidates of both classes, as the documents have them."""
+    wish = _natural_wish(band, num_each)
     return join(
         [sample_positives(ground.features, wish, rng, ground.links_L2), sample_negatives(ground.features, wish, rng)]
     )
+
+
+def _natural_wish(band: Band, num_each: int) -> Wish:
+    cells = Cells(by_words=False)
+    return Wish(band, cells, cells.common_room(SURPLUS * num_each), num_each)
 
 
 def _even_wish(cells: Cells, band: Band, num_each: int) -> Wish:
@@ -151,8 +155,8 @@ def _pool_like_target(
 def _pool_alike(
     ground: Ground, band: Band, num_each: int, rng: np.random.Generator, on_progress: OnProgress
 ) -> tuple[Candidates, int]:
-    """Return positives as the documents have them, and negatives in the same places."""
-    cells = Cells(by_baseline=False)
+    """Return positives from the whole band, evenly as far as there are some, and negatives in the same places."""
+    cells = Cells()
     positives = sample_positives(ground.features, _even_wish(cells, band, num_each), rng, ground.links_L2)
     kinds = [
         replace(

@@ -238,7 +238,7 @@ def _require_enough(num_found: int, config: MineConfig, band: Band) -> None:
     if num_found < 2 * (config.pairs // 2) and not config.allow_fewer:
         raise InputError(
             f"got documents that give {num_found:,} of {config.pairs:,} pairs {where}, "
-            f"need {remedy}, fewer pairs, or --allow-fewer to take those"
+            f"need {remedy}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to take those"
         )
 
 

@@ -12,7 +12,7 @@ from mining.features import Candidates, Features, join
 from simile.artifacts import Document
 
 WORDS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay"]
-CELLS = Cells(by_baseline=False)
+CELLS = Cells()
 EVERYTHING = 10**6
 
 

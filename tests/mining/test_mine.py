@@ -365,7 +365,7 @@ def unlike(documents, *, is_positive: bool) -> list[tuple[Document, Document]]:
 
 def test_too_few_pairs_are_refused_with_their_number_and_written_if_allowed():
     with pytest.raises(
-        InputError, match=r"documents that give \d{3} of 1,000,000 pairs .*, or --allow-fewer to take those"
+        InputError, match=r"documents that give \d{3} of 1,000,000 pairs .*, or --allow-fewer .* to take those"
     ):
         mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0))
     pairs = mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0, allow_fewer=True)).sets["pairs"]
