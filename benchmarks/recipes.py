@@ -207,7 +207,8 @@ def _miner(one: Run) -> Command:
     tests: Command = [word for name in TESTS for word in ("--held-out", one.data(name))]
     common: Command = [one.data("corpus"), *tests, "--pairs", str(one.pairs), "--seed", str(one.seed)]
     if miner == ST:
-        return [sys.executable, Path(__file__).with_name("st_mine.py"), *common, "--held-out", one.data("dev")]
+        own: Command = ["--held-out", one.data("dev"), "--max-length", one.bench.max_length]
+        return [sys.executable, Path(__file__).with_name("st_mine.py"), *common, *own]
     # No dev set is used here, and the other side trains on every document too.
     common += ["--target", one.data("dev"), "--recipe", miner, "--baseline", one.bench.baseline, "--dev-share", "0"]
     if miner == "bands":

@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
     parser.add_argument("--pairs", type=int, default=10_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
     args = parser.parse_args()
     documents = usable_documents(args.documents, args.held_out)
     rng = np.random.default_rng(args.seed)
     positives = draw_positives(documents, math.ceil(SPARE_ANCHORS * args.pairs / 2), rng)
-    rows = mine_with_sentence_transformers(positives, [document["text"] for document in documents])
+    rows = mine_with_sentence_transformers(positives, [document["text"] for document in documents], args.max_length)
     pairs, report = choose(rows, {document["text"]: str(document["group"]) for document in documents}, args.pairs // 2)
     with whole_directory(args.out) as folder:
         write_jsonl(folder / "pairs.jsonl", [pairs[i] for i in rng.permutation(len(pairs))])
@@ -76,15 +77,19 @@ def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator)
     return list(dict.fromkeys(drawn))
 
 
-def mine_with_sentence_transformers(positives: Sequence[tuple[str, str]], corpus: list[str]) -> list[Row]:
+def mine_with_sentence_transformers(
+    positives: Sequence[tuple[str, str]], corpus: list[str], max_length: int
+) -> list[Row]:
     """Return its labelled pairs: of each anchor the positives, then the negatives, hardest first."""
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
     anchors, partners = zip(*positives, strict=True)
+    model = load_base("bundled:minilm").model
+    model.max_seq_length = max_length
     mined: list[Row] = mine_hard_negatives(
         Dataset.from_dict({"anchor": anchors, "text": partners}),
-        load_base("bundled:minilm").model,
+        model,
         corpus=corpus,
         output_format="labeled-pair",
         **SETTINGS,

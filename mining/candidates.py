@@ -168,7 +168,7 @@ def _positives(
     num_pairs = np.array([len(rows) * (len(rows) - 1) // 2 for rows in members])
     limit = fair_limit(num_pairs, max(_MIN_LISTED, _LISTED_A_PAIR * num_wanted))
     parts = []
-    for rows in members:
+    for rows in (rows for rows in members if len(rows) > 1):
         if len(rows) * (len(rows) - 1) // 2 > limit:
             # As many documents as make that many pairs.
             rows = np.sort(rng.choice(rows, int((1 + np.sqrt(1 + 8 * limit)) / 2), replace=False))

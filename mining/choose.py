@@ -38,14 +38,26 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspects:
+    """Negative candidates that may well be positives."""
+
+    num_found: int
+    num_looked_at: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return them for a report."""
+        return {"found": self.num_found, "of": self.num_looked_at}
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Chosen pairs, and what they were chosen from."""
 
     chosen: Candidates
     """As many positives as negatives, in random order."""
     pool: Candidates
-    num_suspects: int
-    """Negative candidates that may well be positives."""
+    suspects: Suspects | None
+    """None where nobody looked for them."""
 
 
 def matched(
@@ -61,15 +73,15 @@ def matched(
     """Return pairs that are distributed as the target's, or, without one, whose classes are alike in words."""
     num_each = num_pairs // 2
     if target:
-        pool, num_suspects = _pool_like_target(ground, target, num_each, rng, on_progress)
+        pool, suspects_found = _pool_like_target(ground, target, num_each, rng, on_progress)
         picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
         match_target(pool, target.like, target.weight_T, num_each, picker, rng)
     else:
-        pool, num_suspects = _pool_alike(ground, band, num_each, rng, on_progress)
+        pool, suspects_found = _pool_alike(ground, band, num_each, rng, on_progress)
         picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
         wanted_same_C = rng.random(len(pool)) < ground.same_category
         match_classes(pool, wanted_same_C, num_each, picker)
-    return _found(pool, picker, num_suspects, rng)
+    return _found(pool, picker, suspects_found, rng)
 
 
 def banded(
@@ -87,12 +99,12 @@ def banded(
     positive_wish, negative_wish = (_natural_wish(band, num_each) for band in bands)
     positives = sample_positives(ground.features, positive_wish, rng, ground.links_L2)
     negatives = sample_negatives(ground.features, negative_wish, rng, on_progress)
-    pool, num_suspects = _without_suspects(ground, join([positives, negatives]))
+    pool, suspects_found = _without_suspects(ground, join([positives, negatives]))
     for found in besides:
         pool = pool.take(~np.isin(_codes(ground, pool), _codes(ground, found.chosen)))
     picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
     take_from_bands(pool, num_each, ground.same_category, *bands, picker)
-    return _found(pool, picker, num_suspects, rng)
+    return _found(pool, picker, suspects_found, rng)
 
 
 def curriculum(
@@ -110,7 +122,10 @@ def curriculum(
     # The hard ones are the rarest: they are chosen first.
     hard = matched(ground, target, band, num_pairs - 2 * num_phase, rng, on_progress=on_progress, uses=uses)
     natural_wish = _natural_wish((0.0, 1.0), num_phase)
-    easy_bands, medium_bands = phase_bands(sample_positives(ground.features, natural_wish, rng, ground.links_L2))
+    positives = sample_positives(ground.features, natural_wish, rng, ground.links_L2)
+    if not len(positives):
+        return hard, hard, hard
+    easy_bands, medium_bands = phase_bands(positives)
     medium = banded(ground, medium_bands, num_phase, rng, on_progress=on_progress, uses=uses, besides=[hard])
     easy = banded(ground, easy_bands, num_phase, rng, on_progress=on_progress, uses=uses, besides=[hard, medium])
     return easy, medium, hard
@@ -135,7 +150,7 @@ def _even_wish(cells: Cells, band: Band, num_each: int) -> Wish:
 
 def _pool_like_target(
     ground: Ground, target: Target, num_each: int, rng: np.random.Generator, on_progress: OnProgress
-) -> tuple[Candidates, int]:
+) -> tuple[Candidates, Suspects | None]:
     # In the target's features: without a baseline of its own it has none to be followed in.
     cells = Cells(by_baseline=True)
     wish_of = {
@@ -154,7 +169,7 @@ def _pool_like_target(
 
 def _pool_alike(
     ground: Ground, band: Band, num_each: int, rng: np.random.Generator, on_progress: OnProgress
-) -> tuple[Candidates, int]:
+) -> tuple[Candidates, Suspects | None]:
     """Return positives from the whole band, evenly as far as there are some, and negatives in the same places."""
     cells = Cells()
     positives = sample_positives(ground.features, _even_wish(cells, band, num_each), rng, ground.links_L2)
@@ -175,18 +190,19 @@ def _codes(ground: Ground, candidates: Candidates) -> NDArray[np.int64]:
     return candidates.a_C * len(ground.features) + candidates.b_C
 
 
-def _without_suspects(ground: Ground, pool: Candidates) -> tuple[Candidates, int]:
-    """Return the candidates, suspects left out if they are to be, and how many suspects there are."""
+def _without_suspects(ground: Ground, pool: Candidates) -> tuple[Candidates, Suspects | None]:
+    """Return the candidates, suspects left out if they are to be, and how many there are."""
     if ground.best_positive_N is None:
-        return pool, 0
+        return pool, None
     is_suspect_C = suspects(pool, ground.best_positive_N)
-    return (pool.take(~is_suspect_C) if ground.drops_suspects else pool), int(is_suspect_C.sum())
+    found = Suspects(int(is_suspect_C.sum()), int((~pool.is_positive_C).sum()))
+    return (pool.take(~is_suspect_C) if ground.drops_suspects else pool), found
 
 
-def _found(pool: Candidates, picker: Picker, num_suspects: int, rng: np.random.Generator) -> Found:
+def _found(pool: Candidates, picker: Picker, suspects_found: Suspects | None, rng: np.random.Generator) -> Found:
     chosen = pool.take(picker.chosen)
     chosen = chosen.take(rng.permutation(len(chosen)))
-    return Found(_balanced(chosen) if 2 * chosen.is_positive_C.sum() != len(chosen) else chosen, pool, num_suspects)
+    return Found(_balanced(chosen) if 2 * chosen.is_positive_C.sum() != len(chosen) else chosen, pool, suspects_found)
 
 
 def _balanced(chosen: Candidates) -> Candidates:

@@ -47,7 +47,7 @@ class Corpus:
         return self.num_without_category < self.num_read
 
 
-def gather(documents: Iterable[Document], *, room: int, seed: int, always: Collection[str] = ()) -> Corpus:
+def gather(documents: Iterable[Document], *, room: int, seed: int, always: Collection[str] | None = None) -> Corpus:
     """Return the documents' word frequencies and at most about ``room`` of them.
 
     Too many documents are thinned from the largest groups first, then group by group: a group of few documents makes
@@ -57,7 +57,8 @@ def gather(documents: Iterable[Document], *, room: int, seed: int, always: Colle
         documents: in any number.
         room: documents to keep.
         seed: of the sample.
-        always: keys of texts to keep in any case.
+        always: keys of texts to keep in any case; where given, groups are not what says the meaning, and documents
+            without one are as good as others.
 
     Raises:
         InputError: there is no word in them.
@@ -71,10 +72,10 @@ def gather(documents: Iterable[Document], *, room: int, seed: int, always: Colle
         num_without_group += document.group is None
         num_without_category += document.category is None
         frequency.update(set(_WORD.findall(document.text.lower())))
-        sample.add(number, document, is_wanted=bool(always) and text_key(document.text) in always)
+        sample.add(number, document, is_wanted=always is not None and text_key(document.text) in always)
     if not frequency:
         raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
-    rows = sample.rows(have_groups=num_without_group < num_read)
+    rows = sample.rows(needs_group=always is None and num_without_group < num_read)
     tfidf = _vectorizer(frequency, num_read)
     return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
 
@@ -121,9 +122,9 @@ class _Sample:
         if self._num_kept > self._most_kept:
             self._thin()
 
-    def rows(self, *, have_groups: bool) -> tuple[Document, ...]:
-        """Return what is kept, in the order in which it was met; where some have groups, only those and the wanted."""
-        if have_groups:
+    def rows(self, *, needs_group: bool) -> tuple[Document, ...]:
+        """Return what is kept, in the order in which it was met; where they need a group, only those and the wanted."""
+        if needs_group:
             self._kept = {
                 group: [entry for entry in entries if group[0] is not None or entry[0] < 0]
                 for group, entries in self._kept.items()

@@ -20,13 +20,17 @@ _NUM_BANDS = 18
 """Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is looked at once in 8."""
 
 
-def first_of_each(texts: Sequence[str]) -> NDArray[np.int64]:
+def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]:
     """Return for each text the index of the earliest kept text that it repeats or nearly repeats, shape (N,).
 
     A kept text, one that does neither, has its own index. Two texts nearly repeat each other where the Jaccard
     similarity of their sets of 4 characters in a row, case and white space aside, is NEAR or more. The pairs to
     compare are found by MinHash LSH (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
     doi:10.1145/276698.276876), which may miss one; none is taken without its exact similarity.
+
+    Args:
+        texts: in the order in which they are kept.
+        num_fixed: how many of the first ones are kept in any case but repetition.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}
@@ -34,12 +38,12 @@ def first_of_each(texts: Sequence[str]) -> NDArray[np.int64]:
         first_of_key.setdefault(key, i)
     distinct = list(first_of_key)
     own_D = np.fromiter(first_of_key.values(), dtype=np.int64)
-    near_D = own_D[_first_of_distinct(distinct)]
+    near_D = own_D[_first_of_distinct(distinct, int((own_D < num_fixed).sum()))]
     first_of_key = dict(zip(distinct, near_D.tolist(), strict=True))
     return np.array([first_of_key[key] for key in keys], dtype=np.int64)
 
 
-def _first_of_distinct(keys: Sequence[str]) -> NDArray[np.int64]:
+def _first_of_distinct(keys: Sequence[str], num_fixed: int) -> NDArray[np.int64]:
     """Return for each distinct text the index of the earliest kept one that it nearly repeats, or its own, shape (D,).
 
     The exact sets of shingles, which take several times the memory of the texts, are made of suspects only: those
@@ -51,12 +55,13 @@ def _first_of_distinct(keys: Sequence[str]) -> NDArray[np.int64]:
     suspect_S = np.flatnonzero(everything.query_duplicate_flags(sketches))
     first_D = np.arange(len(keys))
     if len(suspect_S) > 0:
-        first_S = _first_of_suspects([(keys[i], sketches[i]) for i in suspect_S.tolist()])
+        num_fixed = int((suspect_S < num_fixed).sum())
+        first_S = _first_of_suspects([(keys[i], sketches[i]) for i in suspect_S.tolist()], num_fixed)
         first_D[suspect_S] = suspect_S[first_S]
     return first_D
 
 
-def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]]) -> NDArray[np.int64]:
+def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]], num_fixed: int) -> NDArray[np.int64]:
     """Return for each suspect the place of the earliest kept one that it nearly repeats, or its own, shape (S,)."""
     shingles = CountVectorizer(analyzer=_shingles, binary=True, dtype=np.int32)
     shingle_SG = shingles.fit_transform([key for key, _ in suspects])
@@ -66,7 +71,7 @@ def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]]) -> NDArray[np.i
     # Of the kept ones alone: a thousand near repeats are compared with one text each, not with each other.
     kept = _index()
     for i, (_, sketch) in enumerate(suspects):
-        candidate_C = np.array(sorted(kept.query(sketch)), dtype=np.int64)
+        candidate_C = np.array([] if i < num_fixed else sorted(kept.query(sketch)), dtype=np.int64)
         if len(candidate_C) > 0:
             own = shingle_SG.indices[shingle_SG.indptr[i] : shingle_SG.indptr[i + 1]]
             is_own_G[own] = 1

@@ -94,7 +94,10 @@ def _connected(documents: Sequence[Document], links: Links) -> list[Document]:
     texts = {text_key(text): text for pair in reversed(links.pairs) for text in reversed(pair)}
     missing = [Document(f"pair-text-{i}", text) for i, (key, text) in enumerate(texts.items()) if key not in known]
     rows = sorted([*documents, *missing], key=lambda row: text_key(row.text) not in keys)
-    link_L2 = links.among([row.text for row in rows])
-    graph = coo_matrix((np.ones(len(link_L2)), link_L2.T), shape=(len(rows), len(rows)))
+    first_of_group: dict[str, int] = {}
+    # Documents of one group are no negative pair either.
+    same_group = [(first_of_group.setdefault(row.group, i), i) for i, row in enumerate(rows) if row.group is not None]
+    edges = np.concatenate([links.among([row.text for row in rows]), np.array(same_group, dtype=int).reshape(-1, 2)])
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(rows), len(rows)))
     component_N = connected_components(graph, directed=False)[1].tolist()
     return [replace(row, group=f"#{number}") for row, number in zip(rows, component_N, strict=True)]

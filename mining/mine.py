@@ -19,7 +19,8 @@ from mining.meaning import Links, known_pairs, with_meaning
 from mining.noise import best_positive
 from mining.recipes import Band
 from mining.split import distinct, split_documents
-from mining.target import Target, categories_of_groups, fill_categories, impute, read_target, without_shortcut
+from mining.target import Source as KindSource
+from mining.target import Target, categories_of_groups, impute, read_target, settle_kinds, without_shortcut
 from mining.triplets import Triplet, triplets, write_triplets
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet, write_pairs
@@ -75,11 +76,11 @@ def mine(
     Raises:
         InputError: the documents cannot give the pairs.
     """
-    if config.false_negatives and baseline is None:
+    if config.false_negatives in ("drop", "report") and baseline is None:
         raise InputError(f"got false negatives to {config.false_negatives}, need a baseline to find them by")
     known = known_pairs(positives) if positives else None
     room = max(MIN_DOCUMENTS, 2 * config.pairs)
-    corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else ())
+    corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else None)
     target_texts = [text for pair in target.texts for text in pair] if target else []
     meaning = with_meaning(corpus, known)
     rows, repeated = distinct(meaning.rows, [*target_texts, *held_out])
@@ -87,8 +88,11 @@ def mine(
     vectors = Vectors(baseline, [*(row.text for row in rows), *target_texts]) if baseline else None
     goal = None
     if target:
-        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(rows), band=config.band)
-    miner = _Miner(config, _grounds(split, corpus, config, vectors, meaning.links), goal)
+        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(corpus.rows), band=config.band)
+    kinds: KindSource = "labels" if meaning.source == "categories" else "categories"
+    if not any(row.category is not None for row in rows):
+        kinds = "nothing"
+    miner = _Miner(config, _grounds(split, corpus, config, vectors, meaning.links), goal, kinds)
     found = miner.mine()
     training = found["pairs"]
     _require_enough(len(training.chosen), config, miner.band)
@@ -98,10 +102,10 @@ def mine(
         # A held-out set too small for two classes judges nothing.
         if len(part.chosen)
     }
-    num_negatives = int((~training.pool.is_positive_C).sum())
     facts = {
         "documents": corpus.num_read,
         "sampled": len(corpus.rows),
+        "not_sampled": corpus.num_read - meaning.num_without - len(corpus.rows),
         "groups": len({row.group for row in rows}),
         "categories": len({row.category for row in rows if row.category is not None}),
         "cut": corpus.num_cut,
@@ -109,7 +113,7 @@ def mine(
         "labels": meaning.source,
         "band": list(miner.band),
         "wanted": config.pairs,
-        "suspects": {"found": training.num_suspects, "of": num_negatives} if vectors else None,
+        "suspects": training.suspects.as_dict() if training.suspects else None,
         "split": {
             name: {"documents": len(members), "groups": len({row.group for row in members})}
             for name, members in split.items()
@@ -130,14 +134,16 @@ def _grounds(
     links: Links | None,
 ) -> dict[str, Ground]:
     """Return what each set's pairs are drawn from."""
-    best = _best_positives([row for rows in split.values() for row in rows], vectors, links) if vectors else {}
+    best: dict[str, float] = {}
+    if vectors and config.false_negatives != "keep":
+        best = _best_positives([row for rows in split.values() for row in rows], vectors, links)
     grounds = {}
     for name, rows in split.items():
         texts = [row.text for row in rows]
         grounds[name] = Ground(
             features=Features(rows, corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
             links_L2=links.among(texts) if links else None,
-            best_positive_N=np.array([best[text] for text in texts]) if vectors else None,
+            best_positive_N=np.array([best[text] for text in texts]) if best else None,
             drops_suspects=config.false_negatives in ("drop", None),
             same_category=config.same_category,
             max_uses=config.max_uses,
@@ -157,12 +163,14 @@ def _best_positives(rows: Sequence[Document], vectors: Vectors, links: Links | N
 class _Miner:
     """Mines set after set."""
 
-    def __init__(self, config: MineConfig, grounds: dict[str, Ground], target: Target | None) -> None:
+    def __init__(
+        self, config: MineConfig, grounds: dict[str, Ground], target: Target | None, kinds: KindSource
+    ) -> None:
         self._config = config
         self._grounds = grounds
         self._rng = np.random.default_rng(config.seed)
         self.band: Band = target.band if target else config.band or DEFAULT_BAND
-        self.target = self._completed(target) if target else None
+        self.target = self._completed(target, kinds) if target else None
 
     def mine(self) -> dict[str, Found]:
         """Return what is found for each set: ``pairs``, a curriculum's phases, the held-out sets."""
@@ -180,11 +188,11 @@ class _Miner:
         num_times = 3 if name == _TRAIN and self._config.recipe == "curriculum" else 1
         return num_times * num_looks(len(self._grounds[name].features), num_pairs // 2 // num_times)
 
-    def _completed(self, target: Target) -> Target:
+    def _completed(self, target: Target, kinds: KindSource) -> Target:
         """Return the target with all that it leaves open filled in."""
         if not target.is_labelled:
             target = impute(target, natural(self._grounds[_TRAIN], target.band, _NATURAL, self._rng), self._rng)
-        return fill_categories(without_shortcut(target), self._config.same_category, self._rng)
+        return settle_kinds(without_shortcut(target), kinds, self._config.same_category, self._rng)
 
     def _matched(self, name: str, num_pairs: int, progress: Progress) -> Found:
         ground = self._grounds[name]
@@ -206,7 +214,7 @@ def _all_of(phases: Sequence[Found]) -> Found:
     return Found(
         join([phase.chosen for phase in phases]),
         join([phase.pool for phase in phases]),
-        sum(phase.num_suspects for phase in phases),
+        None,
     )
 
 

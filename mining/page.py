@@ -204,8 +204,8 @@ def _noise(report: Mapping[str, Any]) -> list[Block]:
         ),
         table(["share of a class", "mined", "target"], rows, formats={"mined": ".1%", "target": ".1%"}),
     ]
-    if suspects["of"]:
-        kept = report["config"].get("false_negatives") in ("keep", "report")
+    if suspects and suspects["of"]:
+        kept = report["config"].get("false_negatives") == "report"
         blocks.append(
             paragraph(
                 f"{suspects['found']:,} of {suspects['of']:,} negative candidates score more than {MARGIN:g} above the "
@@ -241,7 +241,7 @@ def _rows(pairs: View, index: Any) -> list[tuple[str, str, dict[str, Value]]]:
 
 
 def _origin(report: Mapping[str, Any]) -> list[Block]:
-    left_out = [("not in the sample", report["documents"] - report["sampled"]), *report["dropped"].items()]
+    left_out = [("not in the sample", report["not_sampled"]), *report["dropped"].items()]
     return [
         details(
             "What was left out, and how the documents were split",

@@ -4,8 +4,8 @@ Shape suffix: C = candidates.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mining.candidates import is_in_band
 from mining.features import Candidates
 from mining.picker import Picker
 
@@ -22,8 +22,8 @@ def take_from_bands(
 ) -> None:
     """Take pairs as the usual recipe does: each class from a TF-IDF band of its own, a share of one category."""
     tfidf_C, is_positive_C, is_same_C = candidates.tfidf_C, candidates.is_positive_C, candidates.is_same_category_C
-    positives = np.flatnonzero(is_positive_C & _within(tfidf_C, positive_band))
-    is_negative_C = ~is_positive_C & _within(tfidf_C, negative_band)
+    positives = np.flatnonzero(is_positive_C & is_in_band(tfidf_C, positive_band))
+    is_negative_C = ~is_positive_C & is_in_band(tfidf_C, negative_band)
     taken = picker.take_some(positives, num_each)
     got = picker.take_some(np.flatnonzero(is_negative_C & is_same_C), round(same_category * len(taken)))
     got += picker.take_some(np.flatnonzero(is_negative_C & ~is_same_C), len(taken) - len(got))
@@ -41,7 +41,3 @@ def phase_bands(candidates: Candidates) -> tuple[tuple[Band, Band], tuple[Band, 
     """
     low, high = np.quantile(candidates.tfidf_C[candidates.is_positive_C], [1 / 3, 2 / 3]).tolist()
     return ((high, 1.0), (0.0, low / 2)), ((low, high), (low / 2, low))
-
-
-def _within(tfidf_C: NDArray[np.float64], band: Band) -> NDArray[np.bool_]:
-    return np.asarray((tfidf_C >= band[0]) & (tfidf_C <= band[1]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mining.mine import Mined
 from mining.proof import View, proof, view_of, view_of_target
-from mining.target import SHORTCUT_LIMIT
+from mining.target import SHORTCUT_LIMIT, Target
 from simile.scoring.metrics import figures, known, spearman
 
 DISTANCE_LIMIT = 0.1
@@ -31,7 +31,7 @@ def describe(mined: Mined, config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if mined.target:
         target = mined.target
-        report["target"] = _entry(view_of_target(target)) | {
+        report["target"] = _target_entry(target) | {
             "is_labelled": target.is_labelled,
             "without_category": int((~target.knows_category_T).sum()),
             "outside_band": target.num_outside,
@@ -53,6 +53,14 @@ def _entry(view: View) -> dict[str, Any]:
         if view.baseline_P is None
         else known(figures(view.baseline_P, label_P, is_graded=False)) | _crossed(view.baseline_P, view.is_positive_P),
     }
+
+
+def _target_entry(target: Target) -> dict[str, Any]:
+    """Return the target's figures; those of labels that are guessed, by the baseline itself, would be no findings."""
+    entry = _entry(view_of_target(target))
+    if not target.is_labelled:
+        entry |= {"alone": dict.fromkeys(entry["alone"]), "baseline": None, "same_category_negatives": None}
+    return entry
 
 
 def _shortcuts(view: View) -> dict[str, float | None]:
@@ -134,8 +142,10 @@ def _of_target(report: Mapping[str, Any]) -> list[str]:
 
 def _of_documents(report: Mapping[str, Any]) -> list[str]:
     found = []
-    if report["sampled"] < report["documents"]:
-        found.append(f"{report['sampled']:,} of {report['documents']:,} documents were mined from: a random sample")
+    if report["not_sampled"]:
+        found.append(
+            f"{report['sampled']:,} of {report['documents']:,} documents were mined from: a sample over all groups"
+        )
     if report["categories"] == 1:
         found.append("the documents have one category only: all pairs are of one category")
     for lacking in ("no group", "no category"):

@@ -25,12 +25,14 @@ def distinct(rows: Sequence[Document], held_out: Iterable[str]) -> tuple[list[Do
     )
     reasons = list(dropped)
     kept: list[Document] = []
-    for row, first in zip(rows, first_of_each(texts).tolist()[len(texts_held_out) :], strict=True):
-        if first == len(texts_held_out) + len(kept) + sum(dropped.values()):
+    num_held_out = len(texts_held_out)
+    firsts = first_of_each(texts, num_fixed=num_held_out).tolist()
+    for number, (row, first) in enumerate(zip(rows, firsts[num_held_out:], strict=True), num_held_out):
+        if first == number:
             kept.append(row)
             continue
         is_near = text_key(texts[first]) != text_key(row.text)
-        dropped[reasons[is_near if first < len(texts_held_out) else 2 + is_near]] += 1
+        dropped[reasons[is_near if first < num_held_out else 2 + is_near]] += 1
     return kept, dropped
 
 

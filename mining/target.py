@@ -5,6 +5,7 @@ Shape suffixes: T = pairs of the target, F = features, C = candidates.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
 from simile.scoring.metrics import spearman
 
+Source = Literal["categories", "labels", "nothing"]
+"""What says of the mined pairs whether they are of one category."""
 SHORTCUT_LIMIT = 0.05
 """TF-IDF alone may order matched pairs no better than this."""
 _MOST_WEIGHT = 3.0
@@ -65,9 +68,11 @@ def read_target(
         band: TF-IDF cosines to keep; None for all.
 
     Raises:
-        InputError: no pair lies in the band, or all pairs have the same label.
+        InputError: no pair lies in the band, all there have the same label, or they are graded.
     """
-    is_labelled = all(pair.label is not None for pair in pairs.rows)
+    if pairs.is_graded:
+        raise InputError(f"target {pairs.name}: got graded scores, need label 0|1 or no label")
+    is_labelled = pairs.is_labelled
     same = [_same_category(pair, category_of_group) for pair in pairs.rows]
     like = _as_candidates(pairs, tfidf, vectors, is_labelled=is_labelled, same=same)
     low, high = band or (0.0, 1.0)
@@ -77,7 +82,7 @@ def read_target(
         raise InputError(f"target {pairs.name}: got TF-IDF cosines of {found}, need some in the band {low:g}-{high:g}")
     like, rows = like.take(is_in_T), tuple(pair for pair, is_in in zip(pairs.rows, is_in_T, strict=True) if is_in)
     if is_labelled and (like.is_positive_C.all() or not like.is_positive_C.any()):
-        raise InputError(f"target {pairs.name}: got pairs of one label only, need both (or none at all)")
+        raise InputError(f"target {pairs.name}: got pairs of one label only in the band {low:g}-{high:g}, need both")
     shortcut = spearman(like.tfidf_C, like.is_positive_C.astype(np.float64)) if is_labelled else None
     bins = tfidf_bins(like.tfidf_C)
     return Target(
@@ -127,11 +132,20 @@ def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> 
     return replace(target, like=replace(target.like, is_positive_C=is_positive_T))
 
 
-def fill_categories(target: Target, same_category: float, rng: np.random.Generator) -> Target:
-    """Return the target with categories where it does not say them: a share of the negatives are of one category."""
+def settle_kinds(target: Target, source: Source, same_category: float, rng: np.random.Generator) -> Target:
+    """Return the target with pairs of one category as the documents can have them.
+
+    Where a pair does not say its kind, positives are of one category, and so is a share of the negatives. Where the
+    category is what labels the documents, the positives are, and no other; where there are none, no pair is.
+    """
     like = target.like
-    guess_T = like.is_positive_C | (rng.random(len(like)) < same_category)
-    is_same_T = np.where(target.knows_category_T, like.is_same_category_C, guess_T)
+    if source == "labels":
+        is_same_T = like.is_positive_C
+    elif source == "nothing":
+        is_same_T = np.zeros(len(like), dtype=bool)
+    else:
+        guess_T = like.is_positive_C | (rng.random(len(like)) < same_category)
+        is_same_T = np.where(target.knows_category_T, like.is_same_category_C, guess_T)
     return replace(target, like=replace(like, is_same_category_C=is_same_T))
 
 

@@ -213,6 +213,7 @@ def _mine(config: RunConfig) -> None:
         "target": _sha256(config.target) if config.target else None,
         "positives": _sha256(config.positives) if config.positives else None,
         "held out": [_sha256(path) for path in held_out],
+        "baseline": read_bundle(config.out / "baseline").manifest.digest,
     }
     _stage(
         folder,

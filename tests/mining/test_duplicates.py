@@ -131,3 +131,10 @@ def test_another_run_finds_the_same():
     found = first_of_each(texts).tolist()
     assert 10 < len(set(found)) < 290
     assert json.loads(run.stdout) == found
+
+
+def test_texts_that_are_kept_in_any_case_are_compared_with_too():
+    a = "the quick brown fox jumps over the lazy dog by the old mill"
+    b, document = f"{a} one", f"{a} one and all t"
+    assert first_of_each([a, b, document]).tolist() == [0, 0, 2]
+    assert first_of_each([a, b, document], num_fixed=2).tolist() == [0, 1, 1]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -112,11 +114,13 @@ def test_neither_groups_nor_categories_are_refused():
 
 
 def test_known_pairs_go_before_groups():
-    corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", "g1"), ("three", None, None))
+    rows = [("one ant", "x", "g1"), ("two ants", "x", "g1"), ("three", None, None), ("four", "x", "g2")]
+    corpus = replace(corpus_of(*rows), rows=tuple(Document(str(i), *row) for i, row in enumerate(rows)))
     links = Links((("three", "one ant"),))
     meaning = with_meaning(corpus, links)
     assert (meaning.source, meaning.links, meaning.num_without) == ("pairs", links, 0)
-    assert groups_of(meaning) == {frozenset({"three", "one ant"}), frozenset({"two ants"})}
+    # Two documents of one group are not linked, but no negative pair either.
+    assert groups_of(meaning) == {frozenset({"three", "one ant", "two ants"}), frozenset({"four"})}
 
 
 def test_linked_documents_come_first_and_known_texts_that_are_no_document_are_added():

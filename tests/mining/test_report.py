@@ -146,7 +146,7 @@ def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
     ]
     warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100), as_target(bare)))
     assert any("the target has no labels: they were guessed" in warning for warning in warnings)
-    assert any("does not say which pairs are of one category" in warning for warning in warnings)
+    assert any("do not say if they are of one category" in warning for warning in warnings)
 
 
 def test_shortcut_of_the_target_is_warned_of(helpdesk):
@@ -184,4 +184,4 @@ def test_cut_texts_are_warned_of(helpdesk):
 def test_sampled_documents_are_said(helpdesk, monkeypatch):
     monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 2000)
     (warning,) = warnings_of(mine(helpdesk, CONFIG))
-    assert warning.endswith("of 4,368 documents were mined from: a random sample")
+    assert warning.endswith("of 4,368 documents were mined from: a sample over all groups")

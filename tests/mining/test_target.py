@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from mining.cells import tfidf_bins
 from mining.features import Candidates
-from mining.target import Target, categories_of_groups, fill_categories, impute, read_target, without_shortcut
+from mining.target import Target, categories_of_groups, impute, read_target, settle_kinds, without_shortcut
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
@@ -309,14 +309,30 @@ def test_categories_that_are_known_are_kept():
     target = target_of([0.1] * 4, [1, 0, 1, 0])
     some = replace(target, knows_category_T=np.array([True, True, False, False]))
     assert not target.like.is_same_category_C.any()
-    like = fill_categories(some, 1.0, np.random.default_rng(0)).like
+    like = settle_kinds(some, "categories", 1.0, np.random.default_rng(0)).like
     assert like.is_same_category_C.tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_share_of_the_negatives_is_of_one_category_where_it_is_not_known(share):
     target = target_of(np.full(4000, 0.1), np.arange(4000) % 2, knows_categories=False)
-    like = fill_categories(target, share, np.random.default_rng(0)).like
+    like = settle_kinds(target, "categories", share, np.random.default_rng(0)).like
     assert like.is_same_category_C[like.is_positive_C].all()
     # 2000 draws: a standard deviation of 0.01.
     assert like.is_same_category_C[~like.is_positive_C].mean() == pytest.approx(share, abs=0.04 if share % 1 else 0)
+
+
+def test_where_categories_label_the_documents_positives_are_of_one_and_no_others():
+    target = target_of([0.1] * 4, [1, 0, 1, 0], is_same=[0, 1, 0, 1])
+    like = settle_kinds(target, "labels", 0.7, np.random.default_rng(0)).like
+    assert like.is_same_category_C.tolist() == [True, False, True, False]
+
+
+def test_where_documents_have_no_category_no_pair_is_of_one():
+    target = target_of([0.1] * 4, [1, 0, 1, 0], is_same=[1, 1, 0, 1])
+    assert not settle_kinds(target, "nothing", 0.7, np.random.default_rng(0)).like.is_same_category_C.any()
+
+
+def test_graded_target_is_refused():
+    with pytest.raises(InputError, match=r"got graded scores, need label 0\|1 or no label"):
+        read([Pair("ant", "bee", score=0.5), Pair("ant", "cat", score=0.1)])
