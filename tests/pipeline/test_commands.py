@@ -442,7 +442,7 @@ def test_sigterm_ends_a_command_as_resumable_and_leaves_nothing(write_documents,
         said = process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
-    assert said.startswith("mining")
+    assert said.startswith("reading")
     assert process.returncode == 75, rest
     assert rest.splitlines()[-1] == "simile: stopped by SIGTERM; the same command goes on"
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
