@@ -4,7 +4,6 @@ One pass, in memory that follows the sample and the vocabulary. Shape suffix: V 
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from mining.candidates import fair_limit
 from simile.artifacts import Document, text_key
 from simile.errors import InputError
 from simile.progress import Progress
+from simile.scoring import words
 
-_WORD = re.compile(r"(?u)\b\w\w+\b")
 _MIN_OF_GROUP = 32
 """Documents of a group that are kept before whole groups are let go."""
 
@@ -71,7 +70,7 @@ def gather(documents: Iterable[Document], *, room: int, seed: int, always: Colle
         num_cut += document.is_cut
         num_without_group += document.group is None
         num_without_category += document.category is None
-        frequency.update(set(_WORD.findall(document.text.lower())))
+        frequency.update(set(words(document.text)))
         sample.add(number, document, is_wanted=always is not None and text_key(document.text) in always)
     if not frequency:
         raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
@@ -89,9 +88,9 @@ def _counted(documents: Iterable[Document]) -> Iterator[Document]:
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
     """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents of these frequencies."""
-    words = sorted(frequency)
-    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(words)})
-    frequency_V = np.array([frequency[word] for word in words], dtype=np.float64)
+    vocabulary = sorted(frequency)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(vocabulary)})
+    frequency_V = np.array([frequency[word] for word in vocabulary], dtype=np.float64)
     vectorizer.idf_ = np.log((1 + num_documents) / (1 + frequency_V)) + 1
     return vectorizer
 

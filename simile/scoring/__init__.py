@@ -2,7 +2,7 @@
 
 from simile.scoring.encoder import Encoder, Tokens, cosines, length_sorted_batches
 from simile.scoring.golden import GOLDEN_PAIRS
-from simile.scoring.lexical import Lexical, pack_vocabulary
+from simile.scoring.lexical import Lexical, pack_vocabulary, words
 from simile.scoring.provider import Device, Precision, Runtime, choose_runtime
 from simile.scoring.scorer import (
     Scored,
@@ -33,4 +33,5 @@ __all__ = [
     "pack_vocabulary",
     "probability",
     "require_finite",
+    "words",
 ]

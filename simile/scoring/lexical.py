@@ -17,12 +17,19 @@ from simile.errors import BundleError
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 
 
+def words(text: str) -> list[str]:
+    """Return the words of a text as TF-IDF sees them here: of two characters or more, in lower case."""
+    return _WORD.findall(text.lower())
+
+
 def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) -> bytes:
     """Return the member's file: the words in the order of their index, and their inverse document frequencies."""
-    words = sorted(vocabulary, key=lambda word: vocabulary[word])
+    in_order = sorted(vocabulary, key=lambda word: vocabulary[word])
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, words=np.frombuffer("\n".join(words).encode(), dtype=np.uint8), idf=np.asarray(idf_V, dtype=np.float64)
+        buffer,
+        words=np.frombuffer("\n".join(in_order).encode(), dtype=np.uint8),
+        idf=np.asarray(idf_V, dtype=np.float64),
     )
     return buffer.getvalue()
 
@@ -37,21 +44,19 @@ class Lexical:
         self.name = member.name
         try:
             with np.load(io.BytesIO(bundle.data[member.vocabulary.path]), allow_pickle=False) as file:
-                words, self._idf_V = bytes(file["words"]).decode().split("\n"), file["idf"]
+                known, self._idf_V = bytes(file["words"]).decode().split("\n"), file["idf"]
         # NumPy and zipfile raise classes of no common root.
         except Exception as error:
             raise BundleError(f"{bundle.path}: {member.vocabulary.path} is no vocabulary ({error})") from error
-        if len(words) != len(self._idf_V) or len(words) != member.dimension:
+        if len(known) != len(self._idf_V) or len(known) != member.dimension:
             raise BundleError(
-                f"{bundle.path}: {member.vocabulary.path} has {len(words)} words, need {member.dimension}"
+                f"{bundle.path}: {member.vocabulary.path} has {len(known)} words, need {member.dimension}"
             )
-        self._vocabulary = {word: index for index, word in enumerate(words)}
+        self._vocabulary = {word: index for index, word in enumerate(known)}
 
     def weights(self, text: str) -> dict[int, float]:
         """Return the words' weights by their index, as a vector of length 1 (empty where no word is known)."""
-        counts = Counter(
-            index for word in _WORD.findall(text.lower()) if (index := self._vocabulary.get(word)) is not None
-        )
+        counts = Counter(index for word in words(text) if (index := self._vocabulary.get(word)) is not None)
         weights = {index: (1 + float(np.log(count))) * float(self._idf_V[index]) for index, count in counts.items()}
         norm = float(np.sqrt(sum(weight * weight for weight in weights.values())))
         return {index: weight / norm for index, weight in weights.items()}

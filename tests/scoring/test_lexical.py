@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from simile.artifacts import Combine, LexicalMember, Manifest, file_entry, write_bundle
 from simile.errors import BundleError
-from simile.scoring import Lexical, Runtime, Scorer, pack_vocabulary
+from simile.scoring import Lexical, Runtime, Scorer, pack_vocabulary, words
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
 FIT = ["The cat sat on the mat.", "a dog, a DOG and one cat", "naïve café: ÉTÉ in Zürich", "user_name 42 x y"]
@@ -48,6 +48,11 @@ def test_lexical_scores_of_the_helpdesk_texts_are_those_of_scikit_learn(helpdesk
 @given(a=words_and_more, b=words_and_more)
 def test_lexical_score_of_any_texts_is_that_of_scikit_learn(scorer, vectorizer, a, b):
     assert scorer.score([(a, b)])[0] == pytest.approx(cosines(vectorizer, [(a, b)])[0], abs=1e-6)
+
+
+@given(words_and_more)
+def test_words_are_those_of_scikit_learn(text):
+    assert words(text) == TfidfVectorizer().build_analyzer()(text)
 
 
 def test_text_without_a_known_word_is_like_nothing_not_even_itself(scorer):
