@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from mining.cells import Cells, Reservoir, Room
-from mining.features import Candidates, Features, Indices
+from mining.features import Candidates, Features, Indices, rows_by_group
 
 LOOKS_A_PAIR = 20_000
 """Pairs of documents that may be looked at for each negative pair wanted..."""
@@ -163,12 +163,11 @@ def _positives(
         a_C, b_C = np.unique(np.sort(links_L2, axis=1), axis=0).T
         yield a_C, b_C, features.tfidf(a_C, b_C)
         return
-    order = np.argsort(features.group_N, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(features.group_N[order])) + 1)
-    num_pairs = np.array([len(rows) * (len(rows) - 1) // 2 for rows in members])
+    groups = rows_by_group(features.group_N)
+    num_pairs = np.array([len(rows) * (len(rows) - 1) // 2 for rows in groups])
     limit = fair_limit(num_pairs, max(_MIN_LISTED, _LISTED_A_PAIR * num_wanted))
     parts = []
-    for rows in (rows for rows in members if len(rows) > 1):
+    for rows in (rows for rows in groups if len(rows) > 1):
         if len(rows) * (len(rows) - 1) // 2 > limit:
             # As many documents as make that many pairs.
             rows = np.sort(rng.choice(rows, int((1 + np.sqrt(1 + 8 * limit)) / 2), replace=False))

@@ -32,12 +32,11 @@ class Cells:
 
     def of(self, candidates: Candidates) -> Indices:
         """Return the number of each candidate's cell, shape ``(C,)``."""
-        tfidf_C, ratio_C, baseline_C = candidates.feature_CF.T
         digits = (
-            np.minimum(tfidf_bins(tfidf_C), _RADIX[0] - 1) * self._by_words,
-            np.searchsorted(_RATIO_EDGES, ratio_C, side="right") * self._by_words,
+            np.minimum(tfidf_bins(candidates.tfidf_C), _RADIX[0] - 1) * self._by_words,
+            np.searchsorted(_RATIO_EDGES, candidates.length_ratio_C, side="right") * self._by_words,
             # Where it is not known all are in one: NaN sorts last.
-            np.searchsorted(_BASELINE_EDGES, baseline_C, side="right") * self._by_baseline,
+            np.searchsorted(_BASELINE_EDGES, candidates.baseline_C, side="right") * self._by_baseline,
             candidates.is_same_category_C.astype(np.int64),
             candidates.is_positive_C.astype(np.int64),
         )

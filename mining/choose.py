@@ -18,7 +18,7 @@ from mining.picker import Picker, Uses
 from mining.recipes import Band, phase_bands, take_from_bands
 from mining.target import Target
 
-SURPLUS = 10
+_SURPLUS = 10
 """Candidates for each pair wanted: matching needs a choice."""
 OnProgress = Callable[[int], None]
 
@@ -74,11 +74,12 @@ def matched(
     num_each = num_pairs // 2
     if target:
         pool, suspects_found = _pool_like_target(ground, target, num_each, rng, on_progress)
-        picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
-        match_target(pool, target.like, target.weight_T, num_each, picker, rng)
     else:
         pool, suspects_found = _pool_alike(ground, band, num_each, rng, on_progress)
-        picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
+    picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
+    if target:
+        match_target(pool, target.like, target.weight_T, num_each, picker, rng)
+    else:
         wanted_same_C = rng.random(len(pool)) < ground.same_category
         match_classes(pool, wanted_same_C, num_each, picker)
     return _found(pool, picker, suspects_found, rng)
@@ -101,7 +102,7 @@ def banded(
     negatives = sample_negatives(ground.features, negative_wish, rng, on_progress)
     pool, suspects_found = _without_suspects(ground, join([positives, negatives]))
     for found in besides:
-        pool = pool.take(~np.isin(_codes(ground, pool), _codes(ground, found.chosen)))
+        pool = pool.take(~np.isin(_pair_numbers(ground, pool), _pair_numbers(ground, found.chosen)))
     picker = Picker(pool, ground.max_uses, uses or Uses(ground.features.group_N))
     take_from_bands(pool, num_each, ground.same_category, *bands, picker)
     return _found(pool, picker, suspects_found, rng)
@@ -141,11 +142,11 @@ def natural(ground: Ground, band: Band, num_each: int, rng: np.random.Generator)
 
 def _natural_wish(band: Band, num_each: int) -> Wish:
     cells = Cells(by_words=False)
-    return Wish(band, cells, cells.common_room(SURPLUS * num_each), num_each)
+    return Wish(band, cells, cells.common_room(_SURPLUS * num_each), num_each)
 
 
 def _even_wish(cells: Cells, band: Band, num_each: int) -> Wish:
-    return Wish(band, cells, cells.even_room(band, SURPLUS * num_each), num_each)
+    return Wish(band, cells, cells.even_room(band, _SURPLUS * num_each), num_each)
 
 
 def _pool_like_target(
@@ -157,7 +158,7 @@ def _pool_like_target(
         label: Wish(
             target.band,
             cells,
-            cells.room_like(target.like, target.weight_T * (target.like.is_positive_C == label), SURPLUS * num_each),
+            cells.room_like(target.like, target.weight_T * (target.like.is_positive_C == label), _SURPLUS * num_each),
             num_each,
         )
         for label in (True, False)
@@ -180,12 +181,12 @@ def _pool_alike(
         for same in (True, False)
     ]
     # Room for either kind: where one runs out, the other stands in.
-    same, other = (cells.room_like(like, np.ones(len(like)), SURPLUS * num_each) for like in kinds)
+    same, other = (cells.room_like(like, np.ones(len(like)), _SURPLUS * num_each) for like in kinds)
     negatives = sample_negatives(ground.features, Wish(band, cells, same + other, num_each), rng, on_progress)
     return _without_suspects(ground, join([positives, negatives]))
 
 
-def _codes(ground: Ground, candidates: Candidates) -> NDArray[np.int64]:
+def _pair_numbers(ground: Ground, candidates: Candidates) -> NDArray[np.int64]:
     """Return a number for each pair of documents."""
     return candidates.a_C * len(ground.features) + candidates.b_C
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from simile.artifacts import Document
+from simile.scoring import cosines
 
 FEATURES = ("tfidf", "length_ratio", "baseline")
 """Of a pair of texts: TF-IDF cosine, shorter length by longer one (in characters), the baseline's cosine."""
@@ -38,6 +39,16 @@ class Candidates:
         """TF-IDF cosine of each pair."""
         return self.feature_CF[:, 0]
 
+    @property
+    def length_ratio_C(self) -> NDArray[np.float64]:
+        """Shorter length by longer one of each pair."""
+        return self.feature_CF[:, 1]
+
+    @property
+    def baseline_C(self) -> NDArray[np.float64]:
+        """The baseline's cosine of each pair; NaN where there is no baseline."""
+        return self.feature_CF[:, 2]
+
     def take(self, index: Indices | NDArray[np.bool_]) -> "Candidates":
         """Return some of the candidates."""
         return Candidates(*(getattr(self, field.name)[index] for field in fields(self)))
@@ -55,8 +66,8 @@ class Features:
         self, documents: Sequence[Document], tfidf_NW: csr_matrix, embedding_ND: NDArray[np.float32] | None = None
     ) -> None:
         self.tfidf_NW = tfidf_NW
-        self.group_N = _codes([document.group for document in documents])
-        self._category_N = _codes([document.category for document in documents])
+        self.group_N = codes([document.group for document in documents])
+        self._category_N = codes([document.category for document in documents])
         self._length_N = np.array([len(document.text) for document in documents], dtype=np.float64)
         self._embedding_ND = embedding_ND
 
@@ -83,14 +94,18 @@ class Features:
     def _baseline(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
         if self._embedding_ND is None:
             return np.full(len(a_C), np.nan)
-        chunks = [
-            np.einsum("cd,cd->c", self._embedding_ND[a_C[i : i + _CHUNK]], self._embedding_ND[b_C[i : i + _CHUNK]])
-            for i in range(0, len(a_C), _CHUNK)
-        ]
-        return np.concatenate([np.empty(0), *chunks]).clip(-1, 1)
+        pair_C2 = np.stack([a_C, b_C], axis=1)
+        chunks = [cosines(self._embedding_ND, pair_C2[i : i + _CHUNK]) for i in range(0, len(pair_C2), _CHUNK)]
+        return np.concatenate([np.empty(0), *chunks])
 
 
-def _codes(names: Sequence[str | None]) -> Indices:
+def codes(names: Sequence[str | None]) -> Indices:
     """Return a number for each name, the same for the same; -1 for None."""
-    codes: dict[str, int] = {}
-    return np.array([-1 if name is None else codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
+    known: dict[str, int] = {}
+    return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names], dtype=np.int64)
+
+
+def rows_by_group(group_N: Indices) -> list[Indices]:
+    """Return the documents of each group, in ascending order, by the groups' numbers."""
+    order = np.argsort(group_N, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group_N[order])) + 1)

@@ -14,13 +14,20 @@ from mining.candidates import num_looks
 from mining.choose import Found, Ground, banded, curriculum, matched, natural
 from mining.config import MineConfig
 from mining.corpus import Corpus, gather
-from mining.features import Candidates, Features, join
-from mining.meaning import Links, known_pairs, with_meaning
+from mining.features import Candidates, Features, codes, join
+from mining.meaning import Links, Meaning, known_pairs, with_meaning
 from mining.noise import best_positive
 from mining.recipes import Band
 from mining.split import distinct, split_documents
-from mining.target import Source as KindSource
-from mining.target import Target, categories_of_groups, impute, read_target, settle_kinds, without_shortcut
+from mining.target import (
+    KindSource,
+    Target,
+    categories_of_groups,
+    impute,
+    read_target,
+    settle_kinds,
+    without_shortcut,
+)
 from mining.triplets import Triplet, triplets, write_triplets
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet, write_pairs
@@ -28,6 +35,8 @@ from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer
 
+_TRAIN = "train"
+"""Documents that ``pairs`` and a curriculum's phases are drawn from; each held-out set has those of its own name."""
 HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
 MIN_HELD_OUT = 4000
@@ -89,15 +98,13 @@ def mine(
     goal = None
     if target:
         goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(corpus.rows), band=config.band)
-    kinds: KindSource = "labels" if meaning.source == "categories" else "categories"
-    if not any(row.category is not None for row in rows):
-        kinds = "nothing"
-    miner = _Miner(config, _grounds(split, corpus, config, vectors, meaning.links), goal, kinds)
+    grounds = _grounds(split, corpus, config, vectors, meaning.links)
+    miner = _Miner(config, grounds, goal, _kind_source(rows, meaning))
     found = miner.mine()
     training = found["pairs"]
     _require_enough(len(training.chosen), config, miner.band)
     sets = {
-        name: _pairs(split[_TRAIN if name not in split else name], part.chosen, with_groups=meaning.links is None)
+        name: _pairs(split.get(name, split[_TRAIN]), part.chosen, with_groups=meaning.links is None)
         for name, part in found.items()
         # A held-out set too small for two classes judges nothing.
         if len(part.chosen)
@@ -123,7 +130,11 @@ def mine(
     return Mined(sets, asked, facts, miner.target, vectors)
 
 
-_TRAIN = "train"
+def _kind_source(rows: Sequence[Document], meaning: Meaning) -> KindSource:
+    """Return what says of these documents' pairs whether they are of one category."""
+    if all(row.category is None for row in rows):
+        return "nothing"
+    return "labels" if meaning.source == "categories" else "categories"
 
 
 def _grounds(
@@ -154,8 +165,7 @@ def _grounds(
 def _best_positives(rows: Sequence[Document], vectors: Vectors, links: Links | None) -> dict[str, float]:
     """Return each text's highest cosine to another one that means the same, in whichever set that is."""
     texts = [row.text for row in rows]
-    codes = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
-    group_N = np.array([codes[row.group] for row in rows], dtype=np.int64)
+    group_N = codes([row.group for row in rows])
     best_N = best_positive(vectors.of(texts), group_N, links.among(texts) if links else None)
     return dict(zip(texts, best_N.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""Labels that look wrong: negatives that the baseline places above their texts' own positives, and the other way round.
+"""Labels that look wrong: negatives that the baseline places above their texts' own positives.
 
 Shape suffixes: N = documents, C = candidates, D = dimensions.
 """
@@ -6,7 +6,8 @@ Shape suffixes: N = documents, C = candidates, D = dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
-from mining.features import Candidates
+from mining.features import Candidates, rows_by_group
+from simile.scoring import cosines
 
 MARGIN = 0.05
 """By which a negative's score must exceed the best positive of one of its texts to be suspect.
@@ -30,12 +31,11 @@ def best_positive(
     """
     best_N = np.full(len(group_N), -np.inf)
     if links is not None:
-        score = np.einsum("ld,ld->l", embedding_ND[links[:, 0]], embedding_ND[links[:, 1]])
+        score = cosines(embedding_ND, links)
         for side in (0, 1):
             np.maximum.at(best_N, links[:, side], score)
     else:
-        order = np.argsort(group_N, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(group_N[order])) + 1):
+        for rows in rows_by_group(group_N):
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
                 score = embedding_ND[block] @ embedding_ND[rows].T
@@ -46,7 +46,7 @@ def best_positive(
 
 def suspects(candidates: Candidates, best_N: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which candidates are negatives that may well be positives, shape ``(C,)``."""
-    baseline_C = candidates.feature_CF[:, 2]
+    baseline_C = candidates.baseline_C
     # A text without a positive has nothing to be compared with: NaN compares as False.
     is_above_C = (baseline_C > best_N[candidates.a_C] + MARGIN) | (baseline_C > best_N[candidates.b_C] + MARGIN)
     return ~candidates.is_positive_C & is_above_C

@@ -29,8 +29,8 @@ _CLASSES = (("positive", True), ("negative", False))
 
 def to_page(report: Mapping[str, Any], mined: Mined) -> str:
     """Return the report as a self-contained HTML page."""
-    views = {name: view_of(pairs, mined.vectors) for name, pairs in mined.sets.items()}
-    shown = {"mined": views["pairs"]}
+    pairs = view_of(mined.sets["pairs"], mined.vectors)
+    shown = {"mined": pairs}
     if mined.target:
         shown["target"] = view_of_target(mined.target)
     blocks = [
@@ -40,11 +40,11 @@ def to_page(report: Mapping[str, Any], mined: Mined) -> str:
         *_distributions(shown),
         *_match(report),
         *_noise(report),
-        *_examples(views["pairs"]),
+        *_examples(pairs),
         *_origin(report),
     ]
-    pairs = report["sets"]["pairs"]["pairs"]
-    subtitle = f"{pairs:,} training pairs from {report['documents']:,} documents in {report['groups']:,} groups"
+    num_pairs = report["sets"]["pairs"]["pairs"]
+    subtitle = f"{num_pairs:,} training pairs from {report['documents']:,} documents in {report['groups']:,} groups"
     return page("Mined pairs", subtitle, blocks)
 
 

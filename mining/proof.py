@@ -65,13 +65,13 @@ def view_of(pairs: Sequence[Pair], vectors: Vectors | None) -> View:
 
 def view_of_target(target: Target) -> View:
     """Return the target's pairs by their features, as matching sees them."""
-    baseline_T = target.like.feature_CF[:, 2]
+    baseline_T = target.like.baseline_C
     return View(
         target.pairs,
         target.like.is_positive_C,
         # As mined pairs have it: a classifier would know them by their digits.
         target.like.tfidf_C.round(4),
-        target.like.feature_CF[:, 1],
+        target.like.length_ratio_C,
         target.like.is_same_category_C,
         None if np.isnan(baseline_T).any() else baseline_T,
     )

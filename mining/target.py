@@ -20,7 +20,7 @@ from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
 from simile.scoring.metrics import spearman
 
-Source = Literal["categories", "labels", "nothing"]
+KindSource = Literal["categories", "labels", "nothing"]
 """What says of the mined pairs whether they are of one category."""
 SHORTCUT_LIMIT = 0.05
 """TF-IDF alone may order matched pairs no better than this."""
@@ -132,7 +132,7 @@ def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> 
     return replace(target, like=replace(target.like, is_positive_C=is_positive_T))
 
 
-def settle_kinds(target: Target, source: Source, same_category: float, rng: np.random.Generator) -> Target:
+def settle_kinds(target: Target, source: KindSource, same_category: float, rng: np.random.Generator) -> Target:
     """Return the target with pairs of one category as the documents can have them.
 
     Where a pair does not say its kind, positives are of one category, and so is a share of the negatives. Where the
@@ -194,10 +194,10 @@ def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
         share = [np.clip(of.is_same_category_C.mean(), 0.01, 0.99) for of in (positive, negative)]
         is_same_T = target.like.is_same_category_C
         odds_T += np.where(is_same_T, np.log(share[0] / share[1]), np.log((1 - share[0]) / (1 - share[1])))
-    baseline_T = target.like.feature_CF[:, 2]
+    baseline_T = target.like.baseline_C
     if not np.isnan(baseline_T).any() and len(positive) > 1 and len(negative) > 1:
-        mean = [of.feature_CF[:, 2].mean() for of in (positive, negative)]
-        spread = max(0.02, float(np.sqrt(np.mean([of.feature_CF[:, 2].var() for of in (positive, negative)]))))
+        mean = [of.baseline_C.mean() for of in (positive, negative)]
+        spread = max(0.02, float(np.sqrt(np.mean([of.baseline_C.var() for of in (positive, negative)]))))
         odds_T += (baseline_T - np.mean(mean)) * (mean[0] - mean[1]) / spread**2
     # No pair is taken for sure.
     return np.asarray(np.log(expit(odds_T) + 1e-3) - np.log(expit(-odds_T) + 1e-3))

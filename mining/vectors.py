@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simile.progress import Progress
-from simile.scoring import Scorer
+from simile.scoring import Scorer, cosines
 
 
 class Vectors:
@@ -26,5 +26,5 @@ class Vectors:
 
     def cosines(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the baseline's score of each pair, shape ``(P,)``, in [-1, 1]."""
-        score_P = np.einsum("pd,pd->p", self.of([a for a, _ in pairs]), self.of([b for _, b in pairs]))
-        return np.asarray(score_P.clip(-1, 1), dtype=np.float32)
+        pair_P2 = np.array([(self._index[a], self._index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+        return cosines(self._embedding_ND, pair_P2)
