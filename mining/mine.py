@@ -23,6 +23,7 @@ from mining.target import (
     KindSource,
     Target,
     categories_of_groups,
+    check_target,
     impute,
     read_target,
     settle_kinds,
@@ -88,6 +89,8 @@ def mine(
     if config.false_negatives in ("drop", "report") and baseline is None:
         raise InputError(f"got false negatives to {config.false_negatives}, need a baseline to find them by")
     known = known_pairs(positives) if positives else None
+    if target:
+        check_target(target)
     room = max(MIN_DOCUMENTS, 2 * config.pairs)
     corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else None)
     target_texts = [text for pair in target.texts for text in pair] if target else []

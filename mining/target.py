@@ -50,6 +50,18 @@ class Target:
     """Whether the pair says, or its groups say, if it is of one category."""
 
 
+def check_target(pairs: PairSet) -> None:
+    """Refuse pairs that cannot be followed, whatever the documents are.
+
+    Raises:
+        InputError: they are graded, or all have the same label.
+    """
+    if pairs.is_graded:
+        raise InputError(f"target {pairs.name}: got graded scores, need label 0|1 or no label")
+    if pairs.is_labelled and len({pair.label for pair in pairs.rows}) < 2:
+        raise InputError(f"target {pairs.name}: got pairs of one label only, need both")
+
+
 def read_target(
     pairs: PairSet,
     tfidf: TfidfVectorizer,
@@ -61,17 +73,15 @@ def read_target(
     """Return the target's pairs and their features; where it has no labels, none are there yet (see `impute`).
 
     Args:
-        pairs: labelled, or not.
+        pairs: labelled, or not; such as pass `check_target`.
         tfidf: of the documents.
         vectors: of the baseline, where that is to be followed too.
         category_of_group: of the documents, for pairs that name their groups only.
         band: TF-IDF cosines to keep; None for all.
 
     Raises:
-        InputError: no pair lies in the band, all there have the same label, or they are graded.
+        InputError: no pair lies in the band, or all there have the same label.
     """
-    if pairs.is_graded:
-        raise InputError(f"target {pairs.name}: got graded scores, need label 0|1 or no label")
     is_labelled = pairs.is_labelled
     same = [_same_category(pair, category_of_group) for pair in pairs.rows]
     like = _as_candidates(pairs, tfidf, vectors, is_labelled=is_labelled, same=same)

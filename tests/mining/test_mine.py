@@ -152,10 +152,27 @@ def test_target_without_a_pair_in_the_band_is_refused(helpdesk, target):
         mine(helpdesk, MineConfig(pairs=200, band=(0.9, 1.0)), target)
 
 
-def test_target_of_one_label_is_refused(helpdesk, target):
-    positives = as_target(pair for pair in target.rows if pair.label)
-    with pytest.raises(InputError, match="got pairs of one label only in the band 0-1, need both"):
-        mine(helpdesk, MineConfig(pairs=200), positives)
+class Untouched:
+    """A baseline that must not embed anything."""
+
+    members = ("any",)
+
+    def embed(self, texts, on_progress):
+        pytest.fail(f"{len(texts)} texts were embedded")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([Pair("an ant", "a bee", label=1)], "got pairs of one label only, need both"),
+        ([Pair("an ant", "a bee", score=0.5)], "got graded scores, need label"),
+    ],
+)
+def test_target_that_cannot_be_followed_is_refused_before_anything_is_read_or_embedded(helpdesk, rows, message):
+    documents = iter(helpdesk)
+    with pytest.raises(InputError, match=message):
+        mine(documents, MineConfig(pairs=200), as_target(rows), baseline=Untouched())
+    assert next(documents) is helpdesk[0]
 
 
 def test_held_out_texts_are_known_in_other_letters_and_spaces(helpdesk):

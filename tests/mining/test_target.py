@@ -10,7 +10,15 @@ from sklearn.metrics import roc_auc_score
 
 from mining.cells import tfidf_bins
 from mining.features import Candidates
-from mining.target import Target, categories_of_groups, impute, read_target, settle_kinds, without_shortcut
+from mining.target import (
+    Target,
+    categories_of_groups,
+    check_target,
+    impute,
+    read_target,
+    settle_kinds,
+    without_shortcut,
+)
 from mining.vectors import Vectors
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
@@ -22,8 +30,12 @@ TFIDF = TfidfVectorizer(sublinear_tf=True).fit(["ant", "bee", "cat", "dog"])
 HALF, NOTHING = ("ant bee", "ant cat"), ("ant", "dog")
 
 
+def pair_set(pairs) -> PairSet:
+    return PairSet("test", tuple(pairs), "0" * 64)
+
+
 def read(pairs, *, categories=None, band=None, vectors=None) -> Target:
-    return read_target(PairSet("test", tuple(pairs), "0" * 64), TFIDF, vectors, categories or {}, band=band)
+    return read_target(pair_set(pairs), TFIDF, vectors, categories or {}, band=band)
 
 
 def target_of(
@@ -39,6 +51,25 @@ def target_of(
     return Target(pairs, like, np.ones(num), (0.0, 1.0), True, 0, shortcut, np.full(num, knows_categories))
 
 
+# What can be followed
+
+
+def test_graded_target_is_refused():
+    with pytest.raises(InputError, match=r"target test: got graded scores, need label 0\|1 or no label"):
+        check_target(pair_set([Pair("ant", "bee", score=0.5), Pair("ant", "cat", score=0.1)]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_target_of_one_label_is_refused(label):
+    with pytest.raises(InputError, match="target test: got pairs of one label only, need both"):
+        check_target(pair_set([Pair(*HALF, label=label), Pair(*NOTHING, label=label)]))
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (None, None)])
+def test_target_of_both_labels_or_of_none_is_not_refused(labels):
+    check_target(pair_set(Pair(*HALF, label=label) for label in labels))
+
+
 # Reading
 
 
@@ -46,8 +77,8 @@ def test_features_are_those_of_the_texts():
     target = read([Pair(*HALF, label=1), Pair(*NOTHING, label=0), Pair("bee cat", "bee", label=0)])
     # Half of the words; none; one of two.
     assert target.like.tfidf_C == pytest.approx([1 / 2, 0, 1 / np.sqrt(2)])
-    assert target.like.feature_CF[:, 1] == pytest.approx([1, 1, 3 / 7])
-    assert np.isnan(target.like.feature_CF[:, 2]).all()
+    assert target.like.length_ratio_C == pytest.approx([1, 1, 3 / 7])
+    assert np.isnan(target.like.baseline_C).all()
     assert target.like.is_positive_C.tolist() == [True, False, False]
     assert target.weight_T.tolist() == [1, 1, 1]
     assert (target.is_labelled, target.num_outside) == (True, 0)
@@ -79,7 +110,7 @@ def test_baseline_is_the_bundles_score(make_base, tmp_path):
     pairs = [HALF, NOTHING, ("bee cat", "a password that I forgot")]
     vectors = Vectors(scorer, [text for pair in pairs for text in pair])
     target = read([Pair(*texts, label=i % 2) for i, texts in enumerate(pairs)], vectors=vectors)
-    assert target.like.feature_CF[:, 2] == pytest.approx(scorer.score(pairs), abs=1e-6)
+    assert target.like.baseline_C == pytest.approx(scorer.score(pairs), abs=1e-6)
 
 
 def test_pairs_outside_the_band_are_left_out_and_counted():
@@ -112,14 +143,8 @@ def test_target_without_a_pair_in_the_band_is_refused():
         read([Pair(*HALF, label=1), Pair(*NOTHING, label=0)], band=(0.6, 1.0))
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_target_of_one_label_is_refused(label):
-    with pytest.raises(InputError, match="target test: got pairs of one label only"):
-        read([Pair(*HALF, label=label), Pair(*NOTHING, label=label)])
-
-
 def test_target_of_one_label_in_the_band_is_refused():
-    with pytest.raises(InputError, match="target test: got pairs of one label only"):
+    with pytest.raises(InputError, match=r"target test: got pairs of one label only in the band 0\.1-1, need both"):
         read([Pair(*HALF, label=1), Pair(*NOTHING, label=0)], band=(0.1, 1.0))
 
 
@@ -263,10 +288,10 @@ def test_imputed_classes_overlap_in_the_baseline_as_the_candidates_do():
     candidates = candidates_of()
     # Pairs of the same kinds; by which is which we see what was imputed.
     found = imputed(candidates_target(candidates), candidates)
-    classes = [found.like.feature_CF[found.like.is_positive_C == label, 2] for label in (False, True)]
+    classes = [found.like.baseline_C[found.like.is_positive_C == label] for label in (False, True)]
     assert [of.mean() for of in classes] == pytest.approx([0.4, 0.6], abs=0.02)
     assert [of.std() for of in classes] == pytest.approx([0.1, 0.1], abs=0.01)
-    auc = roc_auc_score(found.like.is_positive_C, found.like.feature_CF[:, 2])
+    auc = roc_auc_score(found.like.is_positive_C, found.like.baseline_C)
     assert auc == pytest.approx(norm.cdf(0.2 / 0.1 / np.sqrt(2)), abs=0.02)
 
 
@@ -293,7 +318,7 @@ def test_where_candidates_are_all_alike_labels_are_dealt_at_random():
     target = target_of(np.full(2000, 0.1), is_same=np.arange(2000) % 2 == 0, baseline=np.linspace(0, 1, 2000))
     found = imputed(target, candidates_of(baselines=(0.5, 0.5)))
     assert found.like.is_positive_C.sum() == 1000
-    assert roc_auc_score(found.like.is_positive_C, target.like.feature_CF[:, 2]) == pytest.approx(0.5, abs=0.06)
+    assert roc_auc_score(found.like.is_positive_C, target.like.baseline_C) == pytest.approx(0.5, abs=0.06)
 
 
 def test_imputed_labels_follow_the_seed():
@@ -331,8 +356,3 @@ def test_where_categories_label_the_documents_positives_are_of_one_and_no_others
 def test_where_documents_have_no_category_no_pair_is_of_one():
     target = target_of([0.1] * 4, [1, 0, 1, 0], is_same=[1, 1, 0, 1])
     assert not settle_kinds(target, "nothing", 0.7, np.random.default_rng(0)).like.is_same_category_C.any()
-
-
-def test_graded_target_is_refused():
-    with pytest.raises(InputError, match=r"got graded scores, need label 0\|1 or no label"):
-        read([Pair("ant", "bee", score=0.5), Pair("ant", "cat", score=0.1)])

@@ -115,7 +115,7 @@ CASES = [
         mine("documents.jsonl --target target.jsonl --band 0.9 1"),
         "target target: got TF-IDF cosines of 0.000-0.000, need",
     ),
-    (mine("documents.jsonl --target one-class.jsonl"), "target one-class: got pairs of one label only in the band 0-1"),
+    (mine("documents.jsonl --target one-class.jsonl"), "target one-class: got pairs of one label only, need both"),
     (mine("documents.jsonl --band 0 1"), "got no pairs of both classes with a TF-IDF cosine in 0-1 (matched), need"),
     (mine("documents.jsonl --recipe bands --positive-band 0 1 --negative-band 0 1"), "of 10,000 pairs (bands), need"),
     (mine("documents.jsonl --positives gone.csv"), "gone.csv: no such file"),
