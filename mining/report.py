@@ -3,7 +3,7 @@
 Shape suffix: P = pairs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,14 @@ DISTANCE_LIMIT = 0.1
 """Share of a class that may lie in other cells of the joint table than the target's does."""
 
 
-def describe(mined: Mined, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of each set, of the target, of how like they are, and what there is to warn of."""
+def describe(mined: Mined, config: Mapping[str, Any], *, given: Collection[str] = ()) -> dict[str, Any]:
+    """Return the figures of each set, of the target, of how like they are, and what there is to warn of.
+
+    Args:
+        mined: what there is to describe.
+        config: every setting by its name.
+        given: the settings that were chosen and not left as they are: those that were of no use are warned of.
+    """
     views = {name: view_of(pairs, mined.vectors) for name, pairs in mined.sets.items()}
     report: dict[str, Any] = {
         **mined.facts,
@@ -38,7 +44,7 @@ def describe(mined: Mined, config: Mapping[str, Any]) -> dict[str, Any]:
             "tfidf_alone": target.shortcut,
         }
         report["match"] = proof(views["pairs"], target, mined.vectors, seed=int(config.get("seed", 0)))
-    return report | {"warnings": _warnings(report)}
+    return report | {"warnings": _warnings(report, given)}
 
 
 def _entry(view: View) -> dict[str, Any]:
@@ -92,8 +98,49 @@ def _same_category_share(view: View) -> float | None:
     return float(np.mean(named)) if named else None
 
 
-def _warnings(report: Mapping[str, Any]) -> list[str]:
-    return [*_of_labels(report), *_of_pairs(report), *_of_target(report), *_of_documents(report)]
+def _warnings(report: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    return [
+        *_of_settings(report, given),
+        *_of_labels(report),
+        *_of_pairs(report),
+        *_of_target(report),
+        *_of_documents(report),
+    ]
+
+
+def _of_settings(report: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Return which settings the recipe had no use for, and what it took instead."""
+    found = []
+    config, target = report["config"], report["target"]
+    recipe = config.get("recipe")
+    if recipe == "bands" and "band" in given:
+        found.append(
+            f"--band was followed by the held-out sets only: recipe 'bands' takes positives of TF-IDF cosine "
+            f"{_stretch(config['positive_band'])} (--positive-band) and negatives of "
+            f"{_stretch(config['negative_band'])} (--negative-band)"
+        )
+    unused = [f"--{name.replace('_', '-')}" for name in ("positive_band", "negative_band") if name in given]
+    if recipe != "bands" and unused:
+        bands = {
+            "matched": f"takes both classes from one band, {_stretch(report['band'])} (--band, or the target's)",
+            "curriculum": f"finds its first phases' bands itself, and the last one's is {_stretch(report['band'])}",
+        }
+        found.append(f"{' and '.join(unused)} had no effect: recipe {recipe!r} {bands[recipe]}")
+    if "same_category" in given and recipe == "matched" and target and _kinds_are_followed(report):
+        found.append(
+            "--same-category had no effect: the target says which of its pairs are, and its share was followed"
+        )
+    return found
+
+
+def _kinds_are_followed(report: Mapping[str, Any]) -> bool:
+    """Whether pairs are of one category or not as every pair of the target says that it is."""
+    is_said_by_documents = report["labels"] != "categories" and report["categories"] > 0
+    return is_said_by_documents and not report["target"]["without_category"]
+
+
+def _stretch(band: Sequence[float]) -> str:
+    return f"{band[0]:.3g}-{band[1]:.3g}"
 
 
 def _of_labels(report: Mapping[str, Any]) -> list[str]:

@@ -59,7 +59,7 @@ def mine_to(out: Path, inputs: MineInputs, config: MineConfig, baseline: Scorer 
         positives=read_pairs(inputs.positives) if inputs.positives else None,
         baseline=baseline,
     )
-    report = describe(mined, config.model_dump(mode="json"))
+    report = describe(mined, config.model_dump(mode="json"), given=config.model_fields_set)
     with whole_directory(out) as folder:
         write_mined(mined, folder)
         write_whole(folder / _REPORT, json.dumps(report, indent=2) + "\n")

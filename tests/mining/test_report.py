@@ -104,8 +104,49 @@ def test_report_is_json_for_machines_other_than_ours(plain, followed, helpdesk):
         assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def warnings_of(mined, config=CONFIG) -> list[str]:
-    return describe(mined, config.model_dump(mode="json"))["warnings"]
+def warnings_of(mined, config=CONFIG, *, given=()) -> list[str]:
+    return describe(mined, config.model_dump(mode="json"), given=given)["warnings"]
+
+
+def test_band_that_recipe_bands_does_not_take_its_pairs_from_is_warned_of(helpdesk):
+    config = MineConfig(recipe="bands", pairs=100, band=(0.1, 0.2), negative_band=(0.1, 0.4))
+    (warning,) = of_settings(mine(helpdesk, config), config)
+    assert warning.startswith("--band was followed by the held-out sets only: recipe 'bands' takes positives of")
+    assert "0.3-0.5 (--positive-band)" in warning
+    assert "0.1-0.4 (--negative-band)" in warning
+
+
+@pytest.mark.parametrize(
+    ("recipe", "instead"),
+    [
+        ("matched", "takes both classes from one band, 0.05-0.5 (--band, or the target's)"),
+        ("curriculum", "finds its first phases' bands itself, and the last one's is 0.05-0.5"),
+    ],
+)
+def test_bands_that_are_of_another_recipe_are_warned_of(helpdesk, recipe, instead):
+    # As they are by default: somebody wants them all the same.
+    config = MineConfig(recipe=recipe, pairs=60, positive_band=(0.3, 0.5), negative_band=(0.15, 0.45))
+    warnings = of_settings(mine(helpdesk[:1000], config), config)
+    assert warnings == [f"--positive-band and --negative-band had no effect: recipe '{recipe}' {instead}"]
+
+
+def test_share_of_one_category_that_the_target_overrules_is_warned_of(helpdesk, plain):
+    config, rows = MineConfig(pairs=60, dev_share=0, same_category=0.2), plain.sets["pairs"][:200]
+    (warning,) = of_settings(mine(helpdesk, config, as_target(rows)), config)
+    assert warning.startswith("--same-category had no effect: the target says")
+    silent = [replace(pair, same_category=None, group_a=None, group_b=None) for pair in rows]
+    assert of_settings(mine(helpdesk, config, as_target(silent)), config) == []
+    assert of_settings(mine(helpdesk, config), config) == []
+
+
+@pytest.mark.parametrize("recipe", ["matched", "bands", "curriculum"])
+def test_settings_that_are_left_as_they_are_are_not_warned_of(plain, recipe):
+    assert of_settings(plain, MineConfig(recipe=recipe)) == []
+
+
+def of_settings(mined, config) -> list[str]:
+    """The warnings of settings that had no effect."""
+    return [text for text in warnings_of(mined, config, given=config.model_fields_set) if text.startswith("--")]
 
 
 def test_feature_that_says_nothing_has_no_figure(helpdesk):

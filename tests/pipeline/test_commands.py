@@ -414,6 +414,18 @@ def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, 
     assert "AUC of mined against target pairs (0.5: alike): positive 0." in out
 
 
+def test_mine_says_which_option_had_no_effect(documents, write_documents, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    argv = ["mine", str(file), "--out", str(tmp_path / "mined"), "--pairs", "60", "--band", "0", "0.9"]
+    assert main([*argv, "--positive-band", "0.3", "0.5"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: --")]
+    assert said == [
+        "note: --positive-band had no effect: recipe 'matched' takes both classes from one band, 0-0.9 "
+        "(--band, or the target's)"
+    ]
+    assert said[0].removeprefix("note: ") in json.loads((tmp_path / "mined" / "report.json").read_text())["warnings"]
+
+
 def test_mine_replaces_what_it_mined_before(documents, write_documents, tmp_path):
     file = write_documents(tmp_path / "documents.jsonl", documents)
     for num_pairs in (100, 60):
