@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from simile.artifacts.reading import read_rows
 from simile.files import write_whole
 
 SIMILE: tuple[str, ...] = (sys.executable, "-m", "pipeline.cli")
@@ -64,9 +65,7 @@ def end_with_children() -> None:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file, ``.gz`` as it is."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    return (row.fields for row in read_rows(path))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -7,7 +7,6 @@ of its category and of its group, so that documents of one group share more word
 
 import argparse
 import itertools
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import read_jsonl, write_jsonl
+from common import write_jsonl
 from numpy.typing import NDArray
 from target_pairs import target_pairs
+
+from simile.artifacts.reading import read_rows
+from simile.scoring import words
 
 SOURCE = Path(__file__).parent.parent / "examples" / "helpdesk" / "documents.jsonl"
 BATCH = 20_000
@@ -75,7 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.num < SMALLEST:
         parser.error(f"got {args.num} documents, need at least {SMALLEST}")
-    language = language_of(row["text"] for row in read_jsonl(args.source))
+    language = language_of(row.fields["text"] for row in read_rows(args.source))
     # A generator for each part: the target does not change the documents.
     world_rng, documents_rng, target_rng = np.random.default_rng(args.seed).spawn(3)
     world = make_world(args.num, world_rng)
@@ -90,21 +92,20 @@ def main() -> None:
 
 def language_of(texts: Iterable[str]) -> Language:
     """Return the words of these texts, continued by made-up ones, and the lengths of the texts."""
-    # Words as the miner's TF-IDF sees them: of two letters or more.
-    split = [re.findall(r"\b\w\w+\b", text.lower()) for text in texts]
-    counts = Counter(word for words in split for word in words)
+    split = [words(text) for text in texts]
+    counts = Counter(word for words_of_text in split for word in words_of_text)
     made_up = ("".join(parts) for parts in itertools.product(SYLLABLES, repeat=3))
     # By count, then by name: the same on every machine.
     known = sorted(counts, key=lambda word: (-counts[word], word))
-    words = known + [word for word in made_up if word not in counts]
+    vocabulary = known + [word for word in made_up if word not in counts]
     trusted = np.array([counts[word] for word in known if counts[word] >= TRUSTED], dtype=np.float64)
     if not len(trusted):
         sys.exit(f"got a source without a word that occurs {TRUSTED} times, need more text")
-    curve = zipf_curve(np.arange(len(trusted), len(words) + 1))
+    curve = zipf_curve(np.arange(len(trusted), len(vocabulary) + 1))
     frequencies = np.concatenate([trusted, trusted[-1] * curve[1:] / curve[0]])
     common = without_topics(frequencies / frequencies.sum())
     lengths = np.array([len(words_of_text) for words_of_text in split if words_of_text])
-    return Language(words, np.cumsum(common / common.sum()), lengths)
+    return Language(vocabulary, np.cumsum(common / common.sum()), lengths)
 
 
 def zipf_curve(ranks: NDArray[np.int64]) -> NDArray[np.float64]:

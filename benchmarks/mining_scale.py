@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import SIMILE, commit, end_with_children, machine, read_jsonl, replace_section, run, table
+from common import SIMILE, commit, end_with_children, machine, replace_section, run, table
 
+from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
 
 ABOUT = """\
@@ -52,8 +53,8 @@ def mine(folder: Path, pairs: int) -> dict[str, float]:
         out = Path(temporary) / "mined"
         where: list[str | Path] = [documents, "--target", target, "--out", out]
         usage = run([*SIMILE, "mine", *where, "--pairs", str(pairs), "--allow-fewer"])
-        num_pairs = sum(1 for _ in read_jsonl(out / "pairs.jsonl"))
-    words = {word for row in read_jsonl(documents) for word in row["text"].split()}
+        num_pairs = sum(1 for _ in read_rows(out / "pairs.jsonl"))
+    words = {word for row in read_rows(documents) for word in row.fields["text"].split()}
     return {"words": len(words), "pairs": num_pairs, "seconds": usage.seconds, "peak_mib": usage.peak_mib}
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import read_jsonl, write_jsonl
+from common import write_jsonl
 
-from simile.artifacts import text_key
+from simile.artifacts import read_pairs, text_key
+from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
 from training.base import load_base
 
@@ -51,9 +52,9 @@ def main() -> None:
 
 def usable_documents(path: Path, held_out: Sequence[Path]) -> list[Row]:
     """Return the documents whose group holds another one, duplicates and held-out texts left out."""
-    seen = {text_key(text) for file in held_out for row in read_jsonl(file) for text in (row["text_a"], row["text_b"])}
+    seen = {text_key(text) for file in held_out for pair in read_pairs(file).texts for text in pair}
     by_group: dict[str, list[Row]] = defaultdict(list)
-    for document in read_jsonl(path):
+    for _, document in read_rows(path):
         key = text_key(document["text"])
         if document.get("group") is not None and key not in seen:
             seen.add(key)
