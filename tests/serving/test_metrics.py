@@ -4,8 +4,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Metrics
 from simile.version import __version__
+from tests.tiny_ensembles import MAX_LENGTH
 
-BODY = {"pairs": [["The water was cold.", "A cold drink of water."], ["water " * 30, "The water was cold."]]}
+BODY = {"pairs": [["The water was cold.", "A cold drink of water."], ["no " * 50, "The water was cold."]]}
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_what_is_scored_is_counted(client, registry):
     assert value("simile_pairs_total") == 2
     assert value("simile_texts_total") == 3
     assert value("simile_truncated_texts_total") == 1
-    assert value("simile_tokens_total") > 24
+    assert value("simile_tokens_total") > MAX_LENGTH
     assert value("simile_batch_pairs_sum") == 2
     assert value("simile_waiting_pairs") == 0
     for member in ("small", "words"):

@@ -9,6 +9,7 @@ from serving.app import create_app
 from serving.schemas import SimilarityRequest
 from serving.settings import Settings
 from simile.scoring import GOLDEN_PAIRS
+from tests.tiny_ensembles import MAX_LENGTH
 
 PAIRS = [list(pair) for pair in GOLDEN_PAIRS[:6]]
 
@@ -52,9 +53,9 @@ def test_bundle_without_calibration_gives_no_probabilities(uncalibrated):
 
 
 def test_usage_counts_each_different_text_once(client, scorer):
-    long = "water " * 30
+    long = "no " * 50
     usage = post(client, {"pairs": [["no signal", long], [long, "no signal"]]}).json()["usage"]
-    assert usage == {"pairs": 2, "texts": 2, "tokens": 2 + 24, "truncated": 1}
+    assert usage == {"pairs": 2, "texts": 2, "tokens": 3 + MAX_LENGTH, "truncated": 1}
 
 
 def test_answer_names_the_bundle(client, bundle):
