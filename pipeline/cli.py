@@ -194,7 +194,14 @@ def _mine_options(parser: argparse.ArgumentParser) -> None:
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="a file, or a preset by name (minilm, mpnet)")
-    parser.add_argument("--pairs", type=Path, required=True, metavar="PAIRS")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="PAIRS",
+        help="to train on; several are trained on one after the other (a curriculum)",
+    )
     parser.add_argument(
         "--dev", action="append", default=[], metavar="PAIRS", help="labelled pairs to choose the best epoch by"
     )

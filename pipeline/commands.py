@@ -90,12 +90,12 @@ def train(args: Namespace) -> int:
     from training.config import TrainConfig
 
     config = read_config(preset_path(args.config), TrainConfig, args.set)
-    pairs = read_labelled_pairs(args.pairs)
+    files = [read_labelled_pairs(path) for path in args.pairs]
     dev_sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.dev).items()]
     # Only now: a bad config or bad pairs are known before torch has loaded.
     from training.train import train as train_member
 
-    bundle = train_member(config, pairs, dev_sets, args.out, restart=args.restart)
+    bundle = train_member(config, files, dev_sets, args.out, restart=args.restart)
     _print(bundle.identity)
     return 0
 

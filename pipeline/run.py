@@ -31,6 +31,7 @@ from simile.reports import Block, heading, lines
 from simile.scoring import Scorer, load
 from training.config import TrainConfig
 
+_PHASES = ("phase1", "phase2", "phase3")
 _DEV_SETS = ("dev-seen", "dev-unseen")
 _TEST_SETS = ("test-seen", "test-unseen")
 _RESULTS = (
@@ -142,10 +143,9 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     if not tests:
         raise InputError(f"{out}: mining held no pairs out to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
-    pairs = config.pairs or out / "mined" / "pairs.jsonl"
     train(
         config.train,
-        read_labelled_pairs(pairs),
+        _training_files(config),
         [*given.dev, *_mined(config, _DEV_SETS)],
         out / "bundle",
         restart=restart,
@@ -197,6 +197,13 @@ def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
         return []
     paths = [config.out / "mined" / f"{name}.jsonl" for name in names]
     return [read_labelled_pairs(path) for path in paths if path.is_file()]
+
+
+def _training_files(config: RunConfig) -> list[PairSet]:
+    """Return the pairs to train on, file by file: a curriculum has a file for each phase."""
+    if config.pairs:
+        return [read_labelled_pairs(config.pairs)]
+    return _mined(config, _PHASES if config.mine.recipe == "curriculum" else ("pairs",))
 
 
 def _mine(config: RunConfig) -> None:

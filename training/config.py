@@ -1,6 +1,6 @@
 """What a training run is told: one frozen model, one YAML file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -8,7 +8,9 @@ from simile.artifacts.bundle import Name
 
 MIN_LENGTH = 8
 """Tokens that an encoder must at least read of a text."""
-Loss = Literal["cosent", "ranking"]
+Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal"]
+"""What they are: `training.losses`."""
+Epochs = Annotated[int, Field(ge=0)]
 
 
 class LoraConfig(BaseModel):
@@ -39,10 +41,9 @@ class TrainConfig(BaseModel):
     method: Literal["lora", "full"] = "full"
     lora: LoraConfig = LoraConfig()
     loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}
-    """Weights of the losses that are summed; a name alone stands for that loss only. ``cosent``: every positive pair
-    above every negative one, or the better pair above the worse. ``ranking``: each text of a positive pair finds its
-    partner among the batch's texts, those that mean the same left out."""
-    epochs: Annotated[int, Field(ge=1)] = 1
+    """Weights of the losses that are summed; a name alone stands for that loss only."""
+    epochs: Annotated[int, Field(ge=1)] | tuple[Epochs, ...] = 1
+    """Over each file of pairs, one file after the other: a number for all of them, or one for each (0: left out)."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -61,7 +62,14 @@ class TrainConfig(BaseModel):
     @classmethod
     def _has_a_loss(cls, value: dict[Loss, float]) -> dict[Loss, float]:
         if not value:
-            raise ValueError("need at least one loss (cosent, ranking)")
+            raise ValueError(f"need at least one loss ({', '.join(get_args(Loss))})")
+        return value
+
+    @field_validator("epochs")
+    @classmethod
+    def _trains_at_all(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(value, tuple) and not sum(value):
+            raise ValueError("need at least one epoch")
         return value
 
     @model_validator(mode="after")

@@ -1,24 +1,78 @@
 """What training minimises: a weighted sum of losses over one forward pass of a batch of pairs.
 
-Shape suffixes: P = pairs of a batch, T = its 2P texts (first all first texts, then all second ones), D = dimensions,
-R = anchors.
+======================  ==============================================================================================
+``ranking``             each text of a positive pair finds its partner among the batch's texts, the mined negatives
+                        among them, those that mean the same left out (`ranking_loss`)
+``cosent``              every positive pair above every negative one, or the better pair above the worse (CoSENT)
+``angle``               the same by the angle in complex space (AnglE, arXiv:2309.12871)
+``mse``                 the cosine is the label, or the score within [-1, 1]
+``contrastive``         positive pairs near, negative ones 0.5 apart at least (Hadsell et al. 2006)
+``online-contrastive``  the same for the pairs of a batch that are on the wrong side of one of the other class
+``focal``               the label's probability, sure pairs counting little (`FocalLoss`)
+======================  ==============================================================================================
+
+All but ``ranking`` and ``focal`` are sentence-transformers' own. Shape suffixes: P = pairs of a batch, T = its 2P texts
+(first all first texts, then all second ones), D = dimensions, R = anchors.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
-from sentence_transformers.sentence_transformer.losses import CoSENTLoss
+from sentence_transformers.sentence_transformer.losses import (
+    AnglELoss,
+    ContrastiveLoss,
+    CoSENTLoss,
+    CosineSimilarityLoss,
+    OnlineContrastiveLoss,
+)
 from torch import Tensor, nn
 
 from simile.artifacts import Pair, text_key
 from training.config import Loss
 
+NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "focal"})
+"""Losses that have no use for graded scores."""
 _SCALE = 20.0
-"""Inverse temperature of the cosines, as sentence-transformers has it in both losses."""
+"""Inverse temperature of the cosines, as sentence-transformers has it in its losses."""
 _NO_GROUP = -1.0
+
+
+class FocalLoss(nn.Module):
+    """The focal loss (Lin et al. 2017, arXiv:1708.02002): ``-(1 - p)^gamma log p``, p the true label's probability.
+
+    A pair is positive with probability ``sigmoid(tau * (cosine - b))``; tau and b are learned with the weights.
+    """
+
+    _PACE = 100.0
+    """Adam moves every weight by about the learning rate a step; these two have a longer way to go than a layer's."""
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self._gamma = gamma
+        self._log_tau = nn.Parameter(torch.tensor(math.log(_SCALE) / self._PACE))
+        self._b = nn.Parameter(torch.tensor(0.5 / self._PACE))
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], label_P: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        cosine_P = torch.cosine_similarity(embeddings[0].float(), embeddings[1].float())
+        tau, b = (self._PACE * self._log_tau).exp(), self._PACE * self._b
+        margin_P = tau * (cosine_P - b) * (2 * label_P - 1)
+        log_p_P = nn.functional.logsigmoid(margin_P)
+        return -(torch.sigmoid(-margin_P) ** self._gamma * log_p_P).mean()
+
+
+_LOSSES: Mapping[Loss, Callable[[SentenceTransformer], nn.Module]] = {
+    "cosent": lambda model: CoSENTLoss(model, scale=_SCALE),
+    "angle": lambda model: AnglELoss(model, scale=_SCALE),
+    "mse": CosineSimilarityLoss,
+    "contrastive": ContrastiveLoss,
+    "online-contrastive": OnlineContrastiveLoss,
+    "focal": lambda model: FocalLoss(),
+}
 
 
 class PairLoss(nn.Module):
@@ -28,19 +82,22 @@ class PairLoss(nn.Module):
         super().__init__()
         self.model = model
         self._weights = dict(weights)
-        self._cosent = CoSENTLoss(model, scale=_SCALE)
+        self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name != "ranking"})
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
+        """Return each loss times its weight, a scalar; the trainer sums them, and logs each."""
         embeddings = embed_columns(self.model, sentence_features)
         target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
-        total = torch.zeros((), device=target_P.device)
-        if weight := self._weights.get("cosent"):
-            total = total + weight * self._cosent.compute_loss_from_embeddings(embeddings, target_P)
-        if weight := self._weights.get("ranking"):
-            same_TT = same_meaning(torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P]))
-            total = total + weight * ranking_loss(torch.cat(embeddings), same_TT, is_positive_P == 1)
-        return total
+        found: dict[str, Tensor] = {}
+        for name, weight in self._weights.items():
+            if name == "ranking":
+                same_TT = same_meaning(torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P]))
+                loss = ranking_loss(torch.cat(embeddings), same_TT, is_positive_P == 1)
+            else:
+                of_embeddings: Any = self._losses[name].compute_loss_from_embeddings
+                loss = of_embeddings(embeddings, target_P)
+            found[name] = weight * loss.float()
+        return found
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the trainer writes down of it."""

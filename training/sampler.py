@@ -1,34 +1,62 @@
-"""Which pairs go into a batch together. The same seed and epoch give the same batches."""
+"""Which pairs go into a batch together, and in which order. The same seed gives the same batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from math import ceil
 from typing import Any
 
 import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from training.config import TrainConfig
+
 _BATCHES_SORTED_TOGETHER = 20
+
+
+def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
+    """Return the pairs' indices that each epoch goes over, where files of so many pairs lie one after the other.
+
+    Raises:
+        ValueError: the config has epochs for another number of files.
+    """
+    epochs = (config.epochs,) * len(num_pairs) if isinstance(config.epochs, int) else config.epochs
+    starts = [0, *accumulate(num_pairs)]
+    files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=False)]
+    return [file for file, num in zip(files, epochs, strict=True) for _ in range(num)]
+
+
+def last_steps(epochs: Sequence[range], batch_size: int) -> list[int]:
+    """Return the number of steps that have been done at each epoch's end."""
+    return list(accumulate(ceil(len(epoch) / batch_size) for epoch in epochs))
 
 
 class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
     """Batches of pairs of like length: less padding, and so less time, with the order still random.
 
-    Shuffles the pairs, sorts each stretch of some batches by length, and shuffles the batches. For a dataset with the
-    columns ``text_a`` and ``text_b``.
+    Goes over each epoch's pairs, one epoch after the other: shuffles them, sorts each stretch of some batches by
+    length, and shuffles the batches. To the trainer it is all one epoch. For a dataset with the columns ``text_a`` and
+    ``text_b``.
     """
 
-    def __init__(self, dataset: Dataset, *args: Any, **keywords: Any) -> None:
+    def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[range], **keywords: Any) -> None:
         super().__init__(dataset, *args, **keywords)
         self._lengths = [max(map(len, texts)) for texts in zip(dataset["text_a"], dataset["text_b"], strict=True)]
+        self._epochs = epochs
+
+    def __len__(self) -> int:
+        """Return the number of batches of all epochs."""
+        return last_steps(self._epochs, self.batch_size)[-1]
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield batches of indices."""
-        self.generator.manual_seed(self.seed + self.epoch)
-        order: list[int] = torch.randperm(len(self._lengths), generator=self.generator).tolist()
-        stretch = self.batch_size * _BATCHES_SORTED_TOGETHER
-        batches = []
-        for start in range(0, len(order), stretch):
-            part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        for index in torch.randperm(len(batches), generator=self.generator).tolist():
-            yield batches[index]
+        for number, pairs in enumerate(self._epochs):
+            self.generator.manual_seed(self.seed + number)
+            order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
+            stretch = self.batch_size * _BATCHES_SORTED_TOGETHER
+            batches = []
+            for start in range(0, len(order), stretch):
+                part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
+                batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+            for index in torch.randperm(len(batches), generator=self.generator).tolist():
+                yield batches[index]

@@ -4,11 +4,11 @@ sentence-transformers trains; what is here sets it up, watches it, and turns the
 """
 
 import errno
-import math
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from training.config import TrainConfig
 from training.decision import decide
 from training.dropout import quicken_dropout
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
-from training.losses import PairLoss, loss_labels
-from training.sampler import LengthBatchSampler
+from training.losses import NEED_LABELS, PairLoss, loss_labels
+from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.watch import Watch
 from training.work import Work
 
@@ -43,9 +43,16 @@ _MIN_CALIBRATION_PAIRS = 50
 
 
 def train(
-    config: TrainConfig, pairs: PairSet, dev_sets: Sequence[PairSet], out: Path, *, restart: bool = False
+    config: TrainConfig, files: Sequence[PairSet], dev_sets: Sequence[PairSet], out: Path, *, restart: bool = False
 ) -> Bundle:
     """Return the bundle at ``out``, trained on the pairs, or as it is where the same run has already made it.
+
+    Args:
+        config: what to do.
+        files: the pairs; of several files, those of a curriculum, one after the other.
+        dev_sets: labelled pairs to choose by.
+        out: where to.
+        restart: throw away what an earlier run has left there.
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
@@ -57,7 +64,7 @@ def train(
     facts = {
         "config": config.model_dump(mode="json"),
         "base": fingerprint(config.base),
-        "pairs": pairs.sha256,
+        "pairs": [pairs.sha256 for pairs in files],
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
         "version": __version__,
     }
@@ -66,15 +73,17 @@ def train(
         if (bundle := _made_by(out, facts, work)) is not None:
             return bundle
     # What cannot be trained on is refused before the work folder belongs to it.
-    dataset = _dataset(config, pairs)
+    epochs = _epochs(config, files)
+    dataset = _dataset(config, files)
     set_seed(config.seed)
     base = load_base(config.base, config.revision, config.max_length)
     require_room(config.base, base, config.prompt)
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
-        write_training_texts(out, (text for pair in pairs.texts for text in pair))
+        texts = [pair for pairs in files for pair in pairs.texts]
+        write_training_texts(out, (text for epoch in dict.fromkeys(epochs) for i in epoch for text in texts[i]))
         if not work.is_trained:
-            _fit(config, base, dataset, dev_sets, work)
+            _fit(config, base, dataset, epochs, dev_sets, work)
         return _to_bundle(config, dev_sets, work, out, facts)
 
 
@@ -112,31 +121,64 @@ def _published(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | {"config": facts["config"] | {"base": public_name(facts["config"]["base"])}}
 
 
-def _dataset(config: TrainConfig, pairs: PairSet) -> Dataset:
+def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[range]:
+    """Return the indices of each epoch's pairs among those of all files.
+
+    Raises:
+        InputError: the config is for another number of files.
+    """
+    try:
+        return epochs_of(config, [len(pairs.rows) for pairs in files])
+    except ValueError as error:
+        raise InputError(
+            f"got {len(files)} files of pairs ({', '.join(pairs.name for pairs in files)}), "
+            f"need one for each of the epochs {config.epochs}"
+        ) from error
+
+
+def _dataset(config: TrainConfig, files: Sequence[PairSet]) -> Dataset:
     """Return the pairs as the trainer takes them: two texts, and the label that `PairLoss` reads.
 
     Raises:
         InputError: the losses have no use for such pairs.
     """
-    if any(row.weight not in (None, 1.0) for row in pairs.rows):
-        raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
-    num_positive = sum(row.label == 1 for row in pairs.rows)
-    if "ranking" in config.loss and not num_positive:
-        if "cosent" not in config.loss:
-            raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
-        say(
-            f"{pairs.name}: graded scores, so loss 'ranking' has no positive pairs to learn from; 'cosent' learns alone"
-        )
+    for pairs in files:
+        _require_learnable(config, pairs)
+    rows = [row for pairs in files for row in pairs.rows]
     return Dataset.from_dict(
         {
-            "text_a": [row.text_a for row in pairs.rows],
-            "text_b": [row.text_b for row in pairs.rows],
-            "label": loss_labels(pairs.rows),
+            "text_a": [row.text_a for row in rows],
+            "text_b": [row.text_b for row in rows],
+            "label": loss_labels(rows),
         }
     )
 
 
-def _fit(config: TrainConfig, base: Base, dataset: Dataset, dev_sets: Sequence[PairSet], work: Work) -> None:
+def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
+    if any(row.weight not in (None, 1.0) for row in pairs.rows):
+        raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
+    if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
+        raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
+    if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):
+        raise InputError(f"{pairs.name}: got a score of {far[0]}, loss 'mse' needs cosines, which are in [-1, 1]")
+    if "ranking" in config.loss and not any(row.label == 1 for row in pairs.rows):
+        others = [name for name in config.loss if name != "ranking"]
+        if not others:
+            raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
+        say(
+            f"{pairs.name}: graded scores, so loss 'ranking' has no positive pairs to learn from; "
+            f"{' and '.join(map(repr, others))} learn alone"
+        )
+
+
+def _fit(
+    config: TrainConfig,
+    base: Base,
+    dataset: Dataset,
+    epochs: Sequence[range],
+    dev_sets: Sequence[PairSet],
+    work: Work,
+) -> None:
     """Train, and leave the best epoch's weights in ``work.best``."""
     torch.set_num_threads(usable_cores())
     # The model card's examples are else drawn under a progress bar of their own.
@@ -147,10 +189,11 @@ def _fit(config: TrainConfig, base: Base, dataset: Dataset, dev_sets: Sequence[P
     say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
     if not torch.cuda.is_available():
         quicken_dropout(base.model)
-    watch = Watch(base, dev_sets, config.prompt, work)
+    ends = last_steps(epochs, config.batch_size)
+    watch = Watch(base, dev_sets, config.prompt, work, ends)
     trainer = SentenceTransformerTrainer(
         model=base.model,
-        args=_arguments(config, dataset, work),
+        args=_arguments(config, epochs, work),
         train_dataset=dataset,
         loss=PairLoss(base.model, config.loss),
         callbacks=[watch],
@@ -203,13 +246,14 @@ def linear_layers(transformer: nn.Module) -> list[str]:
     ]
 
 
-def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTransformerTrainingArguments:
-    steps = math.ceil(len(dataset) / config.batch_size) * config.epochs
+def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> SentenceTransformerTrainingArguments:
+    steps = last_steps(epochs, config.batch_size)[-1]
     on_gpu = torch.cuda.is_available()
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays()))
     return SentenceTransformerTrainingArguments(
         output_dir=str(work.checkpoints),
-        num_train_epochs=config.epochs,
+        # The sampler goes over the epochs.
+        num_train_epochs=1,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         warmup_steps=min(config.warmup_steps, steps // 10),
@@ -220,7 +264,7 @@ def _arguments(config: TrainConfig, dataset: Dataset, work: Work) -> SentenceTra
         use_cpu=not on_gpu,
         seed=config.seed,
         data_seed=config.seed,
-        batch_sampler=LengthBatchSampler,
+        batch_sampler=partial(LengthBatchSampler, epochs=epochs),
         prompts=config.prompt or None,
         save_strategy="steps",
         save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, steps // _CHECKPOINTS_A_RUN),
@@ -240,8 +284,9 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
             return True
         cause = cause.__cause__ or cause.__context__
-    # torch says no more than that writing failed.
-    return "write" in str(error).lower() and shutil.disk_usage(folder).free < 2**20
+    # torch says no more than that writing failed, or where the file's end should have been.
+    said = str(error).lower()
+    return ("write" in said or "unexpected pos" in said) and shutil.disk_usage(folder).free < 2**20
 
 
 def _to_bundle(

@@ -35,8 +35,11 @@ def dev_figures(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[st
 class Watch(TrainerCallback):  # type: ignore[misc]
     """The trainer's callback that does all of the above."""
 
-    def __init__(self, base: Base, dev_sets: Sequence[PairSet], prompt: str, work: Work) -> None:
+    def __init__(
+        self, base: Base, dev_sets: Sequence[PairSet], prompt: str, work: Work, last_steps: Sequence[int]
+    ) -> None:
         self._base, self._dev_sets, self._prompt, self._work = base, dev_sets, prompt, work
+        self._epochs = {step: number for number, step in enumerate(last_steps, 1)}
         self._history = work.read_history()
         self._progress: Progress | None = None
         self._loss = ""
@@ -46,10 +49,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Show the start, and measure the base once."""
         if not self._history:
             self._remember(self._measured(0, None))
-        # The trainer saves an epoch's last step before the epoch has ended: a run that stopped between the two goes on
-        # with the next epoch, and this one has not been judged.
-        if (epoch := _whole_epoch(state)) and all(entry["epoch"] != epoch for entry in self._history):
-            self._judge(epoch, state)
         self._progress = Progress("training", state.max_steps, "steps")
         self._progress.skip(state.global_step)
         self._progress.__enter__()
@@ -64,17 +63,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._loss = f"loss {logs['loss']:.3f}"
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count the step; stop after it where that was asked for."""
+        """Count the step; judge an epoch at its end, before the step is saved; stop where that was asked for."""
         assert self._progress is not None, "training has begun"
         self._progress.advance(1, note=self._loss)
+        if epoch := self._epochs.get(state.global_step):
+            self._judge(epoch, state)
         if self.is_stopping:
             control.should_save = True
             control.should_training_stop = True
-
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Judge the epoch on every dev set, and keep its weights where they are the best so far."""
-        if not self.is_stopping:
-            self._judge(round(state.epoch or 0), state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Mark the checkpoint as whole: all of it is on disk by now."""
@@ -127,9 +123,3 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _stop(self, number: int, frame: FrameType | None) -> None:
         say("\nSIGTERM: stopping after this step")
         self.is_stopping = True
-
-
-def _whole_epoch(state: TrainerState) -> int | None:
-    """Return the epoch at whose very end the trainer stands, or None."""
-    epoch = state.epoch or 0.0
-    return round(epoch) if epoch > 0 and float(epoch).is_integer() else None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.losses import loss_labels, ranking_loss, same_meaning
+from training.losses import FocalLoss, loss_labels, ranking_loss, same_meaning
 
 
 def brute_force(embedding_TD, meaning_T, is_positive_P):
@@ -80,3 +80,27 @@ def test_wrong_positive_pair_does_not_merge_two_groups():
 def test_graded_score_of_one_is_no_positive_pair():
     target, is_positive, _, _ = columns([Pair("a", "b", score=1.0), Pair("c", "d", score=5.0)])
     assert (target, is_positive) == ([1, 5], [0, 0])
+
+
+def test_focal_loss_is_its_definition():
+    embedding_a_PD, embedding_b_PD = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0))
+    label_P = torch.tensor([1.0, 0, 1, 1, 0, 0, 1, 0, 1])
+    p_P = torch.sigmoid(20 * (torch.cosine_similarity(embedding_a_PD, embedding_b_PD) - 0.5))
+    p_true_P = torch.where(label_P == 1, p_P, 1 - p_P)
+    expected = (-((1 - p_true_P) ** 2) * p_true_P.log()).mean()
+    found = FocalLoss().compute_loss_from_embeddings([embedding_a_PD, embedding_b_PD], label_P)
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_focal_loss_learns_where_the_classes_part():
+    # Cosines of 0.8 and 0.6: a threshold of 0.5 calls both positive.
+    first_PD = torch.tensor([[1.0, 0], [1, 0]])
+    second_PD = torch.tensor([[0.8, 0.6], [0.6, 0.8]])
+    loss, label_P = FocalLoss(), torch.tensor([1.0, 0])
+    optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-4)
+    before = float(loss.compute_loss_from_embeddings([first_PD, second_PD], label_P))
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).backward()
+        optimizer.step()
+    assert float(loss.compute_loss_from_embeddings([first_PD, second_PD], label_P)) < before / 10

@@ -4,17 +4,21 @@ import pytest
 import torch
 from datasets import Dataset
 
-from training.sampler import LengthBatchSampler
+from training.config import TrainConfig
+from training.sampler import LengthBatchSampler, epochs_of, last_steps
 
 
-def made(lengths, *, seed=0, epoch=0):
+def made(lengths, epochs=None, *, seed=0):
     """As the trainer makes it."""
     texts = {"text_a": ["a" * length for length in lengths], "text_b": ["b"] * len(lengths)}
-    sampler = LengthBatchSampler(
-        Dataset.from_dict(texts), batch_size=8, drop_last=False, generator=torch.Generator(), seed=seed
+    return LengthBatchSampler(
+        Dataset.from_dict(texts),
+        batch_size=8,
+        drop_last=False,
+        generator=torch.Generator(),
+        seed=seed,
+        epochs=epochs or [range(len(lengths))],
     )
-    sampler.set_epoch(epoch)
-    return sampler
 
 
 @pytest.fixture
@@ -30,7 +34,34 @@ def test_every_pair_is_in_one_batch_of_like_length(lengths):
     assert sum(spread) / len(spread) < 15
 
 
-def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not(lengths):
-    assert list(made(lengths)) == list(made(lengths))
-    assert list(made(lengths)) != list(made(lengths, epoch=1))
-    assert list(made(lengths)) != list(made(lengths, seed=5))
+def test_same_seed_gives_the_same_batches_and_another_epoch_or_seed_does_not(lengths):
+    whole = range(203)
+    first, second = (list(made(lengths, [whole, whole]))[i : i + 26] for i in (0, 26))
+    assert list(made(lengths)) == first
+    assert second not in (first, list(made(lengths, seed=5)))
+
+
+def test_epochs_come_one_after_the_other_and_each_goes_over_its_own_pairs(lengths):
+    epochs = [range(5), range(5), range(5, 203)]
+    batches = list(made(lengths, epochs))
+    assert last_steps(epochs, 8) == [1, 2, 27]
+    assert len(made(lengths, epochs)) == len(batches) == 27
+    assert [sorted(batch) for batch in batches[:2]] == [list(range(5))] * 2
+    assert sorted(index for batch in batches[2:] for index in batch) == list(range(5, 203))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (2, [range(3), range(3), range(3, 7), range(3, 7)]),
+        ((0, 2), [range(3, 7), range(3, 7)]),
+        ((1, 1), [range(3), range(3, 7)]),
+    ],
+)
+def test_number_of_epochs_is_of_all_files_or_of_each(epochs, expected):
+    assert epochs_of(TrainConfig(base="bundled:minilm", epochs=epochs), [3, 4]) == expected
+
+
+def test_epochs_for_another_number_of_files_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        epochs_of(TrainConfig(base="bundled:minilm", epochs=(1, 2)), [3])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -19,12 +20,13 @@ from simile.errors import InputError
 from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.base import load_base
-from training.config import TrainConfig
+from training.config import Loss, TrainConfig
 from training.train import linear_layers, train
 from training.work import Work
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
+LOSSES = get_args(Loss)
 LONG = {"epochs": 4}
 """40 steps with a checkpoint each 10: time enough to be stopped in."""
 
@@ -135,11 +137,43 @@ def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     assert spearman(score_P, dev.target_P) == pytest.approx(run.dev_spearmans[1], abs=1e-3)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("loss", [*LOSSES, "angle+mse"])
+def test_each_loss_trains_and_exports(settings, few, tmp_path, architecture, loss):
+    weights = dict.fromkeys(loss.split("+"), 1)
+    train(TrainConfig(**settings(architecture, loss=weights, method="full")), [few], [few], tmp_path / "bundle")
+    untouched, tuned = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
+    assert tuned["dev"]["pairs"]["auc"] > untouched["dev"]["pairs"]["auc"]
+
+
+def test_curriculum_goes_over_its_files_one_after_the_other(trained, settings, material, tmp_path):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:48], pairs.rows[48:64], pairs.rows[64:])]
+    config = TrainConfig(**settings(epochs=(2, 0, 1)))
+    bundle = train(config, parts, [dev], tmp_path / "bundle")
+    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
+    read = [text for part in (parts[0], parts[2]) for pair in part.texts for text in pair]
+    assert read_training_texts(bundle) == {text_hash(text) for text in read}
+
+
+def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, capsys):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:80], pairs.rows[80:])]
+    config = TrainConfig(**settings(epochs=(1, 3)))
+    whole = train(config, parts, [dev], tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, parts, [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")
+    again = train(config, parts, [dev], tmp_path / "bundle")
+    assert "going on from checkpoint-10" in capsys.readouterr().err
+    assert again.manifest.members == whole.manifest.members
+
+
 def test_manifest_says_how_the_bundle_was_made(trained, material):
     made = trained().bundle.manifest.made
     assert made["by"] == "simile train"
     assert (made["run"]["config"]["method"], made["run"]["config"]["base"], made["seed"]) == ("lora", "tiny-bert", 0)
-    assert made["run"]["pairs"] == read_labelled_pairs(material.pairs).sha256
+    assert made["run"]["pairs"] == [read_labelled_pairs(material.pairs).sha256]
     assert {"torch", "transformers", "simile"} <= set(made["versions"])
 
 
@@ -205,7 +239,7 @@ def test_another_seed_gives_another_one(trained):
 def test_second_call_returns_the_bundle_without_training(copied, settings, material, capsys):
     before = {path: path.stat().st_mtime_ns for path in copied.out.parent.rglob("*") if path.is_file()}
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
-    bundle = train(TrainConfig(**settings()), pairs, [dev], copied.out)
+    bundle = train(TrainConfig(**settings()), [pairs], [dev], copied.out)
     assert bundle.identity == copied.bundle.identity
     assert {path: path.stat().st_mtime_ns for path in copied.out.parent.rglob("*") if path.is_file()} == before
     assert "already trained" in capsys.readouterr().err
@@ -214,7 +248,7 @@ def test_second_call_returns_the_bundle_without_training(copied, settings, mater
 def test_bundle_without_its_work_is_known_again(copied, settings, material):
     shutil.rmtree(copied.work)
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
-    assert train(TrainConfig(**settings()), pairs, [dev], copied.out).identity == copied.bundle.identity
+    assert train(TrainConfig(**settings()), [pairs], [dev], copied.out).identity == copied.bundle.identity
 
 
 def test_other_config_stops_and_says_how_to_go_on(copied, command, capsys):
@@ -252,7 +286,11 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
         ([{"label": 1}] * 40, {}, "all 40 pairs have the same label 1"),
         ([{"label": i % 2, "weight": 0.5} for i in range(40)], {}, "pairs with weights"),
         ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got no positive pair, loss 'ranking' needs some"),
+        ([{"score": i} for i in range(40)], {"loss": "focal"}, "got graded scores, loss 'focal' needs labels"),
+        ([{"score": i} for i in range(40)], {"loss": "mse"}, "got a score of 2.0, loss 'mse' needs cosines"),
         ([{"label": i % 2} for i in range(40)], {"loss": "cosine"}, "loss.cosine"),
+        ([{"label": i % 2} for i in range(40)], {"epochs": [1, 1]}, "got 1 files of pairs (own), need one for each"),
+        ([{"label": i % 2} for i in range(40)], {"epochs": [0, 0]}, "need at least one epoch"),
         ([{"label": i % 2} for i in range(40)], {"base": "./missing"}, "no such folder"),
         ([{"label": i % 2} for i in range(40)], {"max_length": 500}, "reads at most 130 tokens"),
         ([{"label": i % 2} for i in range(40)], {"prompt": "card " * 40}, "need at most 28 at this max_length"),
@@ -273,49 +311,49 @@ def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, caps
 
 def test_weights_of_one_say_nothing_and_are_accepted(settings, few, tmp_path):
     pairs = dataclasses.replace(few, rows=tuple(dataclasses.replace(row, weight=1.0) for row in few.rows))
-    assert train(TrainConfig(**settings()), pairs, [], tmp_path / "bundle").manifest.calibration is None
+    assert train(TrainConfig(**settings()), [pairs], [], tmp_path / "bundle").manifest.calibration is None
 
 
 def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
     config = TrainConfig(**settings(method="full", learning_rate=1e30))
     with pytest.raises(InputError, match="need a lower learning_rate"):
-        train(config, few, [few], tmp_path / "bundle")
+        train(config, [few], [few], tmp_path / "bundle")
 
 
 def test_loss_that_is_no_number_is_bad_input(settings, few, tmp_path):
     pairs = dataclasses.replace(few, rows=few.rows * 10)
     with pytest.raises(InputError, match="got a loss of nan, need a lower learning_rate"):
-        train(TrainConfig(**settings(method="full", learning_rate=1e30)), pairs, [], tmp_path / "bundle")
+        train(TrainConfig(**settings(method="full", learning_rate=1e30)), [pairs], [], tmp_path / "bundle")
 
 
 def test_other_weights_under_the_same_name_are_another_base(settings, few, make_base, tmp_path):
     base = shutil.copytree(make_base("bert"), tmp_path / "model")
     config = TrainConfig(**settings() | {"base": str(base)})
-    train(config, few, [], tmp_path / "bundle")
+    train(config, [few], [], tmp_path / "bundle")
     shutil.copy(make_base("mpnet") / "model.safetensors", base / "model.safetensors")
     with pytest.raises(InputError, match="differs in base"):
-        train(config, few, [], tmp_path / "bundle")
+        train(config, [few], [], tmp_path / "bundle")
 
 
 def test_folder_that_holds_no_merged_weights_is_left_alone(settings, few, tmp_path):
     (tmp_path / "bundle.weights").mkdir()
     (tmp_path / "bundle.weights" / "thesis.tex").touch()
     with pytest.raises(InputError, match="is no folder of merged weights"):
-        train(TrainConfig(**settings()), few, [], tmp_path / "bundle")
+        train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert (tmp_path / "bundle.weights" / "thesis.tex").exists()
 
 
-def test_epoch_saved_but_not_judged_is_judged_when_the_run_goes_on(trained, settings, material, tmp_path, capsys):
+def test_run_stopped_while_an_epoch_was_judged_goes_on_and_judges_it(trained, settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
-    config, out = TrainConfig(**settings()), tmp_path / "bundle"
+    config, out = TrainConfig(**settings(**LONG)), tmp_path / "bundle"
     with pytest.raises(KeyboardInterrupt):
-        train(config, pairs, [StoppedAfterSaving(dev, tmp_path / "bundle.work")], out)
+        train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], out)
     assert checkpoints(tmp_path / "bundle.work") == ["checkpoint-10"]
-    assert not (tmp_path / "bundle.work" / "best").exists()
-    bundle = train(config, pairs, [dev], out)
+    bundle = train(config, [pairs], [dev], out)
     assert "going on from checkpoint-10" in capsys.readouterr().err
-    assert final_spearman(tmp_path / "bundle.work") == trained().dev_spearmans[-1]
-    assert bundle.manifest.members == trained().bundle.manifest.members
+    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
+    assert history == trained(**LONG).history
+    assert bundle.manifest.members == trained(**LONG).bundle.manifest.members
 
 
 def test_half_written_checkpoint_is_not_gone_on_from(tmp_path):
@@ -336,7 +374,7 @@ def test_newest_checkpoint_is_the_one_of_most_steps(tmp_path):
 
 def test_training_leaves_the_signal_handler_as_it_was(settings, few, tmp_path):
     earlier = signal.getsignal(signal.SIGTERM)
-    train(TrainConfig(**settings()), few, [], tmp_path / "bundle")
+    train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 
