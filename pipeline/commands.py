@@ -30,8 +30,8 @@ def run(args: Namespace) -> int:
 
 def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
     from pipeline.config import apply_overrides
-    from pipeline.run import read_run_config
     from pipeline.run import run as run_stages
+    from pipeline.run_config import read_run_config
     from pipeline.table import result_table
 
     config = read_run_config(path, lambda values: apply_overrides(values, overrides))

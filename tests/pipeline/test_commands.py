@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from pipeline.cli import main
 from pipeline.config import apply_overrides, read_config
 from pipeline.embedded import preset_path
-from pipeline.run import read_run_config
+from pipeline.run_config import read_run_config
 from serving.app import create_app
 from serving.settings import Settings
 from simile.artifacts import (

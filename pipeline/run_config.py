@@ -1,0 +1,72 @@
+"""What a run is told: one model, one YAML file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mining.config import MineConfig
+from pipeline.config import read_yaml, validate
+from pipeline.embedded import preset_path
+from training.config import TrainConfig
+
+
+class RunConfig(BaseModel):
+    """One run over one's own data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    documents: Path | None = None
+    """To mine from; relative to the config file."""
+    pairs: Path | None = None
+    """Labelled pairs to train on, in place of documents."""
+    columns: dict[str, str] = {}
+    """Our name for each column of the documents that is named otherwise."""
+    target: Path | None = None
+    """Pairs as hard as which to mine."""
+    positives: Path | None = None
+    """Pairs known to mean the same, in place of the documents' groups."""
+    dev: tuple[Path, ...] = ()
+    """Labelled pairs to choose the best epoch by, beside the mined ones."""
+    test: tuple[Path, ...] = ()
+    """Labelled pairs to judge on; without, mining holds some out (``mine.test_share``)."""
+    guard: tuple[Path, ...] = ()
+    """Labelled pairs on which nothing may be lost."""
+    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    out: Path = Path("runs/simile")
+    """Folder of all results; relative to the current folder."""
+    mine: MineConfig = MineConfig()
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "RunConfig":
+        if (self.documents is None) == (self.pairs is None):
+            raise ValueError("need exactly one of 'documents' and 'pairs'")
+        if self.pairs and not self.test:
+            raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
+        if not self.test and self.mine.test_share == 0:
+            raise ValueError("need 'test' pairs to judge on, or mine.test_share above 0")
+        return self
+
+
+def read_run_config(path: Path, overrides: Callable[[dict[str, Any]], dict[str, Any]]) -> RunConfig:
+    """Return the run in the file; ``train: minilm`` stands for the preset of that name.
+
+    Raises:
+        InputError: the file or a value in it is wrong.
+    """
+    values = _with_preset(read_yaml(path))
+    for key in ("documents", "pairs", "target", "positives"):
+        if values.get(key) is not None:
+            values[key] = path.parent / str(values[key])
+    for key in ("dev", "test", "guard"):
+        if isinstance(values.get(key), list):
+            values[key] = [path.parent / str(item) for item in values[key]]
+    return validate(RunConfig, _with_preset(overrides(values)), str(path))
+
+
+def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(values.get("train"), str):
+        return values | {"train": read_yaml(preset_path(values["train"]))}
+    return values
