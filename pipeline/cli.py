@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pipeline.embedded import PRESETS
 from simile.errors import InputError, SimileError, StoppedError
 from simile.version import __version__
 
@@ -193,7 +194,7 @@ def _mine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", help="a file, or a preset by name (minilm, mpnet)")
+    parser.add_argument("config", metavar="CONFIG.yaml", help=f"a file, or a preset by name ({', '.join(PRESETS)})")
     parser.add_argument(
         "--pairs",
         type=Path,

@@ -29,12 +29,11 @@ def run(args: Namespace) -> int:
 
 
 def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
-    from pipeline.config import apply_overrides
     from pipeline.run import run as run_stages
     from pipeline.run_config import read_run_config
     from pipeline.table import result_table
 
-    config = read_run_config(path, lambda values: apply_overrides(values, overrides))
+    config = read_run_config(path, overrides)
     evaluation = run_stages(config, restart=restart)
     passed = evaluation.report["verdict"] == "pass"
     # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.
@@ -84,12 +83,10 @@ def mine(args: Namespace) -> int:
 
 def train(args: Namespace) -> int:
     """Pairs to a bundle."""
-    from pipeline.config import read_config
-    from pipeline.embedded import preset_path
+    from pipeline.presets import read_train_config
     from simile.artifacts import named_pair_paths, read_labelled_pairs
-    from training.config import TrainConfig
 
-    config = read_config(preset_path(args.config), TrainConfig, args.set)
+    config = read_train_config(args.config, args.set)
     files = [read_labelled_pairs(path) for path in args.pairs]
     dev_sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.dev).items()]
     # Only now: a bad config or bad pairs are known before torch has loaded.

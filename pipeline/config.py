@@ -4,10 +4,11 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from simile.errors import InputError
 
@@ -23,16 +24,6 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
-
-
-def read_config(path: Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
-    """Return the config in the file, overrides put in.
-
-    Raises:
-        InputError: the file is no YAML mapping, or a key or value is wrong (which, where, what instead).
-    """
-    values = read_yaml(path)
-    return validate(model, apply_overrides(values, overrides), str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -57,29 +48,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values with each ``a.b=value`` set in; the value is read as YAML.
+    """Return the values with each ``a.b=value`` set in, of a list of groups in each; the value is read as YAML.
 
     Raises:
         InputError: an override has no ``=``, or goes through a value that is no mapping.
     """
-    result: dict[str, Any] = dict(values)
+    result = dict(values)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise InputError(f"--set {override}: need key=value")
-        *parents, last = key.split(".")
-        place = result
-        for parent in parents:
-            inner = place.get(parent, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"--set {override}: {parent} is no group of settings")
-            place[parent] = dict(inner)
-            place = place[parent]
         try:
-            place[last] = _parse(text)
+            value = _parse(text)
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: no valid YAML value") from error
+        result = _set(result, key.split("."), value, override)
     return result
+
+
+def _set(group: Mapping[str, Any], keys: Sequence[str], value: Any, override: str) -> dict[str, Any]:
+    key, *inner_keys = keys
+    if not inner_keys:
+        return {**group, key: value}
+    inner = group.get(key, {})
+    if isinstance(inner, dict):
+        return {**group, key: _set(inner, inner_keys, value, override)}
+    if isinstance(inner, list) and all(isinstance(item, dict) for item in inner):
+        return {**group, key: [_set(item, inner_keys, value, override) for item in inner]}
+    raise InputError(f"--set {override}: {key} is no group of settings")
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
@@ -91,16 +87,16 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error, model)}") from error
+        raise InputError(f"{where}: {_explain(error, model, values)}") from error
 
 
 def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    key = _key(first, values)
     if first["type"] == "extra_forbidden":
         near = _nearest(key, _known_keys(model))
         return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
@@ -109,6 +105,19 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     message = first["msg"].removeprefix("Value error, ")
     got = f"got {first['input']!r}, " if key else ""
     return f"{key + ': ' if key else ''}{got}{message[:1].lower()}{message[1:]}"
+
+
+def _key(error: ErrorDetails, values: Any) -> str:
+    """Return the dotted key that the error is about, without the names of validators and of unions' branches."""
+    parts: list[str | int] = []
+    for part in error["loc"]:
+        is_item = isinstance(values, list) and isinstance(part, int)
+        if is_item or (isinstance(values, Mapping) and part in values):
+            parts.append(part)
+            values = values[part]
+    if error["type"] == "missing":
+        parts.append(error["loc"][-1])
+    return ".".join(map(str, parts))
 
 
 def _nearest(key: str, known: Sequence[str]) -> str | None:
@@ -123,6 +132,7 @@ def _known_keys(model: type[BaseModel]) -> list[str]:
     """Return the model's keys, those inside a group as ``group.key``."""
     keys = list(model.model_fields)
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += [f"{name}.{key}" for key in _known_keys(field.annotation)]
+        for group in (field.annotation, *get_args(field.annotation)):
+            if isinstance(group, type) and issubclass(group, BaseModel):
+                keys += [f"{name}.{key}" for key in _known_keys(group)]
     return keys

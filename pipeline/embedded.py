@@ -4,7 +4,7 @@ from pathlib import Path
 
 from simile.errors import InputError
 
-PRESETS = ("minilm", "mpnet")
+PRESETS = ("minilm", "mpnet", "nomic")
 """Settings of `simile train` by name; ``run.yaml`` beside them is of `simile run`."""
 
 

@@ -1,6 +1,6 @@
 """What a run is told: one model, one YAML file."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mining.config import MineConfig
 from pipeline.config import read_yaml, validate
-from pipeline.embedded import preset_path
+from pipeline.presets import with_members_presets
 from training.config import TrainConfig
 
 
@@ -50,23 +50,17 @@ class RunConfig(BaseModel):
         return self
 
 
-def read_run_config(path: Path, overrides: Callable[[dict[str, Any]], dict[str, Any]]) -> RunConfig:
-    """Return the run in the file; ``train: minilm`` stands for the preset of that name.
+def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the run in the file, overrides put in; paths in the file are relative to it, those of overrides are not.
 
     Raises:
         InputError: the file or a value in it is wrong.
     """
-    values = _with_preset(read_yaml(path))
+    values: dict[str, Any] = read_yaml(path)
     for key in ("documents", "pairs", "target", "positives"):
         if values.get(key) is not None:
             values[key] = path.parent / str(values[key])
     for key in ("dev", "test", "guard"):
         if isinstance(values.get(key), list):
             values[key] = [path.parent / str(item) for item in values[key]]
-    return validate(RunConfig, _with_preset(overrides(values)), str(path))
-
-
-def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(values.get("train"), str):
-        return values | {"train": read_yaml(preset_path(values["train"]))}
-    return values
+    return validate(RunConfig, with_members_presets(values, overrides), str(path))

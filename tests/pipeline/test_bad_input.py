@@ -139,7 +139,8 @@ CASES = [
     (train("config.yaml", "good.csv --dev gone.csv"), "gone.csv: no such file"),
     (train("config.yaml", "good.csv --dev good.csv --dev other/good.csv"), "two pair files named"),
     # configs
-    (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet)"),
+    (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet, nomic)"),
+    (train("minilm", "good.csv --set preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
     (train("misspelt.yaml", "good.csv"), "'learning_rat', did you mean 'learning_rate'?"),
     (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'lora.rank'?"),
     (train("no-base.yaml", "good.csv"), "no-base.yaml: key 'base' is missing"),
@@ -162,7 +163,7 @@ CASES = [
     (run("run.yaml --set epochs=2"), "unknown key 'epochs', did you mean 'train.epochs'?"),
     (train("ranking.yaml", "graded.jsonl"), "got no positive pair, loss 'ranking' needs some"),
     (train("loss.yaml", "good.csv"), "loss.cosin"),
-    (train("no-loss.yaml", "good.csv"), "need at least one loss (cosent, ranking)"),
+    (train("no-loss.yaml", "good.csv"), "need at least one loss (ranking, cosent,"),
     ("baseline ./missing --out {new}/bundle", "./missing: no such folder"),
     ("baseline organisation/no\tname --out {new}/bundle", "cannot load this encoder"),
     ("baseline bundled:minilm --max-length many --out {new}/bundle", "argument --max-length: invalid int value"),
@@ -217,6 +218,7 @@ CASES = [
     # runs
     (run("gone.yaml"), "gone.yaml: no such file"),
     (run("thesis"), "thesis: Is a directory"),
+    (run("run.yaml --set train.preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
     (run("run.yaml"), "./missing: no such folder"),
     (run("run.yaml --set train=nothing"), "nothing: no such config file, nor a preset"),
     (run("run.yaml --set documents=gone.jsonl"), "gone.jsonl: no such file"),

@@ -13,8 +13,9 @@ from fastapi.testclient import TestClient
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.cli import main
-from pipeline.config import apply_overrides, read_config
-from pipeline.embedded import preset_path
+from pipeline.config import apply_overrides
+from pipeline.embedded import PRESETS, preset_path
+from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
 from serving.app import create_app
 from serving.settings import Settings
@@ -30,7 +31,6 @@ from simile.artifacts import (
 )
 from simile.scoring import load
 from simile.scoring.metrics import auc, separability, spearman
-from training.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 REGRESSION = Path(__file__).parent / "data" / "regression.jsonl"
@@ -533,7 +533,7 @@ def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monke
     path = write_config(
         tmp_path / "data", target="target.jsonl", dev=["dev.jsonl"], test=["/elsewhere/test.jsonl"], out="results"
     )
-    config = read_run_config(path.relative_to(tmp_path), lambda values: values)
+    config = read_run_config(path.relative_to(tmp_path))
     assert config.documents == Path("data/documents.jsonl")
     assert (config.target, config.dev) == (Path("data/target.jsonl"), (Path("data/dev.jsonl"),))
     assert config.test == (Path("/elsewhere/test.jsonl"),)
@@ -542,18 +542,17 @@ def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monke
 
 def test_set_comes_before_the_file(write_config, tmp_path):
     changes = ["mine.pairs=99", "train.lora.rank=4", "guard_margin=0.5", "train.learning_rate=2e-4"]
-    config = read_run_config(write_config(tmp_path / "data"), lambda values: apply_overrides(values, changes))
+    config = read_run_config(write_config(tmp_path / "data"), changes)
+    member = config.train
     assert (config.mine.pairs, config.mine.test_share) == (99, 0.25)
-    assert (config.train.lora.rank, config.train.lora.alpha, config.train.max_length) == (4, 64, 32)
-    assert (config.guard_margin, config.train.learning_rate) == (0.5, 2e-4)
+    assert (member.lora.rank, member.lora.alpha, member.max_length) == (4, 64, 32)
+    assert (config.guard_margin, member.learning_rate) == (0.5, 2e-4)
 
 
 def test_later_set_comes_before_the_earlier_one(write_config, tmp_path):
     changes = ["train.epochs=3", "train.epochs=4"]
-    assert (
-        read_run_config(write_config(tmp_path / "data"), lambda values: apply_overrides(values, changes)).train.epochs
-        == 4
-    )
+    member = read_run_config(write_config(tmp_path / "data"), changes).train
+    assert member.epochs == 4
 
 
 def test_set_changes_no_setting_of_the_mapping_it_is_given():
@@ -562,19 +561,12 @@ def test_set_changes_no_setting_of_the_mapping_it_is_given():
     assert values == {"train": {"lora": {"rank": 32}}}
 
 
-def test_preset_stands_for_its_settings_and_can_be_changed(write_config, tmp_path):
-    config = read_run_config(
-        write_config(tmp_path / "data", train="minilm"), lambda values: apply_overrides(values, ["train.epochs=5"])
-    )
-    assert (config.train.base, config.train.epochs, config.train.lora.rank) == ("bundled:minilm", 5, 32)
-
-
-@pytest.mark.parametrize("name", ["minilm", "mpnet"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_found_from_everywhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for spec in (name, f"examples/{name}.yaml"):
         assert preset_path(spec) == ROOT / "examples" / f"{name}.yaml"
-    assert read_config(preset_path(name), TrainConfig).name == name
+        assert read_train_config(spec).name == name
 
 
 def test_version_and_help_need_no_command(capsys):
@@ -633,12 +625,6 @@ def test_run_keeps_own_dev_and_guard_texts_out_of_training(write_config, documen
     assert main(["run", str(config)]) in (0, 3)
     report = json.loads((tmp_path / "out" / "mined" / "report.json").read_text())
     assert report["dropped"]["text of held-out pairs"] == 6
-
-
-def test_preset_may_be_set(write_config, tmp_path):
-    settings = ["train=mpnet", "train.epochs=3"]
-    config = read_run_config(write_config(tmp_path), lambda values: apply_overrides(values, settings[:1]))
-    assert config.train.name == "mpnet"
 
 
 def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.embedded import PRESETS
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,7 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_and_the_style(wheel):
     assert files >= {
         "pipeline/examples/helpdesk/documents.jsonl",
         "pipeline/examples/helpdesk/run.yaml",
-        "pipeline/examples/minilm.yaml",
-        "pipeline/examples/mpnet.yaml",
+        *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
         "simile/reports/style.css",
     }
     rooms = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
@@ -57,7 +57,7 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_and_the_style(wheel):
 
 
 def test_sample_in_the_wheel_is_the_repositorys(wheel):
-    for name in ("helpdesk/documents.jsonl", "helpdesk/run.yaml", "minilm.yaml", "mpnet.yaml"):
+    for name in ("helpdesk/documents.jsonl", "helpdesk/run.yaml", *(f"{name}.yaml" for name in PRESETS)):
         assert (wheel / "pipeline" / "examples" / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
 
 
@@ -68,7 +68,10 @@ def test_presets_are_found_from_the_wheel(simile):
 
 def test_unknown_preset_names_those_of_the_wheel(simile):
     found = simile("train", "bert", "--pairs", "missing.jsonl", "--out", "bundle")
-    assert (found.returncode, found.stderr) == (2, "simile: bert: no such config file, nor a preset (minilm, mpnet)\n")
+    assert (found.returncode, found.stderr) == (
+        2,
+        "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n",
+    )
 
 
 def test_sample_is_found_from_the_wheel(simile, wheel):
