@@ -1,6 +1,6 @@
 """Members of several bundles in one ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,17 @@ from simile.artifacts import (
 from simile.artifacts.bundle import Member
 from simile.errors import InputError
 from simile.scoring import Scorer, choose_runtime
+from training.decision import with_decisions
 
 
-def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None) -> Bundle:
+def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_sets: Sequence[PairSet] = ()) -> Bundle:
     """Return the bundle at ``out`` with the members of all these bundles.
 
     Args:
         paths: the bundles.
         out: where to.
         fit: labelled pairs to learn the members' weights on; None for their mean.
+        dev_sets: pairs to fit calibration and thresholds on; without, the ensemble has none.
 
     Raises:
         InputError: fewer than two members, or bundles that cannot be joined.
@@ -64,16 +66,21 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None) -> Bundle
         },
     )
     if fit:
-        scorer = Scorer(Bundle(out, manifest, data), choose_runtime("cpu", "fp32"))
-        scores = scorer.score_members(fit.texts).members
+        scores = _scorer(out, manifest, data).score_members(fit.texts).members
         weights = learn_weights(np.stack([scores[name] for name in names], axis=1), fit.target_P)
         combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
         manifest = manifest.model_copy(update={"combine": combine})
+    if dev_sets:
+        manifest = with_decisions(manifest, _scorer(out, manifest, data), dev_sets)
     texts = [read_training_texts(bundle) for bundle in bundles]
     joined = write_bundle(out, manifest, data)
     if None not in texts:
         write_training_hashes(out, {line for known in texts if known for line in known})
     return joined
+
+
+def _scorer(out: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Scorer:
+    return Scorer(Bundle(out, manifest, data), choose_runtime("cpu", "fp32"))
 
 
 def _add(

@@ -1,4 +1,4 @@
-"""The whole path in one command: baseline, mine, train, evaluate, report. Finished stages are skipped."""
+"""The whole path in one command: baseline, mine, train, join, evaluate, report. Finished stages are skipped."""
 
 import json
 import shutil
@@ -10,8 +10,9 @@ from typing import Any
 from evaluation.evaluate import Evaluation, Gate, evaluate
 from evaluation.report import to_page as evaluation_page
 from pipeline.evaluations import remember_evaluation
+from pipeline.join import join
 from pipeline.mine import MineInputs, mine_to
-from pipeline.run_config import RunConfig
+from pipeline.run_config import PHASES, RunConfig
 from simile.artifacts import (
     PairSet,
     named_pair_paths,
@@ -25,8 +26,8 @@ from simile.files import sha256_file, write_whole
 from simile.progress import say
 from simile.reports import Block, heading, lines
 from simile.scoring import Scorer, load
+from training.work import Work
 
-_PHASES = ("phase1", "phase2", "phase3")
 _DEV_SETS = ("dev-seen", "dev-unseen")
 _TEST_SETS = ("test-seen", "test-unseen")
 _RESULTS = (
@@ -35,8 +36,10 @@ _RESULTS = (
     "mined",
     "mined.inputs.json",
     "bundle",
+    "bundle.inputs.json",
     "bundle.weights",
     "bundle.work",
+    "members",
     "report.html",
     "report.json",
 )
@@ -46,45 +49,28 @@ _RESULTS = (
 def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     """Return the evaluation of the bundle that the whole path makes.
 
-    Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``.
+    Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``. The baseline is
+    the untouched base of the first member. Several members are trained in ``members`` and joined: the bundle's score is
+    the mean of theirs.
 
     Raises:
         InputError: the config, the data or the output folder are not usable.
         StoppedError: stopped on the way; the same call goes on from there.
     """
-    from training.base import fingerprint
-    from training.baseline import make_baseline
-    from training.train import train
-
     out = config.out
     given = _read_given(config)
     if restart:
         _remove_results(out)
-    spec = {
-        key: value
-        for key, value in config.train.model_dump(mode="json").items()
-        if key in ("base", "revision", "prompt", "max_length")
-    } | {"files": fingerprint(config.train.base)}
+    _require_no_lone_member(config)
     say("[1/4] baseline: the untouched encoder as a bundle")
-    base = f"{config.train.base}@{config.train.revision}" if config.train.revision else config.train.base
-    _stage(
-        out / "baseline",
-        spec,
-        lambda: make_baseline(base, out / "baseline", prompt=config.train.prompt, max_length=config.train.max_length),
-    )
+    _make_baseline(config)
     say("[2/4] mining: pairs as hard as the test")
     _mine(config)
     tests = given.test or tuple(_mined(config, _TEST_SETS))
     if not tests:
         raise InputError(f"{out}: mining held no pairs out to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
-    train(
-        config.train,
-        _training_files(config),
-        [*given.dev, *_mined(config, _DEV_SETS)],
-        out / "bundle",
-        restart=restart,
-    )
+    _train(config, [*given.dev, *_mined(config, _DEV_SETS)], restart=restart)
     say("[4/4] judging against the baseline, on pairs that nothing was chosen by")
     return _judge(config, tests, given.guard)
 
@@ -138,7 +124,21 @@ def _training_files(config: RunConfig) -> list[PairSet]:
     """Return the pairs to train on, file by file: a curriculum has a file for each phase."""
     if config.pairs:
         return [read_labelled_pairs(config.pairs)]
-    return _mined(config, _PHASES if config.mine.recipe == "curriculum" else ("pairs",))
+    return _mined(config, PHASES if config.mine.recipe == "curriculum" else ("pairs",))
+
+
+def _make_baseline(config: RunConfig) -> None:
+    from training.base import fingerprint
+    from training.baseline import make_baseline
+
+    out, member = config.out / "baseline", config.train[0]
+    inputs = member.model_dump(mode="json", include={"base", "revision", "prompt", "max_length"})
+    base = f"{member.base}@{member.revision}" if member.revision else member.base
+    _stage(
+        out,
+        inputs | {"files": fingerprint(member.base)},
+        lambda: make_baseline(base, out, prompt=member.prompt, max_length=member.max_length),
+    )
 
 
 def _mine(config: RunConfig) -> None:
@@ -167,6 +167,44 @@ def _mine(config: RunConfig) -> None:
             load(config.out / "baseline"),
         ),
     )
+
+
+def _member_paths(config: RunConfig) -> list[Path]:
+    """Return where each member's bundle is: a lone one is the bundle itself."""
+    if len(config.train) == 1:
+        return [config.out / "bundle"]
+    return [config.out / "members" / member.name for member in config.train]
+
+
+def _require_no_lone_member(config: RunConfig) -> None:
+    """Refuse to put an ensemble where a run of one member has trained.
+
+    Raises:
+        InputError: one has.
+    """
+    bundle = config.out / "bundle"
+    if len(config.train) > 1 and Work(bundle).is_begun:
+        raise InputError(
+            f"{bundle}: is of a run of one member, need --restart to replace it by {len(config.train)}, or another out"
+        )
+
+
+def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> None:
+    """Train the members on the same pairs; several are joined."""
+    from training.train import train
+
+    files, paths, bundle = _training_files(config), _member_paths(config), config.out / "bundle"
+    for member, path in zip(config.train, paths, strict=True):
+        if len(paths) > 1:
+            say(f"      member {member.name}")
+        train(member, files, dev_sets, path, restart=restart)
+    if len(paths) > 1:
+        say("      joining them: the mean of their scores")
+        inputs = {
+            "members": [read_bundle(path).manifest.digest for path in paths],
+            "dev": {dev.name: dev.sha256 for dev in dev_sets},
+        }
+        _stage(bundle, inputs, lambda: join(paths, bundle, dev_sets=dev_sets))
 
 
 def _sha256(path: Path) -> str:
@@ -201,13 +239,16 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
         training_texts=read_training_texts(scorer.bundle),
     )
     write_whole(out / "report.json", json.dumps(evaluation.report, indent=2) + "\n")
-    page = evaluation_page(evaluation, [*sets, *guards], extra=training_curves(bundle))
+    paths = _member_paths(config)
+    titles = [f"Training: {path.name}" if len(paths) > 1 else "Training" for path in paths]
+    curves = [block for path, title in zip(paths, titles, strict=True) for block in training_curves(path, title)]
+    page = evaluation_page(evaluation, [*sets, *guards], extra=curves)
     write_whole(out / "report.html", page)
     remember_evaluation(bundle, evaluation.report)
     return evaluation
 
 
-def training_curves(bundle: Path) -> list[Block]:
+def training_curves(bundle: Path, title: str = "Training") -> list[Block]:
     """Return the training's curves from the work folder beside the bundle, or nothing."""
     file = work_folder(bundle.resolve()) / "history.json"
     history = json.loads(file.read_bytes()) if file.is_file() else []
@@ -216,7 +257,7 @@ def training_curves(bundle: Path) -> list[Block]:
         return []
     curves = {name: [(entry["epoch"], entry["dev"][name]["spearman"]) for entry in history] for name in names}
     return [
-        heading("Training"),
+        heading(title),
         lines(
             "Spearman on the dev sets after each epoch (0: the base encoder)",
             curves,

@@ -1,15 +1,19 @@
 """What a run is told: one model, one YAML file."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mining.config import MineConfig
 from pipeline.config import read_yaml, validate
 from pipeline.presets import with_members_presets
 from training.config import TrainConfig
+
+PHASES = ("phase1", "phase2", "phase3")
+"""The files that a mined curriculum is trained on, one after the other."""
 
 
 class RunConfig(BaseModel):
@@ -37,7 +41,13 @@ class RunConfig(BaseModel):
     out: Path = Path("runs/simile")
     """Folder of all results; relative to the current folder."""
     mine: MineConfig = MineConfig()
-    train: TrainConfig
+    train: Annotated[tuple[TrainConfig, ...], Field(min_length=1)]
+    """One member's training, or a list of several, which are joined into an ensemble."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, Mapping | TrainConfig) else value
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "RunConfig":
@@ -47,6 +57,25 @@ class RunConfig(BaseModel):
             raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
         if not self.test and self.mine.test_share == 0:
             raise ValueError("need 'test' pairs to judge on, or mine.test_share above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _members_differ_in_name(self) -> "RunConfig":
+        name, num_members = Counter(member.name for member in self.train).most_common(1)[0]
+        if num_members > 1:
+            raise ValueError(f"got {num_members} members named {name!r}, need a 'name' of its own for each")
+        return self
+
+    @model_validator(mode="after")
+    def _has_epochs_for_each_file(self) -> "RunConfig":
+        # Training says the same, but only after mining.
+        num_files = len(PHASES) if self.documents and self.mine.recipe == "curriculum" else 1
+        for member in self.train:
+            if isinstance(member.epochs, tuple) and len(member.epochs) != num_files:
+                raise ValueError(
+                    f"got epochs for {len(member.epochs)} files of pairs, need them for {num_files} "
+                    "(mine.recipe 'curriculum' makes 3, every other one 1)"
+                )
         return self
 
 

@@ -3,12 +3,35 @@
 Shape suffix: P = pairs.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
-from simile.artifacts import Calibration, Thresholds
+from simile.artifacts import Calibration, Manifest, PairSet, Thresholds
+from simile.scoring import Scorer
+
+_MIN_PAIRS = 50
+
+
+def with_decisions(manifest: Manifest, scorer: Scorer, dev_sets: Sequence[PairSet]) -> Manifest:
+    """Return the manifest with the calibration and thresholds that fit the labelled ones of the dev sets.
+
+    Without any where these are fewer than 50 pairs.
+
+    Args:
+        manifest: of a bundle that has none yet.
+        scorer: scores with that bundle.
+        dev_sets: pairs that the bundle was not trained on.
+    """
+    labelled = [dev for dev in dev_sets if not dev.is_graded]
+    if sum(len(dev.rows) for dev in labelled) < _MIN_PAIRS:
+        return manifest
+    score_P = scorer.score([pair for dev in labelled for pair in dev.texts])
+    calibration, thresholds = decide(score_P, np.concatenate([dev.target_P for dev in labelled]))
+    return manifest.model_copy(update={"calibration": calibration, "thresholds": thresholds})
 
 
 def decide(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) -> tuple[Calibration, Thresholds]:

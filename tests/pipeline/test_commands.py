@@ -543,7 +543,7 @@ def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monke
 def test_set_comes_before_the_file(write_config, tmp_path):
     changes = ["mine.pairs=99", "train.lora.rank=4", "guard_margin=0.5", "train.learning_rate=2e-4"]
     config = read_run_config(write_config(tmp_path / "data"), changes)
-    member = config.train
+    (member,) = config.train
     assert (config.mine.pairs, config.mine.test_share) == (99, 0.25)
     assert (member.lora.rank, member.lora.alpha, member.max_length) == (4, 64, 32)
     assert (config.guard_margin, member.learning_rate) == (0.5, 2e-4)
@@ -551,7 +551,7 @@ def test_set_comes_before_the_file(write_config, tmp_path):
 
 def test_later_set_comes_before_the_earlier_one(write_config, tmp_path):
     changes = ["train.epochs=3", "train.epochs=4"]
-    member = read_run_config(write_config(tmp_path / "data"), changes).train
+    (member,) = read_run_config(write_config(tmp_path / "data"), changes).train
     assert member.epochs == 4
 
 

@@ -23,7 +23,7 @@ def test_preset_may_be_set_and_changed_in_any_order(tmp_path, train, override):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"documents": "x", "mine": {"test_share": 0.2}, "train": train}))
     overrides = ["train.loss.cosent=2", override, "train.epochs=5"]
-    member = read_run_config(path, overrides).train
+    (member,) = read_run_config(path, overrides).train
     mpnet = read_train_config("mpnet")
     assert member == mpnet.model_copy(update={"epochs": 5, "loss": mpnet.loss | {"cosent": 2.0}})
 

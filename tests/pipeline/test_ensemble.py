@@ -1,0 +1,98 @@
+"""A run of several members: trained one by one, joined, judged as one."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.cli import main
+from simile.artifacts import read_bundle, read_labelled_pairs
+from simile.scoring import load
+from training.decision import decide
+
+
+@pytest.fixture(scope="module")
+def ensemble(make_base, documents, write_documents, tmp_path_factory):
+    """Folder of a run of two members, which stopped before the second and then went on; when the first was written."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    write_documents(folder / "documents.jsonl", documents)
+    settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3}
+    bases = {"first": str(make_base("bert")), "second": "./missing"}
+    written = []
+    for code in ((2,), (0, 3)):
+        config = {
+            "documents": "documents.jsonl",
+            "mine": {"pairs": 200, "dev_share": 0.2, "test_share": 0.25, "allow_fewer": True},
+            "train": [{"name": name, "base": base, **settings} for name, base in bases.items()],
+            "out": str(folder / "out"),
+        }
+        (folder / "run.yaml").write_text(yaml.safe_dump(config))
+        assert main(["run", str(folder / "run.yaml")]) in code
+        written.append(times(folder / "out" / "members" / "first"))
+        bases["second"] = str(make_base("mpnet"))
+    return folder, written
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def scored(path, texts):
+    return load(path, device="cpu", precision="fp32").score(texts)
+
+
+def test_run_of_several_members_goes_on_with_the_ones_that_are_missing(ensemble):
+    folder, (before, after) = ensemble
+    assert before == after
+    assert {path.name for path in (folder / "out" / "members").iterdir()} == {
+        f"{name}{suffix}" for name in ("first", "second") for suffix in ("", ".weights", ".work")
+    }
+
+
+def test_ensemble_scores_the_mean_of_its_members_and_is_judged_against_the_first_ones_base(ensemble):
+    out = ensemble[0] / "out"
+    bundle = read_bundle(out / "bundle")
+    assert bundle.manifest.combine.weights == {"first": 0.5, "second": 0.5}
+    texts = read_labelled_pairs(out / "mined" / "test-seen.jsonl").texts
+    mean_P = np.mean([scored(out / "members" / name, texts) for name in ("first", "second")], axis=0)
+    np.testing.assert_allclose(scored(out / "bundle", texts), mean_P, rtol=0, atol=1e-6)
+    report = json.loads((out / "report.json").read_text())
+    assert report["bundle"]["digest"] == bundle.manifest.digest
+    assert set(report["leaked_texts"].values()) == {0}
+    assert [member.base for member in read_bundle(out / "baseline").manifest.members] == ["tiny-bert"]
+
+
+def test_ensemble_has_decisions_of_its_own(ensemble):
+    out = ensemble[0] / "out"
+    dev_sets = [read_labelled_pairs(path) for path in sorted((out / "mined").glob("dev-*.jsonl"))]
+    score_P = np.concatenate([scored(out / "bundle", dev.texts) for dev in dev_sets])
+    calibration, thresholds = decide(score_P, np.concatenate([dev.target_P for dev in dev_sets]))
+    manifest = read_bundle(out / "bundle").manifest
+    assert manifest.calibration.slope == pytest.approx(calibration.slope, rel=1e-3)
+    assert manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
+
+
+def test_report_of_an_ensemble_shows_how_each_member_was_trained(ensemble, parse_page):
+    text = " ".join(parse_page((ensemble[0] / "out" / "report.html").read_text()).itertext())
+    assert "Training: first" in text
+    assert "Training: second" in text
+
+
+def test_finished_ensemble_is_not_made_again(ensemble, capsys):
+    out = ensemble[0] / "out"
+    kept = [out / name for name in ("baseline", "mined", "members", "bundle/members")]
+    before = [times(folder) for folder in kept]
+    assert main(["run", str(ensemble[0] / "run.yaml")]) in (0, 3)
+    error = capsys.readouterr().err
+    assert error.count("is there already") == 3
+    assert error.count("already trained by this very run") == 2
+    assert [times(folder) for folder in kept] == before
+
+
+def test_ensemble_is_not_put_where_one_member_was_trained(ensemble, tmp_path, capsys):
+    work = tmp_path / "out" / "bundle.work"
+    work.mkdir(parents=True)
+    (work / "run.json").write_text("{}")
+    assert main(["run", str(ensemble[0] / "run.yaml"), "--set", f"out={tmp_path / 'out'}"]) == 2
+    assert "is of a run of one member, need --restart to replace it by 2" in capsys.readouterr().err
