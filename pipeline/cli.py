@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.embedded import PRESETS
+from pipeline.embedded import PRESETS, recipes
 from simile.errors import InputError, SimileError, StoppedError
 from simile.version import __version__
 
@@ -121,7 +121,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("config", metavar="CONFIG.yaml", help=f"a file, or a recipe by name ({', '.join(recipes())})")
     _set_option(parser)
     _restart_option(parser)
 

@@ -25,7 +25,9 @@ def quickstart(args: Namespace) -> int:
 
 def run(args: Namespace) -> int:
     """The whole path on one's own data."""
-    return _run(args.config, args.set, restart=args.restart)
+    from pipeline.embedded import recipe_path
+
+    return _run(recipe_path(args.config), args.set, restart=args.restart)
 
 
 def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:

@@ -1,4 +1,4 @@
-"""The sample corpus and the presets that come with the package."""
+"""The sample corpus, the presets and the recipes that come with the package."""
 
 from pathlib import Path
 
@@ -27,3 +27,23 @@ def preset_path(spec: str) -> Path:
     if name in PRESETS:
         return examples_folder() / f"{name}.yaml"
     raise InputError(f"{spec}: no such config file, nor a preset ({', '.join(PRESETS)})")
+
+
+def recipes() -> list[str]:
+    """Return the names of the recipes: whole configs of `simile run` but for the documents."""
+    return sorted(path.stem for path in (examples_folder() / "recipes").glob("*.yaml"))
+
+
+def recipe_path(spec: str) -> Path:
+    """Return the run config of this path, or of the recipe of this name (``lora-32``).
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return path
+    name = path.stem if path.parent.name == "recipes" else spec
+    if name in recipes():
+        return examples_folder() / "recipes" / f"{name}.yaml"
+    raise InputError(f"{spec}: no such config file, nor a recipe ({', '.join(recipes())})")

@@ -52,7 +52,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _has_a_source(self) -> "RunConfig":
         if (self.documents is None) == (self.pairs is None):
-            raise ValueError("need exactly one of 'documents' and 'pairs'")
+            raise ValueError("need exactly one of 'documents' and 'pairs' (--set documents=FILE)")
         if self.pairs and not self.test:
             raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
         if not self.test and self.mine.test_share == 0:

@@ -217,8 +217,9 @@ CASES = [
     ("serve {tiny} --port eighty", "--port: got 'eighty'"),
     ("serve {tiny} --max-pairs 0", "--max-pairs: got '0'"),
     # runs
-    (run("gone.yaml"), "gone.yaml: no such file"),
-    (run("thesis"), "thesis: Is a directory"),
+    (run("gone.yaml"), "gone.yaml: no such config file, nor a recipe (curriculum, ensemble,"),
+    (run("thesis"), "thesis: no such config file, nor a recipe"),
+    (run("lora-32"), "lora-32.yaml: need exactly one of 'documents' and 'pairs' (--set documents=FILE)"),
     (run("run.yaml --set train.preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
     (run("run.yaml --set train.epochs=[0,0,4]"), "got epochs for 3 files of pairs, need them for 1"),
     (run("run-twins.yaml"), "got 2 members named 'encoder', need a 'name' of its own for each"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS
+from pipeline.embedded import PRESETS, recipes
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,13 @@ def simile(wheel, tmp_path):
     return run
 
 
-def test_wheel_holds_the_rooms_the_sample_the_presets_and_the_style(wheel):
+def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(wheel):
     files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     assert files >= {
         "pipeline/examples/helpdesk/documents.jsonl",
         "pipeline/examples/helpdesk/run.yaml",
         *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
+        *(f"pipeline/examples/recipes/{name}.yaml" for name in recipes()),
         "simile/reports/style.css",
     }
     rooms = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
@@ -72,6 +73,12 @@ def test_unknown_preset_names_those_of_the_wheel(simile):
         2,
         "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n",
     )
+
+
+def test_recipes_are_found_from_the_wheel(simile, wheel):
+    found = simile("run", "lora-32", "--set", "documents=missing.jsonl")
+    assert (found.returncode, found.stderr) == (2, "simile: missing.jsonl: no such file\n")
+    assert "lora-32" in simile("run", "--help").stdout
 
 
 def test_sample_is_found_from_the_wheel(simile, wheel):
