@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.evaluate import Evaluation, Gate, evaluate
 from evaluation.report import to_page as evaluation_page
+from mining.target import check_target
 from pipeline.evaluations import remember_evaluation
 from pipeline.join import join
 from pipeline.mine import MineInputs, mine_to
@@ -18,6 +19,7 @@ from simile.artifacts import (
     named_pair_paths,
     read_bundle,
     read_labelled_pairs,
+    read_pairs,
     read_training_texts,
     work_folder,
 )
@@ -92,6 +94,8 @@ def _read_given(config: RunConfig) -> _Given:
             raise InputError(f"{path}: no such file")
     if config.pairs:
         read_labelled_pairs(config.pairs)
+    elif config.target:
+        check_target(read_pairs(config.target))
     return _Given(*(tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard)))
 
 

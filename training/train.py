@@ -29,17 +29,18 @@ from simile.progress import say
 from simile.scoring import Scorer
 from training.base import Base, fingerprint, load_base, public_name, require_room
 from training.config import TrainConfig
-from training.decision import decide
+from training.decision import with_decisions
 from training.dropout import quicken_dropout
+from training.estimate import seconds_a_step
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
 from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
+from training.tracking import require_trackers, tracking
 from training.watch import Watch
 from training.work import Work
 
 _CHECKPOINTS_A_RUN = 20
 _MIN_STEPS_BETWEEN_CHECKPOINTS = 10
-_MIN_CALIBRATION_PAIRS = 50
 
 
 def train(
@@ -73,6 +74,7 @@ def train(
         if (bundle := _made_by(out, facts, work)) is not None:
             return bundle
     # What cannot be trained on is refused before the work folder belongs to it.
+    require_trackers()
     epochs = _epochs(config, files)
     dataset = _dataset(config, files)
     set_seed(config.seed)
@@ -189,25 +191,26 @@ def _fit(
     say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
     if not torch.cuda.is_available():
         quicken_dropout(base.model)
-    ends = last_steps(epochs, config.batch_size)
-    watch = Watch(base, dev_sets, config.prompt, work, ends)
     trainer = SentenceTransformerTrainer(
         model=base.model,
         args=_arguments(config, epochs, work),
         train_dataset=dataset,
         loss=PairLoss(base.model, config.loss),
-        callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
-    with watch.stopping_on_sigterm():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watch.is_stopping:
-        raise StoppedError(
-            f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
-        )
+    with tracking(work, config.name, _public(config), step_of(checkpoint)) as log:
+        watch = Watch(base, dev_sets, config.prompt, work, last_steps(epochs, config.batch_size), log)
+        watch.seconds_a_step = seconds_a_step(trainer)
+        trainer.add_callback(watch)
+        with watch.stopping_on_sigterm():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if watch.is_stopping:
+            raise StoppedError(
+                f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
+            )
     work.finish()
 
 
@@ -301,13 +304,7 @@ def _to_bundle(
     member, files = export_member(base, name=config.name, prompt=config.prompt)
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     manifest = manifest_of(out.name, member, files, made=made)
-    labelled = [dev for dev in dev_sets if not dev.is_graded]
-    if sum(len(dev.rows) for dev in labelled) >= _MIN_CALIBRATION_PAIRS:
-        scorer = Scorer(in_memory(manifest, files), plain_runtime())
-        score_P = scorer.score([pair for dev in labelled for pair in dev.texts])
-        label_P = torch.cat([torch.from_numpy(dev.target_P) for dev in labelled]).numpy()
-        calibration, thresholds = decide(score_P, label_P)
-        manifest = manifest.model_copy(update={"calibration": calibration, "thresholds": thresholds})
+    manifest = with_decisions(manifest, Scorer(in_memory(manifest, files), plain_runtime()), dev_sets)
     return write_bundle(out, manifest, files)
 
 

@@ -161,6 +161,7 @@ CASES = [
     (train("config.yaml", "good.csv"), "./missing: no such folder"),
     (train("unbundled.yaml", "good.csv"), "the only bundled one is 'bundled:minilm'"),
     (train("too-long.yaml", "good.csv"), "this encoder reads at most 512 tokens"),
+    (run("run.yaml --set target=graded.jsonl"), "target graded: got graded scores, need label 0|1 or no label"),
     (run("run.yaml --set epochs=2"), "unknown key 'epochs', did you mean 'train.epochs'?"),
     (train("ranking.yaml", "graded.jsonl"), "got no positive pair, loss 'ranking' needs some"),
     (train("loss.yaml", "good.csv"), "loss.cosin"),

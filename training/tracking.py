@@ -1,0 +1,142 @@
+"""Where a training's figures go besides the terminal: TensorBoard's event files, and MLflow if the environment says so.
+
+transformers has callbacks for both, which are not used: they write down all arguments of the trainer, local paths among
+them, take a whole curriculum for one epoch, and know nothing of a run that goes on.
+"""
+
+import importlib.util
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from simile.errors import InputError, StoppedError
+from simile.files import write_whole
+from simile.progress import say
+from training.work import Work
+
+Log = Callable[[Mapping[str, float], int], None]
+"""Keeps figures of a step, by name: ``loss/total``, ``spearman/dev-seen``."""
+_MLFLOW = "MLFLOW_TRACKING_URI"
+
+
+def require_trackers() -> None:
+    """Refuse to train without what the environment asks for.
+
+    Raises:
+        InputError: MLflow is asked for and not installed.
+    """
+    if os.environ.get(_MLFLOW) and importlib.util.find_spec("mlflow") is None:
+        raise InputError(f"{_MLFLOW} is set, but MLflow is not installed (pip install mlflow-skinny, or unset it)")
+
+
+@contextmanager
+def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) -> Iterator[Log]:
+    """Yield what keeps the figures of a training.
+
+    Args:
+        work: the training's; where it goes on, so do TensorBoard's folder and MLflow's run.
+        name: of MLflow's run.
+        parameters: its parameters, which anybody may read.
+        step: how many steps are done already; figures of later ones are of a run that was killed.
+
+    Raises:
+        InputError: MLflow cannot be written to.
+    """
+    with ExitStack() as stack:
+        logs = [stack.enter_context(_event_file(work, step))]
+        if os.environ.get(_MLFLOW):
+            logs.append(stack.enter_context(_mlflow_run(work, name, parameters)))
+
+        def log(figures: Mapping[str, float], step: int) -> None:
+            known = {_tag(name): float(value) for name, value in figures.items() if np.isfinite(value)}
+            for one in logs:
+                one(known, step)
+
+        yield log
+
+
+def _tag(name: str) -> str:
+    """Return the name in characters that both take: a set may be called anything."""
+    return re.sub(r"[^\w/-]", "_", name)
+
+
+@contextmanager
+def _event_file(work: Work, step: int) -> Iterator[Log]:
+    """Yield what writes into a new file of TensorBoard's folder, which hides what older files have of later steps.
+
+    Events are written here and now, not by a `SummaryWriter`: its thread dies of a full disk, and the training waits
+    for it for ever.
+    """
+    work.tensorboard.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(work.tensorboard / "events"), f".{step}")
+    try:
+        writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+        def log(figures: Mapping[str, float], step: int) -> None:
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+            writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+            writer.flush()
+
+        yield log
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterator[Log]:
+    """Yield what logs to the training's run in MLflow; the run's end is the training's."""
+    # Figures go to whom the environment names, and to nobody else; stdout is for results.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    file = work.folder / "mlflow.run"
+    earlier = file.read_text() if file.is_file() else None
+    try:
+        # MLflow would else name the program by its path.
+        run = mlflow.start_run(run_id=earlier, run_name=name, tags={"mlflow.source.name": "simile train"})
+        mlflow.log_params(_flat(parameters))
+    except MlflowException as error:
+        raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message})") from error
+    write_whole(file, run.info.run_id)
+    say(f"MLflow: run {run.info.run_id}")
+    client = mlflow.MlflowClient()
+
+    def log(figures: Mapping[str, float], step: int) -> None:
+        now = round(time.time() * 1000)
+        # In a thread of MLflow's: a server that is slow or gone holds up no training.
+        client.log_batch(
+            run.info.run_id, [Metric(name, value, now, step) for name, value in figures.items()], synchronous=False
+        )
+
+    status = "FAILED"
+    try:
+        yield log
+        status = "FINISHED"
+    except (StoppedError, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        try:
+            mlflow.end_run(status)
+        except MlflowException as error:
+            say(f"MLflow: the run's end could not be told ({error.message})")
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of groups as ``group.name``."""
+    flat = {}
+    for name, value in settings.items():
+        inner = _flat(value) if isinstance(value, Mapping) else None
+        flat |= {f"{name}.{key}": of for key, of in inner.items()} if inner is not None else {name: value}
+    return flat
