@@ -1,5 +1,6 @@
 """Progress on stderr: a bar with the time left on a terminal, a line every few seconds elsewhere."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -8,6 +9,7 @@ from typing import Self
 _LINE_INTERVAL_S = 5.0
 _BAR_INTERVAL_S = 0.1
 _BAR_WIDTH = 24
+_UNKNOWN_WIDTH = 200
 _MIN_RATE_S = 1.0
 """Before this there is no rate to tell."""
 
@@ -57,12 +59,12 @@ class Progress:
         if not force and now - self._last < (_BAR_INTERVAL_S if on_terminal else _LINE_INTERVAL_S):
             return
         self._last = now
-        text = self._text(now - self._start)
-        sys.stderr.write(f"\r\x1b[2K{text}" if on_terminal else f"{text}\n")
+        parts = self._parts(now - self._start)
+        sys.stderr.write(f"\r\x1b[2K{_in_one_line(parts, self._bar())}" if on_terminal else f"{'  '.join(parts)}\n")
         sys.stderr.flush()
 
-    def _text(self, elapsed_s: float) -> str:
-        parts = [f"{self._label:<24}", *self._share()]
+    def _parts(self, elapsed_s: float) -> list[str]:
+        parts = [f"{self._label:<24}", self._share()]
         computed = self._done - self._skipped
         if computed > 0 and elapsed_s >= _MIN_RATE_S:
             parts.append(f"{rate(computed / elapsed_s)}/s")
@@ -70,15 +72,33 @@ class Progress:
             parts.append(f"{duration(elapsed_s / computed * (self._total - self._done))} left")
         else:
             parts.append(duration(elapsed_s))
-        return "  ".join([*parts, self._note] if self._note else parts)
+        return [*parts, self._note] if self._note else parts
 
-    def _share(self) -> list[str]:
+    def _share(self) -> str:
         if self._total is None:
-            return [f"{self._done:,} {self._unit}"]
-        share = self._done / self._total if self._total else 1.0
-        filled = round(share * _BAR_WIDTH)
-        bar = ["█" * filled + "░" * (_BAR_WIDTH - filled)] if sys.stderr.isatty() else []
-        return [*bar, f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}"]
+            return f"{self._done:,} {self._unit}"
+        return f"{self._part_done():4.0%}  {self._done:,}/{self._total:,} {self._unit}"
+
+    def _bar(self) -> str:
+        if self._total is None:
+            return ""
+        filled = round(self._part_done() * _BAR_WIDTH)
+        return "█" * filled + "░" * (_BAR_WIDTH - filled)
+
+    def _part_done(self) -> float:
+        return self._done / self._total if self._total else 1.0
+
+
+def _in_one_line(parts: list[str], bar: str) -> str:
+    """Return the parts and, where there is room for it, the bar: what flowed into a second line would stay there."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    # A stream that says it is a terminal, and has no file behind it.
+    except OSError:
+        width = 0
+    room = (width or _UNKNOWN_WIDTH) - 1
+    with_bar = "  ".join([parts[0], bar, *parts[1:]] if bar else parts)
+    return with_bar if len(with_bar) <= room else "  ".join([parts[0].rstrip(), *parts[1:]])[:room]
 
 
 def rate(per_second: float) -> str:

@@ -1,5 +1,8 @@
 import io
+import os
+import pty
 import re
+import termios
 import time
 from contextlib import redirect_stderr
 
@@ -109,6 +112,29 @@ def test_on_a_terminal_one_line_is_drawn_over_and_then_ended():
     frames = drawn.rstrip("\n").split("\r\x1b[2K")[1:]
     assert [re.search(r"[█░]+", frame)[0] for frame in frames] == ["░" * 24, *2 * ["█" * 12 + "░" * 12]]
     assert frames[1].endswith(" s left")
+
+
+def drawn_on(columns):
+    """What work with a long note leaves on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    drawn = b""
+    with open(theirs, "w", encoding="utf-8") as stream, redirect_stderr(stream):
+        with Progress("training", 20, "steps") as progress:
+            progress.advance(5, note="loss 4.991, dev Spearman 0.119")
+        while not drawn.endswith(b"\n"):
+            drawn += os.read(ours, 10_000)
+    os.close(ours)
+    return drawn.decode().strip().split("\r\x1b[2K")[-1]
+
+
+def test_line_is_as_narrow_as_the_terminal():
+    whole = r"training {18}█{6}░{18}   25%  5/20 steps  0\.0 s left  loss 4\.991, dev Spearman 0\.119"
+    assert re.fullmatch(whole, drawn_on(200))
+    assert re.fullmatch(whole, drawn_on(0))
+    without_bar = r"training   25%  5/20 steps  0\.0 s left  loss 4\.991, dev Spearman 0\.119"
+    assert re.fullmatch(without_bar, drawn_on(80))
+    assert len(drawn_on(50)) == 49
 
 
 def test_steps_skipped_are_done_but_do_not_count_as_fast():
