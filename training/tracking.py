@@ -119,12 +119,11 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
             run.info.run_id, [Metric(name, value, now, step) for name, value in figures.items()], synchronous=False
         )
 
-    status = "FAILED"
+    status = "FINISHED"
     try:
         yield log
-        status = "FINISHED"
-    except (StoppedError, KeyboardInterrupt):
-        status = "KILLED"
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedError) else "KILLED"
         raise
     finally:
         try:
@@ -133,10 +132,9 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
             say(f"MLflow: the run's end could not be told ({error.message})")
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of groups as ``group.name``."""
-    flat = {}
+def _flat(settings: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Return the settings, those of a group as ``group.name``."""
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
-        inner = _flat(value) if isinstance(value, Mapping) else None
-        flat |= {f"{name}.{key}": of for key, of in inner.items()} if inner is not None else {name: value}
+        flat |= _flat(value, f"{group}{name}.") if isinstance(value, Mapping) else {f"{group}{name}": value}
     return flat

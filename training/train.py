@@ -37,7 +37,7 @@ from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
 from training.watch import Watch
-from training.work import Work
+from training.work import Work, step_of
 
 _CHECKPOINTS_A_RUN = 20
 _MIN_STEPS_BETWEEN_CHECKPOINTS = 10
@@ -120,7 +120,11 @@ def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
 
 def _published(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts as the manifest tells them: where the base lay on this machine is nobody's business."""
-    return facts | {"config": facts["config"] | {"base": public_name(facts["config"]["base"])}}
+    return facts | {"config": _public(facts["config"])}
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    return settings | {"base": public_name(settings["base"])}
 
 
 def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[range]:
@@ -201,9 +205,9 @@ def _fit(
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
-    with tracking(work, config.name, _public(config), step_of(checkpoint)) as log:
-        watch = Watch(base, dev_sets, config.prompt, work, last_steps(epochs, config.batch_size), log)
-        watch.seconds_a_step = seconds_a_step(trainer)
+    with tracking(work, config.name, _public(config.model_dump(mode="json")), step_of(checkpoint)) as log:
+        ends = last_steps(epochs, config.batch_size)
+        watch = Watch(base, dev_sets, config.prompt, work, ends, step_s=seconds_a_step(trainer), log=log)
         trainer.add_callback(watch)
         with watch.stopping_on_sigterm():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -2,33 +2,38 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from simile.artifacts import PairSet
 from simile.errors import InputError
-from simile.progress import Progress, say
-from simile.scoring.metrics import figures
+from simile.progress import Progress, duration, say
+from simile.scoring.metrics import class_counts, figures
 from training.base import Base
+from training.tracking import Log
 from training.work import Work
 
+_RATES = ("learning_rate", "grad_norm")
+"""What the trainer logs of a step beside its losses."""
 
-def dev_figures(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, dict[str, float]]:
-    """Return the figures of each dev set, scored by the weights as they stand."""
-    found = {}
+
+def dev_scores(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> list[NDArray[np.float64]]:
+    """Return the scores of each dev set's pairs by the weights as they stand."""
+    found = []
     for pairs in dev_sets:
         index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
         embedding_ND = base.model.encode(
             list(index), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
         )
-        score_P = np.array([embedding_ND[index[a]] @ embedding_ND[index[b]] for a, b in pairs.texts])
-        found[pairs.name] = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+        found.append(np.array([embedding_ND[index[a]] @ embedding_ND[index[b]] for a, b in pairs.texts]))
     return found
 
 
@@ -36,36 +41,57 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """The trainer's callback that does all of the above."""
 
     def __init__(
-        self, base: Base, dev_sets: Sequence[PairSet], prompt: str, work: Work, last_steps: Sequence[int]
+        self,
+        base: Base,
+        dev_sets: Sequence[PairSet],
+        prompt: str,
+        work: Work,
+        last_steps: Sequence[int],
+        *,
+        step_s: float,
+        log: Log,
     ) -> None:
         self._base, self._dev_sets, self._prompt, self._work = base, dev_sets, prompt, work
         self._epochs = {step: number for number, step in enumerate(last_steps, 1)}
+        self._step_s, self._log = step_s, log
         self._history = work.read_history()
         self._progress: Progress | None = None
         self._loss = ""
         self.is_stopping = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Show the start, and measure the base once."""
+        """Measure the base once, say how long it will take, and show the start."""
+        judging_s = 0.0
         if not self._history:
-            self._remember(self._measured(0, None))
+            start = time.monotonic()
+            self._remember(self._measured(0))
+            judging_s = time.monotonic() - start
+            self._log(_by_set(self._history[0]), 0)
+        num_steps = state.max_steps - state.global_step
+        num_epochs = sum(step > state.global_step for step in self._epochs)
+        about = duration(num_steps * self._step_s + num_epochs * judging_s)
+        say(f"steps to go: {num_steps:,}, epochs: {num_epochs}; about {about} on this machine")
         self._progress = Progress("training", state.max_steps, "steps")
         self._progress.skip(state.global_step)
         self._progress.__enter__()
+        self._show_figures()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
     ) -> None:
-        """Keep the loss to show."""
+        """Keep the loss to show, and what else is known of the step."""
         if "loss" in logs:
             if not np.isfinite(logs["loss"]):
                 raise InputError(f"step {state.global_step}: got a loss of {logs['loss']}, need a lower learning_rate")
             self._loss = f"loss {logs['loss']:.3f}"
+            self._show_figures()
+            rates = {name: logs[name] for name in _RATES if name in logs}
+            self._log(rates | {f"loss/{name}": value for name, value in _losses(logs).items()}, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count the step; judge an epoch at its end, before the step is saved; stop where that was asked for."""
         assert self._progress is not None, "training has begun"
-        self._progress.advance(1, note=self._loss)
+        self._progress.advance()
         if epoch := self._epochs.get(state.global_step):
             self._judge(epoch, state)
         if self.is_stopping:
@@ -77,7 +103,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._work.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Leave the terminal to others."""
+        """Keep the losses of all steps, and leave the terminal to others."""
+        logged = [entry for entry in state.log_history if "loss" in entry]
+        self._work.write_losses([{"step": entry["step"], **_losses(entry)} for entry in logged])
         if self._progress:
             self._progress.__exit__(None, None, None)
 
@@ -96,25 +124,44 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _judge(self, epoch: int, state: TrainerState) -> None:
         """Measure the weights, and keep them where they are the best so far."""
         self._history = [entry for entry in self._history if entry["epoch"] < epoch]
-        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
-        entry = self._measured(epoch, loss)
+        entry = self._measured(epoch)
         if not np.isfinite(entry["mean"]):
             raise InputError(f"epoch {epoch}: got dev scores that order nothing, need a lower learning_rate")
         if all(entry["mean"] >= earlier["mean"] for earlier in self._history if earlier["epoch"] > 0):
             self._work.save_best(self._base.model)
         # Only now: an epoch with figures has been judged, whatever happens next.
         self._remember(entry)
+        self._show_figures()
+        self._log(_by_set(entry), state.global_step)
 
-    def _measured(self, epoch: int, loss: float | None) -> dict[str, Any]:
-        figures_by_set = dev_figures(self._base, self._dev_sets, self._prompt)
+    def _measured(self, epoch: int) -> dict[str, Any]:
+        scores = dev_scores(self._base, self._dev_sets, self._prompt)
+        scored = list(zip(self._dev_sets, scores, strict=True))
+        figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
         spearmans = [found["spearman"] for found in figures_by_set.values()]
-        entry: dict[str, Any] = {"epoch": epoch, "loss": loss, "dev": figures_by_set}
+        entry: dict[str, Any] = {"epoch": epoch, "dev": figures_by_set}
+        entry["histograms"] = {
+            dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}
+            for dev, score_P in scored
+            if not dev.is_graded
+        }
         # Nothing to choose by without dev pairs: the last epoch is then the best.
         entry["mean"] = float(np.mean(spearmans)) if spearmans else float(epoch)
         shown = ", ".join(f"{name} {found['spearman']:.4f}" for name, found in figures_by_set.items())
         if shown:
             say(f"\n{'base encoder' if epoch == 0 else f'epoch {epoch}'}: dev Spearman {shown}")
         return entry
+
+    def _show_figures(self) -> None:
+        """Put beside the bar the last loss, and the means over the dev sets after the last epoch."""
+        assert self._progress is not None, "training has begun"
+        found = list(self._history[-1]["dev"].values())
+        means = [
+            f"{label} {np.mean([of[name] for of in found if name in of]):.3f}"
+            for name, label in (("spearman", "dev Spearman"), ("separability", "separability"))
+            if any(name in of for of in found)
+        ]
+        self._progress.advance(0, note=", ".join([self._loss, *means] if self._loss else means))
 
     def _remember(self, entry: dict[str, Any]) -> None:
         self._history.append(entry)
@@ -123,3 +170,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _stop(self, number: int, frame: FrameType | None) -> None:
         say("\nSIGTERM: stopping after this step")
         self.is_stopping = True
+
+
+def _losses(logs: Mapping[str, float]) -> dict[str, float]:
+    """Return the loss and its parts among what the trainer logs of a step."""
+    parts = {name: value for name, value in logs.items() if name not in ("loss", "epoch", "step", *_RATES)}
+    return {"total": logs["loss"], **parts}
+
+
+def _by_set(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return an epoch's figures as ``figure/set``: trackers show what has the same beginning together."""
+    return {f"{name}/{of_set}": value for of_set, found in entry["dev"].items() for name, value in found.items()}

@@ -3,7 +3,10 @@
 run.json       what the run was told; another config, input or code version may not continue it
 checkpoints/   the trainer's, each complete ones marked
 best/          the weights of the best epoch so far
-history.json   figures of each epoch, for the report
+history.json   figures and score histograms of each epoch, for the report
+losses.json    the losses of the steps, for the report
+tensorboard/   TensorBoard's event files
+mlflow.run     the run's id in MLflow, where it is told
 texts.sha256   hashes of the training texts: evaluation refuses to judge on them
 """
 
@@ -27,6 +30,7 @@ class Work:
         self.folder = work_folder(out)
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
+        self.tensorboard = self.folder / "tensorboard"
 
     @property
     def is_begun(self) -> bool:
@@ -74,7 +78,7 @@ class Work:
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint; what a kill or a full disk left half-written is removed."""
-        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of)
         whole = [path for path in found if (path / _COMPLETE).is_file()]
         for path in set(found) - set(whole):
             shutil.rmtree(path)
@@ -91,7 +95,11 @@ class Work:
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Keep the figures of the epochs so far."""
-        write_whole(self.folder / "history.json", json.dumps(history, indent=2) + "\n")
+        write_whole(self.folder / "history.json", _lines(history))
+
+    def write_losses(self, losses: list[dict[str, float]]) -> None:
+        """Keep the losses of the steps, each under its name beside the ``step``."""
+        write_whole(self.folder / "losses.json", _lines(losses))
 
     def save_best(self, model: Any) -> None:
         """Keep these weights as the best so far, in place of earlier ones."""
@@ -102,3 +110,13 @@ class Work:
         """Say that the weights are trained, and remove what only a run under way needs."""
         write_whole(self.folder / _TRAINED, "")
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """Return how many steps were done at the checkpoint; 0 without one."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _lines(entries: list[dict[str, Any]]) -> str:
+    """Return the entries as a JSON list, one a line."""
+    return "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n"

@@ -11,7 +11,8 @@ from scipy.stats import rankdata
 
 Array = NDArray[np.floating]
 
-_EDGES = np.linspace(-0.2, 1.0, 51)
+EDGES = np.linspace(-0.2, 1.0, 51)
+"""Of the bins that scores are counted in; what lies beyond counts as the first or the last."""
 
 
 def spearman(score_P: Array, target_P: Array) -> float:
@@ -47,14 +48,18 @@ def separability(score_P: Array, label_P: Array) -> float:
     return float(np.mean(score_P[is_positive_P], dtype=np.float64) - np.mean(score_P[~is_positive_P], dtype=np.float64))
 
 
+def class_counts(score_P: Array, label_P: Array) -> dict[str, NDArray[np.int64]]:
+    """Return how many scores of the positive and of the negative pairs lie in each bin."""
+    is_positive_P = np.asarray(label_P) == 1
+    clipped_P = np.clip(score_P, EDGES[0], EDGES[-1])
+    classes = {"positive": is_positive_P, "negative": ~is_positive_P}
+    return {name: np.histogram(clipped_P[of_class_P], EDGES)[0] for name, of_class_P in classes.items()}
+
+
 def overlap(score_P: Array, label_P: Array) -> float:
     """Return the area that the score histograms of the two classes share, in [0, 1]: 50 bins on [-0.2, 1]."""
-    is_positive_P = np.asarray(label_P) == 1
-    share = [
-        np.histogram(np.clip(score_P[of_class_P], _EDGES[0], _EDGES[-1]), _EDGES)[0] / of_class_P.sum()
-        for of_class_P in (is_positive_P, ~is_positive_P)
-    ]
-    return float(np.minimum(*share).sum())
+    shares = [counts / counts.sum() for counts in class_counts(score_P, label_P).values()]
+    return float(np.minimum(*shares).sum())
 
 
 def figures(score_P: Array, target_P: Array, *, is_graded: bool) -> dict[str, float]:
