@@ -7,15 +7,16 @@ them, take a whole curriculum for one epoch, and know nothing of a run that goes
 import importlib.util
 import os
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from simile.errors import InputError, StoppedError
 from simile.files import write_whole
@@ -25,6 +26,14 @@ from training.work import Work
 Log = Callable[[Mapping[str, float], int], None]
 """Keeps figures of a step, by name: ``loss/total``, ``spearman/dev-seen``."""
 _MLFLOW = "MLFLOW_TRACKING_URI"
+_MLFLOW_DEFAULTS = {
+    # Figures go to whom the environment names, and nothing to anybody else.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # stdout is for results.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # With MLflow's own seven, a server that is gone takes four minutes to be given up.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
 
 
 def require_trackers() -> None:
@@ -76,26 +85,34 @@ def _event_file(work: Work, step: int) -> Iterator[Log]:
     for it for ever.
     """
     work.tensorboard.mkdir(parents=True, exist_ok=True)
-    writer = EventsWriter(str(work.tensorboard / "events"), f".{step}")
-    try:
-        writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+    with (work.tensorboard / f"events.out.tfevents.{time.time():.6f}").open("xb") as file:
 
-        def log(figures: Mapping[str, float], step: int) -> None:
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
-            writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-            writer.flush()
+        def write(step: int, **content: Any) -> None:
+            data = Event(wall_time=time.time(), step=step, **content).SerializeToString()
+            length = struct.pack("<Q", len(data))
+            file.write(b"".join([length, _checksum(length), data, _checksum(data)]))
+            file.flush()
 
-        yield log
-    finally:
-        writer.close()
+        write(0, file_version="brain.Event:2")
+        write(step + 1, session_log=SessionLog(status=SessionLog.START))
+        yield lambda figures, step: write(
+            step,
+            summary=Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]),
+        )
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(data))
 
 
 @contextmanager
 def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterator[Log]:
-    """Yield what logs to the training's run in MLflow; the run's end is the training's."""
-    # Figures go to whom the environment names, and to nobody else; stdout is for results.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    """Yield what logs to the training's run in MLflow; the run's end is the training's.
+
+    A server that is lost on the way holds the training up for some seconds, once.
+    """
+    for setting, value in _MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(setting, value)
     import mlflow
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
@@ -110,14 +127,17 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
         raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message})") from error
     write_whole(file, run.info.run_id)
     say(f"MLflow: run {run.info.run_id}")
-    client = mlflow.MlflowClient()
+    client, is_lost = mlflow.MlflowClient(), False
 
     def log(figures: Mapping[str, float], step: int) -> None:
+        nonlocal is_lost
         now = round(time.time() * 1000)
-        # In a thread of MLflow's: a server that is slow or gone holds up no training.
-        client.log_batch(
-            run.info.run_id, [Metric(name, value, now, step) for name, value in figures.items()], synchronous=False
-        )
+        try:
+            if not is_lost:
+                client.log_batch(run.info.run_id, [Metric(name, value, now, step) for name, value in figures.items()])
+        except MlflowException as error:
+            is_lost = True
+            say(f"\nMLflow: no more is told of this run, the training goes on ({error.message})")
 
     status = "FINISHED"
     try:
@@ -129,7 +149,7 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
         try:
             mlflow.end_run(status)
         except MlflowException as error:
-            say(f"MLflow: the run's end could not be told ({error.message})")
+            say(f"MLflow: the end of this run could not be told ({error.message})")
 
 
 def _flat(settings: Mapping[str, Any], group: str = "") -> dict[str, Any]:

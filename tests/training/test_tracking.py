@@ -1,0 +1,229 @@
+import dataclasses
+import errno
+import json
+import struct
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from pipeline.cli import main
+from simile.artifacts import read_labelled_pairs
+from simile.errors import InputError, StoppedError
+from training.config import TrainConfig
+from training.tracking import tracking
+from training.train import train
+from training.work import Work
+
+FIGURES = {"spearman", "auc", "separability", "overlap"}
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(monkeypatch):
+    """No test logs to where the person who runs it does."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def store(monkeypatch, tmp_path):
+    """MLflow's store in a folder: returns the only run in it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
+    # MLflow would rather have a database, which takes many more packages.
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+
+    def client_and_run():
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        (run,) = client.search_runs(["0"])
+        return client, run
+
+    return client_and_run
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Work(tmp_path / "bundle")
+
+
+def events_of(file):
+    """The events in the file: each lies between its length and two checksums."""
+    content, events = file.read_bytes(), []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + size]))
+        content = content[16 + size :]
+    return events
+
+
+def scalars(folder):
+    """Step and value of every figure, by its name."""
+    found = {}
+    for file in sorted(folder.iterdir()):
+        for event in events_of(file):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, pytest.approx(value.simple_value, abs=1e-6)))
+    return found
+
+
+def test_event_files_hold_losses_rates_and_dev_figures(trained):
+    run = trained(epochs=4)
+    found = scalars(run.work / "tensorboard")
+    losses = json.loads((run.work / "losses.json").read_text())
+    assert set(found) == {
+        *(f"loss/{name}" for name in ("total", "ranking", "cosent")),
+        *(f"{name}/dev" for name in FIGURES),
+        "learning_rate",
+        "grad_norm",
+    }
+    for name in ("total", "ranking", "cosent"):
+        assert [(entry["step"], entry[name]) for entry in losses] == found[f"loss/{name}"]
+    for name in FIGURES:
+        assert [(10 * entry["epoch"], entry["dev"]["dev"][name]) for entry in run.history] == found[f"{name}/dev"]
+    assert [step for step, _ in found["learning_rate"]] == [10, 20, 30, 40]
+
+
+def test_run_that_goes_on_hides_what_the_killed_one_wrote_of_later_steps(work):
+    with tracking(work, "encoder", {}, 0) as log:
+        for step in (10, 20):
+            log({"loss/total": step}, step)
+    with tracking(work, "encoder", {}, 10) as log:
+        log({"loss/total": 21}, 20)
+    first, second = sorted(work.tensorboard.iterdir())
+    assert [value.simple_value for event in events_of(first) for value in event.summary.value] == [10, 20]
+    starts = [event.step for event in events_of(second) if event.session_log.status == SessionLog.START]
+    assert starts == [11]
+    assert [value.simple_value for event in events_of(second) for value in event.summary.value] == [21]
+
+
+def test_figures_that_are_no_numbers_are_left_out_and_names_are_plain(work):
+    with tracking(work, "encoder", {}, 0) as log:
+        log({"spearman/my (dev) set": 0.5, "auc/x": float("nan")}, 1)
+    assert scalars(work.tensorboard) == {"spearman/my__dev__set": [(1, 0.5)]}
+
+
+def test_full_disk_is_an_error_and_no_endless_wait(disk):
+    subprocess.run(["mount", "-o", "remount,size=64k", disk], check=True)
+
+    def fill():
+        with tracking(Work(disk / "bundle"), "encoder", {}, 0) as log:
+            for step in range(10_000):
+                log({"loss/total": 1.0}, step)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill()
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_mlflow_has_the_figures_and_what_is_public_of_the_config(store, settings, material, tmp_path):
+    pairs = read_labelled_pairs(material.pairs)
+    few = dataclasses.replace(pairs, rows=pairs.rows[:32])
+    config = TrainConfig(**settings(batch_size=2, prompt="query: "))
+    train(config, [few], [few], tmp_path / "bundle")
+    client, run = store()
+    history, losses = (
+        json.loads((tmp_path / "bundle.work" / f"{name}.json").read_text()) for name in ("history", "losses")
+    )
+    assert run.info.status == "FINISHED"
+    assert run.data.params.items() >= {
+        ("base", "tiny-bert"), ("lora.rank", "32"), ("loss.cosent", "0.3"), ("prompt", "query: "), ("seed", "0")
+    }  # fmt: skip
+    measured = {(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "spearman/pairs")}
+    assert measured == {(16 * entry["epoch"], entry["dev"]["pairs"]["spearman"]) for entry in history}
+    assert [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss/total")] == [
+        (entry["step"], entry["total"]) for entry in losses
+    ]
+    told = json.dumps([run.data.params, run.data.tags])
+    assert not [place for place in (str(tmp_path), str(Path(settings()["base"]).parent), sys.argv[0]) if place in told]
+
+
+def test_mlflow_run_goes_on_where_it_was_and_ends_as_the_training_does(store, work):
+    def stop(error, step):
+        with tracking(work, "encoder", {"seed": 0}, step) as log:
+            log({"loss/total": 1.0}, step + 10)
+            raise error
+
+    for step, (error, status) in enumerate(
+        [(StoppedError("SIGTERM"), "KILLED"), (KeyboardInterrupt(), "KILLED"), (ValueError("why"), "FAILED")]
+    ):
+        with pytest.raises(type(error)):
+            stop(error, step)
+        client, run = store()
+        assert run.info.status == status
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss/total")] == [10, 11, 12]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A tracking server that takes what it is told until it is full; returns the calls."""
+    calls, full_at = [], 4
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            calls.append((self.path.rpartition("/mlflow/")[2], content))
+            self.send_response(200 if len(calls) < full_at else 507)
+            self.end_headers()
+            info = {"run_id": "a" * 32, "experiment_id": "0", "status": "RUNNING", "lifecycle_stage": "active"}
+            self.wfile.write(json.dumps({"run": {"info": info, "data": {}}}).encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        thread = Thread(target=made.serve_forever)
+        thread.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{made.server_port}")
+        yield calls
+        made.shutdown()
+        thread.join()
+
+
+def test_mlflow_server_that_is_lost_stops_no_training(server, work, capsys):
+    with tracking(work, "encoder", {"seed": 3}, 0) as log:
+        for step in (10, 20, 30, 40):
+            log({"loss/total": float(step)}, step)
+    told = [(path, content.get("params") or content.get("metrics")) for path, content in server]
+    assert [path for path, _ in told] == ["runs/create", *["runs/log-batch"] * 3, "runs/update"]
+    assert told[1][1] == [{"key": "seed", "value": "3"}]
+    assert [(of["key"], of["value"], of["step"]) for _, (of,) in told[2:4]] == [
+        ("loss/total", 10, 10),
+        ("loss/total", 20, 20),
+    ]
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("MLflow: no more is told of this run, the training goes on") == 1
+
+
+def test_mlflow_that_cannot_be_written_to_is_bad_input(monkeypatch, work):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://here")
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI: cannot log to MLflow"), tracking(work, "encoder", {}, 0):
+        pass
+
+
+def test_mlflow_that_is_not_installed_is_said_before_anything_is_trained(
+    monkeypatch, settings, material, tmp_path, capsys
+):
+    config, out = tmp_path / "config.yaml", tmp_path / "new" / "bundle"
+    config.write_text(json.dumps(settings()))
+    argv = ["train", str(config), "--pairs", str(material.pairs), "--out", str(out)]
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "MLFLOW_TRACKING_URI is set, but MLflow is not installed (pip install mlflow-skinny" in line
+    assert not out.parent.exists()
+
+
+def test_mlflow_is_not_even_loaded_where_nobody_asks_for_it(monkeypatch, work):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with tracking(work, "encoder", {}, 0) as log:
+        log({"loss/total": 1.0}, 10)
+    assert not (work.folder / "mlflow.run").exists()
