@@ -31,21 +31,31 @@ class Axis:
 def axis(values: Iterable[Number | None], *, snaps: bool = True) -> Axis:
     """Return an axis over the finite ones of the values: from 0 to 1 where there is none.
 
+    Whole numbers alone, such as epochs, have no ticks between them.
+
     Args:
         values: what the axis must hold.
         snaps: the ends move out to ticks.
     """
     finite = [float(value) for value in values if value is not None and is_finite(value)]
+    least_step = 1.0 if all(value.is_integer() for value in finite) and len(set(finite)) > 1 else 0.0
     low, high = _widened(min(finite, default=0.0), max(finite, default=1.0))
-    step = nice_step(high - low)
-    if snaps:
+    step = max(nice_step(high - low), least_step)
+    while snaps:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    return Axis(low, high, nice_ticks(low, high))
+        # The longer axis may want wider steps, which its ends are then no multiples of.
+        if (wider := nice_step(high - low)) <= step:
+            break
+        step = wider
+    return Axis(low, high, _multiples(step, low, high))
 
 
 def nice_ticks(low: float, high: float, num_wanted: int = 6) -> tuple[float, ...]:
     """Return the multiples of a nice step that lie from low to high, at most one more than wanted."""
-    step = nice_step(high - low, num_wanted)
+    return _multiples(nice_step(high - low, num_wanted), low, high)
+
+
+def _multiples(step: float, low: float, high: float) -> tuple[float, ...]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(float(f"{multiple * step:.12g}") for multiple in range(first, last + 1))
 

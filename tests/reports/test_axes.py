@@ -16,6 +16,19 @@ def test_an_axis_holds_its_values_and_its_ticks(values):
     assert all(found.low - slack <= tick <= found.high + slack for tick in found.ticks)
 
 
+@given(st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=2))
+def test_an_axis_ends_at_ticks(values):
+    found = axis(values)
+    assert 2 <= len(found.ticks) <= 7
+    assert [found.ticks[0], found.ticks[-1]] == pytest.approx([found.low, found.high], rel=1e-6, abs=1e-9)
+
+
+def test_whole_numbers_have_whole_ticks():
+    assert axis([0, 1, 2, 3], snaps=False).ticks == (0, 1, 2, 3)
+    assert axis([0, 1]).ticks == (0, 1)
+    assert axis([0, 0.5, 1]).ticks == (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
 @given(numbers, st.floats(1e-9, 1e12))
 def test_ticks_are_few_evenly_spaced_and_multiples_of_a_nice_step(low, length):
     high = low + length
