@@ -105,8 +105,8 @@ def evaluate(args: Namespace) -> int:
     from evaluation.evaluate import evaluate as evaluate_bundle
     from evaluation.report import to_page
     from pipeline.evaluations import remember_evaluation
-    from pipeline.run import training_curves
     from pipeline.table import result_table
+    from pipeline.training_report import training_blocks
     from simile.artifacts import named_pair_paths, read_bundle, read_labelled_pairs, read_training_texts
     from simile.files import write_whole
     from simile.scoring import Scorer, load
@@ -130,7 +130,7 @@ def evaluate(args: Namespace) -> int:
     if args.json:
         write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
     if args.html:
-        write_whole(args.html, to_page(found, judged, extra=training_curves(args.bundle)))
+        write_whole(args.html, to_page(found, judged, extra=training_blocks(args.bundle)))
     remember_evaluation(args.bundle, found.report)
     _print(result_table(found.report))
     if args.gate:

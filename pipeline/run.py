@@ -14,6 +14,7 @@ from pipeline.evaluations import remember_evaluation
 from pipeline.join import join
 from pipeline.mine import MineInputs, mine_to
 from pipeline.run_config import PHASES, RunConfig
+from pipeline.training_report import training_blocks
 from simile.artifacts import (
     PairSet,
     named_pair_paths,
@@ -21,12 +22,10 @@ from simile.artifacts import (
     read_labelled_pairs,
     read_pairs,
     read_training_texts,
-    work_folder,
 )
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
-from simile.reports import Block, heading, lines
 from simile.scoring import Scorer, load
 from training.work import Work
 
@@ -245,27 +244,8 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
     write_whole(out / "report.json", json.dumps(evaluation.report, indent=2) + "\n")
     paths = _member_paths(config)
     titles = [f"Training: {path.name}" if len(paths) > 1 else "Training" for path in paths]
-    curves = [block for path, title in zip(paths, titles, strict=True) for block in training_curves(path, title)]
+    curves = [block for path, title in zip(paths, titles, strict=True) for block in training_blocks(path, title)]
     page = evaluation_page(evaluation, [*sets, *guards], extra=curves)
     write_whole(out / "report.html", page)
     remember_evaluation(bundle, evaluation.report)
     return evaluation
-
-
-def training_curves(bundle: Path, title: str = "Training") -> list[Block]:
-    """Return the training's curves from the work folder beside the bundle, or nothing."""
-    file = work_folder(bundle.resolve()) / "history.json"
-    history = json.loads(file.read_bytes()) if file.is_file() else []
-    names = list(history[0]["dev"]) if history else []
-    if not names:
-        return []
-    curves = {name: [(entry["epoch"], entry["dev"][name]["spearman"]) for entry in history] for name in names}
-    return [
-        heading(title),
-        lines(
-            "Spearman on the dev sets after each epoch (0: the base encoder)",
-            curves,
-            x_label="epoch",
-            y_label="Spearman",
-        ),
-    ]

@@ -1,0 +1,83 @@
+"""A training as a part of a page: losses over the steps, dev figures over the epochs, dev scores before and after."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simile.artifacts import work_folder
+from simile.reports import Block, Counts, figure_row, heading, histogram_row, lines
+from simile.scoring.metrics import EDGES
+
+_MOST_POINTS = 200
+_Entries = Sequence[Mapping[str, Any]]
+
+
+def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
+    """Return what the work folder beside the bundle tells of its training; nothing where there is none."""
+    folder = work_folder(bundle.resolve())
+    history, losses = _read(folder / "history.json"), _read(folder / "losses.json")
+    blocks = []
+    if losses:
+        blocks.append(_losses(losses))
+    if history and history[0]["dev"]:
+        blocks += [figure_row(*_curves(history)), *_histograms(history)]
+    return [heading(title), *blocks] if blocks else []
+
+
+def _read(file: Path) -> _Entries:
+    return list(json.loads(file.read_bytes())) if file.is_file() else []
+
+
+def _losses(losses: _Entries) -> Block:
+    # A single part is the whole.
+    parts = [name for name in losses[0] if name not in ("step", "total")]
+    names = ["total", *parts] if len(parts) > 1 else ["total"]
+    stretches = np.array_split(np.arange(len(losses)), min(len(losses), _MOST_POINTS))
+    series = {
+        name: [(losses[at[-1]]["step"], float(np.mean([losses[i][name] for i in at]))) for at in stretches]
+        for name in names
+    }
+    return lines(
+        "Loss over the steps, each point the mean since the one before", series, x_label="step", y_label="loss"
+    )
+
+
+def _curves(history: _Entries) -> list[Block]:
+    """Return a chart for each figure that some dev set has."""
+    return [
+        lines(f"{label} by epoch (0: the base encoder)", series, x_label="epoch", y_label=label)
+        for name, label in (("spearman", "Spearman"), ("separability", "Separability"))
+        if (
+            series := {
+                of_set: [(entry["epoch"], entry["dev"][of_set][name]) for entry in history]
+                for of_set, found in history[0]["dev"].items()
+                if name in found
+            }
+        )
+    ]
+
+
+def _histograms(history: _Entries) -> list[Block]:
+    """Return the scores of each labelled dev set by the base encoder, and by the weights that were kept."""
+    kept = max(history[1:], key=lambda entry: (entry["mean"], entry["epoch"]), default=history[0])
+    panels = {"Before: the base encoder": history[0], f"After: epoch {kept['epoch']}, the best": kept}
+    return [
+        block
+        for name in history[0].get("histograms", {})
+        for block in (
+            heading(name, 3),
+            histogram_row(
+                {
+                    title: {
+                        f"{of_class} pairs": Counts(EDGES, counts)
+                        for of_class, counts in entry["histograms"][name].items()
+                    }
+                    for title, entry in panels.items()
+                },
+                x_label="score",
+            ),
+        )
+    ]
