@@ -1,8 +1,8 @@
 """What training minimises: a weighted sum of losses over one forward pass of a batch of pairs.
 
 ======================  ==============================================================================================
-``ranking``             each text of a positive pair finds its partner among the batch's texts, the mined negatives
-                        among them, those that mean the same left out (`ranking_loss`)
+``ranking``             each text finds those that mean the same among the batch's texts, the mined negatives among
+                        them (`ranking_loss`)
 ``cosent``              every positive pair above every negative one, or the better pair above the worse (CoSENT)
 ``angle``               the same by the angle in complex space (AnglE, arXiv:2309.12871)
 ``mse``                 the cosine is the label, or the score within [-1, 1]
@@ -91,8 +91,8 @@ class PairLoss(nn.Module):
         found: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
             if name == "ranking":
-                same_TT = same_meaning(torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P]))
-                loss = ranking_loss(torch.cat(embeddings), same_TT, is_positive_P == 1)
+                text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
+                loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
             else:
                 of_embeddings: Any = self._losses[name].compute_loss_from_embeddings
                 loss = of_embeddings(embeddings, target_P)
@@ -104,27 +104,38 @@ class PairLoss(nn.Module):
         return {"weights": self._weights}
 
 
-def ranking_loss(embedding_TD: Tensor, same_TT: Tensor, is_positive_P: Tensor) -> Tensor:
-    """Return how far each text of a positive pair is from ranking its partner above the batch's other texts.
+def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor) -> Tensor:
+    """Return how far each text is from ranking those that mean the same above the batch's other texts.
 
-    The multiple negatives ranking loss (Henderson et al. 2017, arXiv:1705.00652) in both directions, with the texts of
-    the negative pairs among the candidates. Not among them: what means the same as the anchor, and what is one positive
-    pair of the batch away from it. 0 for a batch without positive pairs.
+    The multiple negatives ranking loss (Henderson et al. 2017, arXiv:1705.00652) of every text with its partner in a
+    positive pair, and with every other text of its group, as in supervised contrastive learning (Khosla et al. 2020,
+    arXiv:2004.11362). What they compete with are all other texts, those of the negative pairs among them, but not what
+    means the same as the anchor, or is one positive pair of the batch away from that. 0 for a batch where no two texts
+    mean the same.
+
+    Args:
+        embedding_TD: of the texts.
+        text_T: a number for each text, equal where the texts are.
+        group_T: a number for each text's group, -1 where it has none.
+        is_positive_P: which pairs are positive.
     """
-    num_pairs = len(is_positive_P)
-    first_R = torch.nonzero(is_positive_P).squeeze(1)
-    if not len(first_R):
+    num_texts, num_pairs = len(text_T), len(is_positive_P)
+    first = torch.nonzero(is_positive_P).squeeze(1)
+    paired_TT = torch.zeros(num_texts, num_texts, dtype=torch.bool, device=text_T.device)
+    paired_TT[first, first + num_pairs] = True
+    paired_TT[first + num_pairs, first] = True
+    same_TT = same_meaning(text_T, group_T)
+    # Between equal texts there is nothing to learn.
+    is_partner_TT = paired_TT | (same_TT & (text_T[:, None] != text_T[None, :]))
+    if not is_partner_TT.any():
         return embedding_TD.sum() * 0
-    anchor_R = torch.cat([first_R, first_R + num_pairs])
-    partner_R = torch.cat([first_R + num_pairs, first_R])
-    unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
-    score_RT = _SCALE * unit_TD[anchor_R] @ unit_TD.T
-    paired_TT = torch.zeros(same_TT.shape, device=same_TT.device)
-    paired_TT[anchor_R, partner_R] = 1
     near_TT = same_TT.float()
-    is_masked_RT = (same_TT | (near_TT @ paired_TT @ near_TT > 0))[anchor_R]
-    is_masked_RT[torch.arange(len(anchor_R)), partner_R] = False
-    return nn.functional.cross_entropy(score_RT.masked_fill(is_masked_RT, -torch.inf), partner_R)
+    is_masked_TT = same_TT | (near_TT @ paired_TT.float() @ near_TT > 0)
+    unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
+    score_TT = _SCALE * unit_TD @ unit_TD.T
+    # Not infinity: where every text is masked its gradient would be no number.
+    others_T1 = score_TT.masked_fill(is_masked_TT, -1e4).logsumexp(1, keepdim=True)
+    return (torch.logaddexp(score_TT, others_T1) - score_TT)[is_partner_TT].mean()
 
 
 def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:

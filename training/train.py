@@ -33,6 +33,7 @@ from training.decision import with_decisions
 from training.dropout import quicken_dropout
 from training.estimate import seconds_a_step
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
@@ -299,14 +300,19 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 def _to_bundle(
     config: TrainConfig, dev_sets: Sequence[PairSet], work: Work, out: Path, facts: dict[str, Any]
 ) -> Bundle:
-    say("exporting to ONNX and comparing with torch")
+    made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     base = _best(config, work)
+    if config.keep:
+        untouched = load_base(config.base, config.revision, config.max_length)
+        points = interpolate(untouched, base, dev_sets, config.prompt, keep=config.keep)
+        work.write_frontier(as_json(points))
+        made["kept"] = points[-1].factor
+    say("exporting to ONNX and comparing with torch")
     # The weights then give the bundle's embeddings to whoever just calls `encode`.
     base.model.prompts, base.model.default_prompt_name = {"text": config.prompt}, "text"
     with whole_directory(_weights_folder(out)) as folder:
         base.model.save_pretrained(str(folder / config.name), create_model_card=False)
     member, files = export_member(base, name=config.name, prompt=config.prompt)
-    made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     manifest = manifest_of(out.name, member, files, made=made)
     manifest = with_decisions(manifest, Scorer(in_memory(manifest, files), plain_runtime()), dev_sets)
     return write_bundle(out, manifest, files)

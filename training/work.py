@@ -5,6 +5,7 @@ checkpoints/   the trainer's, each complete ones marked
 best/          the weights of the best epoch so far
 history.json   figures and score histograms of each epoch, for the report
 losses.json    the losses of the steps, for the report
+frontier.json  what the weights between the base and the tuned ones are worth, the chosen ones last, for the report
 tensorboard/   TensorBoard's event files
 mlflow.run     the run's id in MLflow, where it is told
 texts.sha256   hashes of the training texts: evaluation refuses to judge on them
@@ -100,6 +101,10 @@ class Work:
     def write_losses(self, losses: list[dict[str, float]]) -> None:
         """Keep the losses of the steps, each under its name beside the ``step``."""
         write_whole(self.folder / "losses.json", _lines(losses))
+
+    def write_frontier(self, points: list[dict[str, Any]]) -> None:
+        """Keep what the weights between the base and the tuned ones are worth."""
+        write_whole(self.folder / "frontier.json", json.dumps(points, indent=2) + "\n")
 
     def save_best(self, model: Any) -> None:
         """Keep these weights as the best so far, in place of earlier ones."""

@@ -9,21 +9,21 @@ from simile.artifacts import Pair
 from training.losses import FocalLoss, loss_labels, ranking_loss, same_meaning
 
 
-def brute_force(embedding_TD, meaning_T, is_positive_P):
-    """The definition, in loops, where a positive pair's texts have one meaning."""
+def brute_force(embedding_TD, meaning_T):
+    """The definition, in loops, where every text has one meaning and no two texts are equal."""
     unit_TD = embedding_TD / embedding_TD.norm(dim=1, keepdim=True)
-    num, found = len(is_positive_P), []
-    for i in range(num):
-        for anchor, partner in ((i, i + num), (i + num, i)):
-            if is_positive_P[i]:
-                others = [j for j in range(2 * num) if meaning_T[j] != meaning_T[anchor]]
-                score = {j: 20 * float(unit_TD[anchor] @ unit_TD[j]) for j in [partner, *others]}
-                found.append(math.log(sum(math.exp(s) for s in score.values())) - score[partner])
+    found = []
+    for anchor in range(len(meaning_T)):
+        score = [20 * float(unit_TD[anchor] @ unit_TD[j]) for j in range(len(meaning_T))]
+        others = sum(math.exp(score[j]) for j in range(len(meaning_T)) if meaning_T[j] != meaning_T[anchor])
+        partners = [j for j in range(len(meaning_T)) if j != anchor and meaning_T[j] == meaning_T[anchor]]
+        found += [math.log(math.exp(score[partner]) + others) - score[partner] for partner in partners]
     return sum(found) / len(found) if found else 0.0
 
 
-def same_by(meaning_T):
-    return same_meaning(torch.arange(len(meaning_T)), meaning_T)
+def ranked(embedding_TD, meaning_T, is_positive_P):
+    """The loss of texts that are all different."""
+    return ranking_loss(embedding_TD, torch.arange(len(meaning_T)), meaning_T, is_positive_P)
 
 
 def columns(pairs):
@@ -37,26 +37,40 @@ def test_ranking_loss_is_its_definition(meanings, seed):
     embedding_TD = torch.randn(2 * len(meanings), 6, generator=torch.Generator().manual_seed(seed))
     meaning_T = torch.tensor([a for a, _ in meanings] + [b for _, b in meanings])
     is_positive_P = torch.tensor([a == b for a, b in meanings])
-    found = ranking_loss(embedding_TD, same_by(meaning_T), is_positive_P)
-    assert float(found) == pytest.approx(brute_force(embedding_TD, meaning_T, is_positive_P), abs=1e-4)
+    found = ranked(embedding_TD, meaning_T, is_positive_P)
+    assert float(found) == pytest.approx(brute_force(embedding_TD, meaning_T), abs=1e-4)
+
+
+def test_positive_pair_without_groups_is_one_of_meaning():
+    embedding_TD = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    without = ranked(embedding_TD, torch.full((6,), -1.0), torch.tensor([True, False, False]))
+    assert float(without) == pytest.approx(brute_force(embedding_TD, [0, 1, 2, 0, 3, 4]), abs=1e-4)
 
 
 def test_texts_of_the_anchors_meaning_do_not_repel_it():
-    loss = ranking_loss(torch.eye(4), same_by(torch.zeros(4)), torch.tensor([True, True]))
-    assert loss.item() == 0
+    embedding_TD = torch.eye(4, requires_grad=True)
+    loss = ranked(embedding_TD, torch.zeros(4), torch.tensor([True, True]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0)
+    assert torch.isfinite(embedding_TD.grad).all()
 
 
 def test_texts_one_positive_pair_away_do_not_repel_the_anchor():
     # a-b and a-c are positive: b is no negative of the second pair's a, nor of its c.
     _, _, text_T, group_T = columns([Pair("a", "b", label=1), Pair("a", "c", label=1)])
-    loss = ranking_loss(torch.eye(4), same_meaning(text_T, group_T), torch.tensor([True, True]))
+    loss = ranking_loss(torch.eye(4), text_T, group_T, torch.tensor([True, True]))
     without_b_and_c = math.log(math.exp(0) + math.exp(0)) - 0
     assert loss.item() < without_b_and_c + 1e-6
 
 
-def test_batch_without_positive_pairs_has_a_loss_of_zero_that_can_be_differentiated():
+def test_equal_texts_are_no_partners():
+    _, _, text_T, group_T = columns([Pair("a", "b", label=0), Pair("A ", "c", label=0)])
+    assert ranking_loss(torch.eye(4), text_T, group_T, torch.tensor([False, False])).item() == 0
+
+
+def test_batch_of_unlike_texts_has_a_loss_of_zero_that_can_be_differentiated():
     embedding_TD = torch.eye(4, requires_grad=True)
-    loss = ranking_loss(embedding_TD, same_by(torch.arange(4)), torch.tensor([False, False]))
+    loss = ranked(embedding_TD, torch.arange(4), torch.tensor([False, False]))
     loss.backward()
     assert loss.item() == 0
     assert not embedding_TD.grad.any()
@@ -89,7 +103,7 @@ def test_focal_loss_is_its_definition():
     p_true_P = torch.where(label_P == 1, p_P, 1 - p_P)
     expected = (-((1 - p_true_P) ** 2) * p_true_P.log()).mean()
     found = FocalLoss().compute_loss_from_embeddings([embedding_a_PD, embedding_b_PD], label_P)
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_focal_loss_learns_where_the_classes_part():
@@ -98,9 +112,9 @@ def test_focal_loss_learns_where_the_classes_part():
     second_PD = torch.tensor([[0.8, 0.6], [0.6, 0.8]])
     loss, label_P = FocalLoss(), torch.tensor([1.0, 0])
     optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-4)
-    before = float(loss.compute_loss_from_embeddings([first_PD, second_PD], label_P))
+    before = loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).item()
     for _ in range(300):
         optimizer.zero_grad()
         loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).backward()
         optimizer.step()
-    assert float(loss.compute_loss_from_embeddings([first_PD, second_PD], label_P)) < before / 10
+    assert loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).item() < before / 10

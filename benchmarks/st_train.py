@@ -1,0 +1,67 @@
+"""Fine-tune as a user of sentence-transformers does, for `training_recipes.py` to compare with.
+
+Positive pairs are drawn at random from the documents' groups, no document twice an anchor before every other one was;
+multiple negatives ranking with in-batch negatives, all weights, 5e-5, one epoch: the settings of its documentation.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from st_mine import draw_positives, usable_documents
+
+from training.base import load_base
+from training.baseline import make_baseline
+
+
+def main() -> None:
+    """Write the tuned encoder as a bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", type=Path, metavar="DOCUMENTS")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
+    parser.add_argument("--positives", type=int, default=7_000, metavar="N", help="at most one a document")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    args = parser.parse_args()
+    documents = usable_documents(args.documents, args.held_out)
+    num = min(args.positives, len(documents))
+    positives = draw_positives(documents, num, np.random.default_rng(args.seed))
+    with tempfile.TemporaryDirectory() as folder:
+        fine_tune(positives, args.max_length, args.seed, Path(folder))
+        make_baseline(f"{folder}/model", args.out, max_length=args.max_length)
+
+
+def fine_tune(positives: list[tuple[str, str]], max_length: int, seed: int, folder: Path) -> None:
+    """Write the tuned encoder into ``folder/model``."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.training_args import BatchSamplers
+
+    model = load_base("bundled:minilm", max_length=max_length).model
+    anchors, partners = zip(*positives, strict=True)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(
+            output_dir=str(folder / "checkpoints"),
+            num_train_epochs=1,
+            per_device_train_batch_size=32,
+            learning_rate=5e-5,
+            warmup_ratio=0.1,
+            batch_sampler=BatchSamplers.NO_DUPLICATES,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=20,
+        ),
+        train_dataset=Dataset.from_dict({"anchor": anchors, "positive": partners}),
+        loss=MultipleNegativesRankingLoss(model),
+    )
+    trainer.train()
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+
+
+if __name__ == "__main__":
+    main()

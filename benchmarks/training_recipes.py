@@ -1,0 +1,208 @@
+"""What is each part of training worth? Rows one change away from the default, on the same mined pairs, and the peers.
+
+Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import SIMILE, commit, end_with_children, machine, replace_section, run, table
+
+from simile.files import write_whole
+
+DEV_SETS = ("dev-seen", "dev-unseen")
+TESTS = ("test-seen", "test-unseen", "test-bands")
+GUARD = "stsb"
+CORPORA = {"clinc150": 10_000, "newsgroups20": 2_000}
+"""Mined pairs of each."""
+POSITIVES = {"clinc150": 7_000, "newsgroups20": 4_000}
+"""Positive pairs that the peer trains on."""
+PEER = "sentence-transformers"
+COSENT = ("loss=cosent", "learning_rate=5e-5")
+ROWS: Mapping[str, tuple[str, ...]] = {
+    PEER: (),
+    "CoSENT alone, 5e-5": COSENT,
+    "default": (),
+    "LoRA 32, 2e-4": ("method=lora", "learning_rate=2e-4"),
+    "ranking alone": ("loss=ranking",),
+    "CoSENT alone": ("loss=cosent",),
+    "AnglE for CoSENT": ("loss={ranking: 1, angle: 0.3}",),
+    "focal for CoSENT": ("loss={ranking: 1, focal: 0.3}",),
+    "online contrastive alone": ("loss=online-contrastive",),
+    "cosine-MSE alone": ("loss=mse",),
+    "5e-5": ("learning_rate=5e-5",),
+    "2e-4": ("learning_rate=2e-4",),
+    "two epochs": ("epochs=2",),
+}
+ABOUT = """\
+The peer is plain sentence-transformers: multiple negatives ranking on random positive pairs of the documents' groups
+({positives}), all weights, 5e-5, one epoch (`benchmarks/st_train.py`). All other rows train the preset `minilm`, with
+the change that the row names, on {pairs} pairs mined as hard as the corpus's `dev`; a tenth of the groups and of the
+other groups' documents are held out as dev-seen and dev-unseen. Each cell: Spearman of the bundle, the 95 % interval of
+its difference from the baseline (groups are resampled; on stsb texts), AUC. Minutes are of the training process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where everything lies."""
+
+    data: Path
+    work: Path
+    corpus: str
+    pairs: int
+    max_length: int
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Of this corpus and number of pairs."""
+        return self.work / "training" / self.corpus / f"{self.pairs}-pairs-{self.max_length}-tokens-seed-{self.seed}"
+
+    @property
+    def baseline(self) -> Path:
+        """The untouched encoder as a bundle."""
+        return self.folder / "baseline"
+
+    def given(self, name: str) -> Path:
+        """Return the file of the corpus that has this name."""
+        return self.data / self.corpus / f"{name}.jsonl.gz"
+
+    def mined(self, name: str) -> Path:
+        """Return the mined file of this name."""
+        return self.folder / "mined" / f"{name}.jsonl"
+
+    def result(self, row: str) -> Path:
+        """Return the file of what was found for the row."""
+        return self.folder / f"{row.replace(' ', '-').replace('/', '_')}.json"
+
+
+def main() -> None:
+    """Measure what is not measured yet, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIMILE_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--corpora", nargs="+", choices=tuple(CORPORA), default=list(CORPORA))
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
+    parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
+    args = parser.parse_args()
+    end_with_children()
+    benches = [
+        Bench(args.data, args.work, corpus, args.pairs or CORPORA[corpus], args.max_length, args.seed)
+        for corpus in args.corpora
+    ]
+    if not args.only_write:
+        for row in args.rows:
+            for bench in benches:
+                measure(bench, row)
+    write_section(args.out, benches, shown(sys.argv[1:]))
+
+
+def shown(arguments: Sequence[str]) -> str:
+    """Return the arguments that change what is measured."""
+    kept = [word for word in arguments if word != "--only-write"]
+    for place in ("--data", "--work", "--out"):
+        if place in kept:
+            at = kept.index(place)
+            kept = kept[:at] + kept[at + 2 :]
+    return " ".join(kept)
+
+
+def measure(bench: Bench, row: str) -> None:
+    """Train and evaluate the row, as far as that is not done yet; keep the evaluation only."""
+    if bench.result(row).is_file():
+        return
+    held_out: list[str | Path] = [word for name in ("dev", *TESTS) for word in ("--held-out", bench.given(name))]
+    length = str(bench.max_length)
+    if not bench.baseline.is_dir():
+        run([*SIMILE, "baseline", "bundled:minilm", "--max-length", length, "--out", bench.baseline])
+    if not bench.mined("pairs").is_file():
+        target = ["--target", bench.given("dev"), *held_out[2:], "--baseline", bench.baseline]
+        counts = ["--pairs", str(bench.pairs), "--dev-share", "0.1", "--seed", str(bench.seed)]
+        usage = run([*SIMILE, "mine", bench.given("corpus"), *target, *counts, "--out", bench.folder / "mined"])
+        write_whole(bench.folder / "mined.seconds", f"{usage.seconds:.0f}\n")
+    bundle = bench.folder / "bundle"
+    if row == PEER:
+        script = Path(__file__).with_name("st_train.py")
+        counts = ["--positives", str(POSITIVES[bench.corpus]), "--seed", str(bench.seed), "--max-length", length]
+        usage = run([sys.executable, script, bench.given("corpus"), *held_out, *counts, "--out", bundle])
+    else:
+        settings = [f"max_length={length}", f"seed={bench.seed}", *ROWS[row]]
+        changes = [word for setting in settings for word in ("--set", setting)]
+        devs = [word for name in DEV_SETS for word in ("--dev", bench.mined(name))]
+        train = [*SIMILE, "train", "minilm", "--pairs", bench.mined("pairs"), *devs, *changes]
+        usage = run([*train, "--out", bundle, "--restart"])
+    evaluation = evaluate(bench, bundle)
+    found = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
+    write_whole(bench.result(row), json.dumps(found, indent=2) + "\n")
+    for path in bench.folder.glob("bundle*"):
+        shutil.rmtree(path)
+
+
+def evaluate(bench: Bench, bundle: Path) -> dict[str, Any]:
+    """Return the bundle's evaluation beside the baseline's on all dev and test pairs."""
+    file = bench.folder / "evaluation.json"
+    sets = [bench.mined(name) for name in DEV_SETS] + [bench.given(name) for name in TESTS]
+    guard = f"{GUARD}={bench.data / 'stsb' / 'test.jsonl.gz'}"
+    run([*SIMILE, "evaluate", bundle, *sets, "--baseline", bench.baseline, "--guard", guard, "--json", file])
+    evaluation: dict[str, Any] = json.loads(file.read_text())
+    return evaluation
+
+
+def write_section(path: Path, benches: Sequence[Bench], arguments: str) -> None:
+    """Write the section ``training`` of the results."""
+    found = {bench.corpus: _found(bench) for bench in benches}
+    commits = {one["commit"] for rows in found.values() for one in rows.values()}
+    parts = [
+        f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:",
+        f"```\n{' '.join(['python benchmarks/training_recipes.py', arguments]).strip()}\n```",
+        ABOUT.format(
+            positives=", ".join(f"{POSITIVES[bench.corpus]:,} on {bench.corpus}" for bench in benches),
+            pairs=" and ".join(f"{bench.pairs:,}" for bench in benches),
+        ),
+    ]
+    for bench in benches:
+        seconds = bench.folder / "mined.seconds"
+        if rows := found[bench.corpus]:
+            parts += [f"### Training on {bench.corpus}", _table(rows)]
+            parts += [f"Mining took {seconds.read_text().strip()} seconds."] if seconds.is_file() else []
+    replace_section(path, "training", "\n\n".join(parts))
+
+
+def _found(bench: Bench) -> dict[str, dict[str, Any]]:
+    return {row: json.loads(bench.result(row).read_text()) for row in ROWS if bench.result(row).is_file()}
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    first = next(iter(rows.values()))["evaluation"]
+    names = [*DEV_SETS, *TESTS, GUARD]
+    lines = [["(baseline)", "", *(f"{_entry(first, name)['baseline']['spearman']:.4f}" for name in names)]]
+    for row, found in rows.items():
+        cells = [_cell(_entry(found["evaluation"], name)) for name in names]
+        lines.append([row, f"{found['minutes']:.1f}", *cells])
+    return table(["training", "minutes", *names], lines)
+
+
+def _entry(evaluation: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    entry: Mapping[str, Any] = {**evaluation["sets"], **evaluation["guards"]}[name]
+    return entry
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    figures, difference = entry["bundle"], entry["difference"]
+    auc = f", AUC {figures['auc']:.3f}" if "auc" in figures else ""
+    return f"**{figures['spearman']:.4f}** [{difference['low']:+.3f}, {difference['high']:+.3f}]{auc}"
+
+
+if __name__ == "__main__":
+    main()
