@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simile.artifacts import work_folder
-from simile.reports import Block, Counts, figure_row, heading, histogram_row, lines
+from simile.reports import Block, Counts, figure_row, heading, histogram_row, lines, paragraph
 from simile.scoring.metrics import EDGES
 
 _MOST_POINTS = 200
@@ -18,12 +18,14 @@ _Entries = Sequence[Mapping[str, Any]]
 def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
     """Return what the work folder beside the bundle tells of its training; nothing where there is none."""
     folder = work_folder(bundle.resolve())
-    history, losses = _read(folder / "history.json"), _read(folder / "losses.json")
+    history, losses, frontier = (_read(folder / f"{name}.json") for name in ("history", "losses", "frontier"))
     blocks = []
     if losses:
         blocks.append(_losses(losses))
     if history and history[0]["dev"]:
         blocks += [figure_row(*_curves(history)), *_histograms(history)]
+    if frontier:
+        blocks += _frontier(frontier)
     return [heading(title), *blocks] if blocks else []
 
 
@@ -80,4 +82,21 @@ def _histograms(history: _Entries) -> list[Block]:
                 x_label="score",
             ),
         )
+    ]
+
+
+def _frontier(points: _Entries) -> list[Block]:
+    """Return what the weights between the base and the tuned ones are worth; the last point is the chosen one."""
+    chosen, ordered = points[-1], sorted(points, key=lambda point: float(point["factor"]))
+    series = {
+        f"Spearman, {name}": [(point["factor"], point["dev"][name]) for point in ordered] for name in chosen["dev"]
+    }
+    agreement = {"agreement with the base": [(point["factor"], point["agreement"]) for point in ordered]}
+    return [
+        heading("Between the base and what was learned", 3),
+        paragraph(
+            f"Weights part of the way from the base (0) to the tuned ones (1). Kept is {chosen['factor']:.0%} of it, "
+            f"where cosines on general sentences agree with the base's by {chosen['agreement']:.3f} (Spearman)."
+        ),
+        lines("By how much of the way is kept", series | agreement, x_label="part of the way", y_label="Spearman"),
     ]

@@ -20,11 +20,13 @@ def entry(epoch, mean, **dev):
 def charts(tmp_path):
     """Draws what a training has left; returns each chart with its title."""
 
-    def drawn(history=(), losses=()):
+    def drawn(history=(), losses=(), frontier=()):
         folder = tmp_path / "bundle.work"
         folder.mkdir()
         (folder / "history.json").write_text(json.dumps(history))
         (folder / "losses.json").write_text(json.dumps(losses))
+        if frontier:
+            (folder / "frontier.json").write_text(json.dumps(frontier))
         blocks = [ElementTree.fromstring(block.markup) for block in training_blocks(tmp_path / "bundle")]
         return {figure.findtext("figcaption"): figure for block in blocks for figure in block.iter("figure")}
 
@@ -72,3 +74,9 @@ def test_dev_sets_have_curves_over_the_epochs_and_histograms_of_the_best(charts)
 def test_graded_dev_sets_have_no_separability_and_no_histograms(charts):
     (title,) = charts([entry(epoch, 0.5, dev={"spearman": 0.5}) for epoch in (0, 1)])
     assert title.startswith("Spearman")
+
+
+def test_way_back_to_the_base_is_drawn_in_order_with_what_was_kept(charts):
+    points = [{"factor": factor, "agreement": 1 - factor / 10, "dev": {"dev-seen": factor}} for factor in (0, 1, 0.5)]
+    (figure,) = charts(frontier=points).values()
+    assert all(part in text(figure) for part in ("Spearman, dev-seen last 1", "agreement with the base last 0.9"))
