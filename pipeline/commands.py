@@ -131,7 +131,7 @@ def evaluate(args: Namespace) -> int:
         write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
     if args.html:
         write_whole(args.html, to_page(found, judged, extra=training_blocks(args.bundle)))
-    remember_evaluation(args.bundle, found.report)
+    remember_evaluation(scorer.bundle, found.report)
     _print(result_table(found.report))
     if args.gate:
         _print(f"gate: {_verdict(found.report)}")

@@ -230,8 +230,7 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
 
 def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> Evaluation:
     out = config.out
-    bundle = out / "bundle"
-    scorer = load(bundle)
+    scorer = load(out / "bundle")
     evaluation = evaluate(
         scorer,
         sets,
@@ -247,5 +246,5 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
     curves = [block for path, title in zip(paths, titles, strict=True) for block in training_blocks(path, title)]
     page = evaluation_page(evaluation, [*sets, *guards], extra=curves)
     write_whole(out / "report.html", page)
-    remember_evaluation(bundle, evaluation.report)
+    remember_evaluation(scorer.bundle, evaluation.report)
     return evaluation

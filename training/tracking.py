@@ -20,6 +20,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from simile.errors import InputError, StoppedError
 from simile.files import write_whole
+from simile.flat import flat
 from simile.progress import say
 from training.work import Work
 
@@ -122,7 +123,7 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
     try:
         # MLflow would else name the program by its path.
         run = mlflow.start_run(run_id=earlier, run_name=name, tags={"mlflow.source.name": "simile train"})
-        mlflow.log_params(_flat(parameters))
+        mlflow.log_params(flat(parameters))
     except MlflowException as error:
         raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message})") from error
     write_whole(file, run.info.run_id)
@@ -150,11 +151,3 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
             mlflow.end_run(status)
         except MlflowException as error:
             say(f"MLflow: the end of this run could not be told ({error.message})")
-
-
-def _flat(settings: Mapping[str, Any], group: str = "") -> dict[str, Any]:
-    """Return the settings, those of a group as ``group.name``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{group}{name}.") if isinstance(value, Mapping) else {f"{group}{name}": value}
-    return flat

@@ -1,6 +1,7 @@
 """The files that stages exchange, and their only definition."""
 
 from simile.artifacts.bundle import (
+    CARD,
     EVALUATION,
     Bundle,
     Calibration,
@@ -11,11 +12,10 @@ from simile.artifacts.bundle import (
     LexicalMember,
     Manifest,
     Thresholds,
-    check_replaceable,
     file_entry,
-    read_bundle,
-    write_bundle,
 )
+from simile.artifacts.bundle_files import check_replaceable, read_bundle, write_bundle
+from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
 from simile.artifacts.reading import bare_name
@@ -29,6 +29,7 @@ from simile.artifacts.texts import (
 )
 
 __all__ = [
+    "CARD",
     "EVALUATION",
     "Bundle",
     "Calibration",
@@ -45,6 +46,7 @@ __all__ = [
     "bare_name",
     "check_replaceable",
     "file_entry",
+    "model_card",
     "named_pair_paths",
     "read_bundle",
     "read_documents",

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from simile.artifacts import (
+    CARD,
     EVALUATION,
     Bundle,
     Calibration,
@@ -91,11 +92,16 @@ def test_what_was_written_is_read_back(bundle):
 
 
 def test_bundle_is_its_manifest_and_what_that_lists(bundle):
-    assert set(tree(bundle.path)) == {"manifest.json", *DATA}
+    assert set(tree(bundle.path)) == {"manifest.json", CARD, *DATA}
 
 
 def test_nothing_else_is_left_where_a_bundle_was_written(bundle):
     assert os.listdir(bundle.path.parent) == ["bundle"]
+
+
+def test_bundle_without_a_card_is_whole(bundle):
+    (bundle.path / CARD).unlink()
+    assert read_bundle(bundle.path).identity == bundle.identity
 
 
 def test_digest_is_the_sha256_of_the_canonical_manifest(bundle):
@@ -116,9 +122,9 @@ def test_digest_is_the_same_in_every_copy(bundle, tmp_path):
     assert read_bundle(tmp_path / "copy").identity == bundle.identity
 
 
-def test_digest_does_not_depend_on_the_evaluation(bundle):
-    for text in ('{"reports": []}', "anything"):
-        (bundle.path / EVALUATION).write_text(text)
+def test_digest_depends_neither_on_the_evaluation_nor_on_the_card(bundle):
+    for name, text in ((EVALUATION, '{"reports": []}'), (EVALUATION, "anything"), (CARD, "anything")):
+        (bundle.path / name).write_text(text)
         assert read_bundle(bundle.path).identity == bundle.identity
 
 
@@ -167,7 +173,7 @@ def test_file_that_the_manifest_does_not_list_is_refused(bundle, name):
     assert f"holds {name}, which its manifest does not list" in fault_of(bundle.path)
 
 
-@pytest.mark.parametrize("name", [*DATA, EVALUATION])
+@pytest.mark.parametrize("name", [*DATA, EVALUATION, CARD])
 def test_link_in_place_of_a_file_is_refused(bundle, tmp_path, name):
     file = bundle.path / name
     outside = tmp_path / "outside"
@@ -206,6 +212,7 @@ def test_dangling_link_is_refused(bundle):
         "members/small/model.onnx/",
         "manifest.json",
         EVALUATION,
+        CARD,
         "",
         "model\0.onnx",
     ],
@@ -314,7 +321,7 @@ def test_new_bundle_takes_the_place_of_the_old_as_a_whole(bundle):
     data = {path: content + b"2" for path, content in DATA.items()}
     new = write_bundle(bundle.path, manifest_of(data), data)
     assert new.data == data
-    assert set(tree(bundle.path)) == {"manifest.json", *DATA}
+    assert set(tree(bundle.path)) == {"manifest.json", CARD, *DATA}
     assert os.listdir(bundle.path.parent) == ["bundle"]
 
 

@@ -1,0 +1,135 @@
+"""Bundles on disk: read whole and verified, written whole or not at all."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
+from simile.artifacts.card import model_card
+from simile.errors import BundleError
+from simile.files import sha256_bytes, whole_directory, write_whole
+
+_OWN = {MANIFEST, EVALUATION, CARD}
+"""Files that no manifest lists."""
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Return the bundle at ``path``, every file read and verified.
+
+    Raises:
+        BundleError: there is none, or it is damaged, of an unknown version, or holds links or files not listed.
+    """
+    root = path.resolve()
+    manifest = _read_manifest(path, root)
+    entries = _entries(path, manifest)
+    _check_listed(root, path, set(entries))
+    return Bundle(root, manifest, {name: _read_verified(root, path, entry) for name, entry in entries.items()})
+
+
+def _read_manifest(path: Path, root: Path) -> Manifest:
+    file = root / MANIFEST
+    if not root.is_dir():
+        raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
+    if not file.is_file() or file.is_symlink():
+        raise BundleError(f"{path}: no bundle, it has no {MANIFEST}")
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file}: no valid JSON ({error})") from error
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{file}: got schema version {version!r}, this Simile reads {SCHEMA_VERSION}")
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+
+
+def _entries(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
+    """Return the manifest's files by their path, each of which stays inside the bundle and stands for one content."""
+    entries: dict[str, FileEntry] = {}
+    for entry in (entry for member in manifest.members for entry in member.files):
+        _check_entry_path(entry.path, path)
+        if entries.setdefault(entry.path, entry) != entry:
+            raise BundleError(f"{path}: the manifest lists {entry.path} with two contents, need one")
+    return entries
+
+
+def _check_entry_path(name: str, path: Path) -> None:
+    pure = PurePosixPath(name)
+    if (
+        pure.is_absolute()
+        or ".." in pure.parts
+        or "\\" in name
+        or "\0" in name
+        or pure.as_posix() != name
+        or name in _OWN
+    ):
+        raise BundleError(f"{path}: the manifest lists {name!r}, need a plain path inside the bundle")
+
+
+def _check_listed(root: Path, path: Path, listed: set[str]) -> None:
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            file = Path(folder, name)
+            relative = file.relative_to(root).as_posix()
+            if file.is_symlink():
+                raise BundleError(f"{path}: {relative} is a link, need plain files only")
+            if name in files and relative not in listed | _OWN:
+                raise BundleError(f"{path}: holds {relative}, which its manifest does not list")
+
+
+def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
+    try:
+        data = (root / entry.path).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: {entry.path} is listed but cannot be read ({error.strerror})") from error
+    _check_content(path, entry, data)
+    return data
+
+
+def _check_content(path: Path, entry: FileEntry, data: bytes) -> None:
+    if (found := sha256_bytes(data)) != entry.sha256:
+        raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {found[:12]}…, need {entry.sha256[:12]}…")
+
+
+def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
+    """Write the bundle, whole or not at all, and return it as `read_bundle` would.
+
+    Raises:
+        BundleError: ``data`` is not what the manifest lists, or ``path`` holds something that is no bundle.
+    """
+    listed = _entries(path, manifest)
+    if set(listed) != set(data):
+        raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
+    for name, entry in listed.items():
+        _check_content(path, entry, data[name])
+    check_replaceable(path)
+    with whole_directory(path) as folder:
+        for name, content in data.items():
+            write_whole(folder / name, content)
+        write_whole(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        write_whole(folder / CARD, model_card(manifest))
+    return read_bundle(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a place that no bundle can be written to, before any work is done.
+
+    Raises:
+        BundleError: writing a bundle to ``path`` would remove what is no bundle, or its last part is no name of one.
+    """
+    if not re.fullmatch(NAME, path.name):
+        raise BundleError(
+            f"{path}: got a bundle named {path.name!r}, need letters, digits, '.', '_' and '-', at most 64"
+        )
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise BundleError(f"{path}: holds files that are no bundle, need a new or empty directory")

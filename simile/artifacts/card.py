@@ -1,0 +1,183 @@
+"""The model card: ``README.md`` in a bundle, for people and for the Hugging Face hub.
+
+It tells what the manifest and the evaluations tell, and nothing else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from simile.artifacts.bundle import EncoderMember, Manifest, Member
+from simile.flat import flat
+
+_TASK = "sentence-similarity"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_Report = Mapping[str, Any]
+
+
+def model_card(manifest: Manifest, reports: Sequence[_Report] = ()) -> str:
+    """Return the card: the hub's YAML, then Markdown.
+
+    Args:
+        manifest: the bundle's.
+        reports: its evaluations, the newest last.
+    """
+    head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
+    sections = [
+        f"---\n{head}---",
+        f"# {_plain(manifest.name)}",
+        _what(manifest),
+        _use(manifest.name),
+        *(_evaluation(report) for report in reversed(reports)),
+        _members(manifest),
+        _decisions(manifest),
+        _made(manifest),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _for_the_hub(manifest: Manifest, reports: Sequence[_Report]) -> dict[str, Any]:
+    """Return what the hub reads: how to load the bundle, what it comes from, and the newest evaluation's figures."""
+    bases = {member.base for member in manifest.members if isinstance(member, EncoderMember)}
+    known: dict[str, Any] = {"library_name": "simile", "pipeline_tag": _TASK, "tags": ["simile", "onnx", _TASK]}
+    # A folder's name would be taken for a model of the hub.
+    if on_hub := sorted(base for base in bases if _HUB_NAME.fullmatch(base)):
+        known["base_model"] = on_hub
+    if reports:
+        known["model-index"] = [{"name": manifest.name, "results": _results(reports[-1])}]
+    return known
+
+
+def _results(report: _Report) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": {"type": _TASK},
+            "dataset": {"name": name, "type": "text-pairs"},
+            "metrics": [{"type": "spearmanr", "name": "Spearman", "value": round(entry["bundle"]["spearman"], 4)}],
+        }
+        for name, entry in {**report["sets"], **report["guards"]}.items()
+        if entry["bundle"]["spearman"] is not None
+    ]
+
+
+def _what(manifest: Manifest) -> str:
+    num = len(manifest.members)
+    score = "the cosine of their embeddings" if num == 1 else f"the weighted mean of {num} members' cosines"
+    return (
+        f"Tells how alike two texts are, from -1 to 1: {score}. A bundle of Simile, made by "
+        f"{_plain(manifest.made.get('by', 'an unknown hand'))}: ONNX graphs and tokenizers that need no torch.\n\n"
+        f"Digest: sha256:{manifest.digest}"
+    )
+
+
+def _use(name: str) -> str:
+    return f"""## Use
+
+On the command line, or as a service:
+
+```
+simile score {name} "card lost" "where is my card"
+simile serve {name}
+curl -s localhost:8080/v1/similarity -H 'content-type: application/json' \\
+  -d '{{"pairs": [["card lost", "where is my card"]]}}'
+```
+
+In Python:
+
+```python
+import simile
+
+simile.load("{name}").score([("card lost", "where is my card")])
+```"""
+
+
+def _evaluation(report: _Report) -> str:
+    bundle, baseline = report["bundle"], report["baseline"]
+    where = f"{bundle['provider'].removesuffix('ExecutionProvider')}, {bundle['precision']}"
+    against = f", against {baseline['name']}@sha256:{baseline['digest'][:12]}" if baseline else ""
+    rows = [_judged(name, entry) for name, entry in report["sets"].items()]
+    rows += [_judged(f"{name} (guard)", entry) for name, entry in report["guards"].items()]
+    leaked = report["leaked_texts"]
+    remarks = [
+        "Spearman's rank correlation of score and label; intervals by resampling the groups or texts that pairs share.",
+        "Whether texts of these sets were trained on is not known."
+        if leaked is None
+        else f"Texts of these sets that were trained on: {sum(leaked.values())}.",
+    ]
+    if report["verdict"]:
+        remarks.append(f"The gate's verdict: {report['verdict']} ({'; '.join(report['reasons'])}).")
+    table = _table(
+        ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone"),
+        rows,
+    )
+    return "\n\n".join([f"## Evaluation on {_plain(where + against)}", table, *map(_plain, remarks)])
+
+
+def _judged(name: str, entry: _Report) -> list[str]:
+    found, difference = entry["bundle"], entry["difference"] or {}
+    low, high = (_figure(difference.get(end), "+.4f") for end in ("low", "high"))
+    return [
+        name,
+        f"{entry['pairs']:,}",
+        _figure((entry["baseline"] or {}).get("spearman")),
+        _figure(found["spearman"]),
+        _figure(difference.get("spearman"), "+.4f"),
+        f"[{low}, {high}]" if difference else "-",
+        *(_figure(found.get(key)) for key in ("auc", "separability")),
+        _figure(entry["lexical"]["spearman"]),
+    ]
+
+
+def _figure(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _members(manifest: Manifest) -> str:
+    weights = manifest.combine.weights
+    rows = [[member.name, f"{weights[member.name]:.4f}", *_facts(member)] for member in manifest.members]
+    columns = ("member", "weight", "base", "revision", "pooling", "prompt", "tokens", "dimension")
+    return f"## Members\n\n{_table(columns, rows)}"
+
+
+def _facts(member: Member) -> list[str]:
+    if not isinstance(member, EncoderMember):
+        return ["TF-IDF", "-", "-", "-", "-", f"{member.dimension}"]
+    own = [member.base, member.revision or "-", member.pooling, repr(member.prompt) if member.prompt else "-"]
+    return [*own, f"{member.max_length}", f"{member.dimension}"]
+
+
+def _decisions(manifest: Manifest) -> str:
+    lines = []
+    if thresholds := manifest.thresholds:
+        precise = thresholds.precision_95
+        sure = "No score is so high that" if precise is None else f"From a score of {precise:.4f} on,"
+        lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
+    if calibration := manifest.calibration:
+        lines.append(
+            f"Probability of a positive pair: 1 / (1 + exp(-({calibration.slope:.4f} * score "
+            f"{calibration.intercept:+.4f}))), fitted on pairs of which {calibration.positive_share:.0%} are positive."
+        )
+    return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
+
+
+def _made(manifest: Manifest) -> str:
+    rows = [[name, _value(value)] for name, value in flat(manifest.made).items()]
+    return f"## How it was made\n\n{_table(('setting', 'value'), rows)}" if rows else ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    return "-" if value in (None, "") else str(value)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *(map(_plain, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: object) -> str:
+    """Return the text so that Markdown shows it as it is, in one line."""
+    return re.sub(r"([\\`*_{}\[\]()<>#|~&!$])", r"\\\1", " ".join(str(text).split()))
