@@ -122,10 +122,11 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
     earlier = file.read_text() if file.is_file() else None
     try:
         # MLflow would else name the program by its path.
-        run = mlflow.start_run(run_id=earlier, run_name=name, tags={"mlflow.source.name": "simile train"})
+        run = mlflow.start_run(run_id=earlier, run_name=name, nested=True, tags={"mlflow.source.name": "simile train"})
         mlflow.log_params(flat(parameters))
     except MlflowException as error:
-        raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message})") from error
+        hint = f"; remove {file} to begin a new run there" if earlier else ""
+        raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message}){hint}") from error
     write_whole(file, run.info.run_id)
     say(f"MLflow: run {run.info.run_id}")
     client, is_lost = mlflow.MlflowClient(), False

@@ -58,7 +58,8 @@ def class_counts(score_P: Array, label_P: Array) -> dict[str, NDArray[np.int64]]
 
 def overlap(score_P: Array, label_P: Array) -> float:
     """Return the area that the score histograms of the two classes share, in [0, 1]: 50 bins on [-0.2, 1]."""
-    shares = [counts / counts.sum() for counts in class_counts(score_P, label_P).values()]
+    # Scores that are no numbers lie in no bin.
+    shares = [counts / max(counts.sum(), 1) for counts in class_counts(score_P, label_P).values()]
     return float(np.minimum(*shares).sum())
 
 

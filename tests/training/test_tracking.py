@@ -208,6 +208,16 @@ def test_mlflow_that_cannot_be_written_to_is_bad_input(monkeypatch, work):
         pass
 
 
+def test_mlflow_that_does_not_know_the_run_is_bad_input_and_says_what_to_do(store, work):
+    work.folder.mkdir()
+    (work.folder / "mlflow.run").write_text("a" * 32)
+    with pytest.raises(InputError, match=r"remove .*mlflow\.run to begin a new run there"), tracking(work, "x", {}, 0):
+        pass
+    (work.folder / "mlflow.run").unlink()
+    with tracking(work, "x", {}, 0):
+        assert store()[1].info.run_id == (work.folder / "mlflow.run").read_text()
+
+
 def test_mlflow_that_is_not_installed_is_said_before_anything_is_trained(
     monkeypatch, settings, material, tmp_path, capsys
 ):
