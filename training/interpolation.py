@@ -55,6 +55,9 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
     Chosen is the point that is best on the dev sets among those whose agreement is at least ``keep`` and that are not
     below the base on any dev set.
     """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for encoder in (base, tuned):
+        encoder.model.to(device)
     way = _Way(base.transformer.model, tuned.transformer.model)
     base_G = _general_cosines(base, prompt)
     start = _measured(0.0, base, base_G, dev_sets, prompt)
@@ -73,6 +76,7 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
         if worse == _WORSE_IN_A_ROW or not point.dev:
             break
     way.go_to(best.factor)
+    tuned.model.to("cpu")
     _tell(best, tried[0], keep)
     return [start, *(point for point in reversed(tried) if point is not best), best]
 
