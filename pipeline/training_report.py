@@ -89,7 +89,8 @@ def _frontier(points: _Entries) -> list[Block]:
     """Return what the weights between the base and the tuned ones are worth; the last point is the chosen one."""
     chosen, ordered = points[-1], sorted(points, key=lambda point: float(point["factor"]))
     series = {
-        f"Spearman, {name}": [(point["factor"], point["dev"][name]) for point in ordered] for name in chosen["dev"]
+        f"Spearman, {name}": [(point["factor"], point["dev"][name]) for point in ordered if point["dev"]]
+        for name in chosen["dev"]
     }
     agreement = {"agreement with the base": [(point["factor"], point["agreement"]) for point in ordered]}
     return [

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simile.artifacts import PairSet
-from simile.progress import say
+from simile.progress import Progress, say
 from simile.scoring.encoder import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
-from training.watch import dev_scores
+from training.watch import dev_scores, encode
 
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
@@ -40,13 +40,17 @@ class Point:
     """0: the base; 1: the tuned weights."""
     agreement: float
     """Spearman of the base's cosines and these weights' on general sentences."""
-    dev: Mapping[str, float]
-    """Spearman on each dev set."""
+    dev: Mapping[str, float] | None
+    """Spearman on each dev set; None where the agreement is too low to ask."""
 
     @property
     def mean(self) -> float:
         """Mean Spearman over the dev sets; without any, the factor."""
         return float(np.mean(list(self.dev.values()))) if self.dev else self.factor
+
+    def is_nowhere_below(self, other: "Point") -> bool:
+        """Return whether no dev set is ordered worse than by the other."""
+        return all(found >= (other.dev or {})[name] for name, found in (self.dev or {}).items())
 
 
 def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: str, *, keep: float) -> list[Point]:
@@ -59,22 +63,23 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
     for encoder in (base, tuned):
         encoder.model.to(device)
     way = _Way(base.transformer.model, tuned.transformer.model)
-    base_G = _general_cosines(base, prompt)
-    start = _measured(0.0, base, base_G, dev_sets, prompt)
+    general = _General(base, prompt)
+    start = Point(0.0, 1.0, _dev_spearmans(base, dev_sets, prompt))
     tried: list[Point] = []
     best, worse = start, 0
-    for factor in FACTORS:
-        way.go_to(factor)
-        point = _measured(factor, tuned, base_G, dev_sets, prompt)
-        tried.append(point)
-        if point.agreement < keep or any(point.dev[name] < start.dev[name] for name in point.dev):
-            continue
-        if best is start or point.mean > best.mean:
-            best, worse = point, 0
-        else:
-            worse += 1
-        if worse == _WORSE_IN_A_ROW or not point.dev:
-            break
+    with Progress("interpolating", None, "points") as progress:
+        for factor in FACTORS:
+            way.go_to(factor)
+            agreement = general.agreement_of(tuned)
+            wanted = agreement >= keep or factor == 1
+            point = Point(factor, agreement, _dev_spearmans(tuned, dev_sets, prompt) if wanted else None)
+            tried.append(point)
+            progress.advance(note=f"agreement {agreement:.3f}")
+            if agreement < keep or not point.is_nowhere_below(start):
+                continue
+            best, worse = (point, 0) if best is start or point.mean > best.mean else (best, worse + 1)
+            if worse == _WORSE_IN_A_ROW or not dev_sets:
+                break
     way.go_to(best.factor)
     tuned.model.to("cpu")
     _tell(best, tried[0], keep)
@@ -107,31 +112,31 @@ class _Way:
                     value.copy_(torch.lerp(self._start[name].to(value), self._end[name], factor))
 
 
-def _measured(
-    factor: float, encoder: Base, base_G: NDArray[np.float32], dev_sets: Sequence[PairSet], prompt: str
-) -> Point:
-    agreement = 1.0 if factor == 0 else spearman(_general_cosines(encoder, prompt), base_G)
+class _General:
+    """The base's cosines of the general sentences' pairs, and how far another encoder's agree with them."""
+
+    def __init__(self, base: Base, prompt: str) -> None:
+        clusters = general_clusters()
+        starts = np.cumsum([0, *map(len, clusters)])
+        self._texts = [text for cluster in clusters for text in cluster]
+        self._pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
+        self._prompt = prompt
+        self._base_G = self._cosines(base)
+
+    def agreement_of(self, encoder: Base) -> float:
+        return spearman(self._cosines(encoder), self._base_G)
+
+    def _cosines(self, encoder: Base) -> NDArray[np.float32]:
+        return cosines(encode(encoder, self._texts, self._prompt), self._pair_G2)
+
+
+def _dev_spearmans(encoder: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, float]:
     scores = dev_scores(encoder, dev_sets, prompt)
-    dev = {pairs.name: spearman(score_P, pairs.target_P) for pairs, score_P in zip(dev_sets, scores, strict=True)}
-    return Point(factor, agreement, dev)
-
-
-def _general_cosines(encoder: Base, prompt: str) -> NDArray[np.float32]:
-    clusters = general_clusters()
-    starts = np.cumsum([0, *map(len, clusters)])
-    pair_G2 = [pair for start, end in pairwise(starts) for pair in combinations(range(start, end), 2)]
-    embedding_ND = encoder.model.encode(
-        [text for cluster in clusters for text in cluster],
-        prompt=prompt or None,
-        normalize_embeddings=True,
-        batch_size=64,
-        show_progress_bar=False,
-    )
-    return cosines(embedding_ND, np.array(pair_G2))
+    return {pairs.name: spearman(score_P, pairs.target_P) for pairs, score_P in zip(dev_sets, scores, strict=True)}
 
 
 def _tell(best: Point, whole: Point, keep: float) -> None:
-    shown = "".join(f", dev Spearman {name} {found:.4f}" for name, found in best.dev.items())
+    shown = "".join(f", dev Spearman {name} {found:.4f}" for name, found in (best.dev or {}).items())
     if best.factor == 1:
         say(f"agreement with the base on general sentences: {best.agreement:.3f}; all that was learned is kept")
     elif best.factor == 0:

@@ -30,11 +30,17 @@ def dev_scores(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> list[NDA
     found = []
     for pairs in dev_sets:
         index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
-        embedding_ND = base.model.encode(
-            list(index), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
-        )
+        embedding_ND = encode(base, list(index), prompt)
         found.append(np.array([embedding_ND[index[a]] @ embedding_ND[index[b]] for a, b in pairs.texts]))
     return found
+
+
+def encode(base: Base, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+    """Return the texts' embeddings by the weights as they stand, shape ``(N, D)``, each of length 1."""
+    embedding_ND: NDArray[np.float32] = base.model.encode(
+        list(texts), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
+    )
+    return embedding_ND
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

@@ -38,6 +38,7 @@ def test_chosen_is_the_best_of_those_that_agree_and_lose_nowhere(kept):
     ]
     assert (start["factor"], start["agreement"]) == (0, 1)
     assert 0 < points[-1]["factor"] < 1
+    assert all(point["dev"] for point in points if point["agreement"] >= 0.6)
     assert points[-1]["dev"]["dev"] == max(point["dev"]["dev"] for point in allowed)
     assert kept.bundle.manifest.made["kept"] == points[-1]["factor"]
 
