@@ -44,8 +44,8 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 ABOUT = """\
 The peer is plain sentence-transformers: multiple negatives ranking on random positive pairs of the documents' groups
 ({positives}), all weights, 5e-5, one epoch (`benchmarks/st_train.py`). All other rows train the preset `minilm`, with
-the change that the row names, on {pairs} pairs mined as hard as the corpus's `dev`; a tenth of the groups and of the
-other groups' documents are held out as dev-seen and dev-unseen. Each cell: Spearman of the bundle, the 95 % interval of
+the change that the row names, on {pairs} pairs mined as hard as the corpus's `dev`; {held_out} of the groups and of the
+other groups' documents are held out as dev-unseen and dev-seen. Each cell: Spearman of the bundle, the 95 % interval of
 its difference from the baseline (groups are resampled; on stsb texts), AUC. Minutes are of the training process."""
 
 
@@ -59,11 +59,18 @@ class Bench:
     pairs: int
     max_length: int
     seed: int
+    dev_share: float
 
     @property
     def folder(self) -> Path:
         """Of this corpus and number of pairs."""
-        return self.work / "training" / self.corpus / f"{self.pairs}-pairs-{self.max_length}-tokens-seed-{self.seed}"
+        name = f"{self.pairs}-pairs-{self.max_length}-tokens-{self.dev_share}-held-out-seed-{self.seed}"
+        return self.work / "training" / self.corpus / name
+
+    @property
+    def dev_sets(self) -> list[Path]:
+        """The mined dev sets that there are."""
+        return [self.mined(name) for name in DEV_SETS if self.mined(name).is_file()]
 
     @property
     def baseline(self) -> Path:
@@ -94,11 +101,20 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dev-share", type=float, default=0.1, help="of groups and documents, held out of training")
     parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
     args = parser.parse_args()
     end_with_children()
     benches = [
-        Bench(args.data, args.work, corpus, args.pairs or CORPORA[corpus], args.max_length, args.seed)
+        Bench(
+            args.data,
+            args.work,
+            corpus,
+            args.pairs or CORPORA[corpus],
+            args.max_length,
+            args.seed,
+            args.dev_share,
+        )
         for corpus in args.corpora
     ]
     if not args.only_write:
@@ -128,7 +144,7 @@ def measure(bench: Bench, row: str) -> None:
         run([*SIMILE, "baseline", "bundled:minilm", "--max-length", length, "--out", bench.baseline])
     if not bench.mined("pairs").is_file():
         target = ["--target", bench.given("dev"), *held_out[2:], "--baseline", bench.baseline]
-        counts = ["--pairs", str(bench.pairs), "--dev-share", "0.1", "--seed", str(bench.seed)]
+        counts = ["--pairs", str(bench.pairs), "--dev-share", str(bench.dev_share), "--seed", str(bench.seed)]
         usage = run([*SIMILE, "mine", bench.given("corpus"), *target, *counts, "--out", bench.folder / "mined"])
         write_whole(bench.folder / "mined.seconds", f"{usage.seconds:.0f}\n")
     bundle = bench.folder / "bundle"
@@ -139,7 +155,7 @@ def measure(bench: Bench, row: str) -> None:
     else:
         settings = [f"max_length={length}", f"seed={bench.seed}", *ROWS[row]]
         changes = [word for setting in settings for word in ("--set", setting)]
-        devs = [word for name in DEV_SETS for word in ("--dev", bench.mined(name))]
+        devs = [word for path in bench.dev_sets for word in ("--dev", path)]
         train = [*SIMILE, "train", "minilm", "--pairs", bench.mined("pairs"), *devs, *changes]
         usage = run([*train, "--out", bundle, "--restart"])
     evaluation = evaluate(bench, bundle)
@@ -152,7 +168,7 @@ def measure(bench: Bench, row: str) -> None:
 def evaluate(bench: Bench, bundle: Path) -> dict[str, Any]:
     """Return the bundle's evaluation beside the baseline's on all dev and test pairs."""
     file = bench.folder / "evaluation.json"
-    sets = [bench.mined(name) for name in DEV_SETS] + [bench.given(name) for name in TESTS]
+    sets = bench.dev_sets + [bench.given(name) for name in TESTS]
     guard = f"{GUARD}={bench.data / 'stsb' / 'test.jsonl.gz'}"
     run([*SIMILE, "evaluate", bundle, *sets, "--baseline", bench.baseline, "--guard", guard, "--json", file])
     evaluation: dict[str, Any] = json.loads(file.read_text())
@@ -169,6 +185,7 @@ def write_section(path: Path, benches: Sequence[Bench], arguments: str) -> None:
         ABOUT.format(
             positives=", ".join(f"{POSITIVES[bench.corpus]:,} on {bench.corpus}" for bench in benches),
             pairs=" and ".join(f"{bench.pairs:,}" for bench in benches),
+            held_out=f"{benches[0].dev_share:.0%}",
         ),
     ]
     for bench in benches:
@@ -185,7 +202,7 @@ def _found(bench: Bench) -> dict[str, dict[str, Any]]:
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(rows.values()))["evaluation"]
-    names = [*DEV_SETS, *TESTS, GUARD]
+    names = [*first["sets"], *first["guards"]]
     lines = [["(baseline)", "", *(f"{_entry(first, name)['baseline']['spearman']:.4f}" for name in names)]]
     for row, found in rows.items():
         cells = [_cell(_entry(found["evaluation"], name)) for name in names]
