@@ -1,7 +1,7 @@
 """Fine-tune as a user of sentence-transformers does, for `training_recipes.py` to compare with.
 
 Positive pairs are drawn at random from the documents' groups, no document twice an anchor before every other one was;
-multiple negatives ranking with in-batch negatives, all weights, 5e-5, one epoch: the settings of its documentation.
+multiple negatives ranking with in-batch negatives, all weights, batches of 32, 5e-5, one epoch.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def fine_tune(positives: list[tuple[str, str]], max_length: int, seed: int, fold
             num_train_epochs=1,
             per_device_train_batch_size=32,
             learning_rate=5e-5,
-            warmup_ratio=0.1,
+            warmup_steps=len(positives) // 320,
             batch_sampler=BatchSamplers.NO_DUPLICATES,
             seed=seed,
             save_strategy="no",

@@ -62,7 +62,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     given = _read_given(config)
     if restart:
         _remove_results(out)
-    _require_no_lone_member(config)
+    _require_as_many_members(config)
     say("[1/4] baseline: the untouched encoder as a bundle")
     _make_baseline(config)
     say("[2/4] mining: pairs as hard as the test")
@@ -179,17 +179,17 @@ def _member_paths(config: RunConfig) -> list[Path]:
     return [config.out / "members" / member.name for member in config.train]
 
 
-def _require_no_lone_member(config: RunConfig) -> None:
-    """Refuse to put an ensemble where a run of one member has trained.
+def _require_as_many_members(config: RunConfig) -> None:
+    """Refuse to put an ensemble where a run of one member has trained, and the other way round.
 
     Raises:
         InputError: one has.
     """
-    bundle = config.out / "bundle"
-    if len(config.train) > 1 and Work(bundle).is_begun:
-        raise InputError(
-            f"{bundle}: is of a run of one member, need --restart to replace it by {len(config.train)}, or another out"
-        )
+    bundle, num = config.out / "bundle", len(config.train)
+    is_joined = bundle.with_name("bundle.inputs.json").is_file()
+    if (num > 1 and Work(bundle).is_begun) or (num == 1 and is_joined):
+        made = "several members" if is_joined else "one member"
+        raise InputError(f"{bundle}: is of a run of {made}, need --restart to replace it by {num}, or another out")
 
 
 def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> None:

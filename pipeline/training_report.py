@@ -63,9 +63,12 @@ def _curves(history: _Entries) -> list[Block]:
 
 
 def _histograms(history: _Entries) -> list[Block]:
-    """Return the scores of each labelled dev set by the base encoder, and by the weights that were kept."""
+    """Return the scores of each labelled dev set by the base encoder, and by the weights of the best epoch."""
     kept = max(history[1:], key=lambda entry: (entry["mean"], entry["epoch"]), default=history[0])
-    panels = {"Before: the base encoder": history[0], f"After: epoch {kept['epoch']}, the best": kept}
+    panels = {
+        "Before: the base encoder": history[0],
+        f"After: epoch {kept['epoch']}, all of it": kept,
+    }
     return [
         block
         for name in history[0].get("histograms", {})

@@ -49,9 +49,9 @@ class TrainConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Never more than a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
-    keep: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Least agreement with the base on general sentences (Spearman of their cosines, ours and its): the tuned weights
-    go back towards the base's until it is there. 0: they stay as they are."""
+    keep: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
+    weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on GPUs and on processors where it is faster."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -83,7 +83,7 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
     way.go_to(best.factor)
     tuned.model.to("cpu")
     _tell(best, tried[0], keep)
-    return [start, *(point for point in reversed(tried) if point is not best), best]
+    return [*(point for point in (start, *reversed(tried)) if point is not best), best]
 
 
 def as_json(points: Sequence[Point]) -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ All but ``ranking`` and ``focal`` are sentence-transformers' own. Shape suffixes
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.sentence_transformer.losses import (
@@ -39,6 +41,7 @@ NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "
 _SCALE = 20.0
 """Inverse temperature of the cosines, as sentence-transformers has it in its losses."""
 _NO_GROUP = -1.0
+_OWN = "loss.safetensors"
 
 
 class FocalLoss(nn.Module):
@@ -99,6 +102,22 @@ class PairLoss(nn.Module):
             found[name] = weight * loss.float()
         return found
 
+    def save_own(self, checkpoint: Path) -> None:
+        """Write what is learned beside the encoder into a checkpoint: the trainer writes the encoder's weights only."""
+        if own := self._own():
+            save_file({name: value.detach().contiguous() for name, value in own.items()}, checkpoint / _OWN)
+
+    def load_own(self, checkpoint: Path) -> None:
+        """Take up what `save_own` has written there."""
+        if own := self._own():
+            saved = load_file(checkpoint / _OWN)
+            with torch.no_grad():
+                for name, value in own.items():
+                    value.copy_(saved[name])
+
+    def _own(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.named_parameters() if not name.startswith("model.")}
+
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the trainer writes down of it."""
         return {"weights": self._weights}
@@ -126,7 +145,7 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     paired_TT[first + num_pairs, first] = True
     same_TT = same_meaning(text_T, group_T)
     # Between equal texts there is nothing to learn.
-    is_partner_TT = paired_TT | (same_TT & (text_T[:, None] != text_T[None, :]))
+    is_partner_TT = (paired_TT | same_TT) & (text_T[:, None] != text_T[None, :])
     if not is_partner_TT.any():
         return embedding_TD.sum() * 0
     near_TT = same_TT.float()

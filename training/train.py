@@ -37,7 +37,7 @@ from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
-from training.watch import Watch
+from training.watch import SavesLoss, Watch
 from training.work import Work, step_of
 
 _CHECKPOINTS_A_RUN = 20
@@ -168,7 +168,9 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
         raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
     if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):
         raise InputError(f"{pairs.name}: got a score of {far[0]}, loss 'mse' needs cosines, which are in [-1, 1]")
-    if "ranking" in config.loss and not any(row.label == 1 for row in pairs.rows):
+    groups = [group for row in pairs.rows for group in (row.group_a, row.group_b) if group is not None]
+    has_partners = any(row.label == 1 for row in pairs.rows) or len(set(groups)) < len(groups)
+    if "ranking" in config.loss and not has_partners:
         others = [name for name in config.loss if name != "ranking"]
         if not others:
             raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
@@ -196,19 +198,19 @@ def _fit(
     say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
     if not torch.cuda.is_available():
         quicken_dropout(base.model)
+    loss = PairLoss(base.model, config.loss)
     trainer = SentenceTransformerTrainer(
-        model=base.model,
-        args=_arguments(config, epochs, work),
-        train_dataset=dataset,
-        loss=PairLoss(base.model, config.loss),
+        model=base.model, args=_arguments(config, epochs, work), train_dataset=dataset, loss=loss
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
+        loss.load_own(checkpoint)
     with tracking(work, config.name, _public(config.model_dump(mode="json")), step_of(checkpoint)) as log:
         ends = last_steps(epochs, config.batch_size)
         watch = Watch(base, dev_sets, config.prompt, work, ends, step_s=seconds_a_step(trainer), log=log)
+        trainer.add_callback(SavesLoss(loss))
         trainer.add_callback(watch)
         with watch.stopping_on_sigterm():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -258,7 +260,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
     steps = last_steps(epochs, config.batch_size)[-1]
     on_gpu = torch.cuda.is_available()
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays()))
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work.checkpoints),
         # The sampler goes over the epochs.
         num_train_epochs=1,
@@ -284,6 +286,10 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
     )
+    if arguments.n_gpu > 1:
+        # One process is for one GPU: torch's DataParallel would take batches of another size than was asked for.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _is_disk_full(error: BaseException, folder: Path) -> bool:

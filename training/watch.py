@@ -18,6 +18,7 @@ from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from simile.scoring.metrics import class_counts, figures
 from training.base import Base
+from training.losses import PairLoss
 from training.tracking import Log
 from training.work import Work
 
@@ -41,6 +42,17 @@ def encode(base: Base, texts: Sequence[str], prompt: str) -> NDArray[np.float32]
         list(texts), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
     )
     return embedding_ND
+
+
+class SavesLoss(TrainerCallback):  # type: ignore[misc]
+    """Adds to a checkpoint what the loss learns beside the encoder; comes before `Watch`, which calls it whole."""
+
+    def __init__(self, loss: PairLoss) -> None:
+        self._loss = loss
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write it."""
+        self._loss.save_own(_checkpoint(args, state))
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -106,7 +118,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Mark the checkpoint as whole: all of it is on disk by now."""
-        self._work.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._work.mark_complete(_checkpoint(args, state))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep the losses of all steps, and leave the terminal to others."""
@@ -176,6 +188,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _stop(self, number: int, frame: FrameType | None) -> None:
         say("\nSIGTERM: stopping after this step")
         self.is_stopping = True
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
 def _losses(logs: Mapping[str, float]) -> dict[str, float]:

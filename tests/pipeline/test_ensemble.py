@@ -96,3 +96,11 @@ def test_ensemble_is_not_put_where_one_member_was_trained(ensemble, tmp_path, ca
     (work / "run.json").write_text("{}")
     assert main(["run", str(ensemble[0] / "run.yaml"), "--set", f"out={tmp_path / 'out'}"]) == 2
     assert "is of a run of one member, need --restart to replace it by 2" in capsys.readouterr().err
+
+
+def test_one_member_is_not_put_where_an_ensemble_was_joined(ensemble, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bundle.inputs.json").write_text("{}")
+    changes = ["--set", "train=minilm", "--set", f"out={tmp_path / 'out'}"]
+    assert main(["run", str(ensemble[0] / "run.yaml"), *changes]) == 2
+    assert "is of a run of several members, need --restart to replace it by 1" in capsys.readouterr().err

@@ -66,9 +66,9 @@ def test_dev_sets_have_curves_over_the_epochs_and_histograms_of_the_best(charts)
     figures = charts(history)
     titles = list(figures)
     assert [title.partition(" ")[0] for title in titles] == ["Spearman", "Separability", "Before:", "After:"]
-    assert titles[-1] == "After: epoch 3, the best"
+    assert titles[-1] == "After: epoch 3, all of it"
     assert "positive pairs 1 value" in text(figures["Before: the base encoder"])
-    assert "positive pairs 4 values" in text(figures["After: epoch 3, the best"])
+    assert "positive pairs 4 values" in text(figures["After: epoch 3, all of it"])
 
 
 def test_graded_dev_sets_have_no_separability_and_no_histograms(charts):

@@ -170,6 +170,15 @@ def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, c
     assert again.manifest.members == whole.manifest.members
 
 
+def test_stopped_run_goes_on_with_what_the_loss_has_learned(settings, material, tmp_path):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
+    config = TrainConfig(**settings(epochs=2, loss="focal"))
+    whole = train(config, [pairs], [dev], tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")
+    assert train(config, [pairs], [dev], tmp_path / "bundle").manifest.members == whole.manifest.members
+
+
 def test_manifest_says_how_the_bundle_was_made(trained, material):
     made = trained().bundle.manifest.made
     assert made["by"] == "simile train"
