@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dev-share", type=float, default=0.1, help="of groups and documents, held out of training")
+    parser.add_argument("--dev-share", type=float, default=0.05, help="of groups and documents, held out of training")
     parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
     args = parser.parse_args()
     end_with_children()

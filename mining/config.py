@@ -39,7 +39,7 @@ class MineConfig(BaseModel):
     counted."""
     format: Format = "pairs"
     """``triplets``: besides, each positive pair with a hard negative, for ranking losses."""
-    dev_share: Share = 0.1
+    dev_share: Share = 0.05
     """Of the groups, held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0
     """The same for test-seen and test-unseen; 0 where test pairs come from elsewhere."""

@@ -186,7 +186,7 @@ def _mine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("pairs", "triplets"), help="triplets: also anchor, positive, negative for ranking losses"
     )
-    parser.add_argument("--dev-share", type=float, help="held out to watch training by (default: 0.1)")
+    parser.add_argument("--dev-share", type=float, help="held out to watch training by (default: 0.05)")
     parser.add_argument("--test-share", type=float, help="held out to judge by (default: 0)")
     parser.add_argument("--max-uses", type=int, help="pairs of one class a text may be in (default: 20)")
     parser.add_argument("--seed", type=int)

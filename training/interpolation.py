@@ -28,6 +28,8 @@ from training.watch import dev_scores, encode
 
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
+_FEWEST_PAIRS = 100
+"""Of a dev set that has a say: a smaller one tells more of chance than of weights."""
 _WORSE_IN_A_ROW = 2
 """After so many that win less than an earlier one, those nearer to the base are not tried."""
 
@@ -57,8 +59,9 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
     """Return the points that were tried, the chosen one last, with the tuned encoder's weights set to it.
 
     Chosen is the point that is best on the dev sets among those whose agreement is at least ``keep`` and that are not
-    below the base on any dev set.
+    below the base on any dev set; sets of fewer than 100 pairs have no say.
     """
+    dev_sets = [dev for dev in dev_sets if len(dev.rows) >= _FEWEST_PAIRS]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):
         encoder.model.to(device)

@@ -11,7 +11,7 @@ import pytest
 
 from simile.artifacts import Bundle, read_labelled_pairs
 
-NUM_PAIRS, NUM_DEV = 160, 80
+NUM_PAIRS, NUM_DEV = 160, 120
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,9 @@ from safetensors.torch import load_file
 from simile.artifacts import read_labelled_pairs
 from simile.scoring import load
 from simile.scoring.metrics import spearman
+from training.config import TrainConfig
 from training.interpolation import FACTORS, general_clusters
+from training.train import train
 
 
 def frontier(run):
@@ -67,6 +70,15 @@ def test_training_that_loses_on_a_dev_set_gives_the_base(trained, make_base):
     assert run.bundle.manifest.made["kept"] == 0
     before, found = (load_file(folder / "model.safetensors") for folder in (make_base("bert"), run.weights))
     assert all(torch.equal(before[name], found[name]) for name in found)
+
+
+def test_small_dev_set_has_no_say(settings, material, tmp_path):
+    pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.upside_down))
+    small = dataclasses.replace(dev, rows=dev.rows[:80])
+    config = TrainConfig(**settings(keep=0.01, method="full", loss="cosent", epochs=2))
+    bundle = train(config, [pairs], [small], tmp_path / "bundle")
+    assert bundle.manifest.made["kept"] == 1
+    assert [point["dev"] for point in json.loads((tmp_path / "bundle.work" / "frontier.json").read_text())] == [{}, {}]
 
 
 def test_adapters_are_interpolated_as_all_weights_are(trained):
