@@ -139,7 +139,8 @@ def _dev_spearmans(encoder: Base, dev_sets: Sequence[PairSet], prompt: str) -> d
 
 
 def _tell(best: Point, whole: Point, keep: float) -> None:
-    shown = "".join(f", dev Spearman {name} {found:.4f}" for name, found in (best.dev or {}).items())
+    dev = ", ".join(f"{name} {found:.4f}" for name, found in (best.dev or {}).items())
+    shown = f"; dev Spearman {dev}" if dev else ""
     if best.factor == 1:
         say(f"agreement with the base on general sentences: {best.agreement:.3f}; all that was learned is kept")
     elif best.factor == 0:
