@@ -1,5 +1,6 @@
 """What the benchmarks share: running a command, and writing a section of the results."""
 
+import argparse
 import gzip
 import io
 import json
@@ -10,14 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from simile.artifacts.reading import read_rows
 from simile.files import write_whole
 
+TESTS = ("test-seen", "test-unseen", "test-bands")
+"""Held-out pairs of a corpus that trainings are judged on..."""
+GUARD = "stsb"
+"""...and those, of no corpus, that show what was forgotten."""
 SIMILE: tuple[str, ...] = (sys.executable, "-m", "pipeline.cli")
 """The `simile` command of this environment, whatever is on the path."""
 
@@ -29,6 +33,25 @@ class Usage:
     seconds: float
     peak_mib: float
     """The most memory that its largest process held."""
+
+
+def parser_of(about: str | None, corpora: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser of where everything lies, which corpora are measured, and whether any is."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIMILE_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--corpora", nargs="+", choices=tuple(corpora), default=list(corpora))
+    parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
+    return parser
+
+
+def evaluate(bundle: Path, sets: Sequence[Path], baseline: Path, data: Path, file: Path) -> dict[str, Any]:
+    """Return the bundle's evaluation beside the baseline's on the sets and the guard, which is left in the file."""
+    guard = f"{GUARD}={data / GUARD / 'test.jsonl.gz'}"
+    run([*SIMILE, "evaluate", bundle, *sets, "--baseline", baseline, "--guard", guard, "--json", file])
+    evaluation: dict[str, Any] = json.loads(file.read_text())
+    return evaluation
 
 
 def run(command: Sequence[str | Path]) -> Usage:
@@ -61,11 +84,6 @@ def end_with_children() -> None:
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file, ``.gz`` as it is."""
-    return (row.fields for row in read_rows(path))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -5,7 +5,6 @@ Goes on where it was stopped: what is done already under --work is not done agai
 
 import argparse
 import json
-import os
 import random
 import shutil
 import sys
@@ -14,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import SIMILE, commit, end_with_children, read_jsonl, run, write_jsonl
-from recipes_report import GUARD, MEASURED, TESTS, Measured, write_section
+from common import SIMILE, TESTS, commit, end_with_children, evaluate, parser_of, run, write_jsonl
+from recipes_report import MEASURED, Measured, write_section
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
 
 Command = list[str | Path]
@@ -143,11 +143,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIMILE_DATA", "../shared/data")))
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--corpora", nargs="+", choices=tuple(CORPORA), default=list(CORPORA))
+    parser = parser_of(__doc__, CORPORA)
     parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=_named_number, default=[], metavar="CORPUS=N", help="seeds 0 to N-1")
     parser.add_argument(
@@ -159,7 +155,6 @@ def _arguments() -> argparse.Namespace:
         help="training pairs; with a recipe (clinc150/bands=20000) in a run beside the others",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to `simile train`")
-    parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
     return parser.parse_args()
 
 
@@ -186,7 +181,8 @@ def measure(one: Run) -> None:
         run([*SIMILE, "baseline", "bundled:minilm", "--max-length", length, "--out", one.bench.baseline])
     if not one.mined.is_dir():
         mine(one)
-    evaluation = evaluate(one, train(one))
+    bundle, tests = train(one), [one.data(name) for name in TESTS]
+    evaluation = evaluate(bundle, tests, one.bench.baseline, one.bench.data, one.training / "evaluation.json")
     write_whole(one.result, json.dumps({"commit": commit(), "evaluation": evaluation}, indent=2) + "\n")
     shutil.rmtree(one.training)
 
@@ -221,7 +217,7 @@ def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
     samples = folder / "samples"
     samples.mkdir()
     # TF-IDF of the whole corpus for every recipe, as the test pairs' own is.
-    vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row["text"] for row in read_jsonl(one.data("corpus"))])
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.fields["text"] for row in read_rows(one.data("corpus"))])
     names = sorted(RECIPES[one.recipe].files)
     counts = {
         name: _sample(folder / "mined" / f"{name}.jsonl", samples / f"{name}.jsonl", vectorizer) for name in names
@@ -238,7 +234,7 @@ def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
 
 def _sample(pairs: Path, out: Path, vectorizer: TfidfVectorizer) -> int:
     """Write a sample of the pairs with their TF-IDF cosines; return how many pairs there are in all."""
-    rows = list(read_jsonl(pairs))
+    rows = [row.fields for row in read_rows(pairs)]
     chosen = random.Random(0).sample(rows, min(MEASURED, len(rows)))
     a_PW, b_PW = (vectorizer.transform([row[side] for row in chosen]) for side in ("text_a", "text_b"))
     tfidf_P = a_PW.multiply(b_PW).sum(axis=1).A1
@@ -258,16 +254,6 @@ def train(one: Run) -> Path:
         run([*SIMILE, "train", "minilm", "--pairs", pairs, "--out", bundle, *settings])
         base = [f"base={bundle}.weights/minilm"]
     return bundle
-
-
-def evaluate(one: Run, bundle: Path) -> dict[str, Any]:
-    """Return the bundle's evaluation beside the baseline's on all held-out pairs."""
-    file = one.training / "evaluation.json"
-    guard = f"{GUARD}={one.bench.data / 'stsb' / 'test.jsonl.gz'}"
-    tests = [one.data(name) for name in TESTS]
-    run([*SIMILE, "evaluate", bundle, *tests, "--baseline", one.bench.baseline, "--guard", guard, "--json", file])
-    evaluation: dict[str, Any] = json.loads(file.read_text())
-    return evaluation
 
 
 def described(one: Run, pairs: Mapping[str, int]) -> Measured:

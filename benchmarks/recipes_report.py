@@ -7,10 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from common import machine, replace_section, table
+from common import GUARD, TESTS, machine, replace_section, table
 
-TESTS = ("test-seen", "test-unseen", "test-bands")
-GUARD = "stsb"
 MEASURED = 2000
 """Pairs of each mined file, drawn at random, by which its difficulty is measured."""
 ABOUT = """\

@@ -3,9 +3,7 @@
 Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
 """
 
-import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import SIMILE, commit, end_with_children, machine, replace_section, run, table
+from common import SIMILE, TESTS, commit, end_with_children, evaluate, machine, parser_of, replace_section, run, table
 
 from simile.files import write_whole
 
 DEV_SETS = ("dev-seen", "dev-unseen")
-TESTS = ("test-seen", "test-unseen", "test-bands")
-GUARD = "stsb"
 CORPORA = {"clinc150": 10_000, "newsgroups20": 2_000}
 """Mined pairs of each."""
 POSITIVES = {"clinc150": 7_000, "newsgroups20": 4_000}
@@ -92,17 +88,12 @@ class Bench:
 
 def main() -> None:
     """Measure what is not measured yet, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIMILE_DATA", "../shared/data")))
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--corpora", nargs="+", choices=tuple(CORPORA), default=list(CORPORA))
+    parser = parser_of(__doc__, CORPORA)
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
     parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dev-share", type=float, default=0.05, help="of groups and documents, held out of training")
-    parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
     args = parser.parse_args()
     end_with_children()
     benches = [
@@ -158,21 +149,12 @@ def measure(bench: Bench, row: str) -> None:
         devs = [word for path in bench.dev_sets for word in ("--dev", path)]
         train = [*SIMILE, "train", "minilm", "--pairs", bench.mined("pairs"), *devs, *changes]
         usage = run([*train, "--out", bundle, "--restart"])
-    evaluation = evaluate(bench, bundle)
+    sets = [*bench.dev_sets, *(bench.given(name) for name in TESTS)]
+    evaluation = evaluate(bundle, sets, bench.baseline, bench.data, bench.folder / "evaluation.json")
     found = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
     write_whole(bench.result(row), json.dumps(found, indent=2) + "\n")
     for path in bench.folder.glob("bundle*"):
         shutil.rmtree(path)
-
-
-def evaluate(bench: Bench, bundle: Path) -> dict[str, Any]:
-    """Return the bundle's evaluation beside the baseline's on all dev and test pairs."""
-    file = bench.folder / "evaluation.json"
-    sets = bench.dev_sets + [bench.given(name) for name in TESTS]
-    guard = f"{GUARD}={bench.data / 'stsb' / 'test.jsonl.gz'}"
-    run([*SIMILE, "evaluate", bundle, *sets, "--baseline", bench.baseline, "--guard", guard, "--json", file])
-    evaluation: dict[str, Any] = json.loads(file.read_text())
-    return evaluation
 
 
 def write_section(path: Path, benches: Sequence[Bench], arguments: str) -> None:
