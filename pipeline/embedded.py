@@ -1,5 +1,6 @@
 """The sample corpus, the presets and the recipes that come with the package."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from simile.errors import InputError
@@ -20,13 +21,7 @@ def preset_path(spec: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    path = Path(spec)
-    if path.is_file():
-        return path
-    name = path.stem if path.parent.name == "examples" else spec
-    if name in PRESETS:
-        return examples_folder() / f"{name}.yaml"
-    raise InputError(f"{spec}: no such config file, nor a preset ({', '.join(PRESETS)})")
+    return _config_path(spec, examples_folder(), PRESETS, "preset")
 
 
 def recipes() -> list[str]:
@@ -40,10 +35,15 @@ def recipe_path(spec: str) -> Path:
     Raises:
         InputError: there is neither.
     """
+    return _config_path(spec, examples_folder() / "recipes", recipes(), "recipe")
+
+
+def _config_path(spec: str, folder: Path, names: Sequence[str], kind: str) -> Path:
+    """Return the file of this path, or that of this name in the folder; its path in a checkout is a name too."""
     path = Path(spec)
     if path.is_file():
         return path
-    name = path.stem if path.parent.name == "recipes" else spec
-    if name in recipes():
-        return examples_folder() / "recipes" / f"{name}.yaml"
-    raise InputError(f"{spec}: no such config file, nor a recipe ({', '.join(recipes())})")
+    name = path.stem if path.parent.name == folder.name else spec
+    if name in names:
+        return folder / f"{name}.yaml"
+    raise InputError(f"{spec}: no such config file, nor a {kind} ({', '.join(names)})")
