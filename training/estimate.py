@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformerTrainer
 
+from training.sampler import pair_lengths
+
 
 def seconds_a_step(trainer: SentenceTransformerTrainer) -> float:
     """Return how long forward and backward of a usual batch take, in seconds.
@@ -34,7 +36,7 @@ def seconds_a_step(trainer: SentenceTransformerTrainer) -> float:
 def _batches(trainer: SentenceTransformerTrainer) -> list[list[dict[str, Any]]]:
     """Return two batches of like length, as the sampler makes them: a quarter of the pairs is shorter, and longer."""
     dataset, size = trainer.train_dataset, trainer.args.train_batch_size
-    lengths = [max(map(len, texts)) for texts in zip(dataset["text_a"], dataset["text_b"], strict=True)]
+    lengths = pair_lengths(dataset)
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     starts = [int(max(0, len(order) - size) * share) for share in (0.25, 0.75)]
     return [[dataset[i] for i in order[start : start + size]] for start in starts]

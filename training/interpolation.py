@@ -5,7 +5,7 @@ most of the loss is not (Wortsman et al. 2022, arXiv:2109.01903). How far to go 
 ``general.txt`` has clusters of five, from a paraphrase to a loosely related one, and the tuned encoder is to order the
 pairs in them as the base does.
 
-Shape suffixes: N = sentences, D = dimensions, G = pairs of sentences of one cluster.
+Shape suffix: G = pairs of sentences of one cluster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from simile.artifacts import PairSet
 from simile.progress import Progress, say
-from simile.scoring.encoder import cosines
+from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
 from training.watch import dev_scores, encode

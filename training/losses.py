@@ -12,7 +12,7 @@
 ======================  ==============================================================================================
 
 All but ``ranking`` and ``focal`` are sentence-transformers' own. Shape suffixes: P = pairs of a batch, T = its 2P texts
-(first all first texts, then all second ones), D = dimensions, R = anchors.
+(first all first texts, then all second ones), D = dimensions.
 """
 
 import math

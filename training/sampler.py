@@ -31,6 +31,11 @@ def last_steps(epochs: Sequence[range], batch_size: int) -> list[int]:
     return list(accumulate(ceil(len(epoch) / batch_size) for epoch in epochs))
 
 
+def pair_lengths(dataset: Dataset) -> list[int]:
+    """Return the length of each pair's longer text, in characters."""
+    return [max(map(len, texts)) for texts in zip(dataset["text_a"], dataset["text_b"], strict=True)]
+
+
 class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
     """Batches of pairs of like length: less padding, and so less time, with the order still random.
 
@@ -41,7 +46,7 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
 
     def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[range], **keywords: Any) -> None:
         super().__init__(dataset, *args, **keywords)
-        self._lengths = [max(map(len, texts)) for texts in zip(dataset["text_a"], dataset["text_b"], strict=True)]
+        self._lengths = pair_lengths(dataset)
         self._epochs = epochs
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from simile.artifacts import PairSet
 from simile.errors import InputError
 from simile.progress import Progress, duration, say
+from simile.scoring import cosines
 from simile.scoring.metrics import class_counts, figures
 from training.base import Base
 from training.losses import PairLoss
@@ -26,13 +27,13 @@ _RATES = ("learning_rate", "grad_norm")
 """What the trainer logs of a step beside its losses."""
 
 
-def dev_scores(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> list[NDArray[np.float64]]:
+def dev_scores(base: Base, dev_sets: Sequence[PairSet], prompt: str) -> list[NDArray[np.float32]]:
     """Return the scores of each dev set's pairs by the weights as they stand."""
     found = []
     for pairs in dev_sets:
         index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
-        embedding_ND = encode(base, list(index), prompt)
-        found.append(np.array([embedding_ND[index[a]] @ embedding_ND[index[b]] for a, b in pairs.texts]))
+        pair_P2 = np.array([(index[a], index[b]) for a, b in pairs.texts])
+        found.append(cosines(encode(base, list(index), prompt), pair_P2))
     return found
 
 

@@ -104,7 +104,7 @@ class Work:
 
     def write_frontier(self, points: list[dict[str, Any]]) -> None:
         """Keep what the weights between the base and the tuned ones are worth."""
-        write_whole(self.folder / "frontier.json", json.dumps(points, indent=2) + "\n")
+        write_whole(self.folder / "frontier.json", _lines(points))
 
     def save_best(self, model: Any) -> None:
         """Keep these weights as the best so far, in place of earlier ones."""
