@@ -1,36 +1,34 @@
 """How long a training step takes on this machine, found before the first one."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainer
+from torch import nn
 
 from training.sampler import pair_lengths
 
 
 def seconds_a_step(trainer: SentenceTransformerTrainer) -> float:
-    """Return how long forward and backward of a usual batch take, in seconds.
+    """Return how long forward, backward and the optimizer take for a usual batch, in seconds.
 
     Weights, gradients, random state and the training mode are afterwards what they were: the training that follows is
     the same as without.
     """
     short, long = _batches(trainer)
-    devices = range(torch.cuda.device_count())
     was_training = trainer.model.training
     trainer.model.train()
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         # The first is not counted: it also allocates memory and chooses kernels.
         _step(trainer, short)
-        start = time.monotonic()
-        for batch in (short, long):
-            _step(trainer, batch)
-        if devices:
-            torch.cuda.synchronize()
-        elapsed_s = time.monotonic() - start
+        passes_s = [_seconds(partial(_step, trainer, batch)) for batch in (short, long)]
+    optimizer_s = _optimizer_seconds(trainer)
     trainer.model.train(was_training)
     trainer.loss.zero_grad()
-    return elapsed_s / 2
+    return sum(passes_s) / len(passes_s) + optimizer_s
 
 
 def _batches(trainer: SentenceTransformerTrainer) -> list[list[dict[str, Any]]]:
@@ -51,3 +49,35 @@ def _step(trainer: SentenceTransformerTrainer, rows: list[dict[str, Any]]) -> No
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=trainer.args.bf16):
         losses = trainer.loss(*trainer.collect_features(batch))
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _optimizer_seconds(trainer: SentenceTransformerTrainer) -> float:
+    """Return how long AdamW takes for a step, in seconds, on copies of what is trained."""
+    copies = []
+    for parameter in trainer.loss.parameters():
+        if parameter.grad is not None:
+            copies.append(nn.Parameter(parameter.detach().clone()))
+            copies[-1].grad = parameter.grad
+    optimizer = torch.optim.AdamW(copies, fused=True)
+
+    def step() -> None:
+        nn.utils.clip_grad_norm_(copies, trainer.args.max_grad_norm)
+        optimizer.step()
+
+    # The first makes the optimizer's state.
+    step()
+    return _seconds(step)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    """Return how long it takes until a GPU, too, is done with it; what the GPU had to do before is not counted."""
+    _wait_for_gpu()
+    start = time.monotonic()
+    action()
+    _wait_for_gpu()
+    return time.monotonic() - start
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

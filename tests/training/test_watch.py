@@ -1,10 +1,12 @@
 import dataclasses
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import training.train
 from simile.artifacts import read_labelled_pairs
@@ -94,6 +96,20 @@ def test_estimate_changes_nothing(settings, few, tmp_path, monkeypatch, changed)
     monkeypatch.setattr(training.train, "seconds_a_step", lambda trainer: 1.0)
     without = train(config, [few], [few], tmp_path / "without" / "bundle")
     assert without.manifest.members == bundle.manifest.members
+
+
+def test_estimate_counts_the_optimizer(settings, few, tmp_path, monkeypatch):
+    found = []
+
+    def with_a_slow_optimizer(trainer):
+        hook = register_optimizer_step_pre_hook(lambda *_: time.sleep(1))
+        found.append(seconds_a_step(trainer))
+        hook.remove()
+        return found[0]
+
+    monkeypatch.setattr(training.train, "seconds_a_step", with_a_slow_optimizer)
+    train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
+    assert found[0] > 1
 
 
 def test_history_has_the_histograms_behind_its_figures(trained, material):
