@@ -80,15 +80,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure the base once, say how long it will take, and show the start."""
-        judging_s = 0.0
         if not self._history:
-            start = time.monotonic()
             self._remember(self._measured(0))
-            judging_s = time.monotonic() - start
             self._log(_by_set(self._history[0]), 0)
         num_steps = state.max_steps - state.global_step
         num_epochs = sum(step > state.global_step for step in self._epochs)
-        about = duration(num_steps * self._step_s + num_epochs * judging_s)
+        about = duration(num_steps * self._step_s + num_epochs * self._history[-1]["seconds"])
         say(f"steps to go: {num_steps:,}, epochs: {num_epochs}; about {about} on this machine")
         self._progress = Progress("training", state.max_steps, "steps")
         self._progress.skip(state.global_step)
@@ -154,11 +151,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._log(_by_set(entry), state.global_step)
 
     def _measured(self, epoch: int) -> dict[str, Any]:
+        start = time.monotonic()
         scores = dev_scores(self._base, self._dev_sets, self._prompt)
+        # A run that goes on tells from it how long judging will take.
+        seconds = time.monotonic() - start
         scored = list(zip(self._dev_sets, scores, strict=True))
         figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
         spearmans = [found["spearman"] for found in figures_by_set.values()]
-        entry: dict[str, Any] = {"epoch": epoch, "dev": figures_by_set}
+        entry: dict[str, Any] = {"epoch": epoch, "seconds": seconds, "dev": figures_by_set}
         entry["histograms"] = {
             dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}
             for dev, score_P in scored

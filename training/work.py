@@ -3,7 +3,7 @@
 run.json       what the run was told; another config, input or code version may not continue it
 checkpoints/   the trainer's, each complete ones marked
 best/          the weights of the best epoch so far
-history.json   figures and score histograms of each epoch, for the report
+history.json   figures and score histograms of each epoch, for the report, and the seconds that they took
 losses.json    the losses of the steps, for the report
 frontier.json  what the weights between the base and the tuned ones are worth, the chosen ones last, for the report
 tensorboard/   TensorBoard's event files

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import TrainerState
 
 import training.train
 from simile.artifacts import read_labelled_pairs
@@ -15,6 +16,8 @@ from simile.scoring.metrics import EDGES, overlap
 from training.config import TrainConfig
 from training.estimate import seconds_a_step
 from training.train import train
+from training.watch import Watch
+from training.work import Work
 
 
 @pytest.fixture
@@ -110,6 +113,14 @@ def test_estimate_counts_the_optimizer(settings, few, tmp_path, monkeypatch):
     monkeypatch.setattr(training.train, "seconds_a_step", with_a_slow_optimizer)
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert found[0] > 1
+
+
+def test_estimate_of_a_run_that_goes_on_counts_judging(tmp_path, capsys):
+    work = Work(tmp_path / "bundle")
+    work.write_history([{"epoch": epoch, "seconds": 100.0, "dev": {}, "mean": epoch} for epoch in (0, 1)])
+    watch = Watch(None, [], "", work, [10, 20, 30], step_s=1.0, log=lambda figures, step: None)
+    watch.on_train_begin(None, TrainerState(global_step=10, max_steps=30), None)
+    assert "steps to go: 20, epochs: 2; about 3 min 40 s" in capsys.readouterr().err
 
 
 def test_history_has_the_histograms_behind_its_figures(trained, material):
