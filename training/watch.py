@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -122,23 +122,29 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Keep the losses of all steps, and leave the terminal to others."""
         logged = [entry for entry in state.log_history if "loss" in entry]
         self._work.write_losses([{"step": entry["step"], **_losses(entry)} for entry in logged])
-        if self._progress:
-            self._progress.__exit__(None, None, None)
+        self._leave_line()
 
     @contextmanager
     def stopping_on_sigterm(self) -> Iterator[None]:
-        """Stop after the step under way when SIGTERM comes; afterwards SIGTERM means what it meant before."""
-        if threading.current_thread() is not threading.main_thread():
+        """Stop after the step under way when SIGTERM comes; afterwards SIGTERM means what it meant before.
+
+        However training ends, the terminal is then left to others.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._leave_line)
+            if threading.current_thread() is threading.main_thread():
+                stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, self._stop))
             yield
-            return
-        earlier = signal.signal(signal.SIGTERM, self._stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, earlier)
+
+    def _leave_line(self) -> None:
+        if self._progress:
+            self._progress.__exit__(None, None, None)
+            self._progress = None
 
     def _judge(self, epoch: int, state: TrainerState) -> None:
         """Measure the weights, and keep them where they are the best so far."""
+        if not all(bool(weights.isfinite().all()) for weights in self._base.model.parameters()):
+            raise InputError(f"step {state.global_step}: got weights that are no numbers, need a lower learning_rate")
         self._history = [entry for entry in self._history if entry["epoch"] < epoch]
         entry = self._measured(epoch)
         if not np.isfinite(entry["mean"]):

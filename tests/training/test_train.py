@@ -334,10 +334,18 @@ def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
         train(config, [few], [few], tmp_path / "bundle")
 
 
-def test_loss_that_is_no_number_is_bad_input(settings, few, tmp_path):
+def test_loss_that_is_no_number_is_bad_input_and_leaves_the_terminal(settings, few, tmp_path, monkeypatch, capsys):
     pairs = dataclasses.replace(few, rows=few.rows * 10)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(InputError, match="got a loss of nan, need a lower learning_rate"):
         train(TrainConfig(**settings(method="full", learning_rate=1e30)), [pairs], [], tmp_path / "bundle")
+    assert capsys.readouterr().err.endswith("\n")
+
+
+def test_weights_that_are_no_numbers_are_bad_input_without_dev_pairs_too(settings, few, tmp_path):
+    config = TrainConfig(**settings(method="full", learning_rate=1e38))
+    with pytest.raises(InputError, match="step 2: got weights that are no numbers, need a lower learning_rate"):
+        train(config, [few], [], tmp_path / "bundle")
 
 
 def test_other_weights_under_the_same_name_are_another_base(settings, few, make_base, tmp_path):
