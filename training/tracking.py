@@ -120,30 +120,42 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
 
     file = work.folder / "mlflow.run"
     earlier = file.read_text() if file.is_file() else None
-    try:
-        # MLflow would else name the program by its path.
-        run = mlflow.start_run(run_id=earlier, run_name=name, nested=True, tags={"mlflow.source.name": "simile train"})
-        mlflow.log_params(flat(parameters))
-    except MlflowException as error:
-        hint = f"; remove {file} to begin a new run there" if earlier else ""
-        raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message}){hint}") from error
-    write_whole(file, run.info.run_id)
-    say(f"MLflow: run {run.info.run_id}")
-    client, is_lost = mlflow.MlflowClient(), False
-
-    def log(figures: Mapping[str, float], step: int) -> None:
-        nonlocal is_lost
-        now = round(time.time() * 1000)
+    with ExitStack() as stack:
         try:
-            if not is_lost:
-                client.log_batch(run.info.run_id, [Metric(name, value, now, step) for name, value in figures.items()])
+            # MLflow would else name the program by its path.
+            tags = {"mlflow.source.name": "simile train"}
+            run = mlflow.start_run(run_id=earlier, run_name=name, nested=True, tags=tags)
+            stack.enter_context(_ending_mlflow_run())
+            mlflow.log_params(flat(parameters))
         except MlflowException as error:
-            is_lost = True
-            say(f"\nMLflow: no more is told of this run, the training goes on ({error.message})")
+            hint = f"; remove {file} to begin a new run there" if earlier else ""
+            raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message}){hint}") from error
+        write_whole(file, run.info.run_id)
+        say(f"MLflow: run {run.info.run_id}")
+        client, is_lost = mlflow.MlflowClient(), False
+
+        def log(figures: Mapping[str, float], step: int) -> None:
+            nonlocal is_lost
+            metrics = [Metric(name, value, round(time.time() * 1000), step) for name, value in figures.items()]
+            try:
+                if not is_lost:
+                    client.log_batch(run.info.run_id, metrics)
+            except MlflowException as error:
+                is_lost = True
+                say(f"\nMLflow: no more is told of this run, the training goes on ({error.message})")
+
+        yield log
+
+
+@contextmanager
+def _ending_mlflow_run() -> Iterator[None]:
+    """End MLflow's run as that ends which is done meanwhile."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
 
     status = "FINISHED"
     try:
-        yield log
+        yield
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedError) else "KILLED"
         raise

@@ -208,6 +208,15 @@ def test_mlflow_that_cannot_be_written_to_is_bad_input(monkeypatch, work):
         pass
 
 
+def test_mlflow_run_whose_parameters_are_refused_has_failed(store, work):
+    with tracking(work, "encoder", {"seed": 0}, 0):
+        pass
+    refused = r"cannot log to MLflow .*seed"
+    with pytest.raises(InputError, match=refused), tracking(work, "encoder", {"seed": 1}, 0):
+        pass
+    assert store()[1].info.status == "FAILED"
+
+
 def test_mlflow_that_does_not_know_the_run_is_bad_input_and_says_what_to_do(store, work):
     work.folder.mkdir()
     (work.folder / "mlflow.run").write_text("a" * 32)
