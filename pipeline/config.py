@@ -95,8 +95,7 @@ def _parse(text: str) -> Any:
 
 
 def _explain(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    key = _key(first, values)
+    first, key = _first(error, values)
     if first["type"] == "extra_forbidden":
         near = _nearest(key, _known_keys(model))
         return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
@@ -105,6 +104,13 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Mapping[str
     message = first["msg"].removeprefix("Value error, ")
     got = f"got {first['input']!r}, " if key else ""
     return f"{key + ': ' if key else ''}{got}{message[:1].lower()}{message[1:]}"
+
+
+def _first(error: ValidationError, values: Mapping[str, Any]) -> tuple[ErrorDetails, str]:
+    """Return the first error and its key; of what is none of several types, the error that is deepest in the value."""
+    found = [(one, _key(one, values)) for one in error.errors()]
+    deeper = [(one, key) for one, key in found if key.startswith(f"{found[0][1]}.")]
+    return max(deeper, key=lambda one: one[1].count("."), default=found[0])
 
 
 def _key(error: ErrorDetails, values: Any) -> str:
