@@ -1,7 +1,7 @@
 """Training settings by preset: ``preset: mpnet`` stands for what that preset says, keys beside it replace its own.
 
 An override that chooses the preset is put in before the preset is read, every other one after: it changes one setting
-of the preset, in whichever order they are given.
+of the preset, in whichever order they are given. It replaces another preset; settings of no preset it does not touch.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,9 @@ def read_train_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
         InputError: there is neither, or a key or value is wrong.
     """
     choosing, others = _split(overrides, "preset")
-    values = _written_out(apply_overrides(_named(spec), choosing))
+    values = _named(spec)
+    _require_no_base(values, choosing)
+    values = _written_out(apply_overrides(values, choosing))
     return validate(TrainConfig, apply_overrides(values, others), str(preset_path(spec)))
 
 
@@ -32,15 +34,17 @@ def with_members_presets(values: dict[str, Any], overrides: Sequence[str]) -> di
     Raises:
         InputError: an override is wrong, or there is no preset of a name.
     """
-    choosing, others = _split(overrides, "train", "train.preset")
-    chosen = apply_overrides(_each_member(values, _named), choosing)
-    return apply_overrides(_each_member(chosen, lambda member: _written_out(_named(member))), others)
+    replacing, others = _split(overrides, "train")
+    choosing, others = _split(others, "train.preset")
+    named = _each_member(apply_overrides(values, replacing), _named)
+    _require_no_base(named.get("train"), choosing)
+    return apply_overrides(_each_member(apply_overrides(named, choosing), _written_out), others)
 
 
-def _split(overrides: Sequence[str], *keys: str) -> tuple[list[str], list[str]]:
-    """Return the overrides of these keys, and the others."""
-    of_keys = [override for override in overrides if override.partition("=")[0] in keys]
-    return of_keys, [override for override in overrides if override not in of_keys]
+def _split(overrides: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+    """Return the overrides of this key, and the others."""
+    of_key = [override for override in overrides if override.partition("=")[0] == key]
+    return of_key, [override for override in overrides if override not in of_key]
 
 
 def _each_member(values: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -56,6 +60,20 @@ def _named(member: Any) -> Any:
         return member
     path = preset_path(member)
     return {"preset": path.stem} if path.parent == examples_folder() else read_yaml(path)
+
+
+def _require_no_base(train: Any, choosing: Sequence[str]) -> None:
+    """Refuse to choose a preset by override for a member's settings, or some of a list, that are none's.
+
+    Raises:
+        InputError: they name their own base, and so would win over all or most of the preset's.
+    """
+    for member in train if isinstance(train, list) else [train]:
+        if choosing and isinstance(member, dict) and "base" in member and "preset" not in member:
+            raise InputError(
+                f"--set {choosing[-1]}: got settings with a base of their own ({member['base']}), "
+                "need the preset's name in their place"
+            )
 
 
 def _written_out(member: Any) -> Any:

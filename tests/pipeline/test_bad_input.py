@@ -142,6 +142,7 @@ CASES = [
     # configs
     (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet, nomic)"),
     (train("minilm", "good.csv --set preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
+    (train("config.yaml", "good.csv --set preset=mpnet"), "got settings with a base of their own (./missing), need"),
     (train("misspelt.yaml", "good.csv"), "'learning_rat', did you mean 'learning_rate'?"),
     (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'lora.rank'?"),
     (train("no-base.yaml", "good.csv"), "no-base.yaml: key 'base' is missing"),
@@ -222,7 +223,9 @@ CASES = [
     (run("gone.yaml"), "gone.yaml: no such config file, nor a recipe (curriculum, ensemble,"),
     (run("thesis"), "thesis: no such config file, nor a recipe"),
     (run("lora-32"), "lora-32.yaml: need exactly one of 'documents' and 'pairs' (--set documents=FILE)"),
-    (run("run.yaml --set train.preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
+    (run("run.yaml --set train=minilm --set train.preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
+    (run("run.yaml --set train.preset=mpnet"), "--set train.preset=mpnet: got settings with a base of their own"),
+    (run("run-twins.yaml --set train.preset=mpnet"), "need the preset's name in their place"),
     (run("run.yaml --set train.epochs=[0,0,4]"), "got epochs for 3 files of pairs, need them for 1"),
     (run("run.yaml --set train.epochs=[1,-1]"), "epochs.1: got -1, input should be greater than or equal to 0"),
     (run("run-twins.yaml"), "got 2 members named 'encoder', need a 'name' of its own for each"),
