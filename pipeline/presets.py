@@ -5,6 +5,7 @@ of the preset, in whichever order they are given. It replaces another preset; se
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import apply_overrides, read_yaml, validate
@@ -39,6 +40,15 @@ def with_members_presets(values: dict[str, Any], overrides: Sequence[str]) -> di
     named = _each_member(apply_overrides(values, replacing), _named)
     _require_no_base(named.get("train"), choosing)
     return apply_overrides(_each_member(apply_overrides(named, choosing), _written_out), others)
+
+
+def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's values with its members' files looked up in the folder; presets' names stay what they are."""
+
+    def place(member: Any) -> Any:
+        return str(folder / member) if isinstance(member, str) and member not in PRESETS else member
+
+    return _each_member(values, place)
 
 
 def _split(overrides: Sequence[str], key: str) -> tuple[list[str], list[str]]:

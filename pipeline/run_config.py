@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mining.config import MineConfig
 from pipeline.config import read_yaml, validate
-from pipeline.presets import with_members_presets
+from pipeline.presets import relative_to, with_members_presets
 from training.config import TrainConfig
 
 PHASES = ("phase1", "phase2", "phase3")
@@ -42,7 +42,10 @@ class RunConfig(BaseModel):
     """Folder of all results; relative to the current folder."""
     mine: MineConfig = MineConfig()
     train: Annotated[tuple[TrainConfig, ...], Field(min_length=1)]
-    """One member's training, or a list of several, which are joined into an ensemble."""
+    """One member's training, or a list of several, which are joined into an ensemble.
+
+    Each is settings, a preset's name, or a file of settings; relative to the config file.
+    """
 
     @field_validator("train", mode="before")
     @classmethod
@@ -92,4 +95,5 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for key in ("dev", "test", "guard"):
         if isinstance(values.get(key), list):
             values[key] = [path.parent / str(item) for item in values[key]]
-    return validate(RunConfig, with_members_presets(values, overrides), str(path))
+    values = with_members_presets(relative_to(path.parent, values), overrides)
+    return validate(RunConfig, values, str(path))

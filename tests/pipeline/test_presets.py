@@ -28,6 +28,19 @@ def test_preset_may_be_set_and_changed_in_any_order(tmp_path, train, override):
     assert member == mpnet.model_copy(update={"epochs": 5, "loss": mpnet.loss | {"cosent": 2.0}})
 
 
+def test_member_of_a_run_may_be_a_file_beside_the_runs(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "own.yaml").write_text("preset: mpnet\nepochs: 7\n")
+    (tmp_path / "own.yaml").write_text("preset: nomic\n")
+    path = tmp_path / "folder" / "run.yaml"
+    path.write_text(yaml.safe_dump({"documents": "x", "mine": {"test_share": 0.2}, "train": ["own.yaml", "minilm"]}))
+    monkeypatch.chdir(tmp_path)
+    expected = (read_train_config("mpnet", ["epochs=7"]), read_train_config("minilm"))
+    for spelt in (path, path.relative_to(tmp_path)):
+        assert read_run_config(spelt).train == expected
+    assert read_run_config(path, ["train=own.yaml"]).train == (read_train_config("nomic"),)
+
+
 def test_preset_of_a_train_config_may_be_set(tmp_path):
     assert read_train_config("minilm", ["epochs=5", "preset=nomic"]) == read_train_config("nomic", ["epochs=5"])
 
