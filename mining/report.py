@@ -126,17 +126,17 @@ def _of_settings(report: Mapping[str, Any], given: Collection[str]) -> list[str]
             "curriculum": f"finds its first phases' bands itself, and the last one's is {_stretch(report['band'])}",
         }
         found.append(f"{' and '.join(unused)} had no effect: recipe {recipe!r} {bands[recipe]}")
-    if "same_category" in given and recipe == "matched" and target and _kinds_are_followed(report):
+    follows_kinds = target and _categories_say_kinds(report) and not target["without_category"]
+    if "same_category" in given and recipe == "matched" and follows_kinds:
         found.append(
             "--same-category had no effect: the target says which of its pairs are, and its share was followed"
         )
     return found
 
 
-def _kinds_are_followed(report: Mapping[str, Any]) -> bool:
-    """Whether pairs are of one category or not as every pair of the target says that it is."""
-    is_said_by_documents = report["labels"] != "categories" and report["categories"] > 0
-    return is_said_by_documents and not report["target"]["without_category"]
+def _categories_say_kinds(report: Mapping[str, Any]) -> bool:
+    """Whether pairs may be of one category or not: there are categories, and they are no labels."""
+    return bool(report["labels"] != "categories" and report["categories"] > 0)
 
 
 def _stretch(band: Sequence[float]) -> str:
@@ -174,7 +174,7 @@ def _of_target(report: Mapping[str, Any]) -> list[str]:
             f"TF-IDF alone reaches Spearman {target['tfidf_alone']:.3f} on the target: its pairs were weighted so that "
             "the mined ones have no such shortcut"
         )
-    if target["without_category"]:
+    if target["without_category"] and _categories_say_kinds(report):
         found.append(
             f"{target['without_category']:,} pairs of the target do not say if they are of one category: "
             "the share of the config was taken"

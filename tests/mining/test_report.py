@@ -188,6 +188,10 @@ def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
     warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100), as_target(bare)))
     assert any("the target has no labels: they were guessed" in warning for warning in warnings)
     assert any("do not say if they are of one category" in warning for warning in warnings)
+    for without in ("category", "group"):
+        rows = [replace(row, **{without: None}) for row in helpdesk]
+        warnings = warnings_of(mine(rows, MineConfig(pairs=100), as_target(bare)))
+        assert not any("the share of the config was taken" in warning for warning in warnings)
 
 
 def test_shortcut_of_the_target_is_warned_of(helpdesk):
