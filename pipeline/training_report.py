@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simile.artifacts import work_folder
-from simile.reports import Block, Counts, figure_row, heading, histogram_row, lines, paragraph
+from simile.reports import Block, Counts, callout, figure_row, heading, histogram_row, lines, paragraph
 from simile.scoring.metrics import EDGES
 
 _MOST_POINTS = 200
@@ -98,9 +98,21 @@ def _frontier(points: _Entries) -> list[Block]:
     agreement = {"agreement with the base": [(point["factor"], point["agreement"]) for point in ordered]}
     return [
         heading("Between the base and what was learned", 3),
-        paragraph(
-            f"Weights part of the way from the base (0) to the tuned ones (1). Kept is {chosen['factor']:.0%} of it, "
-            f"where cosines on general sentences agree with the base's by {chosen['agreement']:.3f} (Spearman)."
-        ),
+        paragraph("Weights part of the way from the base (0) to the tuned ones (1)."),
+        _kept(chosen),
         lines("By how much of the way is kept", series | agreement, x_label="part of the way", y_label="Spearman"),
     ]
+
+
+def _kept(chosen: Mapping[str, Any]) -> Block:
+    if chosen["factor"] == 0:
+        return callout(
+            "bad",
+            "The weights are the base encoder's: none between them and the tuned ones agree with the base as far as "
+            "was asked (keep) and are above it on every dev set.",
+            title="Nothing that was learned is kept",
+        )
+    return paragraph(
+        f"Kept is {chosen['factor']:.0%} of the way, where cosines on general sentences agree with the base's by "
+        f"{chosen['agreement']:.3f} (Spearman)."
+    )

@@ -80,3 +80,13 @@ def test_way_back_to_the_base_is_drawn_in_order_with_what_was_kept(charts):
     points = [{"factor": factor, "agreement": 1 - factor / 10, "dev": {"dev-seen": factor}} for factor in (0, 1, 0.5)]
     (figure,) = charts(frontier=points).values()
     assert all(part in text(figure) for part in ("Spearman, dev-seen last 1", "agreement with the base last 0.9"))
+
+
+@pytest.mark.parametrize(("factor", "is_said"), [(0, True), (0.5, False)])
+def test_that_nothing_is_kept_catches_the_eye(tmp_path, factor, is_said):
+    (tmp_path / "bundle.work").mkdir()
+    points = [{"factor": of, "agreement": 1 - of / 10, "dev": {}} for of in (0.5 - factor, 1, factor)]
+    (tmp_path / "bundle.work" / "frontier.json").write_text(json.dumps(points))
+    markup = "".join(block.markup for block in training_blocks(tmp_path / "bundle"))
+    assert ("Nothing that was learned is kept" in markup) is is_said
+    assert ('class="callout bad"' in markup) is is_said
