@@ -23,7 +23,7 @@ def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
     if losses:
         blocks.append(_losses(losses))
     if history and history[0]["dev"]:
-        blocks += [figure_row(*_curves(history)), *_histograms(history)]
+        blocks += [figure_row(*_curves(history)), *_histograms(history, frontier)]
     if frontier:
         blocks += _frontier(frontier)
     return [heading(title), *blocks] if blocks else []
@@ -62,13 +62,12 @@ def _curves(history: _Entries) -> list[Block]:
     ]
 
 
-def _histograms(history: _Entries) -> list[Block]:
+def _histograms(history: _Entries, frontier: _Entries) -> list[Block]:
     """Return the scores of each labelled dev set by the base encoder, and by the weights of the best epoch."""
-    kept = max(history[1:], key=lambda entry: (entry["mean"], entry["epoch"]), default=history[0])
-    panels = {
-        "Before: the base encoder": history[0],
-        f"After: epoch {kept['epoch']}, all of it": kept,
-    }
+    best = max(history[1:], key=lambda entry: (entry["mean"], entry["epoch"]), default=history[0])
+    # The bundle's own scores are the evaluation's to show.
+    when = "" if not frontier or frontier[-1]["factor"] == 1 else ", before its weights went back towards the base's"
+    panels = {"Before: the base encoder": history[0], f"After: epoch {best['epoch']}{when}": best}
     return [
         block
         for name in history[0].get("histograms", {})

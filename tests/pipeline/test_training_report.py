@@ -66,9 +66,18 @@ def test_dev_sets_have_curves_over_the_epochs_and_histograms_of_the_best(charts)
     figures = charts(history)
     titles = list(figures)
     assert [title.partition(" ")[0] for title in titles] == ["Spearman", "Separability", "Before:", "After:"]
-    assert titles[-1] == "After: epoch 3, all of it"
+    assert titles[-1] == "After: epoch 3"
     assert "positive pairs 1 value" in text(figures["Before: the base encoder"])
-    assert "positive pairs 4 values" in text(figures["After: epoch 3, all of it"])
+    assert "positive pairs 4 values" in text(figures["After: epoch 3"])
+
+
+@pytest.mark.parametrize(
+    ("factor", "title"),
+    [(1, "After: epoch 1"), (0.5, "After: epoch 1, before its weights went back towards the base's")],
+)
+def test_scores_of_weights_that_are_not_the_bundles_are_called_so(charts, factor, title):
+    points = [{"factor": of, "agreement": 1.0, "dev": {"dev": of}} for of in (0, factor)]
+    assert title in charts([entry(epoch, 0.5, dev=LABELLED) for epoch in (0, 1)], frontier=points)
 
 
 def test_graded_dev_sets_have_no_separability_and_no_histograms(charts):
