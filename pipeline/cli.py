@@ -229,7 +229,10 @@ def _join_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     parser.add_argument(
-        "--fit", type=Path, metavar="PAIRS", help="learn the members' weights on these (default: their mean)"
+        "--fit",
+        type=Path,
+        metavar="PAIRS",
+        help="learn the members' weights on these, and calibration and thresholds (default: their mean, without)",
     )
 
 

@@ -32,7 +32,7 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_se
         paths: the bundles.
         out: where to.
         fit: labelled pairs to learn the members' weights on; None for their mean.
-        dev_sets: pairs to fit calibration and thresholds on; without, the ensemble has none.
+        dev_sets: pairs to fit calibration and thresholds on; without, those of ``fit``.
 
     Raises:
         InputError: fewer than two members, or bundles that cannot be joined.
@@ -70,8 +70,8 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_se
         weights = learn_weights(np.stack([scores[name] for name in names], axis=1), fit.target_P)
         combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
         manifest = manifest.model_copy(update={"combine": combine})
-    if dev_sets:
-        manifest = with_decisions(manifest, _scorer(out, manifest, data), dev_sets)
+    if decided_on := dev_sets or ([fit] if fit else []):
+        manifest = with_decisions(manifest, _scorer(out, manifest, data), decided_on)
     texts = [read_training_texts(bundle) for bundle in bundles]
     joined = write_bundle(out, manifest, data)
     if None not in texts:

@@ -31,6 +31,7 @@ from simile.artifacts import (
 )
 from simile.scoring import load
 from simile.scoring.metrics import auc, separability, spearman
+from training.decision import decide
 
 ROOT = Path(__file__).parents[2]
 REGRESSION = Path(__file__).parent / "data" / "regression.jsonl"
@@ -300,6 +301,16 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
     assert fitted.manifest.made["fitted_on"] == judged.sha256
     correlations = [np.corrcoef(scored(bundle, judged.texts), judged.target_P)[0, 1] for bundle in (fitted, both)]
     assert correlations[0] >= correlations[1]
+
+
+def test_ensemble_has_decisions_from_the_pairs_it_is_fitted_on(both, tiny, words, pairs, tmp_path):
+    out = tmp_path / "fitted"
+    assert main(["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--out", str(out)]) == 0
+    fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
+    calibration, thresholds = decide(scored(fitted, judged.texts), judged.target_P)
+    assert fitted.manifest.calibration.slope == pytest.approx(calibration.slope, rel=1e-3)
+    assert fitted.manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
+    assert (both.manifest.calibration, both.manifest.thresholds) == (None, None)
 
 
 def test_join_takes_ensembles_as_well(both, words, tmp_path):
