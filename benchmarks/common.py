@@ -38,7 +38,8 @@ class Usage:
 def parser_of(about: str | None, corpora: Iterable[str]) -> argparse.ArgumentParser:
     """Return a parser of where everything lies, which corpora are measured, and whether any is."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SIMILE_DATA", "../shared/data")))
+    data = os.environ.get("SIMILE_DATA")
+    parser.add_argument("--data", type=Path, default=data, required=not data, help="the corpora (default: SIMILE_DATA)")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--corpora", nargs="+", choices=tuple(corpora), default=list(corpora))
