@@ -63,6 +63,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     if restart:
         _remove_results(out)
     _require_as_many_members(config)
+    _require_same_trainings(config)
     say("[1/4] baseline: the untouched encoder as a bundle")
     _make_baseline(config)
     say("[2/4] mining: pairs as hard as the test")
@@ -190,6 +191,19 @@ def _require_as_many_members(config: RunConfig) -> None:
     if (num > 1 and Work(bundle).is_begun) or (num == 1 and is_joined):
         made = "several members" if is_joined else "one member"
         raise InputError(f"{bundle}: is of a run of {made}, need --restart to replace it by {num}, or another out")
+
+
+def _require_same_trainings(config: RunConfig) -> None:
+    """Refuse members of other settings than those that have begun, before a stage is done again for them.
+
+    Raises:
+        InputError: one has other settings, another base, or was begun by another version.
+    """
+    for member, path in zip(config.train, _member_paths(config), strict=True):
+        if (work := Work(path)).is_begun:
+            from training.train import facts_of
+
+            work.require_same(facts_of(member))
 
 
 def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> None:

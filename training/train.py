@@ -63,12 +63,9 @@ def train(
     check_replaceable(out)
     work = Work(out)
     _require_our_weights(_weights_folder(out))
-    facts = {
-        "config": config.model_dump(mode="json"),
-        "base": fingerprint(config.base),
+    facts = facts_of(config) | {
         "pairs": [pairs.sha256 for pairs in files],
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
-        "version": __version__,
     }
     if not restart:
         work.require_same(facts)
@@ -88,6 +85,11 @@ def train(
         if not work.is_trained:
             _fit(config, base, dataset, epochs, dev_sets, work)
         return _to_bundle(config, dev_sets, work, out, facts)
+
+
+def facts_of(config: TrainConfig) -> dict[str, Any]:
+    """Return what a run is known by before there are pairs: one of other facts may not go on with its work."""
+    return {"config": config.model_dump(mode="json"), "base": fingerprint(config.base), "version": __version__}
 
 
 def _weights_folder(out: Path) -> Path:

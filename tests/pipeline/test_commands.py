@@ -512,8 +512,10 @@ def test_run_skips_what_is_there(rerun, tmp_path, capsys):
 def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path, capsys):
     out = tmp_path / "out"
     (out / "notes.txt").write_text("mine")
-    assert main([*rerun, "--set", "train.seed=7"]) == 2
+    before = times(out)
+    assert main([*rerun, "--set", "train.seed=7", "--set", "train.max_length=16"]) == 2
     assert "--restart" in capsys.readouterr().err
+    assert times(out) == before
     assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
     assert read_bundle(out / "bundle").manifest.made["seed"] == 7
     assert (out / "notes.txt").read_text() == "mine"
