@@ -29,12 +29,14 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "LoRA 32, 2e-4": ("method=lora", "learning_rate=2e-4"),
     "ranking alone": ("loss=ranking",),
     "CoSENT alone": ("loss=cosent",),
+    "ranking + 0.05 CoSENT": ("loss={ranking: 1, cosent: 0.05}",),
     "AnglE for CoSENT": ("loss={ranking: 1, angle: 0.3}",),
     "focal for CoSENT": ("loss={ranking: 1, focal: 0.3}",),
     "online contrastive alone": ("loss=online-contrastive",),
     "cosine-MSE alone": ("loss=mse",),
     "5e-5": ("learning_rate=5e-5",),
     "2e-4": ("learning_rate=2e-4",),
+    "one training over all pairs": ("most_pairs=null",),
     "two epochs": ("epochs=2",),
 }
 ABOUT = """\

@@ -49,6 +49,8 @@ class TrainConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Never more than a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    most_pairs: Annotated[int, Field(ge=1)] | None = None
+    """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
     keep: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
     weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""

@@ -21,12 +21,13 @@ from torch import nn
 from transformers import PrinterCallback, set_seed
 
 from simile import __version__
-from simile.artifacts import Bundle, PairSet, check_replaceable, read_bundle, write_bundle, write_training_texts
+from simile.artifacts import Bundle, Pair, PairSet, check_replaceable, read_bundle, write_bundle, write_training_texts
 from simile.errors import InputError, StoppedError
 from simile.files import whole_directory
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
+from training.averaging import deal, set_to_mean
 from training.base import Base, fingerprint, load_base, public_name, require_room
 from training.config import TrainConfig
 from training.decision import with_decisions
@@ -37,7 +38,7 @@ from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
-from training.watch import SavesLoss, Watch
+from training.watch import SavesLoss, Watch, measured
 from training.work import Work, step_of
 
 _CHECKPOINTS_A_RUN = 20
@@ -74,17 +75,22 @@ def train(
     # What cannot be trained on is refused before the work folder belongs to it.
     require_trackers()
     epochs = _epochs(config, files)
-    dataset = _dataset(config, files)
-    set_seed(config.seed)
+    for pairs in files:
+        _require_learnable(config, pairs)
     base = load_base(config.base, config.revision, config.max_length)
     require_room(config.base, base, config.prompt)
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
         texts = [pair for pairs in files for pair in pairs.texts]
         write_training_texts(out, (text for epoch in dict.fromkeys(epochs) for i in epoch for text in texts[i]))
-        if not work.is_trained:
-            _fit(config, base, dataset, epochs, dev_sets, work)
-        return _to_bundle(config, dev_sets, work, out, facts)
+        shares = deal([pairs.rows for pairs in files], config.most_pairs, config.seed)
+        parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
+        for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
+            if len(parts) > 1:
+                say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs")
+            if not part.is_trained:
+                _fit(config, share, dev_sets, part)
+        return _to_bundle(config, dev_sets, work, parts, out, facts)
 
 
 def facts_of(config: TrainConfig) -> dict[str, Any]:
@@ -145,15 +151,8 @@ def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[range]:
         ) from error
 
 
-def _dataset(config: TrainConfig, files: Sequence[PairSet]) -> Dataset:
-    """Return the pairs as the trainer takes them: two texts, and the label that `PairLoss` reads.
-
-    Raises:
-        InputError: the losses have no use for such pairs.
-    """
-    for pairs in files:
-        _require_learnable(config, pairs)
-    rows = [row for pairs in files for row in pairs.rows]
+def _dataset(rows: Sequence[Pair]) -> Dataset:
+    """Return the pairs as the trainer takes them: two texts, and the label that `PairLoss` reads."""
     return Dataset.from_dict(
         {
             "text_a": [row.text_a for row in rows],
@@ -164,6 +163,11 @@ def _dataset(config: TrainConfig, files: Sequence[PairSet]) -> Dataset:
 
 
 def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
+    """Refuse pairs that the losses have no use for.
+
+    Raises:
+        InputError: they are such.
+    """
     if any(row.weight not in (None, 1.0) for row in pairs.rows):
         raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
     if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
@@ -182,15 +186,11 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
         )
 
 
-def _fit(
-    config: TrainConfig,
-    base: Base,
-    dataset: Dataset,
-    epochs: Sequence[range],
-    dev_sets: Sequence[PairSet],
-    work: Work,
-) -> None:
-    """Train, and leave the best epoch's weights in ``work.best``."""
+def _fit(config: TrainConfig, files: Sequence[Sequence[Pair]], dev_sets: Sequence[PairSet], work: Work) -> None:
+    """Train the base on the files' pairs, and leave the best epoch's weights in ``work.best``."""
+    set_seed(config.seed)
+    base = load_base(config.base, config.revision, config.max_length)
+    epochs = epochs_of(config, [len(rows) for rows in files])
     torch.set_num_threads(usable_cores())
     # The model card's examples are else drawn under a progress bar of their own.
     base.model.model_card_data.widget = [{"text": ""}]
@@ -202,7 +202,10 @@ def _fit(
         quicken_dropout(base.model)
     loss = PairLoss(base.model, config.loss)
     trainer = SentenceTransformerTrainer(
-        model=base.model, args=_arguments(config, epochs, work), train_dataset=dataset, loss=loss
+        model=base.model,
+        args=_arguments(config, epochs, work),
+        train_dataset=_dataset([row for rows in files for row in rows]),
+        loss=loss,
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = work.last_checkpoint()
@@ -306,10 +309,18 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 
 
 def _to_bundle(
-    config: TrainConfig, dev_sets: Sequence[PairSet], work: Work, out: Path, facts: dict[str, Any]
+    config: TrainConfig,
+    dev_sets: Sequence[PairSet],
+    work: Work,
+    parts: Sequence[Work],
+    out: Path,
+    facts: dict[str, Any],
 ) -> Bundle:
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
-    base = _best(config, work)
+    base = _best(config, parts[0])
+    if len(parts) > 1:
+        set_to_mean(base.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
+        _remember_mean(config, base, dev_sets, work, parts)
     if config.keep:
         untouched = load_base(config.base, config.revision, config.max_length)
         points = interpolate(untouched, base, dev_sets, config.prompt, keep=config.keep)
@@ -324,6 +335,22 @@ def _to_bundle(
     manifest = manifest_of(out.name, member, files, made=made)
     manifest = with_decisions(manifest, Scorer(in_memory(manifest, files), plain_runtime()), dev_sets)
     return write_bundle(out, manifest, files)
+
+
+def _remember_mean(
+    config: TrainConfig, mean: Base, dev_sets: Sequence[PairSet], work: Work, parts: Sequence[Work]
+) -> None:
+    """Write down the figures of the mean, which stand for an epoch after the base's, and all losses one after another.
+
+    What the parts' epochs were worth stays in their own folders.
+    """
+    start = parts[0].read_history()[0]
+    work.write_history([start, measured(mean, dev_sets, config.prompt, 1, f"mean of {len(parts)} trainings")])
+    losses: list[dict[str, float]] = []
+    for part in parts:
+        done = losses[-1]["step"] if losses else 0
+        losses += [entry | {"step": done + entry["step"]} for entry in part.read_losses()]
+    work.write_losses(losses)
 
 
 def _best(config: TrainConfig, work: Work) -> Base:

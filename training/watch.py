@@ -45,6 +45,29 @@ def encode(base: Base, texts: Sequence[str], prompt: str) -> NDArray[np.float32]
     return embedding_ND
 
 
+def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, name: str) -> dict[str, Any]:
+    """Return what the weights as they stand are worth, as the history tells it of an epoch, and say it by a name."""
+    start = time.monotonic()
+    scores = dev_scores(base, dev_sets, prompt)
+    # A run that goes on tells from it how long judging will take.
+    seconds = time.monotonic() - start
+    scored = list(zip(dev_sets, scores, strict=True))
+    figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
+    spearmans = [found["spearman"] for found in figures_by_set.values()]
+    entry: dict[str, Any] = {"epoch": epoch, "seconds": seconds, "dev": figures_by_set}
+    entry["histograms"] = {
+        dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}
+        for dev, score_P in scored
+        if not dev.is_graded
+    }
+    # Nothing to choose by without dev pairs: the last epoch is then the best.
+    entry["mean"] = float(np.mean(spearmans)) if spearmans else float(epoch)
+    shown = ", ".join(f"{of_set} {found['spearman']:.4f}" for of_set, found in figures_by_set.items())
+    if shown:
+        say(f"\n{name}: dev Spearman {shown}")
+    return entry
+
+
 class SavesLoss(TrainerCallback):  # type: ignore[misc]
     """Adds to a checkpoint what the loss learns beside the encoder; comes before `Watch`, which calls it whole."""
 
@@ -81,7 +104,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure the base once, say how long it will take, and show the start."""
         if not self._history:
-            self._remember(self._measured(0))
+            self._remember(measured(self._base, self._dev_sets, self._prompt, 0, "base encoder"))
             self._log(_by_set(self._history[0]), 0)
         num_steps = state.max_steps - state.global_step
         num_epochs = sum(step > state.global_step for step in self._epochs)
@@ -146,7 +169,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if not all(bool(weights.isfinite().all()) for weights in self._base.model.parameters()):
             raise InputError(f"step {state.global_step}: got weights that are no numbers, need a lower learning_rate")
         self._history = [entry for entry in self._history if entry["epoch"] < epoch]
-        entry = self._measured(epoch)
+        entry = measured(self._base, self._dev_sets, self._prompt, epoch, f"epoch {epoch}")
         if not np.isfinite(entry["mean"]):
             raise InputError(f"epoch {epoch}: got dev scores that order nothing, need a lower learning_rate")
         if all(entry["mean"] >= earlier["mean"] for earlier in self._history if earlier["epoch"] > 0):
@@ -155,27 +178,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._remember(entry)
         self._show_figures()
         self._log(_by_set(entry), state.global_step)
-
-    def _measured(self, epoch: int) -> dict[str, Any]:
-        start = time.monotonic()
-        scores = dev_scores(self._base, self._dev_sets, self._prompt)
-        # A run that goes on tells from it how long judging will take.
-        seconds = time.monotonic() - start
-        scored = list(zip(self._dev_sets, scores, strict=True))
-        figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
-        spearmans = [found["spearman"] for found in figures_by_set.values()]
-        entry: dict[str, Any] = {"epoch": epoch, "seconds": seconds, "dev": figures_by_set}
-        entry["histograms"] = {
-            dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}
-            for dev, score_P in scored
-            if not dev.is_graded
-        }
-        # Nothing to choose by without dev pairs: the last epoch is then the best.
-        entry["mean"] = float(np.mean(spearmans)) if spearmans else float(epoch)
-        shown = ", ".join(f"{name} {found['spearman']:.4f}" for name, found in figures_by_set.items())
-        if shown:
-            say(f"\n{'base encoder' if epoch == 0 else f'epoch {epoch}'}: dev Spearman {shown}")
-        return entry
 
     def _show_figures(self) -> None:
         """Put beside the bar the last loss, and the means over the dev sets after the last epoch."""

@@ -9,6 +9,7 @@ frontier.json  what the weights between the base and the tuned ones are worth, t
 tensorboard/   TensorBoard's event files
 mlflow.run     the run's id in MLflow, where it is told
 texts.sha256   hashes of the training texts: evaluation refuses to judge on them
+part-1/ ...    of several trainings (`training.averaging`) the work folder of each: checkpoints, best, tensorboard, ...
 """
 
 import json
@@ -25,10 +26,10 @@ _RUN, _TRAINED = "run.json", "trained"
 
 
 class Work:
-    """One run's work folder."""
+    """One run's work folder, or the folder in it of one of its trainings."""
 
-    def __init__(self, out: Path) -> None:
-        self.folder = work_folder(out)
+    def __init__(self, out: Path, *, part: int | None = None) -> None:
+        self.folder = work_folder(out) if part is None else work_folder(out) / f"part-{part}"
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
         self.tensorboard = self.folder / "tensorboard"
@@ -97,6 +98,11 @@ class Work:
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Keep the figures of the epochs so far."""
         write_whole(self.folder / "history.json", _lines(history))
+
+    def read_losses(self) -> list[dict[str, float]]:
+        """Return the losses of the steps, once training has ended."""
+        file = self.folder / "losses.json"
+        return list(json.loads(file.read_bytes())) if file.is_file() else []
 
     def write_losses(self, losses: list[dict[str, float]]) -> None:
         """Keep the losses of the steps, each under its name beside the ``step``."""

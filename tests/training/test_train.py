@@ -131,8 +131,10 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         {"loss": "ranking"},
         {"loss": "cosent"},
         {"pairs": "graded", "dev": "graded"},
+        {"method": "full", "most_pairs": 40},
+        {"most_pairs": 40},
     ],
-    ids=["lora", "full-prompt", "ranking", "cosent", "graded"],
+    ids=["lora", "full-prompt", "ranking", "cosent", "graded", "averaged", "lora-averaged"],
 )
 def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     run = trained(**changed)
