@@ -87,7 +87,7 @@ def train(
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
         for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
             if len(parts) > 1:
-                say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs")
+                say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs; times are of this one")
             if not part.is_trained:
                 _fit(config, share, dev_sets, part)
         return _to_bundle(config, dev_sets, work, parts, out, facts)
