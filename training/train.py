@@ -8,6 +8,8 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,8 @@ def train(
             if len(parts) > 1:
                 say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs; times are of this one")
             if not part.is_trained:
-                _fit(config, share, dev_sets, part)
-        return _to_bundle(config, dev_sets, work, parts, out, facts)
+                _fit(config, replace(base, model=deepcopy(base.model)), share, dev_sets, part)
+        return _to_bundle(config, base, dev_sets, work, parts, out, facts)
 
 
 def facts_of(config: TrainConfig) -> dict[str, Any]:
@@ -186,10 +188,11 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
         )
 
 
-def _fit(config: TrainConfig, files: Sequence[Sequence[Pair]], dev_sets: Sequence[PairSet], work: Work) -> None:
-    """Train the base on the files' pairs, and leave the best epoch's weights in ``work.best``."""
+def _fit(
+    config: TrainConfig, base: Base, files: Sequence[Sequence[Pair]], dev_sets: Sequence[PairSet], work: Work
+) -> None:
+    """Train the base itself on the files' pairs, and leave the best epoch's weights in ``work.best``."""
     set_seed(config.seed)
-    base = load_base(config.base, config.revision, config.max_length)
     epochs = epochs_of(config, [len(rows) for rows in files])
     torch.set_num_threads(usable_cores())
     # The model card's examples are else drawn under a progress bar of their own.
@@ -310,6 +313,7 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 
 def _to_bundle(
     config: TrainConfig,
+    base: Base,
     dev_sets: Sequence[PairSet],
     work: Work,
     parts: Sequence[Work],
@@ -317,21 +321,20 @@ def _to_bundle(
     facts: dict[str, Any],
 ) -> Bundle:
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
-    base = _best(config, parts[0])
+    tuned = _best(config, parts[0])
     if len(parts) > 1:
-        set_to_mean(base.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
-        _remember_mean(config, base, dev_sets, work, parts)
+        set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
+        _remember_mean(config, tuned, dev_sets, work, parts)
     if config.keep:
-        untouched = load_base(config.base, config.revision, config.max_length)
-        points = interpolate(untouched, base, dev_sets, config.prompt, keep=config.keep)
+        points = interpolate(base, tuned, dev_sets, config.prompt, keep=config.keep)
         work.write_frontier(as_json(points))
         made["kept"] = points[-1].factor
     say("exporting to ONNX and comparing with torch")
     # The weights then give the bundle's embeddings to whoever just calls `encode`.
-    base.model.prompts, base.model.default_prompt_name = {"text": config.prompt}, "text"
+    tuned.model.prompts, tuned.model.default_prompt_name = {"text": config.prompt}, "text"
     with whole_directory(_weights_folder(out)) as folder:
-        base.model.save_pretrained(str(folder / config.name), create_model_card=False)
-    member, files = export_member(base, name=config.name, prompt=config.prompt)
+        tuned.model.save_pretrained(str(folder / config.name), create_model_card=False)
+    member, files = export_member(tuned, name=config.name, prompt=config.prompt)
     manifest = manifest_of(out.name, member, files, made=made)
     manifest = with_decisions(manifest, Scorer(in_memory(manifest, files), plain_runtime()), dev_sets)
     return write_bundle(out, manifest, files)

@@ -92,8 +92,7 @@ class Work:
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the figures of the epochs so far."""
-        file = self.folder / "history.json"
-        return list(json.loads(file.read_bytes())) if file.is_file() else []
+        return _entries(self.folder / "history.json")
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Keep the figures of the epochs so far."""
@@ -101,8 +100,7 @@ class Work:
 
     def read_losses(self) -> list[dict[str, float]]:
         """Return the losses of the steps, once training has ended."""
-        file = self.folder / "losses.json"
-        return list(json.loads(file.read_bytes())) if file.is_file() else []
+        return _entries(self.folder / "losses.json")
 
     def write_losses(self, losses: list[dict[str, float]]) -> None:
         """Keep the losses of the steps, each under its name beside the ``step``."""
@@ -126,6 +124,11 @@ class Work:
 def step_of(checkpoint: Path | None) -> int:
     """Return how many steps were done at the checkpoint; 0 without one."""
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    """Return what `_lines` wrote there; nothing where there is no file."""
+    return list(json.loads(file.read_bytes())) if file.is_file() else []
 
 
 def _lines(entries: list[dict[str, Any]]) -> str:
