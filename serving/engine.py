@@ -1,65 +1,104 @@
-"""The queue in front of the model: one inference thread, and whatever waits is computed in one call.
+"""Calls in, embeddings and scores out: what every route shares.
 
-Work-conserving: a request that finds the thread idle starts at once, and those that come meanwhile are the next call.
-So requests merge only under load, and nobody waits for a timer.
+A text that is cached, or that another call waits for already, is not computed again. The others are tokenized, in
+threads where there is much of it, and wait (`serving.waiting`) for the one thread that runs the model. That thread
+takes what is there as soon as it is free: an idle device never waits, so texts share a batch only under load. While
+it computes, the event loop answers what the batch before has brought.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Sequence
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.errors import DeadlineError, NotFiniteError, NotReadyError, OverloadedError
-from serving.merging import Pairs, score_merged
+from serving.cache import Cache, Embedding
+from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.metrics import Metrics
-from simile.scoring import Scored, Scorer
+from serving.waiting import Job, Waiting
+from simile.hardware import usable_cores
+from simile.scoring import Encoder, Lexical, Pairs, Runtime, Scored, Scorer, cosines, distinct_texts
 
-_MERGED_PAIRS = 256
-"""Requests are merged up to here. Several of the encoder's batches already: more would not fill the device better, but
-make those wait that came for little."""
+_TOKENIZED_AT_ONCE = 64
+"""Texts: the first of a long call are computed while the others are still being tokenized."""
+_CHARACTERS_INLINE = 2048
+"""Less text than this is tokenized sooner than a thread is woken for it."""
+_CHARACTERS_PER_TOKEN = 4
+"""Of English, about: for the budget, until a text is tokenized."""
+
+_CPU_BATCH_TOKENS, _CPU_START_TOKENS = 2048, 32
+"""Padded tokens of a batch, and how many cost as much as its start: some hundred tokens fill a core of a CPU..."""
+_CUDA_BATCH_TOKENS, _CUDA_START_TOKENS = 32768, 4096
+"""...and some ten thousand a GPU (not measured yet)."""
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The embeddings of some texts and what they took."""
+
+    embedding_ND: NDArray[np.float32]
+    """Of the ensemble: the cosine of two rows is its score."""
+    num_tokens: int
+    num_cut: int
+
+
 @dataclass(eq=False, slots=True)
-class _Waiting:
-    pairs: Pairs
-    answer: asyncio.Future[Scored]
-    arrived: float
-    is_queued: bool = True
+class _Call:
+    embeddings: list[NDArray[np.float32]]
+    """Of each encoder, shape ``(N, D)``."""
+    token_N: NDArray[np.int64]
+    is_cut_N: NDArray[np.bool_]
+    done: asyncio.Future[None]
+    num_missing: int = 0
+    jobs: list[Job] = field(default_factory=list)
+
+    def fill(self, encoder: int, row: int, found: Embedding) -> None:
+        self.embeddings[encoder][row] = found.vector_D
+        self.token_N[row] += found.num_tokens
+        self.is_cut_N[row] |= found.is_cut
 
 
 class Engine:
-    """A scorer that many requests share. Belongs to the event loop that first scores with it.
+    """A scorer that many calls share. Belongs to the event loop that first calls it.
 
     Args:
-        scorer: used by the inference thread alone.
-        metrics: told of stages, batches and scores.
-        max_waiting_pairs: admission budget; pairs that the thread has begun no longer count.
-        deadline_s: seconds from `score` to its answer.
+        scorer: its encoders are run by the inference thread alone.
+        metrics: told of stages, batches, texts and scores.
+        max_waiting_tokens: admission budget; what is begun no longer counts. An idle engine takes any call.
+        deadline_s: seconds from a call to its answer.
+        cache_bytes: of embeddings to keep.
     """
 
-    def __init__(self, scorer: Scorer, metrics: Metrics, *, max_waiting_pairs: int, deadline_s: float) -> None:
+    def __init__(
+        self, scorer: Scorer, metrics: Metrics, *, max_waiting_tokens: int, deadline_s: float, cache_bytes: int
+    ) -> None:
         self.scorer = scorer
         self._metrics = metrics
-        self._max_waiting_pairs = max_waiting_pairs
         self._deadline_s = deadline_s
-        self._waiting: deque[_Waiting] = deque()
-        self._running: list[_Waiting] = []
-        self.num_waiting_pairs = 0
-        """Pairs admitted and not yet begun."""
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._working: asyncio.Task[None] | None = None
+        self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
+        self._cache = Cache(cache_bytes)
+        self._jobs: dict[tuple[int, str], Job] = {}
+        """Begun or waiting: a second call for the same text joins."""
+        self._calls: set[_Call] = set()
         self._is_closing = False
-        metrics.sample_waiting_pairs(lambda: self.num_waiting_pairs)
+        self._tokens_per_s = 0.0
+        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_batches(scorer.runtime))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
+        # A daemon: an engine that was never closed must not keep its process alive.
+        threading.Thread(target=self._infer, name="inference", daemon=True).start()
+        metrics.sample_waiting(self.waiting)
 
     async def score(self, pairs: Pairs) -> Scored:
-        """Return the scores of one request's pairs. Cancelled before its turn, it is never computed.
+        """Return the scores of one call's pairs. Cancelled before its turn, it is never computed.
 
         Raises:
             NotReadyError: the engine is closing.
@@ -67,78 +106,213 @@ class Engine:
             DeadlineError: there was no answer in time.
             NotFiniteError: a score is no number.
         """
+        texts, pair_P2 = distinct_texts(pairs)
+        call = await self._embedded(texts)
+        by_encoder = iter(call.embeddings)
+        scores: dict[str, NDArray[np.float32]] = {}
+        for member in self.scorer.members:
+            if isinstance(member, Lexical):
+                in_thread = asyncio.get_running_loop().run_in_executor
+                scores[member.name] = await in_thread(self._helpers, member.cosines, texts, pair_P2)
+            else:
+                scores[member.name] = cosines(next(by_encoder), pair_P2)
+        with self._metrics.stage("combine"):
+            score_P = self.scorer.combine(scores)
+            scored = Scored(score_P, scores, len(texts), int(call.token_N.sum()), int(call.is_cut_N.sum()))
+        if not np.isfinite(score_P).all():
+            raise NotFiniteError("a score is not finite: this precision is too low for these texts")
+        self._metrics.count_scored(scored)
+        return scored
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return the ensemble's embeddings of one call's texts; the errors are those of `score`.
+
+        Raises:
+            InvalidRequestError: a member has no embeddings.
+        """
+        if len(self._encoders) < len(self.scorer.members):
+            raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        call = await self._embedded(list(rows))
+        joined_ND = self.scorer.join(call.embeddings)
+        row_N = [rows[text] for text in texts]
+        return Embedded(joined_ND[row_N], int(call.token_N.sum()), int(call.is_cut_N.sum()))
+
+    async def close(self, timeout_s: float) -> None:
+        """Refuse new calls, let those that wait be answered, and after ``timeout_s`` send the rest away."""
+        self._is_closing = True
+        if pending := [call.done for call in self._calls]:
+            await asyncio.wait(pending, timeout=timeout_s)
+        for call in self._calls:
+            if not call.done.done():
+                call.done.set_exception(NotReadyError("the server is about to end"))
+        self.waiting.close()
+        self._helpers.shutdown(wait=False)
+
+    async def _embedded(self, texts: Sequence[str]) -> _Call:
+        """Return the call of these texts, which are all different, once it has all its embeddings."""
         if self._is_closing:
             raise NotReadyError("the server is about to end")
-        if self.num_waiting_pairs + len(pairs) > self._max_waiting_pairs:
-            raise OverloadedError(f"{self.num_waiting_pairs} pairs wait already, try again later")
-        request = _Waiting(pairs, asyncio.get_running_loop().create_future(), perf_counter())
-        self._waiting.append(request)
-        self.num_waiting_pairs += len(pairs)
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work())
+        self._loop = asyncio.get_running_loop()
+        call = _Call(
+            [np.empty((len(texts), encoder.dimension), dtype=np.float32) for encoder in self._encoders],
+            np.zeros(len(texts), dtype=np.int64),
+            np.zeros(len(texts), dtype=bool),
+            self._loop.create_future(),
+        )
+        new = self._join(call, texts)
+        if not call.num_missing:
+            return call
+        self._calls.add(call)
         try:
+            for jobs in _chunks(new):
+                if sum(len(job.text) for job in jobs) <= _CHARACTERS_INLINE:
+                    self._tokenize(jobs)
+                else:
+                    self._helpers.submit(self._tokenize, jobs)
             async with asyncio.timeout(self._deadline_s):
-                return await request.answer
+                await call.done
         except TimeoutError:
             raise DeadlineError(f"not answered within {self._deadline_s:g} s") from None
         finally:
-            if request.is_queued:
-                self._waiting.remove(request)
-                self.num_waiting_pairs -= len(pairs)
+            self._calls.discard(call)
+            self._leave(call)
+        return call
 
-    async def close(self, timeout_s: float) -> None:
-        """Refuse new requests, let those that wait be answered, and after ``timeout_s`` send the rest away."""
-        self._is_closing = True
-        if self._working:
-            await asyncio.wait({self._working}, timeout=timeout_s)
-        while self._running:
-            for request in self._running:
-                if not request.answer.done():
-                    request.answer.set_exception(NotReadyError("the server is about to end"))
-            self._running = self._take()
-        self._thread.shutdown(wait=False)
+    def _join(self, call: _Call, texts: Sequence[str]) -> list[Job]:
+        """Fill in what is cached, have the call wait for the rest, and return the jobs that are new.
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while requests := self._take():
-            self._running = requests
-            pairs = [request.pairs for request in requests]
-            results = await loop.run_in_executor(self._thread, self._compute, pairs)
-            self._running = []
-            for request, result in zip(requests, results, strict=True):
-                if request.answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    request.answer.set_exception(result)
+        Raises:
+            OverloadedError: there is no room for these; nothing was changed.
+        """
+        now = perf_counter()
+        known: list[tuple[Job, int]] = []
+        new: list[tuple[Job, int]] = []
+        num_cached = 0
+        for number, encoder in enumerate(self._encoders):
+            for row, text in enumerate(texts):
+                if (found := self._cache.get(number, text)) is not None:
+                    call.fill(number, row, found)
+                    num_cached += 1
+                elif (job := self._jobs.get((number, text))) is not None:
+                    known.append((job, row))
                 else:
-                    request.answer.set_result(result)
+                    guess = min(encoder.max_length, len(text) // _CHARACTERS_PER_TOKEN + 2)
+                    new.append((Job(number, text, guess, now), row))
+        jobs = [job for job, _ in new]
+        if jobs and not self.waiting.admit(jobs):
+            waiting = self.waiting.num_tokens
+            seconds = math.ceil(waiting / self._tokens_per_s) if self._tokens_per_s else 1
+            raise OverloadedError(f"{waiting} tokens wait already, try again later", retry_after_s=max(1, seconds))
+        for job, row in known + new:
+            job.rows[call] = row
+            call.jobs.append(job)
+        for job in jobs:
+            self._jobs[job.encoder, job.text] = job
+        call.num_missing = len(call.jobs)
+        self._metrics.count_texts(computed=len(jobs), cached=num_cached, shared=len(known))
+        return jobs
 
-    def _take(self) -> list[_Waiting]:
-        """Remove from the queue what the next call computes: the oldest request, and as many more as may be merged."""
-        taken: list[_Waiting] = []
-        num_pairs = 0
-        while self._waiting and (not taken or num_pairs + len(self._waiting[0].pairs) <= _MERGED_PAIRS):
-            request = self._waiting.popleft()
-            request.is_queued = False
-            num_pairs += len(request.pairs)
-            self._metrics.stage_seconds.labels("queue").observe(perf_counter() - request.arrived)
-            taken.append(request)
-        self.num_waiting_pairs -= num_pairs
-        return taken
+    def _leave(self, call: _Call) -> None:
+        """Give up the jobs that no other call wants; those of a call that has its answer are all gone already."""
+        for job in call.jobs:
+            job.rows.pop(call, None)
+            if not job.rows and job.is_waiting:
+                self.waiting.drop(job)
+                self._forget(job)
 
-    def _compute(self, requests: Sequence[Pairs]) -> list[Scored | Exception]:
+    def _forget(self, job: Job) -> None:
+        if self._jobs.get((job.encoder, job.text)) is job:
+            del self._jobs[job.encoder, job.text]
+
+    def _tokenize(self, jobs: Sequence[Job]) -> None:
+        """Give the jobs, all of one encoder, their tokens, and let them be taken."""
+        encoder = self._encoders[jobs[0].encoder]
         try:
-            return [self._checked(scored) for scored in score_merged(self.scorer, requests, self._metrics)]
-        # Whatever a text does to the model must fail its own request and no other: alone, each gets its own error.
+            with self._metrics.stage("tokenize"):
+                tokens = encoder.tokenize([job.text for job in jobs])
+        # Whatever a text does to the tokenizer must fail its own calls and no other.
         except Exception as error:  # noqa: BLE001
-            if len(requests) == 1:
-                return [error]
-            _log.warning("a merged call failed (%s), computing its %d requests alone", error, len(requests))
-            return [result for request in requests for result in self._compute([request])]
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._tokenize([job])
+            else:
+                self._tell(self._fail, jobs, error)
+            return
+        for job, text in zip(jobs, tokens, strict=True):
+            job.ids, job.is_cut = text.ids, text.is_cut
+        self.waiting.ready(jobs)
 
-    def _checked(self, scored: Scored) -> Scored | Exception:
-        if not np.isfinite(scored.score_P).all():
-            _log.error("scores are not finite on %s", self.scorer.runtime)
-            return NotFiniteError("a score is not finite: this precision is too low for these texts")
-        self._metrics.count_scored(scored)
-        return scored
+    def _infer(self) -> None:
+        """Run the model, until `close`: the inference thread."""
+        while jobs := self.waiting.take():
+            start = perf_counter()
+            self._metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
+            self._compute(jobs)
+            seconds = perf_counter() - start
+            num_tokens = sum(job.tokens for job in jobs)
+            self._metrics.count_batch(len(jobs), num_tokens, jobs[0].tokens * len(jobs), seconds)
+            rate = num_tokens / seconds
+            self._tokens_per_s += (rate - self._tokens_per_s) * (0.1 if self._tokens_per_s else 1)
+
+    def _compute(self, jobs: Sequence[Job]) -> None:
+        encoder = self._encoders[jobs[0].encoder]
+        try:
+            embedding_BD = encoder.embed_batch([job.ids for job in jobs if job.ids is not None])
+        # Whatever a text does to the model must fail its own calls and no other.
+        except Exception as error:  # noqa: BLE001
+            if len(jobs) > 1:
+                _log.warning("a batch of %d texts failed (%s), computing each alone", len(jobs), error)
+                for job in jobs:
+                    self._compute([job])
+            else:
+                self._tell(self._fail, jobs, error)
+        else:
+            self._tell(self._answer, jobs, embedding_BD)
+
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        """Have the event loop call the function, from whichever thread."""
+        try:
+            assert self._loop
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            pass  # The loop is closed: nobody waits.
+
+    def _answer(self, jobs: Sequence[Job], embedding_BD: NDArray[np.float32]) -> None:
+        is_finite_B = np.asarray(np.isfinite(embedding_BD).all(axis=1))
+        for job, vector_D, is_finite in zip(jobs, embedding_BD, is_finite_B, strict=True):
+            if not is_finite:
+                _log.error("an embedding is not finite on %s", self.scorer.runtime)
+                self._fail([job], NotFiniteError("an embedding is not finite: this precision is too low for this text"))
+                continue
+            self._forget(job)
+            found = Embedding(vector_D.copy(), job.tokens, job.is_cut)
+            for call, row in job.rows.items():
+                call.fill(job.encoder, row, found)
+                call.num_missing -= 1
+                if not call.num_missing and not call.done.done():
+                    call.done.set_result(None)
+            self._cache.put(job.encoder, job.text, found)
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        for job in jobs:
+            self._forget(job)
+            self.waiting.drop(job)
+            for call in job.rows:
+                if not call.done.done():
+                    call.done.set_exception(error)
+
+
+def _batches(runtime: Runtime) -> dict[str, int]:
+    is_cuda = runtime.provider.startswith("CUDA")
+    batch, start = (_CUDA_BATCH_TOKENS, _CUDA_START_TOKENS) if is_cuda else (_CPU_BATCH_TOKENS, _CPU_START_TOKENS)
+    return {"batch_tokens": batch, "start_tokens": start}
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Yield the jobs some at a time, each of one encoder."""
+    start = 0
+    for end in range(1, len(jobs) + 1):
+        if end == len(jobs) or jobs[end].encoder != jobs[start].encoder or end - start == _TOKENIZED_AT_ONCE:
+            yield jobs[start:end]
+            start = end

@@ -54,7 +54,16 @@ class InvalidRequestError(ServingError):
 
 
 class OverloadedError(ServingError):
-    """Too many pairs wait already."""
+    """Too much waits already.
+
+    Args:
+        message: one sentence.
+        retry_after_s: after how many seconds there is room, as it looks now.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ClientGoneError(ServingError):
@@ -88,7 +97,6 @@ ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
 _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
     # The rest of the body is not read, so the connection has no next request.
     BodyTooLargeError: {"connection": "close"},
-    OverloadedError: {"retry-after": "1"},
     NotReadyError: {"retry-after": "1"},
 }
 
@@ -96,7 +104,10 @@ _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
 def error_response(error: ServingError) -> JSONResponse:
     """Return the answer to a request that failed of ``error``."""
     status, kind = ANSWERS[type(error)]
-    return _respond(status, ErrorDetail(type=kind, message=str(error), param=error.param), _HEADERS.get(type(error)))
+    headers = dict(_HEADERS.get(type(error), {}))
+    if isinstance(error, OverloadedError):
+        headers["retry-after"] = str(error.retry_after_s)
+    return _respond(status, ErrorDetail(type=kind, message=str(error), param=error.param), headers)
 
 
 def internal_error_response() -> JSONResponse:

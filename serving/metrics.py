@@ -1,16 +1,19 @@
 """What Prometheus is told, in base units, under names that begin with ``simile_``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from serving.waiting import Waiting
 from simile.scoring import Scored, Scorer
 from simile.version import __version__
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 _SCORES = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -30,16 +33,28 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "simile_stage_duration_seconds",
-            "Of one merged call: the wait before it, tokenize, infer and combine.",
+            "Tokenize some texts; of a batch, the longest wait (queue) and the model (infer); combine a request.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.batch_pairs = Histogram(
-            "simile_batch_pairs", "Pairs computed in one merged call.", buckets=_PAIRS, registry=self.registry
+        self._batch_texts = Histogram("simile_batch_texts", "Texts of a batch.", buckets=_TEXTS, registry=self.registry)
+        self._batch_tokens = Histogram(
+            "simile_batch_tokens", "Tokens of a batch, without padding.", buckets=_TOKENS, registry=self.registry
+        )
+        self._batch_padding = Histogram(
+            "simile_batch_padding_ratio", "Share of padding in a batch.", buckets=_SHARES, registry=self.registry
         )
         self.pairs = Counter("simile_pairs", "Pairs scored.", registry=self.registry)
-        self.texts = Counter("simile_texts", "Different texts of each request.", registry=self.registry)
+        self._texts = Counter(
+            "simile_texts",
+            "Different texts of each request, by where their embeddings came from: computed for it, cached, or shared "
+            "with a request that waited for them already. Each encoder counts.",
+            ["source"],
+            registry=self.registry,
+        )
+        for source in ("computed", "cached", "shared"):
+            self._texts.labels(source)
         self.tokens = Counter("simile_tokens", "Tokens of those texts, over members.", registry=self.registry)
         self.truncated_texts = Counter(
             "simile_truncated_texts", "Texts longer than some member reads.", registry=self.registry
@@ -48,7 +63,12 @@ class Metrics:
             "simile_score", "Scores, by member.", ["member"], buckets=_SCORES, registry=self.registry
         )
         self.ready = Gauge("simile_ready", "1 while the service takes requests.", registry=self.registry)
-        self.waiting_pairs = Gauge("simile_waiting_pairs", "Pairs admitted and not yet begun.", registry=self.registry)
+        self._waiting_tokens = Gauge(
+            "simile_waiting_tokens", "Tokens admitted and not yet begun.", registry=self.registry
+        )
+        self._oldest = Gauge(
+            "simile_waiting_oldest_seconds", "How long the text has waited that waits longest.", registry=self.registry
+        )
         self._bundle = Info("simile_bundle", "The bundle that is served.", registry=self.registry)
         self._provider = Info("simile_provider", "What the bundle runs on.", registry=self.registry)
         Info("simile_build", "This version.", registry=self.registry).info({"version": __version__})
@@ -59,9 +79,14 @@ class Metrics:
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
 
-    def sample_waiting_pairs(self, count: Callable[[], int]) -> None:
-        """Ask ``count`` for the waiting pairs at every scrape."""
-        self.waiting_pairs.set_function(count)
+    def sample_waiting(self, waiting: Waiting) -> None:
+        """Look at what waits at every scrape."""
+
+        def age() -> float:
+            return perf_counter() - oldest if (oldest := waiting.oldest()) is not None else 0.0
+
+        self._waiting_tokens.set_function(lambda: waiting.num_tokens)
+        self._oldest.set_function(age)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -70,10 +95,21 @@ class Metrics:
         yield
         self.stage_seconds.labels(name).observe(perf_counter() - start)
 
+    def count_texts(self, **sources: int) -> None:
+        """Count the texts of one request by where their embeddings come from."""
+        for source, num_texts in sources.items():
+            self._texts.labels(source).inc(num_texts)
+
+    def count_batch(self, num_texts: int, num_tokens: int, num_padded: int, seconds: float) -> None:
+        """Count a batch of so many tokens, ``num_padded`` of them with padding."""
+        self._batch_texts.observe(num_texts)
+        self._batch_tokens.observe(num_tokens)
+        self._batch_padding.observe(1 - num_tokens / num_padded)
+        self.stage_seconds.labels("infer").observe(seconds)
+
     def count_scored(self, scored: Scored) -> None:
-        """Count one request's pairs, texts and scores."""
+        """Count one request's pairs, tokens and scores."""
         self.pairs.inc(len(scored.score_P))
-        self.texts.inc(scored.num_texts)
         self.tokens.inc(scored.num_tokens)
         self.truncated_texts.inc(scored.num_cut)
         for name, score_P in scored.members.items():

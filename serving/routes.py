@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
 from serving.errors import ClientGoneError, InvalidRequestError
-from serving.merging import Pairs
 from serving.schemas import (
     BundleResponse,
     ErrorBody,
@@ -21,7 +20,7 @@ from serving.schemas import (
 )
 from serving.service import Service
 from serving.settings import Settings
-from simile.scoring import Scored, probability
+from simile.scoring import Pairs, Scored, probability
 
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody}}

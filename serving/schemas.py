@@ -128,7 +128,7 @@ class Limits(BaseModel):
     max_body_bytes: int
     max_pairs: int
     max_characters: int
-    max_waiting_pairs: int
+    max_waiting_tokens: int
     deadline_s: float
 
 

@@ -50,8 +50,9 @@ class Service:
         self._engine = Engine(
             scorer,
             self.metrics,
-            max_waiting_pairs=settings.max_waiting_pairs,
+            max_waiting_tokens=settings.max_waiting_tokens,
             deadline_s=settings.deadline_s,
+            cache_bytes=settings.cache_bytes,
         )
         self.metrics.describe(scorer)
         if not self.stopping.is_set():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simile.errors import InputError
 from simile.scoring import Device, Precision
@@ -28,17 +28,12 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[_Count, Field(description="longest request body")] = 4 * 2**20
     max_pairs: Annotated[_Count, Field(description="most pairs of one request")] = 1024
     max_characters: Annotated[_Count, Field(description="longest text")] = 32768
-    max_waiting_pairs: Annotated[_Count, Field(description="pairs that may wait before requests are refused")] = 8192
+    max_waiting_tokens: Annotated[_Count, Field(description="tokens that may wait before requests are refused")] = 65536
+    cache_bytes: Annotated[int, Field(ge=0, description="memory for embeddings of texts seen before; 0 keeps none")] = (
+        64 * 2**20
+    )
     deadline_s: Annotated[_Seconds, Field(description="seconds until a request is given up")] = 30
     drain_s: Annotated[_Seconds, Field(description="seconds that running requests have to end in on SIGTERM")] = 25
-
-    @model_validator(mode="after")
-    def _idle_server_accepts_any_call(self) -> Self:
-        if self.max_waiting_pairs < self.max_pairs:
-            raise ValueError(
-                f"got max_waiting_pairs {self.max_waiting_pairs}, need at least max_pairs ({self.max_pairs})"
-            )
-        return self
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

@@ -5,8 +5,10 @@ from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical, pack_vocabulary, words
 from simile.scoring.provider import Device, Precision, Runtime, choose_runtime
 from simile.scoring.scorer import (
+    Pairs,
     Scored,
     Scorer,
+    distinct_texts,
     evaluated_runtimes,
     golden_pairs,
     load,
@@ -19,6 +21,7 @@ __all__ = [
     "Device",
     "Encoder",
     "Lexical",
+    "Pairs",
     "Precision",
     "Runtime",
     "Scored",
@@ -26,6 +29,7 @@ __all__ = [
     "Tokens",
     "choose_runtime",
     "cosines",
+    "distinct_texts",
     "evaluated_runtimes",
     "golden_pairs",
     "length_sorted_batches",

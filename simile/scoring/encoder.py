@@ -33,12 +33,13 @@ class Tokens:
 class Encoder:
     """One encoder of a bundle, on one runtime.
 
-    `tokenize` may be called from any thread; `embed_tokens` from one at a time.
+    `tokenize` may be called from any thread; `embed_tokens` and `embed_batch` from one at a time.
     """
 
     def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
         self.name = member.name
         self.dimension = member.dimension
+        self.max_length = member.max_length
         self.runtime = runtime
         self._prompt = member.prompt
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
@@ -74,12 +75,13 @@ class Encoder:
         """
         embedding_ND = np.empty((len(tokens), self.dimension), dtype=np.float32)
         for index_B in length_sorted_batches([len(text.ids) for text in tokens]):
-            embedding_ND[index_B] = self._run([tokens[i].ids for i in index_B])
+            embedding_ND[index_B] = self.embed_batch([tokens[i].ids for i in index_B])
             if on_progress:
                 on_progress(len(index_B))
         return embedding_ND
 
-    def _run(self, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    def embed_batch(self, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Return the embeddings of one batch of token ids, padded to the longest; shape ``(B, D)``."""
         longest = max(map(len, ids))
         ids_BT = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
         mask_BT = np.zeros((len(ids), longest), dtype=np.int64)

@@ -60,9 +60,7 @@ class Scorer:
             pairs: the texts; a text that occurs more than once is computed once.
             on_progress: called with the number of texts done since the last call, members counted one by one.
         """
-        index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
-        texts = list(index)
-        pair_P2 = np.array([(index[a], index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+        texts, pair_P2 = distinct_texts(pairs)
         scores: dict[str, NDArray[np.float32]] = {}
         num_tokens = 0
         is_cut_N = np.zeros(len(texts), dtype=bool)
@@ -91,14 +89,20 @@ class Scorer:
         Raises:
             InputError: a member has no embeddings.
         """
-        weights = self.bundle.manifest.combine.weights
-        parts = []
+        embeddings = []
         for member in self.members:
             if isinstance(member, Lexical):
                 raise InputError(f"{self.bundle.path}: member {member.name} has no embeddings, need encoders only")
-            embedding_ND = member.embed_tokens(member.tokenize(texts), on_progress)
-            parts.append(embedding_ND * np.float32(np.sqrt(weights[member.name])))
-        return np.concatenate(parts, axis=1)
+            embeddings.append(member.embed_tokens(member.tokenize(texts), on_progress))
+        return self.join(embeddings)
+
+    def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the ensemble's embeddings, shape ``(N, D)``, from those of each member, which are all encoders."""
+        weights = self.bundle.manifest.combine.weights
+        parts = zip(self.members, embeddings, strict=True)
+        return np.concatenate(
+            [part_ND * np.float32(np.sqrt(weights[member.name])) for member, part_ND in parts], axis=1
+        )
 
     def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the weighted mean of the members' scores, shape ``(P,)``."""
@@ -122,6 +126,13 @@ class Scorer:
                 f"{self.bundle.path}: golden pairs differ by {worst:.1e} on {self.runtime}, need {tolerance:.0e}"
             )
         return worst
+
+
+def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the different texts of the pairs, and for each pair which two they are, shape ``(P, 2)``."""
+    index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+    pair_P2 = np.array([(index[a], index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+    return list(index), pair_P2
 
 
 def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:

@@ -34,18 +34,26 @@ def client(scorer):
 
 
 class WatchedScorer(Scorer):
-    """A scorer whose calls are counted, and wait at the gate."""
+    """A scorer whose batches are kept, each waiting at the gate before it is computed."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         super().__init__(bundle, runtime)
-        self.calls: list[int] = []
+        self.batches: list[list[tuple[int, ...]]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.encoder = self.members[0]
+        self._embed_batch = self.encoder.embed_batch
+        self.encoder.embed_batch = self.embed_batch
 
-    def combine(self, scores):
-        self.calls.append(len(scores["words"]))
+    def embed_batch(self, ids):
+        self.batches.append([tuple(text.tolist()) for text in ids])
         assert self.gate.wait(10)
-        return super().combine(scores)
+        return self._embed_batch(ids)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Texts of each batch so far."""
+        return [len(batch) for batch in self.batches]
 
 
 @pytest.fixture

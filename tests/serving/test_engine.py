@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 
 from serving.engine import Engine
-from serving.errors import DeadlineError, NotFiniteError, NotReadyError, OverloadedError
+from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.metrics import Metrics
-from simile.scoring import Scorer
+from simile.artifacts import Combine
+from simile.scoring import GOLDEN_PAIRS, Lexical, Scorer
+from tests.tiny_ensembles import WORDS
 
-ONE = [("The water was cold.", "A cold drink of water.")]
-TWO = [*ONE, ("no signal", "no bars")]
-THREE = [*TWO, ("a return", "the shoes")]
+FIRST = [("The water was cold.", "A cold drink of water.")]
+TWO = [("no signal", "no bars"), ("a return", "the shoes")]
+THREE = [*TWO, ("water", "no")]
+OTHER = [("cold", "a")]
 
 
-def engine_of(scorer, *, max_waiting_pairs=100, deadline_s=10.0) -> Engine:
-    return Engine(scorer, Metrics(), max_waiting_pairs=max_waiting_pairs, deadline_s=deadline_s)
+def engine_of(scorer, *, max_waiting_tokens=1000, deadline_s=10.0, cache_bytes=0) -> Engine:
+    return Engine(
+        scorer, Metrics(), max_waiting_tokens=max_waiting_tokens, deadline_s=deadline_s, cache_bytes=cache_bytes
+    )
 
 
 async def until(condition) -> None:
@@ -23,76 +28,123 @@ async def until(condition) -> None:
             await asyncio.sleep(0.001)
 
 
-async def block(engine, scorer) -> "asyncio.Task":
-    """Occupy the inference thread until the scorer's gate is set."""
-    scorer.gate.clear()
-    blocking = asyncio.create_task(engine.score(ONE))
-    await until(lambda: scorer.calls == [1])
+async def block(engine, watched) -> "asyncio.Task":
+    """Occupy the inference thread until the gate is set."""
+    watched.gate.clear()
+    blocking = asyncio.create_task(engine.score(FIRST))
+    await until(lambda: len(watched.batches) == 1)
     return blocking
 
 
-def test_engine_scores_as_the_scorer_does(scorer):
-    scored = asyncio.run(engine_of(scorer).score(THREE))
-    np.testing.assert_allclose(scored.score_P, scorer.score(THREE), rtol=0, atol=1e-6)
+def tokens_of(watched, pairs) -> int:
+    texts = list({text for pair in pairs for text in pair})
+    return sum(len(tokens.ids) for tokens in watched.encoder.tokenize(texts))
 
 
-def test_requests_that_wait_are_computed_in_one_call(watched):
+def sources(engine) -> dict[str, float]:
+    value = engine._metrics.registry.get_sample_value
+    return {source: value("simile_texts_total", {"source": source}) for source in ("computed", "cached", "shared")}
+
+
+@pytest.mark.parametrize("pairs", [GOLDEN_PAIRS, TWO, [("no", "no")], GOLDEN_PAIRS * 30])
+def test_engine_scores_as_the_scorer_does(scorer, pairs):
+    scored, expected = asyncio.run(engine_of(scorer).score(pairs)), scorer.score_members(pairs)
+    np.testing.assert_allclose(scored.score_P, expected.score_P, rtol=0, atol=1e-6)
+    for name, score_P in expected.members.items():
+        np.testing.assert_allclose(scored.members[name], score_P, rtol=0, atol=1e-6)
+    found = (scored.num_texts, scored.num_tokens, scored.num_cut)
+    assert found == (expected.num_texts, expected.num_tokens, expected.num_cut)
+
+
+def test_long_call_is_tokenized_in_threads_and_scored_as_the_scorer_does(scorer):
+    words = [word for word in WORDS if not word.startswith("[")]
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(words, size=size)) for size in draw.integers(1, 60, size=500)]
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))
+    scored, expected = asyncio.run(engine_of(scorer).score(pairs)), scorer.score_members(pairs)
+    np.testing.assert_allclose(scored.score_P, expected.score_P, rtol=0, atol=1e-6)
+    assert scored.num_cut == expected.num_cut > 0
+
+
+def test_call_that_comes_while_the_thread_computes_joins_the_next_batch(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
-        waiting = [asyncio.create_task(engine.score(pairs)) for pairs in (TWO, THREE, ONE)]
-        await until(lambda: engine.num_waiting_pairs == 6)
+        waiting = [asyncio.create_task(engine.score(pairs)) for pairs in (TWO, OTHER)]
+        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO + OTHER))
         watched.gate.set()
         return [len((await task).score_P) for task in (blocking, *waiting)]
 
-    assert asyncio.run(scenario()) == [1, 2, 3, 1]
-    assert watched.calls == [1, 6]
+    assert asyncio.run(scenario()) == [1, 2, 1]
+    assert watched.sizes == [2, 6]
 
 
-def test_merged_call_ends_at_its_budget_but_a_large_request_stays_whole(watched):
+def test_text_that_another_call_waits_for_is_computed_once(watched):
     async def scenario():
-        engine = engine_of(watched, max_waiting_pairs=1000)
+        engine = engine_of(watched)
         blocking = await block(engine, watched)
-        waiting = [asyncio.create_task(engine.score(ONE * n)) for n in (200, 56, 1, 300)]
-        await until(lambda: engine.num_waiting_pairs == 557)
+        calls = [asyncio.create_task(engine.score(pairs)) for pairs in (FIRST, TWO, THREE)]
+        await until(lambda: sources(engine)["shared"] == 6)
         watched.gate.set()
-        await asyncio.gather(blocking, *waiting)
+        return engine, await asyncio.gather(blocking, *calls)
 
-    asyncio.run(scenario())
-    assert watched.calls == [1, 256, 1, 300]
+    engine, scored = asyncio.run(scenario())
+    assert watched.sizes == [2, 6]
+    assert sources(engine) == {"computed": 8, "cached": 0, "shared": 6}
+    for answer, pairs in zip(scored, (FIRST, FIRST, TWO, THREE), strict=True):
+        np.testing.assert_allclose(answer.score_P, watched.score(pairs), rtol=0, atol=1e-6)
 
 
-def test_cancelled_request_is_never_computed(watched):
+def test_cached_text_is_not_computed_again(watched):
+    async def scenario():
+        engine = engine_of(watched, cache_bytes=2**20)
+        return engine, [await engine.score(pairs) for pairs in (TWO, THREE)]
+
+    engine, (_, scored) = asyncio.run(scenario())
+    assert watched.sizes == [4, 2]
+    assert sources(engine) == {"computed": 6, "cached": 4, "shared": 0}
+    expected = watched.score_members(THREE)
+    np.testing.assert_allclose(scored.score_P, expected.score_P, rtol=0, atol=1e-6)
+    assert scored.num_tokens == expected.num_tokens
+
+
+def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         gone, stays = (asyncio.create_task(engine.score(pairs)) for pairs in (THREE, TWO))
-        await until(lambda: engine.num_waiting_pairs == 5)
+        await until(lambda: sources(engine)["shared"] == 4)
         gone.cancel()
-        await until(lambda: engine.num_waiting_pairs == 2)
+        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO))
         watched.gate.set()
         await asyncio.gather(blocking, stays)
+        return await engine.score(THREE)
 
-    asyncio.run(scenario())
-    assert watched.calls == [1, 2]
+    assert len(asyncio.run(scenario()).score_P) == 3
+    assert watched.sizes == [2, 4, 6]
 
 
-def test_request_beyond_the_budget_is_refused_until_the_queue_moves(watched):
+def test_call_beyond_the_budget_is_refused_until_the_queue_moves(watched):
     async def scenario():
-        engine = engine_of(watched, max_waiting_pairs=4)
+        engine = engine_of(watched, max_waiting_tokens=tokens_of(watched, THREE))
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.num_waiting_pairs == 2)
-        with pytest.raises(OverloadedError, match="2 pairs wait"):
-            await engine.score(THREE)
+        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO))
+        with pytest.raises(OverloadedError, match="tokens wait already") as refused:
+            await engine.score([*OTHER, ("cold return", "the cold water")])
+        assert refused.value.retry_after_s >= 1
         watched.gate.set()
         await asyncio.gather(blocking, waiting)
-        await engine.score(THREE)
+        await engine.score([*OTHER, ("cold return", "the cold water")])
 
     asyncio.run(scenario())
 
 
-def test_request_past_its_deadline_is_given_up_and_never_computed(watched):
+def test_idle_engine_takes_a_call_beyond_the_budget(watched):
+    assert len(asyncio.run(engine_of(watched, max_waiting_tokens=1).score(THREE)).score_P) == 3
+
+
+def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
     async def scenario():
         engine = engine_of(watched, deadline_s=0.05)
         blocking = await block(engine, watched)
@@ -100,52 +152,117 @@ def test_request_past_its_deadline_is_given_up_and_never_computed(watched):
             await engine.score(TWO)
         with pytest.raises(DeadlineError):
             await blocking
+        assert engine.waiting.num_tokens == 0
         watched.gate.set()
         await engine.close(10)
 
     asyncio.run(scenario())
-    assert watched.calls == [1]
+    assert watched.sizes == [2]
 
 
-def test_text_that_breaks_the_model_fails_its_own_request_only(watched):
-    class Fragile:
-        name = "small"
-        embed_tokens = watched.members[0].embed_tokens
+@pytest.mark.parametrize("step", ["tokenize", "embed_batch"])
+def test_text_that_breaks_the_model_fails_its_own_calls_only(watched, step):
+    encoder, poison = watched.encoder, "The poison"
+    ids = encoder.tokenize([poison])[0].ids.tolist()
+    whole = getattr(encoder, step)
 
-        def tokenize(self, texts):
-            if "poison" in texts:
-                raise RuntimeError("the graph broke")
-            return small.tokenize(texts)
-
-    small, words = watched.members
+    def fragile(batch):
+        if any(text == poison if isinstance(text, str) else text.tolist() == ids for text in batch):
+            raise RuntimeError("the graph broke")
+        return whole(batch)
 
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
-        watched.members = (Fragile(), words)
-        waiting = [asyncio.create_task(engine.score(pairs)) for pairs in (TWO, [("poison", "a")], ONE)]
-        await until(lambda: engine.num_waiting_pairs == 4)
+        setattr(encoder, step, fragile)
+        waiting = [asyncio.create_task(engine.score(pairs)) for pairs in (TWO, [(poison, "a")], OTHER)]
+        await asyncio.sleep(0.01)
         watched.gate.set()
-        return await asyncio.gather(blocking, *waiting, return_exceptions=True)
+        answers = await asyncio.gather(blocking, *waiting, return_exceptions=True)
+        with pytest.raises(RuntimeError):
+            await engine.score([(poison, "a")])
+        return engine, answers
 
-    _, two, poison, one = asyncio.run(scenario())
-    assert (len(two.score_P), len(one.score_P)) == (2, 1)
-    assert isinstance(poison, RuntimeError)
+    engine, (_, two, broken, other) = asyncio.run(scenario())
+    assert (len(two.score_P), len(other.score_P)) == (2, 1)
+    assert isinstance(broken, RuntimeError)
+    assert engine.waiting.num_tokens == 0
 
 
-def test_score_that_is_no_number_fails_its_own_request_only(bundle, scorer):
-    class Overflowing(Scorer):
-        def combine(self, scores):
-            score_P = super().combine(scores)
-            return np.where(scores["words"] == 0, np.nan, score_P).astype(np.float32)
+def test_embedding_that_is_no_number_fails_its_own_calls_only(watched):
+    whole, ids = watched.encoder.embed_batch, watched.encoder.tokenize(["no"])[0].ids.tolist()
+
+    def overflowing(batch):
+        embedding_BD = whole(batch)
+        embedding_BD[[text.tolist() == ids for text in batch]] = np.nan
+        return embedding_BD
+
+    watched.encoder.embed_batch = overflowing
 
     async def scenario():
-        engine = engine_of(Overflowing(bundle, scorer.runtime))
-        return await asyncio.gather(engine.score(ONE), engine.score([("no", "bars")]), return_exceptions=True)
+        engine = engine_of(watched, cache_bytes=2**20)
+        calls = [engine.score(pairs) for pairs in (FIRST, [("no", "bars")], [("bars", "water")])]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    good, bad = asyncio.run(scenario())
-    assert np.isfinite(good.score_P).all()
+    good, bad, shared = asyncio.run(scenario())
+    assert np.isfinite([*good.score_P, *shared.score_P]).all()
     assert isinstance(bad, NotFiniteError)
+
+
+def test_call_of_few_tokens_does_not_wait_for_the_end_of_a_call_of_many(watched):
+    words = [word for word in WORDS if not word.startswith("[")]
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(words, size=39)) for _ in range(400)]
+    many = list(zip(texts[::2], texts[1::2], strict=True))
+
+    async def scenario():
+        engine = engine_of(watched, max_waiting_tokens=100_000)
+        blocking = await block(engine, watched)
+        long = asyncio.create_task(engine.score(many))
+        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, many))
+        short = asyncio.create_task(engine.score(OTHER))
+        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, many + OTHER))
+        watched.gate.set()
+        await short
+        before = sum(watched.sizes)
+        await asyncio.gather(blocking, long)
+        return before
+
+    assert asyncio.run(scenario()) < 100
+    assert sum(watched.sizes) == 404
+
+
+def test_embeddings_give_the_scores_of_an_ensemble_of_encoders(bundle, scorer):
+    encoder = scorer.members[0]
+    pairs = [(a, b) for a, b in GOLDEN_PAIRS]
+    alone = Scorer(bundle, scorer.runtime)
+    alone.members = (encoder,)
+    alone.combine = lambda scores: scores[encoder.name]
+    alone.join = lambda embeddings: embeddings[0]
+
+    async def scenario():
+        engine = engine_of(alone)
+        return await engine.embed([text for pair in pairs for text in pair]), await engine.score(pairs)
+
+    embedded, scored = asyncio.run(scenario())
+    cosine_P = (embedded.embedding_ND[::2] * embedded.embedding_ND[1::2]).sum(axis=1)
+    np.testing.assert_allclose(cosine_P, scored.score_P, rtol=0, atol=1e-6)
+    assert (embedded.num_tokens, embedded.num_cut) == (scored.num_tokens, scored.num_cut)
+
+
+def test_lexical_member_has_no_embeddings(scorer):
+    assert any(isinstance(member, Lexical) for member in scorer.members)
+    with pytest.raises(InvalidRequestError, match="lexical"):
+        asyncio.run(engine_of(scorer).embed(["no bars"]))
+
+
+def test_bundle_without_an_encoder_is_served(bundle, scorer):
+    words = scorer.members[1]
+    manifest = bundle.manifest.model_copy(update={"combine": Combine(weights={words.name: 1.0})})
+    lexical = Scorer(type(bundle)(bundle.path, manifest, bundle.data), scorer.runtime)
+    lexical.members = (words,)
+    scored = asyncio.run(engine_of(lexical).score(FIRST))
+    np.testing.assert_allclose(scored.score_P, scorer.score_members(FIRST).members[words.name], rtol=0, atol=1e-6)
 
 
 def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
@@ -153,11 +270,11 @@ def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.num_waiting_pairs == 2)
+        await until(lambda: engine.waiting.num_tokens)
         closing = asyncio.create_task(engine.close(10))
         await asyncio.sleep(0)
         with pytest.raises(NotReadyError):
-            await engine.score(ONE)
+            await engine.score(OTHER)
         watched.gate.set()
         await closing
         assert blocking.done()
@@ -172,11 +289,11 @@ def test_engine_that_cannot_drain_in_time_sends_the_rest_away(watched):
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.num_waiting_pairs == 2)
+        await until(lambda: engine.waiting.num_tokens)
         await engine.close(0.01)
         answers = await asyncio.gather(blocking, waiting, return_exceptions=True)
         watched.gate.set()
         return answers
 
     assert [type(answer) for answer in asyncio.run(scenario())] == [NotReadyError, NotReadyError]
-    assert watched.calls == [1]
+    assert watched.sizes == [2]

@@ -13,6 +13,7 @@ from serving.settings import Settings
 from simile.scoring import Scorer
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
+OTHER, THIRD = {"pairs": [["no signal", "no bars"]]}, {"pairs": [["a return", "the shoes"]]}
 
 
 def error_of(answer):
@@ -144,13 +145,13 @@ async def until(condition) -> None:
 
 def test_overloaded_server_says_when_to_come_back(watched):
     async def scenario():
-        async with running(Settings(max_pairs=1, max_waiting_pairs=1), watched) as (app, client):
+        async with running(Settings(max_waiting_tokens=1), watched) as (app, client):
             watched.gate.clear()
             first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
-            await until(lambda: watched.calls == [1])
-            second = asyncio.create_task(client.post("/v1/similarity", json=BODY))
-            await until(lambda: app.state.service.engine.num_waiting_pairs == 1)
-            refused = await client.post("/v1/similarity", json=BODY)
+            await until(lambda: watched.sizes == [2])
+            second = asyncio.create_task(client.post("/v1/similarity", json=OTHER))
+            await until(lambda: app.state.service.engine.waiting.num_tokens)
+            refused = await client.post("/v1/similarity", json=THIRD)
             watched.gate.set()
             return refused, await first, await second
 
@@ -177,13 +178,13 @@ def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
             engine = app.state.service.engine
             watched.gate.clear()
             first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
-            await until(lambda: watched.calls == [1])
+            await until(lambda: watched.sizes == [2])
             gone, sent = asyncio.Event(), []
-            waiting = asyncio.create_task(app(http_scope(), receiver(gone), send_into(sent)))
-            await until(lambda: engine.num_waiting_pairs == 1)
+            waiting = asyncio.create_task(app(http_scope(), receiver(gone, OTHER), send_into(sent)))
+            await until(lambda: engine.waiting.num_tokens)
             gone.set()
             await waiting
-            assert engine.num_waiting_pairs == 0
+            assert engine.waiting.num_tokens == 0
             watched.gate.set()
             await first
             counted = app.state.service.metrics.registry.get_sample_value(
@@ -192,7 +193,7 @@ def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
             assert counted == 1
 
     asyncio.run(scenario())
-    assert watched.calls == [1]
+    assert watched.sizes == [2]
 
 
 def test_client_that_leaves_within_its_body_is_not_answered(scorer):
@@ -227,8 +228,8 @@ def http_scope():
     }
 
 
-def receiver(gone):
-    messages = iter([{"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}])
+def receiver(gone, body):
+    messages = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
 
     async def receive():
         if message := next(messages, None):

@@ -41,11 +41,12 @@ def test_what_is_scored_is_counted(client, registry):
     client.post("/v1/similarity", json=BODY)
     value = registry.get_sample_value
     assert value("simile_pairs_total") == 2
-    assert value("simile_texts_total") == 3
+    assert value("simile_texts_total", {"source": "computed"}) == 3
     assert value("simile_truncated_texts_total") == 1
     assert value("simile_tokens_total") > MAX_LENGTH
-    assert value("simile_batch_pairs_sum") == 2
-    assert value("simile_waiting_pairs") == 0
+    assert value("simile_batch_texts_sum") == 3
+    assert value("simile_waiting_tokens") == 0
+    assert value("simile_waiting_oldest_seconds") == 0
     for member in ("small", "words"):
         assert value("simile_score_count", {"member": member}) == 2
     for stage in ("queue", "tokenize", "infer", "combine"):

@@ -97,7 +97,7 @@ def test_stopping_server_tells_the_load_balancer_and_ends_what_it_has_begun(watc
                 await asyncio.sleep(0.01)
             watched.gate.clear()
             running = asyncio.create_task(client.post("/v1/similarity", json=BODY))
-            while not watched.calls:
+            while not watched.batches:
                 await asyncio.sleep(0.01)
             app.state.service.stop()
             late = [await client.get("/readyz"), await client.post("/v1/similarity", json=BODY)]

@@ -19,7 +19,8 @@ def test_settings_read_every_option_from_the_environment():
         "max_body_bytes": 1000,
         "max_pairs": 10,
         "max_characters": 100,
-        "max_waiting_pairs": 20,
+        "max_waiting_tokens": 20,
+        "cache_bytes": 0,
         "deadline_s": 1.5,
         "drain_s": 2.5,
     }
@@ -43,7 +44,7 @@ def test_settings_put_the_command_line_over_the_environment():
         ({"max_pairs": 0}, {}, "--max-pairs"),
         ({"max_pairs": 0}, {"SIMILE_MAX_PAIRS": "5"}, "--max-pairs"),
         ({"prot": 1}, {}, "--prot"),
-        ({"max_waiting_pairs": 5}, {}, "max_waiting_pairs 5"),
+        ({"cache_bytes": -1}, {}, "--cache-bytes"),
     ],
 )
 def test_settings_name_the_bad_value_in_one_line(overrides, environ, source):

@@ -1,0 +1,63 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from serving.cache import Cache, Embedding
+
+
+def embedding(value: float, dimension: int = 100) -> Embedding:
+    return Embedding(np.full(dimension, value, dtype=np.float32), 3, is_cut=False)
+
+
+def test_cache_gives_back_what_was_put_by_encoder_and_text():
+    cache = Cache(10_000)
+    cache.put(0, "a", embedding(1))
+    cache.put(1, "a", embedding(2))
+    assert cache.get(0, "a").vector_D[0] == 1
+    assert cache.get(1, "a").vector_D[0] == 2
+    assert cache.get(0, "b") is None
+
+
+def test_cache_forgets_what_was_used_longest_ago():
+    cache = Cache(3 * (100 * 4 + 401))
+    for text in "abc":
+        cache.put(0, text, embedding(0))
+    cache.get(0, "a")
+    cache.put(0, "d", embedding(0))
+    assert [text for text in "abcd" if cache.get(0, text)] == ["a", "c", "d"]
+
+
+def test_cache_stays_within_its_bytes():
+    cache = Cache(20_000)
+    for i in range(200):
+        cache.put(0, f"text {i} " * (i % 7), embedding(i))
+        assert cache.num_bytes <= 20_000
+    assert len(cache) > 10
+
+
+@pytest.mark.parametrize("max_bytes", [0, 500])
+def test_what_does_not_fit_is_not_kept(max_bytes):
+    cache = Cache(max_bytes)
+    cache.put(0, "a", embedding(1))
+    assert (len(cache), cache.num_bytes) == (0, 0)
+
+
+def test_putting_a_text_again_changes_nothing():
+    cache = Cache(10_000)
+    cache.put(0, "a", embedding(1))
+    before = cache.num_bytes
+    cache.put(0, "a", embedding(1))
+    assert (len(cache), cache.num_bytes) == (1, before)
+
+
+@pytest.mark.parametrize("letter", ["a", "ж", "\U0001f600"])
+def test_counted_bytes_are_about_those_there_are(letter):
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    cache = Cache(2**24)
+    for i in range(2000):
+        cache.put(0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False))
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert cache.num_bytes == pytest.approx(used, rel=0.1)
