@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
 from serving.middleware import LimitBody, Observe
 from serving.routes import router
@@ -15,7 +16,8 @@ from serving.settings import Settings
 from simile.scoring import Scorer
 from simile.version import __version__
 
-_PATHS = {route.path for route in router.routes if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
+_ROUTES = [*router.routes, *compatible.routes]
+_PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
 
 
 def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
@@ -50,6 +52,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(compatible)
     add_error_handlers(app)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
     # Added last, so outermost: it sees what the others answer.

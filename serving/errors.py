@@ -22,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.schemas import PAIR_FORMS, ErrorBody, ErrorDetail
+from serving.schemas import PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
 
 _LONGEST_PLACE = 200
 """Characters of ``param``: an unknown field's name is the client's, and as long as it likes."""
@@ -155,7 +155,7 @@ def _place(location: Sequence[str | int]) -> str | None:
     """Return pydantic's location as a path into the body, such as ``pairs[3].text_a``; None for the whole body."""
     path = ""
     for part in location[1:]:
-        if part in PAIR_FORMS:
+        if part in PAIR_FORMS + TEXT_FORMS:
             continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.removeprefix(".")[:_LONGEST_PLACE] or None

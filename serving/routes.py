@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
 from serving.errors import ClientGoneError, InvalidRequestError
+from serving.limits import check_count, check_lengths
 from serving.schemas import (
     BundleResponse,
     ErrorBody,
@@ -20,12 +21,14 @@ from serving.schemas import (
 )
 from serving.service import Service
 from serving.settings import Settings
-from simile.scoring import Pairs, Scored, probability
+from simile.scoring import Pairs, probability
 
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody}}
 
 router = APIRouter()
+
+_Found = TypeVar("_Found")
 
 
 async def _service(request: Request) -> Service:
@@ -35,13 +38,13 @@ async def _service(request: Request) -> Service:
 TheService = Annotated[Service, Depends(_service)]
 
 
-@router.post("/v1/similarity", response_model_exclude_none=True, responses=_ERRORS)
+@router.post("/v1/similarity", response_model_exclude_none=True, responses=ERRORS)
 async def similarity(body: SimilarityRequest, request: Request, service: TheService) -> SimilarityResponse:
     """Score pairs of texts, or one text against many."""
     engine = service.engine
     pairs = _pairs(body, service.settings)
     request.state.num_pairs = len(pairs)
-    scored = await _unless_gone(request, engine.score(pairs))
+    scored = await unless_gone(request, engine.score(pairs))
     bundle = engine.scorer.bundle
     calibration = bundle.manifest.calibration
     return SimilarityResponse(
@@ -109,17 +112,12 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
             raise InvalidRequestError("need pairs, or text and texts", missing)
         pairs = [(body.text, text) for text in body.texts]
         many, places = "texts", ("text", "texts[{}]")
-    if not 1 <= len(pairs) <= settings.max_pairs:
-        raise InvalidRequestError(f"got {len(pairs)} {many}, need 1 to {settings.max_pairs}", many)
-    for i, pair in enumerate(pairs):
-        for text, place in zip(pair, places, strict=True):
-            if len(text) > settings.max_characters:
-                limit = f"got {len(text)} characters, need at most {settings.max_characters}"
-                raise InvalidRequestError(limit, place.format(i))
+    check_count(len(pairs), many, settings)
+    check_lengths([text for pair in pairs for text in pair], lambda i: places[i % 2].format(i // 2), settings)
     return pairs
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Scored]) -> Scored:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:
     """Return what ``work`` returns, but cancel it as soon as the client has closed the connection."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_gone(request))

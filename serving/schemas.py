@@ -26,9 +26,13 @@ def _check_text(text: str) -> str:
 Text = Annotated[str, AfterValidator(_check_text)]
 
 
+_ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
+"""The two ways to write texts, likewise."""
+
+
 # A body can hold a million errors, and to list them all takes seconds; one is enough to tell.
 _Element = TypeVar("_Element")
-_Many = Annotated[list[_Element], Field(fail_fast=True)]
+Many = Annotated[list[_Element], Field(fail_fast=True)]
 _MOST_FIELDS = 32
 
 
@@ -70,6 +74,16 @@ Pair = Annotated[
 ]
 
 
+def _form_of_texts(value: object) -> str | None:
+    return _ONE if isinstance(value, str) else _SEVERAL if isinstance(value, list) else None
+
+
+OneOrMany = Annotated[
+    Annotated[Text, Tag(_ONE)] | Annotated[Many[Text], Tag(_SEVERAL)],
+    Discriminator(_form_of_texts, custom_error_type="no_texts", custom_error_message="need a text or a list of texts"),
+]
+
+
 class SimilarityRequest(_Body):
     """Pairs to score, or one text to score against many."""
 
@@ -83,9 +97,9 @@ class SimilarityRequest(_Body):
         }
     )
 
-    pairs: _Many[Pair] | None = Field(None, description="the pairs; in place of text and texts")
+    pairs: Many[Pair] | None = Field(None, description="the pairs; in place of text and texts")
     text: Text | None = Field(None, description="the text that each of texts is compared with")
-    texts: _Many[Text] | None = Field(None, description="the texts to compare with text")
+    texts: Many[Text] | None = Field(None, description="the texts to compare with text")
     members: StrictBool = Field(False, description="also return the score of each member of the ensemble")
 
 

@@ -1,0 +1,155 @@
+import base64
+import socket
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from huggingface_hub import InferenceClient
+from openai import OpenAI, UnprocessableEntityError
+
+from serving.app import create_app
+from serving.settings import Settings
+from simile.artifacts import Bundle, Combine
+from simile.scoring import GOLDEN_PAIRS, Scorer
+
+TEXTS = [text for pair in GOLDEN_PAIRS[:4] for text in pair]
+
+
+@pytest.fixture(scope="module")
+def alone(bundle, scorer) -> Scorer:
+    """The bundle with its encoder only: a lexical member has no embeddings."""
+    encoder = bundle.manifest.members[0]
+    update = {"members": (encoder,), "combine": Combine(weights={encoder.name: 1.0}), "calibration": None}
+    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
+
+
+@pytest.fixture(scope="module")
+def url(alone):
+    """A real server's address."""
+    with serving(alone) as address:
+        yield address
+
+
+@contextmanager
+def serving(scorer):
+    app = create_app(Settings(max_pairs=8, max_characters=200), scorer)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, lifespan="on", log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def client(alone):
+    with TestClient(create_app(Settings(max_pairs=8, max_characters=200), alone)) as client:
+        yield client
+
+
+def error_of(answer):
+    error = answer.json()["error"]
+    return answer.status_code, error["type"], error["param"]
+
+
+def test_hugging_face_client_scores_one_sentence_against_many(url, alone):
+    found = InferenceClient(model=url).sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
+    np.testing.assert_allclose(found, alone.score([(TEXTS[0], text) for text in TEXTS[1:]]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+def test_openai_client_gets_embeddings_whose_cosine_is_the_score(url, alone, encoding):
+    extra = {"encoding_format": encoding} if encoding else {}
+    client = OpenAI(base_url=f"{url}/v1", api_key="any")
+    found = client.embeddings.create(model="any", input=TEXTS, user="somebody", **extra)
+    # Asked for base64, the client returns it as it comes; asked for nothing, it asks for base64 and decodes.
+    rows = [
+        np.frombuffer(base64.b64decode(e), "<f4") if encoding == "base64" else e
+        for e in (i.embedding for i in found.data)
+    ]
+    embedding_ND = np.array(rows)
+    pairs = list(zip(TEXTS[::2], TEXTS[1::2], strict=True))
+    np.testing.assert_allclose((embedding_ND[::2] * embedding_ND[1::2]).sum(1), alone.score(pairs), rtol=0, atol=1e-6)
+    assert [item.index for item in found.data] == list(range(len(TEXTS)))
+    assert found.model == alone.bundle.identity
+    assert found.usage.prompt_tokens == found.usage.total_tokens > len(TEXTS)
+
+
+def test_openai_client_embeds_one_text_and_takes_the_dimensions_there_are(url, alone):
+    client = OpenAI(base_url=f"{url}/v1", api_key="any")
+    found = client.embeddings.create(model="any", input="no signal", dimensions=16)
+    np.testing.assert_allclose(found.data[0].embedding, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
+    with pytest.raises(UnprocessableEntityError, match="got 8 dimensions, need 16"):
+        client.embeddings.create(model="any", input="no signal", dimensions=8)
+
+
+def test_base64_is_float32_little_endian(client, alone):
+    answer = client.post("/v1/embeddings", json={"input": ["no signal"], "encoding_format": "base64"}).json()
+    vector_D = np.frombuffer(base64.b64decode(answer["data"][0]["embedding"]), dtype="<f4")
+    np.testing.assert_allclose(vector_D, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+@pytest.mark.parametrize(
+    ("first", "second", "pairs"),
+    [
+        ("no", "signal", [("no", "signal")]),
+        ("no", ["signal", "bars"], [("no", "signal"), ("no", "bars")]),
+        (["no"], ["signal", "bars"], [("no", "signal"), ("no", "bars")]),
+        (["no", "cold"], ["signal", "bars"], [("no", "signal"), ("cold", "bars")]),
+    ],
+)
+def test_vllm_scores_pair_by_pair_or_one_against_many(client, alone, path, first, second, pairs):
+    answer = client.post(path, json={"model": "any", "text_1": first, "text_2": second, "truncate_prompt_tokens": -1})
+    body = answer.json()
+    assert answer.status_code == 200
+    np.testing.assert_allclose([item["score"] for item in body["data"]], alone.score(pairs), rtol=0, atol=1e-6)
+    assert [item["index"] for item in body["data"]] == list(range(len(pairs)))
+    assert (body["object"], body["data"][0]["object"], body["model"]) == ("list", "score", alone.bundle.identity)
+    assert body["usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("path", ["/", "/similarity"])
+def test_sentence_similarity_answers_a_bare_list(client, alone, path):
+    body = {"inputs": {"source_sentence": "no", "sentences": ["signal", "no"]}, "parameters": {"truncate": True}}
+    answer = client.post(path, json=body)
+    np.testing.assert_allclose(answer.json(), alone.score([("no", "signal"), ("no", "no")]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.sentences"),
+        ("/similarity", {"inputs": {"source_sentence": "a" * 201, "sentences": ["b"]}}, "inputs.source_sentence"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b", "c" * 201]}}, "inputs.sentences[1]"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b", " "]}}, "inputs.sentences[1]"),
+        ("/similarity", {"inputs": "a"}, "inputs"),
+        ("/score", {"text_1": ["a", "b"], "text_2": ["c"]}, "text_1"),
+        ("/score", {"text_1": [], "text_2": ["c"]}, "text_1"),
+        ("/score", {"text_1": "a", "text_2": []}, "text_2"),
+        ("/score", {"text_1": "a", "text_2": ["b"] * 9}, "text_2"),
+        ("/score", {"text_1": "a", "text_2": ["b", "c" * 201]}, "text_2[1]"),
+        ("/score", {"text_1": "a", "text_2": 3}, "text_2"),
+        ("/score", {"text_1": "a", "text_2": ["b", 3]}, "text_2[1]"),
+        ("/v1/embeddings", {"input": []}, "input"),
+        ("/v1/embeddings", {"input": [[1, 2]]}, "input[0]"),
+        ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ("/v1/embeddings", {"input": "a" * 201}, "input[0]"),
+    ],
+)
+def test_bad_request_is_refused_with_its_place(client, path, body, param):
+    assert error_of(client.post(path, json=body)) == (422, "invalid_request", param)
+
+
+def test_bundle_with_a_lexical_member_scores_but_has_no_embeddings(scorer):
+    with TestClient(create_app(Settings(), scorer)) as client:
+        answer = client.post("/v1/embeddings", json={"input": "no signal"})
+        assert error_of(answer) == (422, "invalid_request", None)
+        assert "lexical" in answer.json()["error"]["message"]
+        found = client.post("/score", json={"text_1": "no signal", "text_2": "no bars"}).json()["data"][0]["score"]
+        assert found == pytest.approx(float(scorer.score([("no signal", "no bars")])[0]), abs=1e-6)
