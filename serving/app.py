@@ -26,14 +26,13 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     Args:
         settings: the limits; addresses and devices are for whoever runs the application.
         scorer: what to serve, or what to call for it. It is called in a thread once the application has started, which
-            answers /healthz meanwhile, and /readyz when it has returned.
+            answers /healthz meanwhile, and /readyz when it has returned; and again at each `Service.reload`.
     """
-    service = Service(settings)
-    load = (lambda: scorer) if isinstance(scorer, Scorer) else scorer
+    service = Service(settings, (lambda: scorer) if isinstance(scorer, Scorer) else scorer)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        opening = asyncio.create_task(service.open(load))
+        opening = asyncio.create_task(service.open())
         if isinstance(scorer, Scorer):
             await opening
         yield
@@ -56,5 +55,5 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
     # Added last, so outermost: it sees what the others answer.
-    app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS)
+    app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS, with_timing=settings.timing_headers)
     return app

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.errors import InvalidRequestError
 from serving.limits import check_count, check_lengths
-from serving.routes import ERRORS, TheService, unless_gone
+from serving.routes import ERRORS, TheService, embed_texts, score_pairs
 from serving.schemas import Many, OneOrMany, Text
 
 router = APIRouter()
@@ -51,8 +51,7 @@ async def sentence_similarity(body: SentenceSimilarityRequest, request: Request,
     check_count(len(texts), "inputs.sentences", service.settings)
     check_lengths([source], lambda _: "inputs.source_sentence", service.settings)
     check_lengths(texts, "inputs.sentences[{}]".format, service.settings)
-    request.state.num_pairs = len(texts)
-    scored = await unless_gone(request, service.engine.score([(source, text) for text in texts]))
+    _, scored = await score_pairs(request, service, [(source, text) for text in texts])
     found: list[float] = scored.score_P.tolist()
     return found
 
@@ -103,9 +102,7 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
     check_lengths(first, "text_1[{}]".format, service.settings)
     check_lengths(second, "text_2[{}]".format, service.settings)
     pairs = list(zip(first * (len(second) if len(first) == 1 else 1), second, strict=True))
-    request.state.num_pairs = len(pairs)
-    engine = service.engine
-    scored = await unless_gone(request, engine.score(pairs))
+    engine, scored = await score_pairs(request, service, pairs)
     return ScoreResponse(
         id=f"score-{secrets.token_hex(16)}",
         created=int(time.time()),
@@ -148,8 +145,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     texts = _as_list(body.input)
     check_count(len(texts), "input", service.settings)
     check_lengths(texts, "input[{}]".format, service.settings)
-    engine = service.engine
-    embedded = await unless_gone(request, engine.embed(texts))
+    engine, embedded = await embed_texts(request, service, texts)
     embedding_ND = embedded.embedding_ND
     if body.dimensions not in (None, embedding_ND.shape[1]):
         raise InvalidRequestError(

@@ -50,6 +50,15 @@ class Embedded:
     num_cut: int
 
 
+@dataclass(slots=True)
+class Timing:
+    """Seconds of one call, one after the other: until its last text was tokenized, begun, and computed."""
+
+    tokenize: float = 0.0
+    queue: float = 0.0
+    infer: float = 0.0
+
+
 @dataclass(eq=False, slots=True)
 class _Call:
     embeddings: list[NDArray[np.float32]]
@@ -59,11 +68,19 @@ class _Call:
     done: asyncio.Future[None]
     num_missing: int = 0
     jobs: list[Job] = field(default_factory=list)
+    arrived: float = field(default_factory=perf_counter)
 
     def fill(self, encoder: int, row: int, found: Embedding) -> None:
         self.embeddings[encoder][row] = found.vector_D
         self.token_N[row] += found.num_tokens
         self.is_cut_N[row] |= found.is_cut
+
+    def tell(self, timing: Timing) -> None:
+        """Write down what the call, which is done, took; a text that was on its way before it came took less."""
+        ready = max((self.arrived, *(job.ready for job in self.jobs)))
+        begun = max((ready, *(job.begun for job in self.jobs)))
+        timing.tokenize, timing.queue = ready - self.arrived, begun - ready
+        timing.infer = perf_counter() - begun if self.jobs else 0.0
 
 
 class Engine:
@@ -97,8 +114,12 @@ class Engine:
         threading.Thread(target=self._infer, name="inference", daemon=True).start()
         metrics.sample_waiting(self.waiting)
 
-    async def score(self, pairs: Pairs) -> Scored:
+    async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
         """Return the scores of one call's pairs. Cancelled before its turn, it is never computed.
+
+        Args:
+            pairs: the texts.
+            timing: filled in.
 
         Raises:
             NotReadyError: the engine is closing.
@@ -107,7 +128,7 @@ class Engine:
             NotFiniteError: a score is no number.
         """
         texts, pair_P2 = distinct_texts(pairs)
-        call = await self._embedded(texts)
+        call = await self._embedded(texts, timing)
         by_encoder = iter(call.embeddings)
         scores: dict[str, NDArray[np.float32]] = {}
         for member in self.scorer.members:
@@ -124,7 +145,7 @@ class Engine:
         self._metrics.count_scored(scored)
         return scored
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> Embedded:
         """Return the ensemble's embeddings of one call's texts; the errors are those of `score`.
 
         Raises:
@@ -133,7 +154,7 @@ class Engine:
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        call = await self._embedded(list(rows))
+        call = await self._embedded(list(rows), timing)
         joined_ND = self.scorer.join(call.embeddings)
         row_N = [rows[text] for text in texts]
         return Embedded(joined_ND[row_N], int(call.token_N.sum()), int(call.is_cut_N.sum()))
@@ -149,7 +170,7 @@ class Engine:
         self.waiting.close()
         self._helpers.shutdown(wait=False)
 
-    async def _embedded(self, texts: Sequence[str]) -> _Call:
+    async def _embedded(self, texts: Sequence[str], timing: Timing | None) -> _Call:
         """Return the call of these texts, which are all different, once it has all its embeddings."""
         if self._is_closing:
             raise NotReadyError("the server is about to end")
@@ -177,6 +198,8 @@ class Engine:
         finally:
             self._calls.discard(call)
             self._leave(call)
+        if timing:
+            call.tell(timing)
         return call
 
     def _join(self, call: _Call, texts: Sequence[str]) -> list[Job]:

@@ -69,6 +69,12 @@ class Metrics:
         self._oldest = Gauge(
             "simile_waiting_oldest_seconds", "How long the text has waited that waits longest.", registry=self.registry
         )
+        self.loads = Counter(
+            "simile_bundle_loads",
+            "Bundles loaded, by what became of them: served, or refused while the one before stays.",
+            ["result"],
+            registry=self.registry,
+        )
         self._bundle = Info("simile_bundle", "The bundle that is served.", registry=self.registry)
         self._provider = Info("simile_provider", "What the bundle runs on.", registry=self.registry)
         Info("simile_build", "This version.", registry=self.registry).info({"version": __version__})

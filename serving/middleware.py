@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from time import perf_counter
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,10 +27,12 @@ class Observe:
         app: the application inside.
         metrics: told of each request.
         routes: the paths that are labels of their own; all others share one, so that labels stay bounded.
+        with_timing: tell what a call's steps took, in the header ``server-timing`` (milliseconds).
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str], *, with_timing: bool) -> None:
         self._app = app
+        self._with_timing = with_timing
         self._metrics = metrics
         self._routes = frozenset(routes)
 
@@ -41,7 +45,9 @@ class Observe:
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._told(scope.get("state", {}), perf_counter() - start)]
             await send(message)
 
         try:
@@ -54,6 +60,13 @@ class Observe:
         finally:
             # No status: the task was cancelled with its client, or with the process.
             self._note(scope, status or 499, perf_counter() - start)
+
+    def _told(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
+        if "bundle" in state:
+            yield b"x-simile-bundle", state["bundle"].encode()
+        if self._with_timing and "timing" in state:
+            steps = asdict(state["timing"]) | {"total": seconds}
+            yield b"server-timing", ", ".join(f"{step};dur={s * 1000:.2f}" for step, s in steps.items()).encode()
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in self._routes else _UNMATCHED

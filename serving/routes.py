@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
+from serving.engine import Embedded, Engine, Timing
 from serving.errors import ClientGoneError, InvalidRequestError
 from serving.limits import check_count, check_lengths
 from serving.schemas import (
@@ -21,7 +22,7 @@ from serving.schemas import (
 )
 from serving.service import Service
 from serving.settings import Settings
-from simile.scoring import Pairs, probability
+from simile.scoring import Pairs, Scored, probability
 
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody}}
@@ -41,10 +42,8 @@ TheService = Annotated[Service, Depends(_service)]
 @router.post("/v1/similarity", response_model_exclude_none=True, responses=ERRORS)
 async def similarity(body: SimilarityRequest, request: Request, service: TheService) -> SimilarityResponse:
     """Score pairs of texts, or one text against many."""
-    engine = service.engine
     pairs = _pairs(body, service.settings)
-    request.state.num_pairs = len(pairs)
-    scored = await unless_gone(request, engine.score(pairs))
+    engine, scored = await score_pairs(request, service, pairs)
     bundle = engine.scorer.bundle
     calibration = bundle.manifest.calibration
     return SimilarityResponse(
@@ -117,7 +116,24 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
     return pairs
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:
+async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple[Engine, Scored]:
+    """Return the pairs' scores and the engine that made them, which the answer's headers and the log tell of too."""
+    engine, timing = service.engine, Timing()
+    request.state.num_pairs = len(pairs)
+    scored = await _unless_gone(request, engine.score(pairs, timing))
+    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
+    return engine, scored
+
+
+async def embed_texts(request: Request, service: Service, texts: list[str]) -> tuple[Engine, Embedded]:
+    """Return the texts' embeddings and the engine that made them, as `score_pairs` does."""
+    engine, timing = service.engine, Timing()
+    embedded = await _unless_gone(request, engine.embed(texts, timing))
+    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
+    return engine, embedded
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:
     """Return what ``work`` returns, but cancel it as soon as the client has closed the connection."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_gone(request))

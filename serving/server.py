@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def run(bundle_path: str | Path, settings: Settings) -> int:
-    """Serve the bundle until SIGTERM or SIGINT; return the exit code.
+    """Serve the bundle until SIGTERM or SIGINT; return the exit code. SIGHUP loads what the path leads to then.
 
     Answers /healthz and /metrics from the beginning, everything else once the bundle is verified and warm.
 
@@ -87,6 +88,14 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     # uvicorn's own handler closes the listener at once; here it stays open while the engine drains, so that /readyz
     # can tell load balancers, and late requests get a 503 and not a refused connection.
     server.handle_exit = handle_exit
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        reloads.add(task := asyncio.create_task(service.reload()))
+        task.add_done_callback(reloads.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, reload)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(service.stopping.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

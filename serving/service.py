@@ -1,6 +1,7 @@
 """The life of the service: loading, ready, draining."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from serving.engine import Engine
@@ -11,18 +12,29 @@ from simile.scoring import Scorer
 
 Load = Callable[[], Scorer]
 
+_HANDOVER_S = 0.5
+
+_log = logging.getLogger(__name__)
+
 
 class Service:
-    """What the routes share. Ready from the end of `open` to the beginning of `close`."""
+    """What the routes share. Ready from the end of `open` to the beginning of `close`.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the limits.
+        load: called in a thread for what to serve, again at each `reload`.
+    """
+
+    def __init__(self, settings: Settings, load: Load) -> None:
         self.settings = settings
+        self._load = load
         self.metrics = Metrics()
         self.failure: Exception | None = None
         """Why the bundle could not be loaded."""
         self.stopping = asyncio.Event()
         """Set once the process has to end: it was told to, or it has nothing to serve."""
         self._engine: Engine | None = None
+        self._loading = asyncio.Lock()
 
     @property
     def engine(self) -> Engine:
@@ -37,15 +49,38 @@ class Service:
             raise NotReadyError("the bundle is still loading")
         return self._engine
 
-    async def open(self, load: Load) -> None:
-        """Load the bundle in a thread, so that the event loop answers meanwhile; keep the failure where it fails."""
-        try:
-            scorer = await asyncio.to_thread(load)
-        # Nobody awaits this task: whoever runs the process looks at the failure, and raises it again.
-        except Exception as error:  # noqa: BLE001
-            self.failure = error
-            self.stop()
-            return
+    async def open(self) -> None:
+        """Load the bundle, and keep the failure where it fails."""
+        async with self._loading:
+            try:
+                await self._load_next()
+            # Nobody awaits this task: whoever runs the process looks at the failure, and raises it again.
+            except Exception as error:  # noqa: BLE001
+                self.failure = error
+                self.stop()
+                return
+        if not self.stopping.is_set():
+            self.metrics.ready.set(1)
+
+    async def reload(self) -> None:
+        """Serve what the bundle's path leads to now; where that cannot be served, what is served stays."""
+        async with self._loading:
+            old = self._engine
+            if old is None or self.stopping.is_set():
+                return
+            try:
+                await self._load_next()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the new one is no reason to stop
+                _log.error("not replaced: %s; %s stays", error, old.scorer.bundle.identity)
+                self.metrics.loads.labels("refused").inc()
+                return
+        # A request that was given the old engine a moment ago has come in there by then.
+        await asyncio.sleep(_HANDOVER_S)
+        await old.close(self.settings.drain_s)
+
+    async def _load_next(self) -> None:
+        # In a thread: the event loop answers meanwhile, from the old engine where there is one.
+        scorer = await asyncio.to_thread(self._load)
         settings = self.settings
         self._engine = Engine(
             scorer,
@@ -55,8 +90,7 @@ class Service:
             cache_bytes=settings.cache_bytes,
         )
         self.metrics.describe(scorer)
-        if not self.stopping.is_set():
-            self.metrics.ready.set(1)
+        self.metrics.loads.labels("served").inc()
 
     def stop(self) -> None:
         """Take no more requests."""

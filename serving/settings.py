@@ -32,6 +32,7 @@ class Settings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0, description="memory for embeddings of texts seen before; 0 keeps none")] = (
         64 * 2**20
     )
+    timing_headers: Annotated[bool, Field(description="tell in each answer's server-timing what its steps took")] = True
     deadline_s: Annotated[_Seconds, Field(description="seconds until a request is given up")] = 30
     drain_s: Annotated[_Seconds, Field(description="seconds that running requests have to end in on SIGTERM")] = 25
 

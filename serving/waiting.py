@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ class Job:
     ids: NDArray[np.int64] | None = None
     is_cut: bool = False
     turn: float = 0.0
+    ready: float = 0.0
+    """When its tokens were there."""
+    begun: float = 0.0
+    """When its batch was."""
     is_waiting: bool = True
     """Neither begun nor given up."""
 
@@ -76,11 +81,13 @@ class Waiting:
 
     def ready(self, jobs: Sequence[Job]) -> None:
         """Let the admitted jobs be taken: their ``ids`` are there."""
+        now = perf_counter()
         with self._changed:
             for job in jobs:
                 if job.is_waiting and job.ids is not None:
                     self.num_tokens += len(job.ids) - job.tokens
                     job.tokens = len(job.ids)
+                    job.ready = now
                     heap = self._heaps.setdefault((job.encoder, length_class(job.tokens)), [])
                     heappush(heap, (job.turn, next(self._numbers), job))
             self._changed.notify()
@@ -105,7 +112,9 @@ class Waiting:
             key = min(heads, key=lambda key: heads[key])
             self._turn = heads[key][0]
             batch = self._batch(key)
+            now = perf_counter()
             for job in batch:
+                job.begun = now
                 self._remove(job)
         return sorted(batch, key=lambda job: -job.tokens)
 

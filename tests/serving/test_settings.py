@@ -21,6 +21,7 @@ def test_settings_read_every_option_from_the_environment():
         "max_characters": 100,
         "max_waiting_tokens": 20,
         "cache_bytes": 0,
+        "timing_headers": False,
         "deadline_s": 1.5,
         "drain_s": 2.5,
     }
