@@ -245,11 +245,14 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    from serving.settings import ENVIRONMENT_PREFIX, Settings
+    from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
 
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     for name, field in Settings.model_fields.items():
-        help_text = f"{field.description} (default: {field.default}; {ENVIRONMENT_PREFIX}{name.upper()})"
+        if name in ENVIRONMENT_ONLY:
+            continue
+        default = "none" if field.default in (None, ()) else field.default
+        help_text = f"{field.description} (default: {default}; {ENVIRONMENT_PREFIX}{name.upper()})"
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=help_text)
 
 

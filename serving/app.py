@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
-from serving.middleware import LimitBody, Observe
+from serving.middleware import PROBES, LimitBody, Observe, RequireKey
 from serving.routes import router
 from serving.service import Load, Service
 from serving.settings import Settings
@@ -18,6 +19,8 @@ from simile.version import __version__
 
 _ROUTES = [*router.routes, *compatible.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
+_PUBLIC = (*PROBES, "/", "/docs", "/openapi.json")
+"""What needs no API key: probes have none, and a person has to read where to put it."""
 
 
 def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
@@ -54,6 +57,17 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     app.include_router(compatible)
     add_error_handlers(app)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
+    if keys := settings.all_api_keys():
+        app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
+    if settings.cors_origins:
+        # Outside of the keys: a browser asks leave (OPTIONS) without one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["retry-after", "server-timing", "x-simile-bundle"],
+        )
     # Added last, so outermost: it sees what the others answer.
     app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS, with_timing=settings.timing_headers)
     return app

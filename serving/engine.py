@@ -92,14 +92,23 @@ class Engine:
         max_waiting_tokens: admission budget; what is begun no longer counts. An idle engine takes any call.
         deadline_s: seconds from a call to its answer.
         cache_bytes: of embeddings to keep.
+        refuse_long_texts: in place of cutting them to the tokens that an encoder reads.
     """
 
     def __init__(
-        self, scorer: Scorer, metrics: Metrics, *, max_waiting_tokens: int, deadline_s: float, cache_bytes: int
+        self,
+        scorer: Scorer,
+        metrics: Metrics,
+        *,
+        max_waiting_tokens: int,
+        deadline_s: float,
+        cache_bytes: int,
+        refuse_long_texts: bool = False,
     ) -> None:
         self.scorer = scorer
         self._metrics = metrics
         self._deadline_s = deadline_s
+        self._refuse_long_texts = refuse_long_texts
         self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
         self._cache = Cache(cache_bytes)
         self._jobs: dict[tuple[int, str], Job] = {}
@@ -126,6 +135,7 @@ class Engine:
             OverloadedError: the budget is spent.
             DeadlineError: there was no answer in time.
             NotFiniteError: a score is no number.
+            InvalidRequestError: a text is too long, and such are refused.
         """
         texts, pair_P2 = distinct_texts(pairs)
         call = await self._embedded(texts, timing)
@@ -264,7 +274,11 @@ class Engine:
             return
         for job, text in zip(jobs, tokens, strict=True):
             job.ids, job.is_cut = text.ids, text.is_cut
-        self.waiting.ready(jobs)
+        if self._refuse_long_texts and (long := [job for job in jobs if job.is_cut]):
+            need = f"need at most {encoder.max_length} tokens"
+            for job in long:
+                self._tell(self._fail, [job], InvalidRequestError(f"got a text of {len(job.text)} characters, {need}"))
+        self.waiting.ready([job for job in jobs if not (job.is_cut and self._refuse_long_texts)])
 
     def _infer(self) -> None:
         """Run the model, until `close`: the inference thread."""

@@ -2,6 +2,7 @@
 
 ServingError
 ├── MalformedError       400  no JSON, or not UTF-8
+├── UnauthorizedError    401  no API key, or another
 ├── BodyTooLargeError    413  more bytes than the limit
 ├── InvalidRequestError  422  of another shape, or beyond a limit
 ├── OverloadedError      429  the admission budget is spent
@@ -45,6 +46,10 @@ class MalformedError(ServingError):
     """The body is not JSON in UTF-8."""
 
 
+class UnauthorizedError(ServingError):
+    """The request has no API key of ours."""
+
+
 class BodyTooLargeError(ServingError):
     """The body is longer than the limit."""
 
@@ -84,6 +89,7 @@ class DeadlineError(ServingError):
 
 ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
     MalformedError: (400, "malformed"),
+    UnauthorizedError: (401, "unauthorized"),
     BodyTooLargeError: (413, "body_too_large"),
     InvalidRequestError: (422, "invalid_request"),
     OverloadedError: (429, "overloaded"),
@@ -95,6 +101,7 @@ ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
 """HTTP status and error type of each error."""
 
 _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
+    UnauthorizedError: {"www-authenticate": "Bearer"},
     # The rest of the body is not read, so the connection has no next request.
     BodyTooLargeError: {"connection": "close"},
     NotReadyError: {"retry-after": "1"},

@@ -1,16 +1,24 @@
-"""Around every request: the body's limit, the access log, the request metrics, and the last resort for our defects."""
+"""Around every request: API keys, the body's limit, access log, metrics, and the last resort for our defects."""
 
 import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from hashlib import sha256
+from hmac import compare_digest
 from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import BodyTooLargeError, ClientGoneError, error_response, internal_error_response
+from serving.errors import (
+    BodyTooLargeError,
+    ClientGoneError,
+    UnauthorizedError,
+    error_response,
+    internal_error_response,
+)
 from serving.metrics import Metrics
 
 PROBES = ("/healthz", "/readyz")
@@ -75,6 +83,40 @@ class Observe:
         level = logging.DEBUG if route in PROBES else logging.INFO
         num_pairs = scope.get("state", {}).get("num_pairs", 0)
         _log.log(level, "%s %d %.1f ms %d pairs", route, status, seconds * 1000, num_pairs)
+
+
+class RequireKey:
+    """Answer 401 to what does not bring one of the API keys as ``Authorization: Bearer KEY``.
+
+    Args:
+        app: the application inside.
+        keys: any of them will do.
+        public: paths that need none.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Collection[str], public: Collection[str]) -> None:
+        self._app = app
+        self._public = frozenset(public)
+        self._digests = [_digest(key) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or (scope["path"] in self._public and scope["method"] in ("GET", "HEAD")):
+            await self._app(scope, receive, send)
+            return
+        kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        digest = _digest(key.strip())
+        # All are compared, each in constant time: how long it takes tells nothing of any.
+        matches = [compare_digest(digest, known) for known in self._digests]
+        if kind.lower() == "bearer" and any(matches):
+            await self._app(scope, receive, send)
+        else:
+            error = UnauthorizedError("need one of this service's API keys, as Authorization: Bearer KEY")
+            await error_response(error)(scope, receive, send)
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode(errors="surrogateescape")).digest()
 
 
 class LimitBody:

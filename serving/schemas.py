@@ -143,6 +143,7 @@ class Limits(BaseModel):
     max_pairs: int
     max_characters: int
     max_waiting_tokens: int
+    long_texts: Literal["cut", "refuse"] = Field(description="of more tokens than a member's max_length")
     deadline_s: float
 
 

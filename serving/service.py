@@ -88,6 +88,7 @@ class Service:
             max_waiting_tokens=settings.max_waiting_tokens,
             deadline_s=settings.deadline_s,
             cache_bytes=settings.cache_bytes,
+            refuse_long_texts=settings.long_texts == "refuse",
         )
         self.metrics.describe(scorer)
         self.metrics.loads.labels("served").inc()

@@ -1,9 +1,10 @@
 """How the service is run: every option, declared once, from the command line or from SIMILE_* in the environment."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from simile.errors import InputError
 from simile.scoring import Device, Precision
@@ -13,6 +14,18 @@ ENVIRONMENT_PREFIX = "SIMILE_"
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _split(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+_Words = BeforeValidator(_split)
+_SHORTEST_KEY = 8
+_Key = Annotated[SecretStr, Field(min_length=_SHORTEST_KEY)]
+
+ENVIRONMENT_ONLY = frozenset({"api_keys"})
+"""Options that a command line must not hold: every user of the machine can read it."""
 
 
 class Settings(BaseModel):
@@ -33,8 +46,37 @@ class Settings(BaseModel):
         64 * 2**20
     )
     timing_headers: Annotated[bool, Field(description="tell in each answer's server-timing what its steps took")] = True
+    long_texts: Annotated[
+        Literal["cut", "refuse"], Field(description="what to do with a text of more tokens than an encoder reads")
+    ] = "cut"
+    api_keys: Annotated[tuple[_Key, ...], _Words, Field(description="API keys, with spaces between")] = ()
+    api_keys_file: Annotated[
+        Path | None, Field(description="file of API keys, one a line; without any, all may call")
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...], _Words, Field(description="origins whose pages may call, such as https://example.org")
+    ] = ()
     deadline_s: Annotated[_Seconds, Field(description="seconds until a request is given up")] = 30
     drain_s: Annotated[_Seconds, Field(description="seconds that running requests have to end in on SIGTERM")] = 25
+
+    def all_api_keys(self) -> tuple[str, ...]:
+        """Return the keys of the environment and of the file; none where everybody may call.
+
+        Raises:
+            InputError: there is no such file, or it has no key.
+        """
+        keys = [key.get_secret_value() for key in self.api_keys]
+        if self.api_keys_file:
+            try:
+                found = self.api_keys_file.read_text(encoding="utf-8").split()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{self.api_keys_file}: cannot be read as API keys ({type(error).__name__})") from None
+            if not found or min(map(len, found)) < _SHORTEST_KEY:
+                raise InputError(
+                    f"{self.api_keys_file}: need API keys of {_SHORTEST_KEY} characters or more, one a line"
+                )
+            keys += found
+        return tuple(keys)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -70,4 +112,6 @@ class Settings(BaseModel):
                 raise InputError(first["msg"].removeprefix("Value error, ")) from error
             option = str(first["loc"][0])
             source = variables[option] if option in values and option not in given else "--" + option.replace("_", "-")
-            raise InputError(f"{source}: got {first['input']!r}; {first['msg']}") from error
+            got = "" if option in ENVIRONMENT_ONLY else f"got {first['input']!r}; "
+            # The cause would show the value in a traceback.
+            raise InputError(f"{source}: {got}{first['msg']}") from (None if not got else error)

@@ -22,11 +22,16 @@ def test_settings_read_every_option_from_the_environment():
         "max_waiting_tokens": 20,
         "cache_bytes": 0,
         "timing_headers": False,
+        "long_texts": "refuse",
+        "api_keys": ("first-key", "second-key"),
+        "api_keys_file": "keys",
+        "cors_origins": ("https://a.example", "https://b.example"),
         "deadline_s": 1.5,
         "drain_s": 2.5,
     }
     assert set(values) == set(Settings.model_fields)
-    environ = {f"SIMILE_{option.upper()}": str(value) for option, value in values.items()}
+    written = {option: " ".join(value) if isinstance(value, tuple) else str(value) for option, value in values.items()}
+    environ = {f"SIMILE_{option.upper()}": value for option, value in written.items()}
     assert Settings.from_environment(environ) == Settings(**values)
 
 
