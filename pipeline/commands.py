@@ -185,9 +185,9 @@ def score(args: Namespace) -> int:
 def serve(args: Namespace) -> int:
     """The bundle over HTTP."""
     from serving.server import run as run_server
-    from serving.settings import Settings
+    from serving.settings import ENVIRONMENT_ONLY, Settings
 
-    options = {name: getattr(args, name) for name in Settings.model_fields}
+    options = {name: getattr(args, name) for name in Settings.model_fields if name not in ENVIRONMENT_ONLY}
     return run_server(args.bundle, Settings.resolve(options, os.environ))
 
 
