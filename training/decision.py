@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
-from simile.artifacts import Calibration, Manifest, PairSet, Thresholds
+from simile.artifacts import Calibration, Manifest, PairSet, PlattCalibration, Thresholds
 from simile.scoring import Scorer
 
 _MIN_PAIRS = 50
@@ -43,7 +43,7 @@ def calibrate(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) -> Cal
     """Return the logistic curve from score to probability (Platt 1999)."""
     # Unregularised but for a trace, which keeps the slope finite where the classes are perfectly apart.
     model = LogisticRegression(C=1e4, max_iter=1000).fit(score_P.reshape(-1, 1), label_P)
-    return Calibration(
+    return PlattCalibration(
         slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0]), positive_share=float(label_P.mean())
     )
 

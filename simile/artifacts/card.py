@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from simile.artifacts.bundle import EncoderMember, Manifest, Member
+from simile.artifacts.bundle import Calibration, EncoderMember, IsotonicCalibration, Manifest, Member
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
@@ -156,10 +156,17 @@ def _decisions(manifest: Manifest) -> str:
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
         lines.append(
-            f"Probability of a positive pair: 1 / (1 + exp(-({calibration.slope:.4f} * score "
-            f"{calibration.intercept:+.4f}))), fitted on pairs of which {calibration.positive_share:.0%} are positive."
+            f"Probability of a positive pair: {_curve(calibration)}, "
+            f"fitted on pairs of which {calibration.positive_share:.0%} are positive."
         )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
+
+
+def _curve(calibration: Calibration) -> str:
+    if isinstance(calibration, IsotonicCalibration):
+        low, high = calibration.scores[0], calibration.scores[-1]
+        return f"a monotone curve through {len(calibration.scores)} points at scores from {low:.4f} to {high:.4f}"
+    return f"1 / (1 + exp(-({calibration.slope:.4f} * score {calibration.intercept:+.4f})))"
 
 
 def _made(manifest: Manifest) -> str:

@@ -6,11 +6,12 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from simile.artifacts import (
-    Calibration,
     Combine,
     EncoderMember,
+    IsotonicCalibration,
     LexicalMember,
     Manifest,
+    PlattCalibration,
     Thresholds,
     file_entry,
     model_card,
@@ -110,7 +111,7 @@ def test_members_decisions_and_how_it_was_made_are_told():
         prompt="query: ",
         made={"by": "simile train", "run": {"config": {"lora": {"rank": 32}, "epochs": [1, 2]}, "base": None}},
         thresholds=Thresholds(best_f1=0.41, precision_95=0.5),
-        calibration=Calibration(slope=7.25, intercept=-3.1, positive_share=0.5),
+        calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
     )
     page, rows = rendered(model_card(manifest))
     assert ["small", "0.7500", "someone/encoder", "abc", "mean", "'query: '", "64", "8"] in rows
@@ -120,6 +121,12 @@ def test_members_decisions_and_how_it_was_made_are_told():
     assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
     assert manifest.digest in text
+
+
+def test_isotonic_calibration_is_told_by_its_points():
+    calibration = IsotonicCalibration(scores=(-0.25, 0.125, 0.75), probabilities=(0, 0.5, 1), positive_share=0.25)
+    text = "".join(rendered(model_card(manifest_of(calibration=calibration)))[0].itertext())
+    assert "a monotone curve through 3 points at scores from -0.2500 to 0.7500, fitted on pairs of which 25%" in text
 
 
 def test_threshold_that_does_not_exist_is_said():
