@@ -234,6 +234,11 @@ def _join_options(parser: argparse.ArgumentParser) -> None:
         metavar="PAIRS",
         help="learn the members' weights on these, and calibration and thresholds (default: their mean, without)",
     )
+    parser.add_argument(
+        "--calibration",
+        choices=("platt", "isotonic"),
+        help="the curve that --fit gives, logistic or any that rises (default: platt)",
+    )
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:

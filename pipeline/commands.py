@@ -143,7 +143,10 @@ def join(args: Namespace) -> int:
     from pipeline.join import join as join_bundles
     from simile.artifacts import read_labelled_pairs
 
-    bundle = join_bundles(args.bundles, args.out, read_labelled_pairs(args.fit) if args.fit else None)
+    if args.calibration and not args.fit:
+        raise InputError("--calibration needs --fit PAIRS to fit it on")
+    fit = read_labelled_pairs(args.fit) if args.fit else None
+    bundle = join_bundles(args.bundles, args.out, fit, calibration=args.calibration or "platt")
     _print(bundle.identity)
     for name, weight in bundle.manifest.combine.weights.items():
         _print(f"{weight:.4f}  {name}")
@@ -193,7 +196,7 @@ def serve(args: Namespace) -> int:
 
 def inspect(args: Namespace) -> int:
     """What a bundle is."""
-    from pipeline.table import text_table
+    from pipeline.table import calibration_told, text_table
     from simile.artifacts import EncoderMember, read_bundle
     from simile.scoring import evaluated_runtimes
 
@@ -216,14 +219,15 @@ def inspect(args: Namespace) -> int:
             ]
         )
     evaluated = ", ".join(map(str, evaluated_runtimes(bundle))) or "not yet"
-    decisions = manifest.thresholds
+    thresholds = manifest.thresholds
     _print(
         f"{bundle.identity}",
         "",
         text_table(("member", "weight", "base", "dimension", "tokens", "files"), rows),
         "",
         f"combine      {manifest.combine.method}",
-        f"thresholds   best F1 at {decisions.best_f1:.4f}" if decisions else "thresholds   none",
+        f"thresholds   best F1 at {thresholds.best_f1:.4f}" if thresholds else "thresholds   none",
+        f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
         f"made         {manifest.made.get('by', 'unknown')}",
         "verified     every file has the sha256 of the manifest",

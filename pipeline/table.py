@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simile.artifacts import Calibration
+
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return the rows under their columns, the first column to the left, the others to the right."""
@@ -72,6 +74,14 @@ def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
         f"[{figure(difference['low'], '+.4f')}, {figure(difference['high'], '+.4f')}]",
         figure(entry["lexical"]["spearman"]),
     ]
+
+
+def calibration_told(calibration: Calibration | None) -> str:
+    """Return in a line what the calibration is, and how far off it was on pairs that it was not fitted on."""
+    if calibration is None:
+        return "none"
+    error = "" if calibration.error is None else f", expected calibration error {calibration.error:.4f}"
+    return f"{calibration.method}, of pairs of which {calibration.positive_share:.0%} are positive{error}"
 
 
 def figure(value: float | None, form: str = ".4f") -> str:

@@ -103,6 +103,9 @@ class _Calibration(_Strict):
 
     positive_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of positives among them: the prior that its probabilities assume."""
+    error: Annotated[float | None, Field(ge=0, le=1, exclude_if=lambda error: error is None)] = None
+    """Expected calibration error, each pair's probability from a curve of pairs that share nothing with it; None, and
+    then not in the digest, where the pairs cannot be kept apart so."""
 
 
 class PlattCalibration(_Calibration):

@@ -159,6 +159,11 @@ def _decisions(manifest: Manifest) -> str:
             f"Probability of a positive pair: {_curve(calibration)}, "
             f"fitted on pairs of which {calibration.positive_share:.0%} are positive."
         )
+        if calibration.error is not None:
+            lines.append(
+                f"Its expected calibration error is {calibration.error:.4f} on these pairs, each judged by a curve "
+                "fitted on those of other groups or texts."
+            )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
 
 

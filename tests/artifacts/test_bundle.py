@@ -299,6 +299,7 @@ ISOTONIC = {
     "scores": [-0.25, 0.5, 0.75],
     "probabilities": [0.0, 0.5, 1.0],
     "positive_share": 0.5,
+    "error": 0.03125,
 }
 
 
@@ -327,6 +328,7 @@ def test_isotonic_calibration_is_read_back_the_same(tmp_path):
         ({"probabilities": [0.1, math.nan, 0.3]}, "calibration.isotonic.probabilities.1"),
         ({"positive_share": 0}, "calibration.isotonic.positive_share"),
         ({"positive_share": 1}, "calibration.isotonic.positive_share"),
+        ({"error": 1.5}, "calibration.isotonic.error"),
         (
             {"scores": [i / 10_000 for i in range(10_001)], "probabilities": [0.5] * 10_001},
             "calibration.isotonic.scores: Tuple should have at most 10000 items",

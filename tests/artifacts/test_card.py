@@ -120,13 +120,17 @@ def test_members_decisions_and_how_it_was_made_are_told():
     text = "".join(page.itertext())
     assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
+    assert "expected calibration error" not in text
     assert manifest.digest in text
 
 
 def test_isotonic_calibration_is_told_by_its_points():
-    calibration = IsotonicCalibration(scores=(-0.25, 0.125, 0.75), probabilities=(0, 0.5, 1), positive_share=0.25)
+    calibration = IsotonicCalibration(
+        scores=(-0.25, 0.125, 0.75), probabilities=(0, 0.5, 1), positive_share=0.25, error=0.0312
+    )
     text = "".join(rendered(model_card(manifest_of(calibration=calibration)))[0].itertext())
     assert "a monotone curve through 3 points at scores from -0.2500 to 0.7500, fitted on pairs of which 25%" in text
+    assert "Its expected calibration error is 0.0312 on these pairs" in text
 
 
 def test_threshold_that_does_not_exist_is_said():

@@ -31,7 +31,7 @@ from simile.artifacts import (
 )
 from simile.scoring import load
 from simile.scoring.metrics import auc, separability, spearman
-from training.decision import decide
+from training.decision import calibrate, find_thresholds
 
 ROOT = Path(__file__).parents[2]
 REGRESSION = Path(__file__).parent / "data" / "regression.jsonl"
@@ -307,10 +307,28 @@ def test_ensemble_has_decisions_from_the_pairs_it_is_fitted_on(both, tiny, words
     out = tmp_path / "fitted"
     assert main(["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--out", str(out)]) == 0
     fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
-    calibration, thresholds = decide(scored(fitted, judged.texts), judged.target_P)
+    score_P = scored(fitted, judged.texts)
+    calibration = calibrate(score_P, judged.target_P, "platt")
+    thresholds = find_thresholds(score_P, judged.target_P)
     assert fitted.manifest.calibration.slope == pytest.approx(calibration.slope, rel=1e-3)
     assert fitted.manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
     assert (both.manifest.calibration, both.manifest.thresholds) == (None, None)
+
+
+def test_ensemble_is_calibrated_by_the_method_asked_for(tiny, words, pairs, tmp_path, capsys):
+    argv = ["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--calibration", "isotonic"]
+    assert main([*argv, "--out", str(tmp_path / "fitted")]) == 0
+    calibration, judged = read_bundle(tmp_path / "fitted").manifest.calibration, read_labelled_pairs(pairs)
+    expected = calibrate(scored(read_bundle(tmp_path / "fitted"), judged.texts), judged.target_P, "isotonic")
+    assert calibration.method == "isotonic"
+    np.testing.assert_allclose(calibration.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(calibration.probabilities, expected.probabilities, atol=1e-6)
+    assert 0 <= calibration.error < 0.5
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "fitted")]) == 0
+    share = f"isotonic, of pairs of which {judged.target_P.mean():.0%} are positive"
+    told = f"calibration  {share}, expected calibration error {calibration.error:.4f}\n"
+    assert told in capsys.readouterr().out
 
 
 def test_join_takes_ensembles_as_well(both, words, tmp_path):
@@ -326,7 +344,15 @@ def test_inspect_describes_the_bundle(both, capsys):
     assert main(["inspect", str(both.path)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == both.identity
-    for part in ("encoder", "tiny-bert", "TF-IDF", "0.5000", "combine      mean", "every file has the sha256"):
+    for part in (
+        "encoder",
+        "tiny-bert",
+        "TF-IDF",
+        "0.5000",
+        "combine      mean",
+        "calibration  none",
+        "every file has the sha256",
+    ):
         assert part in out
 
 
