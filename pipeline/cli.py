@@ -246,6 +246,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="two texts")
     parser.add_argument("--pairs", type=Path, metavar="FILE", help="a file of pairs in place of two texts")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the pairs with their scores as JSONL")
+    _prior_option(parser)
     _runtime_options(parser)
 
 
@@ -254,7 +255,8 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     for name, field in Settings.model_fields.items():
-        help_text = f"{field.description} (default: {field.default}; {ENVIRONMENT_PREFIX}{name.upper()})"
+        default = "none" if field.default is None else field.default
+        help_text = f"{field.description} (default: {default}; {ENVIRONMENT_PREFIX}{name.upper()})"
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=help_text)
 
 
@@ -271,6 +273,15 @@ def _set_option(parser: argparse.ArgumentParser) -> None:
 
 def _restart_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restart", action="store_true", help="throw an earlier run's work away")
+
+
+def _prior_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="SHARE",
+        help="share of positives that probabilities assume (default: the calibration's own)",
+    )
 
 
 def _runtime_options(parser: argparse.ArgumentParser) -> None:

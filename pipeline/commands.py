@@ -154,11 +154,11 @@ def join(args: Namespace) -> int:
 
 
 def score(args: Namespace) -> int:
-    """Scores of two texts or of a file of pairs."""
+    """Scores of two texts or of a file of pairs, and probabilities where the bundle is calibrated."""
     from simile.artifacts import read_pairs
     from simile.files import write_whole
     from simile.progress import Progress
-    from simile.scoring import load, require_finite
+    from simile.scoring import load, probability, require_finite, require_prior
 
     if bool(args.pairs) == bool(args.texts) or len(args.texts) not in (0, 2):
         raise InputError(f"got {len(args.texts)} texts, need two texts or --pairs FILE")
@@ -167,6 +167,7 @@ def score(args: Namespace) -> int:
     _require_no_folder(args.out)
     pairs = read_pairs(args.pairs).texts if args.pairs else ((args.texts[0], args.texts[1]),)
     scorer = load(args.bundle, device=args.device, precision=args.precision)
+    require_prior(scorer.bundle, args.prior)
     if len(pairs) == 1:
         scored = scorer.score_members(pairs)
     else:
@@ -174,14 +175,15 @@ def score(args: Namespace) -> int:
         with Progress("scoring", num_texts, "texts") as progress:
             scored = scorer.score_members(pairs, progress.advance)
     require_finite(scored.score_P, scorer.runtime)
+    found = {"score": scored.score_P}
+    if calibration := scorer.bundle.manifest.calibration:
+        found["probability"] = probability(calibration, scored.score_P, prior=args.prior)
+    rows = [dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)]
     if args.out:
-        lines = (
-            json.dumps({"text_a": a, "text_b": b, "score": float(score)}) + "\n"
-            for (a, b), score in zip(pairs, scored.score_P, strict=True)
-        )
+        lines = (json.dumps({"text_a": a, "text_b": b, **row}) + "\n" for (a, b), row in zip(pairs, rows, strict=True))
         write_whole(args.out, "".join(lines))
     else:
-        _print(*(f"{score:.6f}" for score in scored.score_P))
+        _print(*("\t".join(f"{value:.6f}" for value in row.values()) for row in rows))
     return 0
 
 

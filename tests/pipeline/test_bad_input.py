@@ -227,6 +227,15 @@ CASES = [
     ("join {tiny} {tiny} --fit one-class.jsonl --out {new}/bundle", "have the same label"),
     ("join {tiny} {tiny} --calibration isotonic --out {new}/bundle", "--calibration needs --fit PAIRS"),
     ("join {tiny} {tiny} --fit good.csv --calibration magic --out {new}/bundle", "invalid choice: 'magic'"),
+    (
+        "score {tiny} a b --prior 0.1",
+        "got a prior of 0.1 for a bundle without calibration, need one made with labelled",
+    ),
+    ("score {tiny} a b --prior 1", "got a prior of 1, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior nan", "got a prior of nan, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior rare", "argument --prior: invalid float value: 'rare'"),
+    ("serve {tiny} --prior 0.1 --port 0 --metrics-port 0", "got a prior of 0.1 for a bundle without calibration"),
+    ("serve {tiny} --prior 1", "--prior: got '1'; Input should be less than 1"),
     ("serve {tiny} --port eighty", "--port: got 'eighty'"),
     ("serve {tiny} --max-pairs 0", "--max-pairs: got '0'"),
     # runs

@@ -22,14 +22,16 @@ from serving.settings import Settings
 from simile.artifacts import (
     Document,
     Pair,
+    PlattCalibration,
     read_bundle,
     read_labelled_pairs,
     read_training_texts,
     text_hash,
+    write_bundle,
     write_pairs,
     write_training_texts,
 )
-from simile.scoring import load
+from simile.scoring import load, probability
 from simile.scoring.metrics import auc, separability, spearman
 from training.decision import calibrate, find_thresholds
 
@@ -47,6 +49,15 @@ def both(tmp_path_factory, tiny, words):
     out = tmp_path_factory.mktemp("bundles") / "both"
     assert main(["join", str(tiny.path), str(words.path), "--out", str(out)]) == 0
     return read_bundle(out)
+
+
+@pytest.fixture
+def calibrated(words, tmp_path):
+    """A bundle of calibrated scores that may be written to."""
+    manifest = words.manifest.model_copy(
+        update={"calibration": PlattCalibration(slope=8, intercept=-2, positive_share=0.5)}
+    )
+    return write_bundle(tmp_path / "calibrated", manifest, words.data)
 
 
 @pytest.fixture
@@ -141,6 +152,21 @@ def test_score_prints_a_line_for_each_pair_of_a_file(words, pairs, tmp_path, cap
     assert main(["score", str(words.path), "--pairs", str(pairs), *PLAIN]) == 0
     printed_P = np.array(capsys.readouterr().out.split(), dtype=float)
     np.testing.assert_allclose(printed_P, scored(words, read_labelled_pairs(pairs).texts), rtol=0, atol=1e-6)
+
+
+def test_score_gives_probabilities_where_the_bundle_is_calibrated(calibrated, pairs, tmp_path, capsys):
+    texts = read_labelled_pairs(pairs).texts[:2]
+    scores_P = scored(calibrated, texts)
+    calibration = calibrated.manifest.calibration
+    for option, prior in ((), None), (("--prior", "0.1"), 0.1):
+        expected_P = probability(calibration, scores_P, prior=prior)
+        assert main(["score", str(calibrated.path), *texts[0], *option, *PLAIN]) == 0
+        assert capsys.readouterr().out == f"{scores_P[0]:.6f}\t{expected_P[0]:.6f}\n"
+        out = tmp_path / "scored.jsonl"
+        assert main(["score", str(calibrated.path), "--pairs", str(pairs), "--out", str(out), *option, *PLAIN]) == 0
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "score", "probability"}]
+        np.testing.assert_allclose([row["probability"] for row in rows[:2]], expected_P, atol=1e-6)
 
 
 # evaluate
