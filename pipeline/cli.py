@@ -220,6 +220,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gate", action="store_true", help="exit 3 unless every gain is sure and no guard is lost")
     parser.add_argument("--guard-margin", type=float, default=0.01)
+    _prior_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE")
     _runtime_options(parser)

@@ -126,6 +126,7 @@ def evaluate(args: Namespace) -> int:
         guards=guards,
         gate=Gate(args.guard_margin) if args.gate else None,
         training_texts=read_training_texts(scorer.bundle),
+        prior=args.prior,
     )
     if args.json:
         write_whole(args.json, json.dumps(found.report, indent=2) + "\n")

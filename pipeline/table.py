@@ -22,12 +22,18 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def result_table(report: Mapping[str, Any]) -> str:
     """Return an evaluation's figures: baseline, Simile, and their difference with its 95 % interval."""
+    entries = report["sets"]
     if report["baseline"] is None:
-        columns = ("Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone")
-        return text_table(columns, [_row(name, entry) for name, entry in report["sets"].items()])
-    columns = ("Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone")
-    rows = [_compared(name, entry) for name, entry in report["sets"].items()]
-    rows += [_compared(f"{name} (guard)", entry) for name, entry in report["guards"].items()]
+        columns = ["Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone"]
+        rows = [_row(name, entry) for name, entry in entries.items()]
+    else:
+        columns = ["Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone"]
+        entries = entries | {f"{name} (guard)": entry for name, entry in report["guards"].items()}
+        rows = [_compared(name, entry) for name, entry in entries.items()]
+    errors = [entry["bundle"].get("calibration_error") for entry in entries.values()]
+    if any(error is not None for error in errors):
+        columns.append("ECE")
+        rows = [[*row, figure(error)] for row, error in zip(rows, errors, strict=True)]
     return text_table(columns, rows)
 
 

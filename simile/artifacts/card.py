@@ -13,6 +13,7 @@ from simile.artifacts.bundle import Calibration, EncoderMember, IsotonicCalibrat
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
+_COLUMNS = ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _Report = Mapping[str, Any]
 
@@ -108,10 +109,14 @@ def _evaluation(report: _Report) -> str:
     ]
     if report["verdict"]:
         remarks.append(f"The gate's verdict: {report['verdict']} ({'; '.join(report['reasons'])}).")
-    table = _table(
-        ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone"),
-        rows,
-    )
+    columns = [*_COLUMNS]
+    errors = [entry["bundle"].get("calibration_error") for of in ("sets", "guards") for entry in report[of].values()]
+    if any(error is not None for error in errors):
+        columns.append("ECE")
+        rows = [[*row, _figure(error)] for row, error in zip(rows, errors, strict=True)]
+        prior = "" if report["prior"] is None else f", shifted to a share of positives of {report['prior']:g}"
+        remarks.append(f"ECE: the expected calibration error of the probabilities{prior}.")
+    table = _table(columns, rows)
     return "\n\n".join([f"## Evaluation on {_plain(where + against)}", table, *map(_plain, remarks)])
 
 

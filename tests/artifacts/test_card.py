@@ -100,6 +100,20 @@ def test_table_without_a_baseline_compares_with_nothing():
     assert "verdict" not in "".join(page.itertext())
 
 
+@pytest.mark.parametrize(
+    ("prior", "said"), [(None, "probabilities."), (0.1, "shifted to a share of positives of 0.1.")]
+)
+def test_table_has_the_calibration_error_where_one_was_found(prior, said):
+    report = report_of() | {"prior": prior}
+    report["sets"] = {"test-seen": report["sets"]["test-seen"] | {"bundle": FOUND | {"calibration_error": 0.0312}}}
+    page, rows = rendered(model_card(manifest_of(), [report]))
+    assert [row[-1] for row in rows[:3]] == ["ECE", "0.0312", "-"]
+    text = "".join(page.itertext())
+    assert "ECE: the expected calibration error of the probabilities" in text
+    assert said in text
+    assert "ECE" not in model_card(manifest_of(), [report_of()])
+
+
 def test_newest_evaluation_comes_first():
     page, _ = rendered(model_card(manifest_of(), [report_of(), report_of(precision="bf16")]))
     titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]

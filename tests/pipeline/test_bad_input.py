@@ -231,6 +231,7 @@ CASES = [
         "score {tiny} a b --prior 0.1",
         "got a prior of 0.1 for a bundle without calibration, need one made with labelled",
     ),
+    ("evaluate {tiny} good.csv --prior 0.1", "got a prior of 0.1 for a bundle without calibration, need one made"),
     ("score {tiny} a b --prior 1", "got a prior of 1, need a share of positives above 0 and below 1"),
     ("score {tiny} a b --prior nan", "got a prior of nan, need a share of positives above 0 and below 1"),
     ("score {tiny} a b --prior rare", "argument --prior: invalid float value: 'rare'"),

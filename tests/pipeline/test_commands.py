@@ -32,7 +32,7 @@ from simile.artifacts import (
     write_training_texts,
 )
 from simile.scoring import load, probability
-from simile.scoring.metrics import auc, separability, spearman
+from simile.scoring.metrics import auc, expected_calibration_error, separability, spearman
 from training.decision import calibrate, find_thresholds
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +170,19 @@ def test_score_gives_probabilities_where_the_bundle_is_calibrated(calibrated, pa
 
 
 # evaluate
+
+
+def test_evaluation_of_a_calibrated_bundle_has_its_calibration_error(calibrated, pairs, tmp_path, capsys):
+    judged = read_labelled_pairs(pairs)
+    score_P = scored(calibrated, judged.texts)
+    for option, prior in ((), None), (("--prior", "0.1"), 0.1):
+        report, code = report_of(tmp_path, calibrated.path, pairs, *option)
+        probability_P = probability(calibrated.manifest.calibration, score_P, prior=prior)
+        error = expected_calibration_error(probability_P, judged.target_P)
+        assert (code, report["prior"]) == (0, prior)
+        assert report["sets"]["judged"]["bundle"]["calibration_error"] == pytest.approx(error, abs=1e-4)
+        assert f"  {error:.4f}" in capsys.readouterr().out.splitlines()[-1]
+    assert "shifted to a share of positives of 0.1" in (calibrated.path / "README.md").read_text()
 
 
 def test_evaluation_has_the_documented_shape(own, words, pairs, tmp_path):
