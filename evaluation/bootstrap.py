@@ -6,7 +6,6 @@ texts; a pair counts as often as the product of its two units' draws (once a dra
 Shape suffixes: P = pairs, U = units (groups or texts), R = resamples.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,7 +88,7 @@ class _Draws:
     """Draws units with replacement and turns them into weights of pairs."""
 
     def __init__(self, pairs: PairSet, seed: int) -> None:
-        ends = _ends(pairs)
+        ends = pairs.ends
         units = {unit: i for i, unit in enumerate(dict.fromkeys(end for pair in ends for end in pair))}
         self._a_P = np.array([units[a] for a, _ in ends])
         self._b_P = np.array([units[b] for _, b in ends])
@@ -101,9 +100,3 @@ class _Draws:
         count_U = np.bincount(drawn, minlength=self._num_units).astype(np.float64)
         weight_P = count_U[self._a_P] * np.where(self._a_P == self._b_P, 1.0, count_U[self._b_P])
         return np.asarray(weight_P)
-
-
-def _ends(pairs: PairSet) -> Sequence[tuple[str, str]]:
-    if unit_of(pairs) == "group":
-        return [(str(row.group_a), str(row.group_b)) for row in pairs.rows]
-    return pairs.texts

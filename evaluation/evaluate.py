@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import RESAMPLES, SEED, difference, unit_of
-from simile.artifacts import PairSet, text_hash
+from simile.artifacts import Calibration, PairSet, text_hash
 from simile.errors import InputError
 from simile.progress import Progress
-from simile.scoring import Scorer, require_finite
-from simile.scoring.metrics import figures, known, spearman
+from simile.scoring import Scorer, probability, require_finite, require_prior
+from simile.scoring.metrics import expected_calibration_error, figures, known, spearman
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def evaluate(
     guards: Sequence[PairSet] = (),
     gate: Gate | None = None,
     training_texts: Collection[str] | None = None,
+    prior: float | None = None,
 ) -> Evaluation:
     """Return the figures of the bundle on every set, beside the baseline's, and the gate's verdict.
 
@@ -54,19 +55,23 @@ def evaluate(
         guards: labelled pairs on which nothing may be lost.
         gate: None for no verdict; needs a baseline.
         training_texts: hashes of the texts the bundle was trained on (`text_hash`); None where they are not known.
+        prior: share of positives that the probabilities assume; None for the calibrations' own.
 
     Raises:
-        InputError: two sets of one name, or a score that is not finite.
+        InputError: two sets of one name, a score that is not finite, or a prior for a bundle without calibration.
     """
     names = [pairs.name for pairs in (*sets, *guards)]
     if len(set(names)) < len(names):
         raise InputError(f"got sets named {', '.join(names)}, need one set a name")
-    scores = _score_all([*sets, *guards], scorer, baseline)
+    require_prior(scorer.bundle, prior)
+    scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
+    scores = _score_all([*sets, *guards], scorers)
     report: dict[str, Any] = {
         "bundle": _identity(scorer),
         "baseline": _identity(baseline) if baseline else None,
-        "sets": {pairs.name: _compare(pairs, scores[pairs.name]) for pairs in sets},
-        "guards": {pairs.name: _compare(pairs, scores[pairs.name]) for pairs in guards},
+        "prior": prior,
+        "sets": {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in sets},
+        "guards": {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in guards},
         "interval": {
             "unit": {pairs.name: unit_of(pairs) for pairs in (*sets, *guards)},
             "resamples": RESAMPLES,
@@ -87,10 +92,7 @@ def _identity(scorer: Scorer) -> dict[str, str]:
     }
 
 
-def _score_all(
-    sets: Sequence[PairSet], scorer: Scorer, baseline: Scorer | None
-) -> dict[str, dict[str, NDArray[np.float32]]]:
-    scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
+def _score_all(sets: Sequence[PairSet], scorers: Mapping[str, Scorer]) -> dict[str, dict[str, NDArray[np.float32]]]:
     num_texts = sum(len({text for pair in pairs.texts for text in pair}) for pairs in sets)
     num_encoders = sum(len(one.members) for one in scorers.values())
     found: dict[str, dict[str, NDArray[np.float32]]] = {pairs.name: {} for pairs in sets}
@@ -103,22 +105,35 @@ def _score_all(
     return found
 
 
-def _compare(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
-    target_P = pairs.target_P
+def _compare(
+    pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], scorers: Mapping[str, Scorer], prior: float | None
+) -> dict[str, Any]:
+    found = {
+        who: _figures(pairs, scores[who], scorer.bundle.manifest.calibration, prior) for who, scorer in scorers.items()
+    }
     entry: dict[str, Any] = {
         "pairs": len(pairs.rows),
         "sha256": pairs.sha256,
         "graded": pairs.is_graded,
-        "bundle": known(figures(scores["bundle"], target_P, is_graded=pairs.is_graded)),
-        "baseline": None,
+        "bundle": found["bundle"],
+        "baseline": found.get("baseline"),
         "difference": None,
-        "lexical": known({"spearman": spearman(lexical_scores(pairs), target_P)}),
+        "lexical": known({"spearman": spearman(lexical_scores(pairs), pairs.target_P)}),
     }
     if "baseline" in scores:
-        entry["baseline"] = known(figures(scores["baseline"], target_P, is_graded=pairs.is_graded))
-        found = difference(pairs, scores["bundle"], scores["baseline"])
-        entry["difference"] = known({"spearman": found.value, "low": found.low, "high": found.high})
+        gain = difference(pairs, scores["bundle"], scores["baseline"])
+        entry["difference"] = known({"spearman": gain.value, "low": gain.low, "high": gain.high})
     return entry
+
+
+def _figures(
+    pairs: PairSet, score_P: NDArray[np.float32], calibration: Calibration | None, prior: float | None
+) -> dict[str, float | None]:
+    found = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+    if calibration and not pairs.is_graded:
+        probability_P = probability(calibration, score_P, prior=prior)
+        found["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
+    return known(found)
 
 
 def lexical_scores(pairs: PairSet) -> NDArray[np.float64]:

@@ -43,7 +43,14 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
     """
     report = evaluation.report
     entries = {**report["sets"], **report["guards"]}
-    blocks: list[Block] = [*_verdict(report), heading("Figures"), paragraph(_LEGEND), _table(entries)]
+    is_calibrated = any("calibration_error" in entry["bundle"] for entry in entries.values())
+    blocks: list[Block] = [
+        *_verdict(report),
+        heading("Figures"),
+        paragraph(_LEGEND),
+        *([paragraph(_about_calibration(report))] if is_calibrated else []),
+        _table(entries, is_calibrated=is_calibrated),
+    ]
     compared = [
         (name, entry["difference"])
         for name, entry in entries.items()
@@ -72,7 +79,17 @@ def _verdict(report: Mapping[str, Any]) -> list[Block]:
     return [callout("bad", "; ".join(report["reasons"]), title="The gate says no")]
 
 
-def _table(entries: Mapping[str, Any]) -> Block:
+def _about_calibration(report: Mapping[str, Any]) -> str:
+    share = (
+        "of the pairs that they were fitted on" if report["prior"] is None else f"that was given, {report['prior']:g}"
+    )
+    return (
+        "ECE, the expected calibration error: how far probabilities are from the shares of positives, in 15 bins. "
+        f"They assume the share of positives {share}; a set with another one shows that too."
+    )
+
+
+def _table(entries: Mapping[str, Any], *, is_calibrated: bool) -> Block:
     rows = []
     for name, entry in entries.items():
         found, difference = entry["bundle"], entry["difference"] or {}
@@ -85,9 +102,11 @@ def _table(entries: Mapping[str, Any]) -> Block:
                 *(difference.get(key) for key in ("spearman", "low", "high")),
                 *(found.get(key) for key in ("auc", "separability", "overlap")),
                 entry["lexical"]["spearman"],
+                *([found.get("calibration_error")] if is_calibrated else []),
             )
         )
-    return table(_COLUMNS, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
+    columns = (*_COLUMNS, "ECE") if is_calibrated else _COLUMNS
+    return table(columns, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
 
 
 def _of_set(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> list[Block]:

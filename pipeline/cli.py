@@ -220,6 +220,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gate", action="store_true", help="exit 3 unless every gain is sure and no guard is lost")
     parser.add_argument("--guard-margin", type=float, default=0.01)
+    _prior_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE")
     _runtime_options(parser)
@@ -234,6 +235,11 @@ def _join_options(parser: argparse.ArgumentParser) -> None:
         metavar="PAIRS",
         help="learn the members' weights on these, and calibration and thresholds (default: their mean, without)",
     )
+    parser.add_argument(
+        "--calibration",
+        choices=("platt", "isotonic"),
+        help="the curve that --fit gives, logistic or any that rises (default: platt)",
+    )
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:
@@ -241,6 +247,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="two texts")
     parser.add_argument("--pairs", type=Path, metavar="FILE", help="a file of pairs in place of two texts")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the pairs with their scores as JSONL")
+    _prior_option(parser)
     _runtime_options(parser)
 
 
@@ -269,6 +276,15 @@ def _set_option(parser: argparse.ArgumentParser) -> None:
 
 def _restart_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restart", action="store_true", help="throw an earlier run's work away")
+
+
+def _prior_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="SHARE",
+        help="share of positives that probabilities assume (default: the calibration's own)",
+    )
 
 
 def _runtime_options(parser: argparse.ArgumentParser) -> None:

@@ -126,6 +126,7 @@ def evaluate(args: Namespace) -> int:
         guards=guards,
         gate=Gate(args.guard_margin) if args.gate else None,
         training_texts=read_training_texts(scorer.bundle),
+        prior=args.prior,
     )
     if args.json:
         write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
@@ -143,7 +144,10 @@ def join(args: Namespace) -> int:
     from pipeline.join import join as join_bundles
     from simile.artifacts import read_labelled_pairs
 
-    bundle = join_bundles(args.bundles, args.out, read_labelled_pairs(args.fit) if args.fit else None)
+    if args.calibration and not args.fit:
+        raise InputError("--calibration needs --fit PAIRS to fit it on")
+    fit = read_labelled_pairs(args.fit) if args.fit else None
+    bundle = join_bundles(args.bundles, args.out, fit, calibration=args.calibration or "platt")
     _print(bundle.identity)
     for name, weight in bundle.manifest.combine.weights.items():
         _print(f"{weight:.4f}  {name}")
@@ -151,11 +155,11 @@ def join(args: Namespace) -> int:
 
 
 def score(args: Namespace) -> int:
-    """Scores of two texts or of a file of pairs."""
+    """Scores of two texts or of a file of pairs, and probabilities where the bundle is calibrated."""
     from simile.artifacts import read_pairs
     from simile.files import write_whole
     from simile.progress import Progress
-    from simile.scoring import load, require_finite
+    from simile.scoring import load, probability, require_finite, require_prior
 
     if bool(args.pairs) == bool(args.texts) or len(args.texts) not in (0, 2):
         raise InputError(f"got {len(args.texts)} texts, need two texts or --pairs FILE")
@@ -164,6 +168,7 @@ def score(args: Namespace) -> int:
     _require_no_folder(args.out)
     pairs = read_pairs(args.pairs).texts if args.pairs else ((args.texts[0], args.texts[1]),)
     scorer = load(args.bundle, device=args.device, precision=args.precision)
+    require_prior(scorer.bundle, args.prior)
     if len(pairs) == 1:
         scored = scorer.score_members(pairs)
     else:
@@ -171,14 +176,15 @@ def score(args: Namespace) -> int:
         with Progress("scoring", num_texts, "texts") as progress:
             scored = scorer.score_members(pairs, progress.advance)
     require_finite(scored.score_P, scorer.runtime)
+    found = {"score": scored.score_P}
+    if calibration := scorer.bundle.manifest.calibration:
+        found["probability"] = probability(calibration, scored.score_P, prior=args.prior)
+    rows = [dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)]
     if args.out:
-        lines = (
-            json.dumps({"text_a": a, "text_b": b, "score": float(score)}) + "\n"
-            for (a, b), score in zip(pairs, scored.score_P, strict=True)
-        )
+        lines = (json.dumps({"text_a": a, "text_b": b, **row}) + "\n" for (a, b), row in zip(pairs, rows, strict=True))
         write_whole(args.out, "".join(lines))
     else:
-        _print(*(f"{score:.6f}" for score in scored.score_P))
+        _print(*("\t".join(f"{value:.6f}" for value in row.values()) for row in rows))
     return 0
 
 
@@ -193,7 +199,7 @@ def serve(args: Namespace) -> int:
 
 def inspect(args: Namespace) -> int:
     """What a bundle is."""
-    from pipeline.table import text_table
+    from pipeline.table import calibration_told, text_table
     from simile.artifacts import EncoderMember, read_bundle
     from simile.scoring import evaluated_runtimes
 
@@ -216,14 +222,15 @@ def inspect(args: Namespace) -> int:
             ]
         )
     evaluated = ", ".join(map(str, evaluated_runtimes(bundle))) or "not yet"
-    decisions = manifest.thresholds
+    thresholds = manifest.thresholds
     _print(
         f"{bundle.identity}",
         "",
         text_table(("member", "weight", "base", "dimension", "tokens", "files"), rows),
         "",
         f"combine      {manifest.combine.method}",
-        f"thresholds   best F1 at {decisions.best_f1:.4f}" if decisions else "thresholds   none",
+        f"thresholds   best F1 at {thresholds.best_f1:.4f}" if thresholds else "thresholds   none",
+        f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
         f"made         {manifest.made.get('by', 'unknown')}",
         "verified     every file has the sha256 of the manifest",

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from simile.artifacts import (
     Bundle,
+    CalibrationMethod,
     Combine,
     GoldenPair,
     Manifest,
@@ -25,7 +26,14 @@ from simile.scoring import Scorer, choose_runtime
 from training.decision import with_decisions
 
 
-def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_sets: Sequence[PairSet] = ()) -> Bundle:
+def join(
+    paths: Sequence[Path],
+    out: Path,
+    fit: PairSet | None = None,
+    *,
+    dev_sets: Sequence[PairSet] = (),
+    calibration: CalibrationMethod = "platt",
+) -> Bundle:
     """Return the bundle at ``out`` with the members of all these bundles.
 
     Args:
@@ -33,6 +41,7 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_se
         out: where to.
         fit: labelled pairs to learn the members' weights on; None for their mean.
         dev_sets: pairs to fit calibration and thresholds on; without, those of ``fit``.
+        calibration: its method.
 
     Raises:
         InputError: fewer than two members, or bundles that cannot be joined.
@@ -71,7 +80,7 @@ def join(paths: Sequence[Path], out: Path, fit: PairSet | None = None, *, dev_se
         combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
         manifest = manifest.model_copy(update={"combine": combine})
     if decided_on := dev_sets or ([fit] if fit else []):
-        manifest = with_decisions(manifest, _scorer(out, manifest, data), decided_on)
+        manifest = with_decisions(manifest, _scorer(out, manifest, data), decided_on, method=calibration)
     texts = [read_training_texts(bundle) for bundle in bundles]
     joined = write_bundle(out, manifest, data)
     if None not in texts:

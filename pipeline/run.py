@@ -217,11 +217,14 @@ def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> 
         train(member, files, dev_sets, path, restart=restart)
     if len(paths) > 1:
         say("      joining them: the mean of their scores")
+        # The members' own: it is the same for all.
+        calibration = config.train[0].calibration
         inputs = {
             "members": [read_bundle(path).manifest.digest for path in paths],
             "dev": {dev.name: dev.sha256 for dev in dev_sets},
+            "calibration": calibration,
         }
-        _stage(bundle, inputs, lambda: join(paths, bundle, dev_sets=dev_sets))
+        _stage(bundle, inputs, lambda: join(paths, bundle, dev_sets=dev_sets, calibration=calibration))
 
 
 def _sha256(path: Path) -> str:

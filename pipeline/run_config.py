@@ -70,6 +70,12 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _members_agree_on_calibration(self) -> "RunConfig":
+        if len(methods := {member.calibration for member in self.train}) > 1:
+            raise ValueError(f"got members of calibration {' and '.join(sorted(methods))}, need one for the ensemble")
+        return self
+
+    @model_validator(mode="after")
     def _has_epochs_for_each_file(self) -> "RunConfig":
         # Training says the same, but only after mining.
         num_files = len(PHASES) if self.documents and self.mine.recipe == "curriculum" else 1

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simile.artifacts import Calibration
+
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return the rows under their columns, the first column to the left, the others to the right."""
@@ -20,12 +22,18 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def result_table(report: Mapping[str, Any]) -> str:
     """Return an evaluation's figures: baseline, Simile, and their difference with its 95 % interval."""
+    entries = report["sets"]
     if report["baseline"] is None:
-        columns = ("Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone")
-        return text_table(columns, [_row(name, entry) for name, entry in report["sets"].items()])
-    columns = ("Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone")
-    rows = [_compared(name, entry) for name, entry in report["sets"].items()]
-    rows += [_compared(f"{name} (guard)", entry) for name, entry in report["guards"].items()]
+        columns = ["Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone"]
+        rows = [_row(name, entry) for name, entry in entries.items()]
+    else:
+        columns = ["Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone"]
+        entries = entries | {f"{name} (guard)": entry for name, entry in report["guards"].items()}
+        rows = [_compared(name, entry) for name, entry in entries.items()]
+    errors = [entry["bundle"].get("calibration_error") for entry in entries.values()]
+    if any(error is not None for error in errors):
+        columns.append("ECE")
+        rows = [[*row, figure(error)] for row, error in zip(rows, errors, strict=True)]
     return text_table(columns, rows)
 
 
@@ -72,6 +80,14 @@ def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
         f"[{figure(difference['low'], '+.4f')}, {figure(difference['high'], '+.4f')}]",
         figure(entry["lexical"]["spearman"]),
     ]
+
+
+def calibration_told(calibration: Calibration | None) -> str:
+    """Return in a line what the calibration is, and how far off it was on pairs that it was not fitted on."""
+    if calibration is None:
+        return "none"
+    error = "" if calibration.error is None else f", expected calibration error {calibration.error:.4f}"
+    return f"{calibration.method}, of pairs of which {calibration.positive_share:.0%} are positive{error}"
 
 
 def figure(value: float | None, form: str = ".4f") -> str:

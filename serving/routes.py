@@ -22,6 +22,7 @@ from serving.schemas import (
 )
 from serving.service import Service
 from serving.settings import Settings
+from simile.artifacts import Manifest
 from simile.scoring import Pairs, Scored, probability
 
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
@@ -45,11 +46,11 @@ async def similarity(body: SimilarityRequest, request: Request, service: TheServ
     pairs = _pairs(body, service.settings)
     engine, scored = await score_pairs(request, service, pairs)
     bundle = engine.scorer.bundle
-    calibration = bundle.manifest.calibration
+    calibration, prior = bundle.manifest.calibration, service.settings.prior
     return SimilarityResponse(
         scores=scored.score_P.tolist(),
         members={name: score_P.tolist() for name, score_P in scored.members.items()} if body.members else None,
-        probabilities=probability(calibration, scored.score_P).tolist() if calibration else None,
+        probabilities=probability(calibration, scored.score_P, prior=prior).tolist() if calibration else None,
         usage=Usage(pairs=len(pairs), texts=scored.num_texts, tokens=scored.num_tokens, truncated=scored.num_cut),
         bundle=bundle.identity,
     )
@@ -69,6 +70,7 @@ async def bundle(service: TheService) -> BundleResponse:
         combine=manifest.combine,
         thresholds=manifest.thresholds,
         calibration=manifest.calibration,
+        prior=_prior(manifest, service.settings),
         provider=scorer.runtime.provider,
         precision=scorer.runtime.precision,
         limits=Limits.model_validate(service.settings, from_attributes=True),
@@ -92,6 +94,13 @@ async def readyz(service: TheService) -> StatusResponse:
 async def root() -> RedirectResponse:
     """Lead a person to the documentation."""
     return RedirectResponse("/docs")
+
+
+def _prior(manifest: Manifest, settings: Settings) -> float | None:
+    """Return the share of positives that probabilities assume, where there are any."""
+    if manifest.calibration is None:
+        return None
+    return manifest.calibration.positive_share if settings.prior is None else settings.prior
 
 
 def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:

@@ -156,6 +156,7 @@ class BundleResponse(BaseModel):
     combine: Combine
     thresholds: Thresholds | None
     calibration: Calibration | None
+    prior: float | None = Field(description="share of positives that the probabilities assume, where there are any")
     provider: str
     precision: str
     limits: Limits

@@ -19,7 +19,7 @@ from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
 from simile.errors import InputError
-from simile.scoring import Scorer, load
+from simile.scoring import Scorer, load, require_prior
 
 _LAST_ANSWERS_S = 2
 """Seconds for the sockets to take the last answers, after the engine has drained; with the default ``drain_s`` it all
@@ -57,6 +57,7 @@ def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
     """
     start = perf_counter()
     scorer = load(bundle_path, device=settings.device, precision=settings.precision)
+    require_prior(scorer.bundle, settings.prior)
     scorer.check_golden()
     for num_pairs, num_words in _WARM_SHAPES:
         words = " warm" * (num_words - 1)

@@ -38,6 +38,12 @@ class Settings(BaseModel):
     metrics_port: Annotated[_Port, Field(description="port of /metrics; 0 takes a free one")] = 9090
     device: Annotated[Device, Field(description="auto, cpu or cuda")] = "auto"
     precision: Annotated[Precision, Field(description="auto, fp32, bf16 or fp16")] = "auto"
+    prior: Annotated[
+        float | None,
+        Field(
+            gt=0, lt=1, description="share of positives that probabilities assume, in place of the calibration's own"
+        ),
+    ] = None
     max_body_bytes: Annotated[_Count, Field(description="longest request body")] = 4 * 2**20
     max_pairs: Annotated[_Count, Field(description="most pairs of one request")] = 1024
     max_characters: Annotated[_Count, Field(description="longest text")] = 32768

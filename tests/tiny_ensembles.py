@@ -14,11 +14,11 @@ from tokenizers.processors import TemplateProcessing
 
 from simile.artifacts import (
     Bundle,
-    Calibration,
     Combine,
     EncoderMember,
     LexicalMember,
     Manifest,
+    PlattCalibration,
     file_entry,
     write_bundle,
 )
@@ -122,7 +122,7 @@ class Ensemble:
                 LexicalMember(name="words", vocabulary=entry["members/words/lexical.npz"], dimension=len(words)),
             ),
             combine=Combine(weights={"small": 0.75, "words": 0.25}),
-            calibration=Calibration(slope=8, intercept=-4, positive_share=0.5),
+            calibration=PlattCalibration(slope=8, intercept=-4, positive_share=0.5),
             golden=(),
             made={},
         )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from simile.artifacts.bundle import Name
+from simile.artifacts.bundle import CalibrationMethod, Name
 
 MIN_LENGTH = 8
 """Tokens that an encoder must at least read of a text."""
@@ -54,6 +54,8 @@ class TrainConfig(BaseModel):
     keep: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
     weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""
+    calibration: CalibrationMethod = "platt"
+    """The curve from score to probability, fitted on labelled dev pairs: a logistic one, or any that rises."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on GPUs and on processors where it is faster."""
     seed: Annotated[int, Field(ge=0)] = 0

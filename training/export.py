@@ -19,15 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from simile import __version__
-from simile.artifacts import (
-    Bundle,
-    Calibration,
-    Combine,
-    EncoderMember,
-    Manifest,
-    Thresholds,
-    file_entry,
-)
+from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, file_entry
 from simile.errors import SimileError
 from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
@@ -91,21 +83,12 @@ def export_member(base: Base, *, name: str, prompt: str = "") -> tuple[EncoderMe
     return member, files
 
 
-def manifest_of(
-    name: str,
-    member: EncoderMember,
-    files: dict[str, bytes],
-    *,
-    made: Mapping[str, object],
-    decision: tuple[Calibration, Thresholds] | None = None,
-) -> Manifest:
+def manifest_of(name: str, member: EncoderMember, files: dict[str, bytes], *, made: Mapping[str, object]) -> Manifest:
     """Return the manifest of a bundle with this one member, its golden pairs scored on the plainest runtime."""
     manifest = Manifest(
         name=name,
         members=(member,),
         combine=Combine(weights={member.name: 1.0}),
-        calibration=decision[0] if decision else None,
-        thresholds=decision[1] if decision else None,
         golden=(),
         made=dict(made),
     )

@@ -336,7 +336,8 @@ def _to_bundle(
         tuned.model.save_pretrained(str(folder / config.name), create_model_card=False)
     member, files = export_member(tuned, name=config.name, prompt=config.prompt)
     manifest = manifest_of(out.name, member, files, made=made)
-    manifest = with_decisions(manifest, Scorer(in_memory(manifest, files), plain_runtime()), dev_sets)
+    scorer = Scorer(in_memory(manifest, files), plain_runtime())
+    manifest = with_decisions(manifest, scorer, dev_sets, method=config.calibration)
     return write_bundle(out, manifest, files)
 
 

@@ -10,6 +10,7 @@ README.md          the model card; not part of the digest
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,14 +98,49 @@ class Combine(_Strict):
         return self
 
 
-class Calibration(_Strict):
+class _Calibration(_Strict):
+    """What every curve from score to probability tells of the labelled pairs that it was fitted on."""
+
+    positive_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of positives among them: the prior that its probabilities assume."""
+    error: Annotated[float | None, Field(ge=0, le=1, exclude_if=lambda error: error is None)] = None
+    """Expected calibration error, each pair's probability from a curve of pairs that share nothing with it; None, and
+    then not in the digest, where the pairs cannot be kept apart so."""
+
+
+class PlattCalibration(_Calibration):
     """Probability that a pair is positive: ``1 / (1 + exp(-(slope * score + intercept)))`` (Platt 1999)."""
 
     method: Literal["platt"] = "platt"
     slope: float
     intercept: float
-    positive_share: float = Field(gt=0, lt=1)
-    """Share of positives among the pairs it was fitted on."""
+
+
+class IsotonicCalibration(_Calibration):
+    """Probability that a pair is positive: straight lines between these points, level beyond the first and the last.
+
+    A monotone fit by pooling adjacent violators (Zadrozny & Elkan 2002, doi:10.1145/775047.775151).
+    """
+
+    method: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
+    """Each above the one before."""
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    """One a score, none below the one before."""
+
+    @model_validator(mode="after")
+    def _is_monotone(self) -> "IsotonicCalibration":
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError(f"got {len(self.scores)} scores and {len(self.probabilities)} probabilities, need as many")
+        if any(low >= high for low, high in pairwise(self.scores)):
+            raise ValueError("got scores that do not increase, need each above the one before")
+        if any(low > high for low, high in pairwise(self.probabilities)):
+            raise ValueError("got probabilities that decrease, need none below the one before")
+        return self
+
+
+Calibration = Annotated[PlattCalibration | IsotonicCalibration, Field(discriminator="method")]
+CalibrationMethod = Literal["platt", "isotonic"]
 
 
 class Thresholds(_Strict):

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from simile.artifacts.bundle import EncoderMember, Manifest, Member
+from simile.artifacts.bundle import Calibration, EncoderMember, IsotonicCalibration, Manifest, Member
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
+_COLUMNS = ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _Report = Mapping[str, Any]
 
@@ -108,10 +109,14 @@ def _evaluation(report: _Report) -> str:
     ]
     if report["verdict"]:
         remarks.append(f"The gate's verdict: {report['verdict']} ({'; '.join(report['reasons'])}).")
-    table = _table(
-        ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone"),
-        rows,
-    )
+    columns = [*_COLUMNS]
+    errors = [entry["bundle"].get("calibration_error") for of in ("sets", "guards") for entry in report[of].values()]
+    if any(error is not None for error in errors):
+        columns.append("ECE")
+        rows = [[*row, _figure(error)] for row, error in zip(rows, errors, strict=True)]
+        prior = "" if report["prior"] is None else f", shifted to a share of positives of {report['prior']:g}"
+        remarks.append(f"ECE: the expected calibration error of the probabilities{prior}.")
+    table = _table(columns, rows)
     return "\n\n".join([f"## Evaluation on {_plain(where + against)}", table, *map(_plain, remarks)])
 
 
@@ -156,10 +161,22 @@ def _decisions(manifest: Manifest) -> str:
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
         lines.append(
-            f"Probability of a positive pair: 1 / (1 + exp(-({calibration.slope:.4f} * score "
-            f"{calibration.intercept:+.4f}))), fitted on pairs of which {calibration.positive_share:.0%} are positive."
+            f"Probability of a positive pair: {_curve(calibration)}, "
+            f"fitted on pairs of which {calibration.positive_share:.0%} are positive."
         )
+        if calibration.error is not None:
+            lines.append(
+                f"Its expected calibration error is {calibration.error:.4f} on these pairs, each judged by a curve "
+                "fitted on those of other groups or texts."
+            )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
+
+
+def _curve(calibration: Calibration) -> str:
+    if isinstance(calibration, IsotonicCalibration):
+        low, high = calibration.scores[0], calibration.scores[-1]
+        return f"a monotone curve through {len(calibration.scores)} points at scores from {low:.4f} to {high:.4f}"
+    return f"1 / (1 + exp(-({calibration.slope:.4f} * score {calibration.intercept:+.4f})))"
 
 
 def _made(manifest: Manifest) -> str:

@@ -84,6 +84,13 @@ class PairSet:
         return tuple((row.text_a, row.text_b) for row in self.rows)
 
     @property
+    def ends(self) -> tuple[tuple[str, str], ...]:
+        """What the texts of each pair share with other pairs: their groups where all are known, else themselves."""
+        if self.have_groups:
+            return tuple((str(row.group_a), str(row.group_b)) for row in self.rows)
+        return self.texts
+
+    @property
     def target_P(self) -> NDArray[np.float64]:
         """Label or score of each pair."""
         return np.array([row.target for row in self.rows], dtype=np.float64)

@@ -1,5 +1,6 @@
 """Bundle and texts -> embeddings -> scores. `simile.scoring.metrics` (it needs scipy) is imported by name."""
 
+from simile.scoring.calibration import probability, require_prior
 from simile.scoring.encoder import Encoder, Tokens, cosines, length_sorted_batches
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical, pack_vocabulary, words
@@ -12,7 +13,6 @@ from simile.scoring.scorer import (
     evaluated_runtimes,
     golden_pairs,
     load,
-    probability,
     require_finite,
 )
 
@@ -37,5 +37,6 @@ __all__ = [
     "pack_vocabulary",
     "probability",
     "require_finite",
+    "require_prior",
     "words",
 ]

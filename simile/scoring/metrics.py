@@ -13,6 +13,7 @@ Array = NDArray[np.floating]
 
 EDGES = np.linspace(-0.2, 1.0, 51)
 """Of the bins that scores are counted in; what lies beyond counts as the first or the last."""
+_CALIBRATION_BINS = 15
 
 
 def spearman(score_P: Array, target_P: Array) -> float:
@@ -61,6 +62,21 @@ def overlap(score_P: Array, label_P: Array) -> float:
     # Scores that are no numbers lie in no bin.
     shares = [counts / max(counts.sum(), 1) for counts in class_counts(score_P, label_P).values()]
     return float(np.minimum(*shares).sum())
+
+
+def expected_calibration_error(probability_P: Array, label_P: Array) -> float:
+    """Return how far probabilities are from the shares of positives, in [0, 1]; 0 is perfect.
+
+    Pairs are binned by probability, 15 bins of one width; each bin's gap between its mean probability and its share of
+    positives counts by its pairs. Chance alone makes some: about 0.02 with 4,000 pairs, 0.1 with 150.
+
+    Source: Naeini et al., AAAI 2015, pp. 2901-2907; 15 bins as Guo et al. 2017, arXiv:1706.04599.
+    """
+    exact_P = np.asarray(probability_P, dtype=np.float64)
+    bin_P = np.minimum((exact_P * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
+    # A bin's gap times its pairs: the sum of what the labels are beyond the probabilities.
+    gaps = np.bincount(bin_P, weights=np.asarray(label_P, dtype=np.float64) - exact_P)
+    return float(np.abs(gaps).sum() / len(exact_P))
 
 
 def figures(score_P: Array, target_P: Array, *, is_graded: bool) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts import EVALUATION, Bundle, Calibration, EncoderMember, GoldenPair, read_bundle
+from simile.artifacts import EVALUATION, Bundle, EncoderMember, GoldenPair, read_bundle
 from simile.errors import BundleError, InputError
 from simile.scoring.encoder import Encoder, cosines
 from simile.scoring.golden import GOLDEN_PAIRS
@@ -169,13 +169,6 @@ def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
         GoldenPair(text_a=a, text_b=b, scores={name: float(score_P[i]) for name, score_P in scores.items()})
         for i, (a, b) in enumerate(GOLDEN_PAIRS)
     )
-
-
-def probability(calibration: Calibration, score_P: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probability that each pair is positive, shape ``(P,)``."""
-    logit_P = calibration.slope * score_P.astype(np.float64) + calibration.intercept
-    # Not 1 / (1 + exp(-logit)): the exponential overflows where a steep calibration is sure.
-    return np.asarray(np.exp(-np.logaddexp(0, -logit_P)), dtype=np.float32)
 
 
 def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:

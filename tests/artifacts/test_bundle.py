@@ -10,12 +10,13 @@ from simile.artifacts import (
     CARD,
     EVALUATION,
     Bundle,
-    Calibration,
     Combine,
     EncoderMember,
     GoldenPair,
+    IsotonicCalibration,
     LexicalMember,
     Manifest,
+    PlattCalibration,
     Thresholds,
     check_replaceable,
     file_entry,
@@ -54,7 +55,7 @@ def manifest_of(data=DATA, *, name="tiny") -> Manifest:
             LexicalMember(name="words", vocabulary=entry["members/words/lexical.npz"], dimension=3),
         ),
         combine=Combine(method="learned", weights={"small": 0.7, "words": 0.3}),
-        calibration=Calibration(slope=7.25, intercept=-3.1, positive_share=0.5),
+        calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
         thresholds=Thresholds(best_f1=0.41, precision_95=None),
         golden=(GoldenPair(text_a="é", text_b="b", scores={"small": 0.1 + 0.2, "words": 1e-7}),),
         made={"seed": 3, "config": {"rate": 2e-5, "layers": [1, 2]}, "by": "a test"},
@@ -237,6 +238,11 @@ def test_one_path_with_two_contents_is_refused(bundle):
     assert "lists members/small/model.onnx with two contents" in fault_of(bundle.path)
 
 
+def test_digest_of_a_manifest_is_what_it_was_when_it_was_written():
+    # What the first version that wrote bundles made of this manifest: bundles are known by their digest.
+    assert manifest_of().digest == "5e44a551cc8b85b3eeb91c2775bab1cb006b2381be3206ae2135c2614761785a"
+
+
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_unknown_schema_version_is_refused(bundle, version):
     edit(bundle, lambda value: value.update(schema_version=version))
@@ -275,7 +281,7 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
         (lambda value: value["members"][0].update(kind="pickle"), "members.0"),
         (lambda value: value["members"][0].update(dimension=0), "members.0.encoder.dimension"),
         (lambda value: value["members"][0]["model"].update(sha256="abc"), "members.0.encoder.model.sha256"),
-        (lambda value: value["calibration"].update(slope=math.nan), "calibration.slope"),
+        (lambda value: value["calibration"].update(slope=math.nan), "calibration.platt.slope"),
         (lambda value: value["golden"][0].update(scores={"small": 0.3}), "golden pair without a score of each"),
         (lambda value: value.update(members=[]), "members"),
         (lambda value: value.update(surprise=1), "surprise: Extra inputs are not permitted"),
@@ -283,6 +289,54 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
 )
 def test_manifest_that_says_something_impossible_is_refused(bundle, change, fault):
     edit(bundle, change)
+    message = fault_of(bundle.path)
+    assert fault in message
+    assert "\n" not in message
+
+
+ISOTONIC = {
+    "method": "isotonic",
+    "scores": [-0.25, 0.5, 0.75],
+    "probabilities": [0.0, 0.5, 1.0],
+    "positive_share": 0.5,
+    "error": 0.03125,
+}
+
+
+def test_isotonic_calibration_is_read_back_the_same(tmp_path):
+    manifest = Manifest.model_validate(manifest_of().model_dump() | {"calibration": ISOTONIC})
+    bundle = write_bundle(tmp_path / "bundle", manifest, DATA)
+    assert read_bundle(bundle.path).manifest.calibration == IsotonicCalibration(**ISOTONIC)
+    assert bundle.manifest.digest != manifest_of().digest
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"method": "magic"}, "calibration: Input tag 'magic'"),
+        ({"slope": 1.0}, "calibration.isotonic.slope: Extra inputs are not permitted"),
+        ({"scores": [0.1, 0.2]}, "got 2 scores and 3 probabilities, need as many"),
+        ({"scores": [], "probabilities": []}, "calibration.isotonic.scores"),
+        ({"scores": [0.1, 0.3, 0.2]}, "got scores that do not increase"),
+        ({"scores": [0.1, 0.2, 0.2]}, "got scores that do not increase"),
+        ({"scores": [0.1, 0.2, math.nan]}, "calibration.isotonic.scores.2"),
+        ({"scores": [0.1, 0.2, math.inf]}, "calibration.isotonic.scores.2"),
+        ({"scores": [0.1, 0.2, "high"]}, "calibration.isotonic.scores.2"),
+        ({"probabilities": [0.2, 0.1, 0.3]}, "got probabilities that decrease"),
+        ({"probabilities": [0.1, 0.2, 1.1]}, "calibration.isotonic.probabilities.2"),
+        ({"probabilities": [-0.1, 0.2, 0.3]}, "calibration.isotonic.probabilities.0"),
+        ({"probabilities": [0.1, math.nan, 0.3]}, "calibration.isotonic.probabilities.1"),
+        ({"positive_share": 0}, "calibration.isotonic.positive_share"),
+        ({"positive_share": 1}, "calibration.isotonic.positive_share"),
+        ({"error": 1.5}, "calibration.isotonic.error"),
+        (
+            {"scores": [i / 10_000 for i in range(10_001)], "probabilities": [0.5] * 10_001},
+            "calibration.isotonic.scores: Tuple should have at most 10000 items",
+        ),
+    ],
+)
+def test_calibration_that_is_no_monotone_curve_is_refused(bundle, changed, fault):
+    edit(bundle, lambda value: value.update(calibration=ISOTONIC | changed))
     message = fault_of(bundle.path)
     assert fault in message
     assert "\n" not in message

@@ -6,11 +6,12 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from simile.artifacts import (
-    Calibration,
     Combine,
     EncoderMember,
+    IsotonicCalibration,
     LexicalMember,
     Manifest,
+    PlattCalibration,
     Thresholds,
     file_entry,
     model_card,
@@ -99,6 +100,20 @@ def test_table_without_a_baseline_compares_with_nothing():
     assert "verdict" not in "".join(page.itertext())
 
 
+@pytest.mark.parametrize(
+    ("prior", "said"), [(None, "probabilities."), (0.1, "shifted to a share of positives of 0.1.")]
+)
+def test_table_has_the_calibration_error_where_one_was_found(prior, said):
+    report = report_of() | {"prior": prior}
+    report["sets"] = {"test-seen": report["sets"]["test-seen"] | {"bundle": FOUND | {"calibration_error": 0.0312}}}
+    page, rows = rendered(model_card(manifest_of(), [report]))
+    assert [row[-1] for row in rows[:3]] == ["ECE", "0.0312", "-"]
+    text = "".join(page.itertext())
+    assert "ECE: the expected calibration error of the probabilities" in text
+    assert said in text
+    assert "ECE" not in model_card(manifest_of(), [report_of()])
+
+
 def test_newest_evaluation_comes_first():
     page, _ = rendered(model_card(manifest_of(), [report_of(), report_of(precision="bf16")]))
     titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]
@@ -110,7 +125,7 @@ def test_members_decisions_and_how_it_was_made_are_told():
         prompt="query: ",
         made={"by": "simile train", "run": {"config": {"lora": {"rank": 32}, "epochs": [1, 2]}, "base": None}},
         thresholds=Thresholds(best_f1=0.41, precision_95=0.5),
-        calibration=Calibration(slope=7.25, intercept=-3.1, positive_share=0.5),
+        calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
     )
     page, rows = rendered(model_card(manifest))
     assert ["small", "0.7500", "someone/encoder", "abc", "mean", "'query: '", "64", "8"] in rows
@@ -119,7 +134,17 @@ def test_members_decisions_and_how_it_was_made_are_told():
     text = "".join(page.itertext())
     assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
+    assert "expected calibration error" not in text
     assert manifest.digest in text
+
+
+def test_isotonic_calibration_is_told_by_its_points():
+    calibration = IsotonicCalibration(
+        scores=(-0.25, 0.125, 0.75), probabilities=(0, 0.5, 1), positive_share=0.25, error=0.0312
+    )
+    text = "".join(rendered(model_card(manifest_of(calibration=calibration)))[0].itertext())
+    assert "a monotone curve through 3 points at scores from -0.2500 to 0.7500, fitted on pairs of which 25%" in text
+    assert "Its expected calibration error is 0.0312 on these pairs" in text
 
 
 def test_threshold_that_does_not_exist_is_said():

@@ -192,6 +192,12 @@ def test_set_has_groups_only_where_every_text_has(tmp_path):
     assert not read_pairs(write(tmp_path / "y.jsonl", grouped, {**POSITIVE, "group_a": "g"})).have_groups
 
 
+def test_ends_of_pairs_are_their_groups_where_all_are_known_else_their_texts(tmp_path):
+    grouped = {**POSITIVE, "group_a": "g", "group_b": 7}
+    assert read_pairs(write(tmp_path / "x.jsonl", grouped)).ends == (("g", "7"),)
+    assert read_pairs(write(tmp_path / "y.jsonl", grouped, POSITIVE)).ends == (("a", "b"), ("a", "b"))
+
+
 @pytest.mark.parametrize("name", ["test-seen.jsonl.gz", "test-seen.csv", "test-seen.parquet"])
 def test_pair_file_is_named_without_its_suffixes(tmp_path, name):
     assert named_pair_paths([str(tmp_path / name)]) == {"test-seen": tmp_path / name}

@@ -10,11 +10,11 @@ from evaluation.bootstrap import difference
 from evaluation.evaluate import Gate, evaluate, lexical_scores
 from evaluation.report import to_page
 from pipeline.table import result_table
-from simile.artifacts import Bundle, Pair, PairSet, text_hash
+from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash
 from simile.errors import InputError
 from simile.reports import paragraph
-from simile.scoring import Runtime, Scored, load
-from simile.scoring.metrics import figures
+from simile.scoring import Runtime, Scored, load, probability
+from simile.scoring.metrics import expected_calibration_error, figures
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
 NUM = 120
@@ -81,7 +81,7 @@ def test_report_has_exactly_the_shape_it_promises(state):
     four = {"spearman", "auc", "separability", "overlap"}
     # design.md, and beyond it what a report is checked by: the file's sha256, the kind of labels, leaked texts.
     assert set(report) == {
-        "bundle", "baseline", "sets", "guards", "interval", "leaked_texts", "verdict", "reasons"
+        "bundle", "baseline", "prior", "sets", "guards", "interval", "leaked_texts", "verdict", "reasons"
     }  # fmt: skip
     for who, scorer in (("bundle", good), ("baseline", base)):
         assert report[who] == {
@@ -128,6 +128,66 @@ def test_figures_are_those_of_the_scores(state):
     interval = difference(pairs, found.scores["seen"]["bundle"], found.scores["seen"]["baseline"])
     assert entry["difference"] == {"spearman": interval.value, "low": interval.low, "high": interval.high}
     assert interval.value == pytest.approx(entry["bundle"]["spearman"] - entry["baseline"]["spearman"])
+
+
+@pytest.fixture
+def calibrate():
+    """Gives a scorer's bundle a calibration."""
+
+    def calibrated(scorer: Stated, **fields) -> Stated:
+        calibration = PlattCalibration(**{"slope": 10, "intercept": -2.5, "positive_share": 0.5} | fields)
+        manifest = scorer.bundle.manifest.model_copy(update={"calibration": calibration})
+        return Stated(Bundle(scorer.bundle.path, manifest, scorer.bundle.data), scorer.score_by_pair)
+
+    return calibrated
+
+
+@pytest.mark.parametrize("prior", [None, 0.1])
+def test_calibration_error_is_that_of_the_probabilities(state, calibrate, prior):
+    pairs, guard, graded = pairs_named("seen"), pairs_named("guard"), pairs_named("graded", graded=True)
+    good, base = state("good", 0.2, pairs, graded, guard), state("base", 0.5, pairs, graded, guard)
+    good = calibrate(good)
+    report = evaluate(good, [pairs, graded], baseline=base, guards=[guard], prior=prior).report
+    assert report["prior"] == prior
+    for of, entry in ((pairs, report["sets"]["seen"]), (guard, report["guards"]["guard"])):
+        score_P = np.array([good.score_by_pair[pair] for pair in of.texts], dtype=np.float32)
+        probability_P = probability(good.bundle.manifest.calibration, score_P, prior=prior)
+        error = expected_calibration_error(probability_P, of.target_P)
+        assert entry["bundle"] == figures(score_P, of.target_P, is_graded=False) | {"calibration_error": error}
+        assert (error > 0.15) == (prior == 0.1)
+        assert "calibration_error" not in entry["baseline"]
+    assert set(report["sets"]["graded"]["bundle"]) == {"spearman"}
+
+
+def test_baseline_that_is_calibrated_has_its_calibration_error_too(state, calibrate):
+    pairs = pairs_named("seen")
+    base = calibrate(state("base", 0.5, pairs), slope=0, intercept=5)
+    report = evaluate(state("good", 0.2, pairs), [pairs], baseline=base).report
+    assert "calibration_error" not in report["sets"]["seen"]["bundle"]
+    assert report["sets"]["seen"]["baseline"]["calibration_error"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_prior_for_a_bundle_without_calibration_is_refused(state):
+    pairs = pairs_named("seen")
+    with pytest.raises(InputError, match=r"got a prior of 0.1 for a bundle without calibration"):
+        evaluate(state("good", 0.1, pairs), [pairs], prior=0.1)
+
+
+@pytest.mark.parametrize("with_baseline", [True, False])
+def test_tables_and_page_show_the_calibration_error_where_there_is_one(state, calibrate, parse_page, with_baseline):
+    sets = [pairs_named("seen"), pairs_named("graded", graded=True)]
+    good, base = state("good", 0.2, *sets), state("base", 0.5, *sets)
+    baseline = base if with_baseline else None
+    for scorer, prior in ((good, None), (calibrate(good), None), (calibrate(good), 0.1)):
+        is_calibrated = scorer is not good
+        found = evaluate(scorer, sets, baseline=baseline, prior=prior)
+        error = found.report["sets"]["seen"]["bundle"].get("calibration_error")
+        text = " ".join(parse_page(to_page(found, sets)).itertext())
+        header, _, first, second = result_table(found.report).splitlines()
+        assert header.endswith("ECE") == is_calibrated == ("ECE, the expected calibration error" in text)
+        assert ("the share of positives that was given, 0.1" in text) == (prior == 0.1)
+        if is_calibrated:
+            assert (first.split()[-1], second.split()[-1]) == (f"{error:.4f}", "-")
 
 
 def test_a_real_bundle_is_evaluated_by_the_scores_it_serves(helpdesk, write_lexical, tmp_path):

@@ -70,6 +70,13 @@ FILES = {
     "run-guard.yaml": json.dumps({"pairs": "good.csv", "test": ["good.csv"], "guard": ["gone.csv"], "train": CONFIG}),
     "run-same.yaml": json.dumps({"pairs": "good.csv", "test": ["good.csv", "other/good.csv"], "train": CONFIG}),
     "run-twins.yaml": json.dumps({"documents": "documents.jsonl", "mine": {"test_share": 0.2}, "train": [CONFIG] * 2}),
+    "run-undecided.yaml": json.dumps(
+        {
+            "documents": "documents.jsonl",
+            "mine": {"test_share": 0.2},
+            "train": [CONFIG | {"name": method, "calibration": method} for method in ("platt", "isotonic")],
+        }
+    ),
     "run-misspelt.yaml": json.dumps({"documnts": "documents.jsonl", "train": CONFIG}),
     "thesis/thesis.tex": "",
     "file": "",
@@ -158,6 +165,7 @@ CASES = [
     (train("config.yaml", "good.csv --set epochs=[1,-1]"), "epochs.1: got -1, input should be greater than or equal"),
     (train("config.yaml", "good.csv --set learning_rate=.nan"), "learning_rate: got nan"),
     (train("config.yaml", "good.csv --set base.x=1"), "base is no group of settings"),
+    (train("config.yaml", "good.csv --set calibration=magic"), "calibration: got 'magic', input should be 'platt' or"),
     (train("config.yaml", "good.csv --set epohcs=1"), "'epohcs', did you mean 'epochs'?"),
     # encoders
     (train("config.yaml", "good.csv"), "./missing: no such folder"),
@@ -217,6 +225,18 @@ CASES = [
     ("score {tiny} --pairs one-text.jsonl", "need 'text_a' and 'text_b'"),
     ("join {tiny} --out {new}/bundle", "got 1 member in 1 bundle, need at least two"),
     ("join {tiny} {tiny} --fit one-class.jsonl --out {new}/bundle", "have the same label"),
+    ("join {tiny} {tiny} --calibration isotonic --out {new}/bundle", "--calibration needs --fit PAIRS"),
+    ("join {tiny} {tiny} --fit good.csv --calibration magic --out {new}/bundle", "invalid choice: 'magic'"),
+    (
+        "score {tiny} a b --prior 0.1",
+        "got a prior of 0.1 for a bundle without calibration, need one made with labelled",
+    ),
+    ("evaluate {tiny} good.csv --prior 0.1", "got a prior of 0.1 for a bundle without calibration, need one made"),
+    ("score {tiny} a b --prior 1", "got a prior of 1, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior nan", "got a prior of nan, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior rare", "argument --prior: invalid float value: 'rare'"),
+    ("serve {tiny} --prior 0.1 --port 0 --metrics-port 0", "got a prior of 0.1 for a bundle without calibration"),
+    ("serve {tiny} --prior 1", "--prior: got '1'; Input should be less than 1"),
     ("serve {tiny} --port eighty", "--port: got 'eighty'"),
     ("serve {tiny} --max-pairs 0", "--max-pairs: got '0'"),
     # runs
@@ -241,6 +261,7 @@ CASES = [
     (run("run-gone.yaml"), "gone.csv: no such file"),
     (run("run-guard.yaml"), "gone.csv: no such file"),
     (run("run-same.yaml"), "got two pair files named 'good'"),
+    (run("run-undecided.yaml"), "got members of calibration isotonic and platt, need one for the ensemble"),
     (run("run-misspelt.yaml"), "'documnts', did you mean 'documents'?"),
     ("quickstart --out {new}/run --set mine.pears=9", "'mine.pears', did you mean 'mine.pairs'?"),
     # usage

@@ -22,16 +22,18 @@ from serving.settings import Settings
 from simile.artifacts import (
     Document,
     Pair,
+    PlattCalibration,
     read_bundle,
     read_labelled_pairs,
     read_training_texts,
     text_hash,
+    write_bundle,
     write_pairs,
     write_training_texts,
 )
-from simile.scoring import load
-from simile.scoring.metrics import auc, separability, spearman
-from training.decision import decide
+from simile.scoring import load, probability
+from simile.scoring.metrics import auc, expected_calibration_error, separability, spearman
+from training.decision import calibrate, find_thresholds
 
 ROOT = Path(__file__).parents[2]
 REGRESSION = Path(__file__).parent / "data" / "regression.jsonl"
@@ -47,6 +49,15 @@ def both(tmp_path_factory, tiny, words):
     out = tmp_path_factory.mktemp("bundles") / "both"
     assert main(["join", str(tiny.path), str(words.path), "--out", str(out)]) == 0
     return read_bundle(out)
+
+
+@pytest.fixture
+def calibrated(words, tmp_path):
+    """A bundle of calibrated scores that may be written to."""
+    manifest = words.manifest.model_copy(
+        update={"calibration": PlattCalibration(slope=8, intercept=-2, positive_share=0.5)}
+    )
+    return write_bundle(tmp_path / "calibrated", manifest, words.data)
 
 
 @pytest.fixture
@@ -143,7 +154,35 @@ def test_score_prints_a_line_for_each_pair_of_a_file(words, pairs, tmp_path, cap
     np.testing.assert_allclose(printed_P, scored(words, read_labelled_pairs(pairs).texts), rtol=0, atol=1e-6)
 
 
+def test_score_gives_probabilities_where_the_bundle_is_calibrated(calibrated, pairs, tmp_path, capsys):
+    texts = read_labelled_pairs(pairs).texts[:2]
+    scores_P = scored(calibrated, texts)
+    calibration = calibrated.manifest.calibration
+    for option, prior in ((), None), (("--prior", "0.1"), 0.1):
+        expected_P = probability(calibration, scores_P, prior=prior)
+        assert main(["score", str(calibrated.path), *texts[0], *option, *PLAIN]) == 0
+        assert capsys.readouterr().out == f"{scores_P[0]:.6f}\t{expected_P[0]:.6f}\n"
+        out = tmp_path / "scored.jsonl"
+        assert main(["score", str(calibrated.path), "--pairs", str(pairs), "--out", str(out), *option, *PLAIN]) == 0
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "score", "probability"}]
+        np.testing.assert_allclose([row["probability"] for row in rows[:2]], expected_P, atol=1e-6)
+
+
 # evaluate
+
+
+def test_evaluation_of_a_calibrated_bundle_has_its_calibration_error(calibrated, pairs, tmp_path, capsys):
+    judged = read_labelled_pairs(pairs)
+    score_P = scored(calibrated, judged.texts)
+    for option, prior in ((), None), (("--prior", "0.1"), 0.1):
+        report, code = report_of(tmp_path, calibrated.path, pairs, *option)
+        probability_P = probability(calibrated.manifest.calibration, score_P, prior=prior)
+        error = expected_calibration_error(probability_P, judged.target_P)
+        assert (code, report["prior"]) == (0, prior)
+        assert report["sets"]["judged"]["bundle"]["calibration_error"] == pytest.approx(error, abs=1e-4)
+        assert f"  {error:.4f}" in capsys.readouterr().out.splitlines()[-1]
+    assert "shifted to a share of positives of 0.1" in (calibrated.path / "README.md").read_text()
 
 
 def test_evaluation_has_the_documented_shape(own, words, pairs, tmp_path):
@@ -307,10 +346,28 @@ def test_ensemble_has_decisions_from_the_pairs_it_is_fitted_on(both, tiny, words
     out = tmp_path / "fitted"
     assert main(["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--out", str(out)]) == 0
     fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
-    calibration, thresholds = decide(scored(fitted, judged.texts), judged.target_P)
+    score_P = scored(fitted, judged.texts)
+    calibration = calibrate(score_P, judged.target_P, "platt")
+    thresholds = find_thresholds(score_P, judged.target_P)
     assert fitted.manifest.calibration.slope == pytest.approx(calibration.slope, rel=1e-3)
     assert fitted.manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
     assert (both.manifest.calibration, both.manifest.thresholds) == (None, None)
+
+
+def test_ensemble_is_calibrated_by_the_method_asked_for(tiny, words, pairs, tmp_path, capsys):
+    argv = ["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--calibration", "isotonic"]
+    assert main([*argv, "--out", str(tmp_path / "fitted")]) == 0
+    calibration, judged = read_bundle(tmp_path / "fitted").manifest.calibration, read_labelled_pairs(pairs)
+    expected = calibrate(scored(read_bundle(tmp_path / "fitted"), judged.texts), judged.target_P, "isotonic")
+    assert calibration.method == "isotonic"
+    np.testing.assert_allclose(calibration.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(calibration.probabilities, expected.probabilities, atol=1e-6)
+    assert 0 <= calibration.error < 0.5
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "fitted")]) == 0
+    share = f"isotonic, of pairs of which {judged.target_P.mean():.0%} are positive"
+    told = f"calibration  {share}, expected calibration error {calibration.error:.4f}\n"
+    assert told in capsys.readouterr().out
 
 
 def test_join_takes_ensembles_as_well(both, words, tmp_path):
@@ -326,7 +383,15 @@ def test_inspect_describes_the_bundle(both, capsys):
     assert main(["inspect", str(both.path)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == both.identity
-    for part in ("encoder", "tiny-bert", "TF-IDF", "0.5000", "combine      mean", "every file has the sha256"):
+    for part in (
+        "encoder",
+        "tiny-bert",
+        "TF-IDF",
+        "0.5000",
+        "combine      mean",
+        "calibration  none",
+        "every file has the sha256",
+    ):
         assert part in out
 
 

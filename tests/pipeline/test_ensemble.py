@@ -9,7 +9,7 @@ import yaml
 from pipeline.cli import main
 from simile.artifacts import read_bundle, read_labelled_pairs
 from simile.scoring import load
-from training.decision import decide
+from training.decision import calibrate, find_thresholds
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     """Folder of a run of two members, which stopped before the second and then went on; when the first was written."""
     folder = tmp_path_factory.mktemp("ensemble")
     write_documents(folder / "documents.jsonl", documents)
-    settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3}
+    settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3, "calibration": "isotonic"}
     bases = {"first": str(make_base("bert")), "second": "./missing"}
     written = []
     for code in ((2,), (0, 3)):
@@ -67,9 +67,11 @@ def test_ensemble_has_decisions_of_its_own(ensemble):
     out = ensemble[0] / "out"
     dev_sets = [read_labelled_pairs(path) for path in sorted((out / "mined").glob("dev-*.jsonl"))]
     score_P = np.concatenate([scored(out / "bundle", dev.texts) for dev in dev_sets])
-    calibration, thresholds = decide(score_P, np.concatenate([dev.target_P for dev in dev_sets]))
+    label_P = np.concatenate([dev.target_P for dev in dev_sets])
+    calibration, thresholds = calibrate(score_P, label_P, "isotonic"), find_thresholds(score_P, label_P)
     manifest = read_bundle(out / "bundle").manifest
-    assert manifest.calibration.slope == pytest.approx(calibration.slope, rel=1e-3)
+    assert manifest.calibration.method == "isotonic"
+    np.testing.assert_allclose(manifest.calibration.scores, calibration.scores, atol=1e-5)
     assert manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
 
 

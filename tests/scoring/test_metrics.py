@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
-from simile.scoring.metrics import auc, figures, overlap, separability, spearman
+from simile.scoring.metrics import auc, expected_calibration_error, figures, overlap, separability, spearman
 
 # Few different values, so that ties are the rule.
 tied = st.integers(-4, 20).map(lambda x: x / 16)
@@ -115,3 +115,28 @@ def test_figures_of_labelled_pairs_are_all_four():
 def test_figures_of_graded_pairs_are_the_spearman_only():
     score_P, target_P = np.array([0.9, 0.4, 0.6]), np.array([5.0, 1.0, 3.0])
     assert figures(score_P, target_P, is_graded=True) == {"spearman": pytest.approx(1.0)}
+
+
+def test_calibration_error_matches_the_definition_bin_by_bin():
+    rng = np.random.default_rng(0)
+    probability_P = np.concatenate([rng.random(300), [0, 1]])
+    label_P = (rng.random(len(probability_P)) < probability_P**2).astype(float)
+    expected = 0.0
+    for i in range(15):
+        is_in_P = (probability_P >= i / 15) & ((probability_P < (i + 1) / 15) | (i == 14))
+        expected += is_in_P.mean() * abs(label_P[is_in_P].mean() - probability_P[is_in_P].mean())
+    assert expected > 0.1
+    assert expected_calibration_error(probability_P, label_P) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("power", "low", "high"), [(1, 0, 0.02), (2, 0.1, 1)], ids=["calibrated", "too sure"])
+def test_calibration_error_is_near_nothing_only_where_labels_come_as_often_as_told(power, low, high):
+    rng = np.random.default_rng(0)
+    probability_P = rng.random(20_000).astype(np.float32)
+    assert low <= expected_calibration_error(probability_P, rng.random(20_000) < probability_P**power) <= high
+
+
+def test_calibration_error_of_certain_and_wrong_probabilities_is_one():
+    label_P = np.array([1.0, 0.0, 1.0])
+    assert expected_calibration_error(1 - label_P, label_P) == 1
+    assert expected_calibration_error(label_P, label_P) == 0

@@ -3,10 +3,9 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from scipy.special import expit
 
 import simile
-from simile.artifacts import EVALUATION, Calibration
+from simile.artifacts import EVALUATION
 from simile.errors import BundleError, InputError
 from simile.hardware import bf16_pays, num_cuda_devices
 from simile.scoring import (
@@ -17,7 +16,6 @@ from simile.scoring import (
     evaluated_runtimes,
     golden_pairs,
     load,
-    probability,
     require_finite,
 )
 from simile.scoring.provider import TOLERANCE
@@ -179,21 +177,6 @@ def test_golden_score_that_is_no_number_is_refused_wherever_it_stands(ensemble, 
 
 def test_bundle_without_golden_pairs_has_nothing_to_check(ensemble):
     assert Scorer(ensemble.write(with_golden=False), CPU).check_golden() == 0
-
-
-def test_probability_is_the_logistic_function():
-    calibration = Calibration(slope=7.5, intercept=-3.25, positive_share=0.5)
-    score_P = np.linspace(-1, 1, 41, dtype=np.float32)
-    found = probability(calibration, score_P)
-    np.testing.assert_allclose(found, expit(7.5 * score_P.astype(np.float64) - 3.25), rtol=1e-6)
-    assert found.dtype == np.float32
-
-
-@pytest.mark.parametrize("slope", [1e4, -1e4])
-def test_probability_of_a_steep_calibration_is_certain_and_silent(slope):
-    calibration = Calibration(slope=slope, intercept=0, positive_share=0.5)
-    found = probability(calibration, np.array([-1, 0, 1], dtype=np.float32))
-    np.testing.assert_array_equal(found, [0, 0.5, 1] if slope > 0 else [1, 0.5, 0])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

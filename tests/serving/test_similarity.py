@@ -46,10 +46,25 @@ def test_probabilities_are_the_calibrated_scores(client):
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-6)
 
 
+def test_probabilities_are_shifted_to_the_prior(scorer):
+    with TestClient(create_app(Settings(prior=0.1), scorer)) as client:
+        answer, told = post(client, {"pairs": PAIRS}).json(), client.get("/v1/bundle").json()
+    # Fitted at a half, where the odds of the share are 1; here they are 1 to 9.
+    expected = 1 / (1 + 9 * np.exp(-(8 * np.array(answer["scores"]) - 4)))
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-6)
+    assert (told["prior"], told["calibration"]["positive_share"]) == (0.1, 0.5)
+
+
+def test_bundle_tells_the_share_of_positives_that_its_calibration_assumes(client):
+    told = client.get("/v1/bundle").json()
+    assert told["prior"] == told["calibration"]["positive_share"] == 0.5
+
+
 def test_bundle_without_calibration_gives_no_probabilities(uncalibrated):
     with TestClient(create_app(Settings(), uncalibrated)) as client:
         assert "probabilities" not in post(client, {"pairs": PAIRS}).json()
-        assert client.get("/v1/bundle").json()["calibration"] is None
+        told = client.get("/v1/bundle").json()
+        assert (told["calibration"], told["prior"]) == (None, None)
 
 
 def test_usage_counts_each_different_text_once(client, scorer):

@@ -204,8 +204,15 @@ def test_nothing_that_is_published_names_a_place_on_this_machine(trained, tmp_pa
 
 def test_labelled_dev_pairs_give_calibration_and_thresholds(trained):
     manifest = trained().bundle.manifest
+    assert (manifest.calibration.method, manifest.made["run"]["config"]["calibration"]) == ("platt", "platt")
     assert manifest.calibration.slope > 0
     assert -1 <= manifest.thresholds.best_f1 <= 1
+
+
+def test_calibration_is_isotonic_where_that_is_asked_for(trained):
+    calibration = trained(calibration="isotonic").bundle.manifest.calibration
+    assert calibration.method == "isotonic"
+    assert len(calibration.scores) > 2
 
 
 def test_graded_dev_pairs_give_none(trained):
