@@ -76,6 +76,8 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     if package in _ROOMS:
         raise error
     extras = "serve-cpu" if command in ("inspect", "score", "serve") else "train,serve-cpu"
+    if package == "httpx2":
+        extras = "client"
     return f"{command} needs the package {package}, which is not installed (pip install 'simile[{extras}]')"
 
 
@@ -243,8 +245,11 @@ def _join_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help="a bundle, unless there is --url")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="two texts")
+    parser.add_argument(
+        "--url", metavar="URL", help="let this server score, with the key in SIMILE_API_KEY where it wants one"
+    )
     parser.add_argument("--pairs", type=Path, metavar="FILE", help="a file of pairs in place of two texts")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the pairs with their scores as JSONL")
     _prior_option(parser)

@@ -156,29 +156,22 @@ def join(args: Namespace) -> int:
 
 def score(args: Namespace) -> int:
     """Scores of two texts or of a file of pairs, and probabilities where the bundle is calibrated."""
+    from pipeline.score import score_by_bundle, score_by_server
     from simile.artifacts import read_pairs
     from simile.files import write_whole
-    from simile.progress import Progress
-    from simile.scoring import load, probability, require_finite, require_prior
 
-    if bool(args.pairs) == bool(args.texts) or len(args.texts) not in (0, 2):
-        raise InputError(f"got {len(args.texts)} texts, need two texts or --pairs FILE")
-    if any(not text.strip() for text in args.texts):
+    bundle, texts = _bundle_and_texts(args)
+    if bool(args.pairs) == bool(texts) or len(texts) not in (0, 2):
+        raise InputError(f"got {len(texts)} texts, need two texts or --pairs FILE")
+    if any(not text.strip() for text in texts):
         raise InputError("got an empty text, need two non-empty ones")
     _require_no_folder(args.out)
-    pairs = read_pairs(args.pairs).texts if args.pairs else ((args.texts[0], args.texts[1]),)
-    scorer = load(args.bundle, device=args.device, precision=args.precision)
-    require_prior(scorer.bundle, args.prior)
-    if len(pairs) == 1:
-        scored = scorer.score_members(pairs)
-    else:
-        num_texts = len({text for pair in pairs for text in pair}) * len(scorer.members)
-        with Progress("scoring", num_texts, "texts") as progress:
-            scored = scorer.score_members(pairs, progress.advance)
-    require_finite(scored.score_P, scorer.runtime)
-    found = {"score": scored.score_P}
-    if calibration := scorer.bundle.manifest.calibration:
-        found["probability"] = probability(calibration, scored.score_P, prior=args.prior)
+    pairs = read_pairs(args.pairs).texts if args.pairs else ((texts[0], texts[1]),)
+    found = (
+        score_by_server(args.url, pairs)
+        if bundle is None
+        else score_by_bundle(bundle, pairs, device=args.device, precision=args.precision, prior=args.prior)
+    )
     rows = [dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)]
     if args.out:
         lines = (json.dumps({"text_a": a, "text_b": b, **row}) + "\n" for (a, b), row in zip(pairs, rows, strict=True))
@@ -186,6 +179,20 @@ def score(args: Namespace) -> int:
     else:
         _print(*("\t".join(f"{value:.6f}" for value in row.values()) for row in rows))
     return 0
+
+
+def _bundle_and_texts(args: Namespace) -> tuple[str | None, list[str]]:
+    """Return the arguments of `score` by what they are: with --url, the first one is a text as well."""
+    texts = [] if args.bundle is None else [args.bundle, *args.texts]
+    if args.url is None:
+        if not texts:
+            raise InputError("got no bundle, need BUNDLE or --url URL")
+        return texts[0], texts[1:]
+    if len(texts) == 3 or (texts and args.pairs):
+        raise InputError("got BUNDLE and --url, need one of them")
+    if (args.device, args.precision, args.prior) != ("auto", "auto", None):
+        raise InputError("got --device, --precision or --prior together with --url, where the server decides")
+    return None, texts
 
 
 def serve(args: Namespace) -> int:

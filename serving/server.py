@@ -42,7 +42,7 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(settings, lambda: open_scorer(bundle_path, settings))
     service: Service = app.state.service
-    with _listening(settings) as listener, _metrics_server(settings, service.metrics):
+    with listening(settings) as listener, _metrics_server(settings, service.metrics):
         asyncio.run(serve(app, listener))
     if service.failure:
         raise service.failure
@@ -106,7 +106,12 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """Listen on the address of the settings.
+
+    Raises:
+        InputError: it is no address of this machine, or the port is taken.
+    """
     try:
         listener = socket.create_server(
             (settings.host, settings.port),
@@ -116,6 +121,9 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     except (OSError, OverflowError) as error:
         raise _cannot_listen(settings.host, settings.port, error) from error
     with listener:
+        # Its connections inherit it. asyncio sets it too, but not where the listener was made without naming TCP, as
+        # here: an answer's body would then wait for the client to acknowledge its headers, 40 ms later.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
         yield listener
 

@@ -1,7 +1,8 @@
-"""Text-pair similarity: load a bundle, score pairs.
+"""Text-pair similarity: load a bundle, score pairs; here or on a server.
 
 >>> import simile
 >>> simile.load("bundle").score([("card lost", "I can't find my card")])
+>>> simile.Client("http://localhost:8080").score([("card lost", "I can't find my card")])
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 from simile.version import __version__
 
 if TYPE_CHECKING:
+    from simile.client import AsyncClient, Client
     from simile.scoring import load
 
-__all__ = ["__version__", "load"]
+__all__ = ["AsyncClient", "Client", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # ONNX Runtime takes a moment to load: only for those who score.
+    # ONNX Runtime takes a moment to load, and the HTTP library is an extra: each only for those who use it.
     if name == "load":
         from simile.scoring import load
 
         return load
+    if name in ("AsyncClient", "Client"):
+        from simile.client import AsyncClient, Client
+
+        return Client if name == "Client" else AsyncClient
     raise AttributeError(f"module 'simile' has no attribute {name!r}")

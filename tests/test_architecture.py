@@ -21,16 +21,18 @@ INSIDE_SIMILE = {
     "simile.artifacts": {"simile.artifacts"},
     "simile.scoring": {"simile.artifacts", "simile.scoring"},
     "simile.reports": {"simile.reports"},
+    "simile.client": {"simile.client"},
 }
 """The parts of simile that a part may import; the modules beside them (errors, files, …) import none."""
 
 ONLY_IN = {
     **dict.fromkeys(["torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"], "training"),
     **dict.fromkeys(["fastapi", "uvicorn", "starlette", "prometheus_client"], "serving"),
+    "httpx2": "simile",
 }
 """The one room that may import a library."""
 
-NOT_SERVED = {"scipy", "sklearn", "pyarrow", "onnx"}
+NOT_SERVED = {"scipy", "sklearn", "pyarrow", "onnx", "httpx2"}
 """Libraries that the serving extras do not bring."""
 MAX_LINES = 400
 
@@ -114,12 +116,14 @@ def test_every_room_and_every_part_of_simile_is_looked_at():
         ("mining/mine.py", "from evaluation.evaluate import evaluate", "mining/ may not know evaluation/"),
         ("evaluation/report.py", "from training import config", "evaluation/ may not know training/"),
         ("serving/app.py", "import mining", "serving/ may not know mining/"),
+        ("serving/app.py", "import httpx2", "belongs into simile/"),
         ("training/train.py", "import pipeline.run", "training/ may not know pipeline/"),
         ("simile/artifacts/pairs.py", "from simile.scoring import load", "artifacts may not know simile.scoring"),
         ("simile/artifacts/pairs.py", "from simile import reports", "artifacts may not know simile.reports"),
         ("simile/scoring/scorer.py", "import simile.reports.page", "scoring may not know simile.reports"),
         ("simile/reports/page.py", "from simile.artifacts import Pair", "reports may not know simile.artifacts"),
         ("simile/reports/page.py", "import simile.scoring", "reports may not know simile.scoring"),
+        ("simile/client/remote.py", "from simile.scoring import Scorer", "client may not know simile.scoring"),
         ("simile/errors.py", "from simile.artifacts.pairs import Pair", "ground floor of simile may not know"),
         ("simile/scoring/encoder.py", "import torch", "belongs into training/"),
         ("pipeline/run.py", "from transformers import AutoModel", "belongs into training/"),
@@ -162,7 +166,7 @@ def loaded(*arguments: str) -> set[str]:
 def test_import_simile_loads_nothing_heavy():
     names = loaded("-c", "import simile")
     assert "simile" in names
-    assert not names & {"numpy", "torch", "transformers", "onnxruntime", "pydantic"}
+    assert not names & {"numpy", "torch", "transformers", "onnxruntime", "pydantic", "httpx2"}
 
 
 def test_help_loads_neither_torch_nor_onnx_runtime():

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from serving.app import create_app
-from serving.server import open_scorer, run, serve
+from serving.server import listening, open_scorer, run, serve
 from serving.settings import Settings
 from simile.errors import BundleError, InputError
 
@@ -109,6 +109,13 @@ def test_stopping_server_tells_the_load_balancer_and_ends_what_it_has_begun(watc
         return answer.status_code, alive.status_code, [answer.status_code for answer in late]
 
     assert asyncio.run(scenario()) == (200, 200, [503, 503])
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement():
+    with listening(FREE) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_damaged_bundle_ends_the_process_with_its_error(bundle, tmp_path):

@@ -1,0 +1,275 @@
+"""`Client` and `AsyncClient`: one server, one pool of connections."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cache
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.client.answers import Answer, Similarity
+from simile.client.remote import Item, Pairs, Progress, Remote, Result
+from simile.errors import InputError
+from simile.version import __version__
+
+API_KEY_VARIABLE = "SIMILE_API_KEY"
+
+_CONCURRENCY = 4
+"""Requests of one async call that are under way at once: one is computed while others travel, and their pairs together
+are no more than a server takes in one request by default."""
+
+_CONNECT_TIMEOUT_S = 5.0
+
+# Servers close a connection that was idle for 5 seconds (uvicorn): just then, a request would meet a closed one.
+_POOL = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
+
+# It takes some 50 ms to make: once a process.
+_tls_context = cache(httpx2.create_ssl_context)
+
+
+class Client:
+    """A server in the place of a bundle: `score` is that of `simile.load`.
+
+    One pool of connections, kept open from call to call: use it as a context manager, or `close` it. Threads may share
+    it.
+
+    A request that the server cannot take now (429, 503), or to which no answer came for the connection broke, is sent
+    again: after the time that the server asks for, else after longer and longer ones. No other answer is asked twice.
+
+    Args:
+        url: the server's address, such as ``http://localhost:8080``.
+        api_key: sent to the server; else SIMILE_API_KEY of the environment, if there is one.
+        timeout: seconds that a request may take, all its attempts together. A long list is several requests.
+        retries: attempts after the first one.
+
+    Raises:
+        InputError: an argument is not what it has to be.
+    """
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
+        self._url, key = _checked_url(url), _checked_key(api_key)
+        _check_patience(timeout, retries)
+        self._http = httpx2.Client(headers=_headers(key), limits=_POOL, verify=_tls_context())
+        wire = _BlockingWire(self._http, self._url)
+        self._remote = Remote(wire, self._url, secret=key, timeout_s=timeout, retries=retries)
+
+    def score(self, pairs: Pairs) -> NDArray[np.float32]:
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; `similarity` says more.
+
+        Raises:
+            InputError, ServerError: as `similarity`.
+        """
+        return self.similarity(pairs).scores
+
+    def similarity(self, pairs: Pairs, *, members: bool = False, on_progress: Progress | None = None) -> Similarity:
+        """Return the scores of the pairs and what belongs to them, all by one bundle.
+
+        A long list is sent in parts within the limits that the server publishes, one after the other; the server
+        embeds a text once a part. Where the server changes its bundle meanwhile, so that two parts' differ, all pairs
+        are scored again, once; if they differ then too (several servers with different bundles behind one address,
+        say), it is an error, never a mixture.
+
+        Args:
+            pairs: two texts each.
+            members: also return each member's scores.
+            on_progress: called with the number of pairs done since the last call; it is negative where scoring begins
+                again.
+
+        Raises:
+            InputError: a pair is not two texts, or alone beyond the server's limit; nothing was sent.
+            ServerRefusedError: the server does not take the request; ``param`` has the place in ``pairs``.
+            ServerUnavailableError: it could not be reached, or take the request, in time.
+            ServerError: it failed, or is no Simile server.
+        """
+        return _run(self._remote.similarity(pairs, members=members, on_progress=on_progress))
+
+    def bundle(self) -> dict[str, Any]:
+        """Return what the server says of its bundle: name, digest, members, thresholds, limits (``/v1/bundle``).
+
+        Raises:
+            ServerError: as `similarity`.
+        """
+        return _run(self._remote.bundle())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"simile.Client({self._url!r})"
+
+
+class AsyncClient:
+    """`Client` for an event loop: the same arguments, methods and errors, and the parts of a list a few at a time."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
+        self._url, key = _checked_url(url), _checked_key(api_key)
+        _check_patience(timeout, retries)
+        self._http = httpx2.AsyncClient(headers=_headers(key), limits=_POOL, verify=_tls_context())
+        wire = _AwaitingWire(self._http, self._url)
+        self._remote = Remote(wire, self._url, secret=key, timeout_s=timeout, retries=retries)
+
+    async def score(self, pairs: Pairs) -> NDArray[np.float32]:
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; see `Client.score`."""
+        return (await self.similarity(pairs)).scores
+
+    async def similarity(
+        self, pairs: Pairs, *, members: bool = False, on_progress: Progress | None = None
+    ) -> Similarity:
+        """Return the scores of the pairs and what belongs to them, all by one bundle; see `Client.similarity`."""
+        return await self._remote.similarity(pairs, members=members, on_progress=on_progress)
+
+    async def bundle(self) -> dict[str, Any]:
+        """Return what the server says of its bundle; see `Client.bundle`."""
+        return await self._remote.bundle()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"simile.AsyncClient({self._url!r})"
+
+
+class _BlockingWire:
+    """A `Wire` whose coroutines are never suspended: `_run` runs what is built on it."""
+
+    def __init__(self, http: httpx2.Client, url: str) -> None:
+        self._http, self._url = http, url
+
+    async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
+        try:
+            return _answer(self._http.send(_request(self._http, self._url + path, body, timeout_s)))
+        except httpx2.RequestError as error:
+            raise _wire_error(error) from error
+
+    async def map(self, function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
+        return [await function(item) for item in items]
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+
+class _AwaitingWire:
+    """A `Wire` on the running event loop."""
+
+    def __init__(self, http: httpx2.AsyncClient, url: str) -> None:
+        self._http, self._url = http, url
+
+    async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
+        try:
+            return _answer(await self._http.send(_request(self._http, self._url + path, body, timeout_s)))
+        except httpx2.RequestError as error:
+            raise _wire_error(error) from error
+
+    async def map(self, function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
+        results: dict[int, Result] = {}
+        waiting = iter(enumerate(items))
+
+        async def work() -> None:
+            for i, item in waiting:
+                results[i] = await function(item)
+
+        tasks = [asyncio.create_task(work()) for _ in range(min(_CONCURRENCY, len(items)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return [results[i] for i in range(len(items))]
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of a coroutine that is never suspended, as those over a `_BlockingWire` are not."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    raise AssertionError("a blocking wire does not await")
+
+
+def _check_patience(timeout: float, retries: int) -> None:
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise InputError(f"timeout: got {timeout!r}, need a number of seconds above 0")
+    if retries < 0:
+        raise InputError(f"retries: got {retries!r}, need 0 or more")
+
+
+def _checked_url(url: str) -> str:
+    """Return the address without a slash at its end. One with a password in it is refused, and not repeated."""
+    need = "need http:// or https://, a host, and no user, query or fragment"
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        raise InputError(f"url: got no address, {need}") from None
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise InputError(f"url: got more than an address, {need} (a key goes into api_key or {API_KEY_VARIABLE})")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError(f"url: got {url!r}, {need}")
+    return url.rstrip("/")
+
+
+def _checked_key(api_key: str | None) -> str | None:
+    key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE)
+    # Others cannot stand in a header, and the HTTP library's own message would show the key.
+    if key and not all("!" <= character <= "~" for character in key):
+        raise InputError(f"api_key or {API_KEY_VARIABLE}: got a blank or other characters, need printable ASCII")
+    return key or None
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {"user-agent": f"simile/{__version__}"} | ({"authorization": f"Bearer {key}"} if key else {})
+
+
+def _request(
+    http: httpx2.Client | httpx2.AsyncClient, url: str, body: bytes | None, timeout_s: float
+) -> httpx2.Request:
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
+    if body is None:
+        return http.build_request("GET", url, timeout=timeout)
+    headers = {"content-type": "application/json"}
+    return http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+
+
+def _answer(response: httpx2.Response) -> Answer:
+    return Answer(response.status_code, dict(response.headers), response.content)
+
+
+def _wire_error(error: httpx2.RequestError) -> OSError:
+    # No connection in time is as none at all: another server behind the address may take the next one.
+    if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
+        return TimeoutError()
+    return ConnectionError(str(error) or type(error).__name__)

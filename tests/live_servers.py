@@ -1,0 +1,179 @@
+"""Servers on real sockets: the application, and one that answers whatever a test says."""
+
+import json
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import uvicorn
+
+BUNDLE = "/v1/bundle"
+SIMILARITY = "/v1/similarity"
+
+
+class Watched:
+    """An ASGI application whose requests are counted: bodies, and the clients' ports."""
+
+    def __init__(self, app) -> None:
+        self.app = app
+        self.ports: Counter[int] = Counter()
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        self.ports[scope["client"][1]] += 1
+        body = bytearray()
+
+        async def receive_and_keep():
+            message = await receive()
+            body.extend(message.get("body", b""))
+            if message["type"] == "http.request" and not message.get("more_body") and scope["path"] == SIMILARITY:
+                self.bodies.append(bytes(body))
+            return message
+
+        await self.app(scope, receive_and_keep, send)
+
+
+@contextmanager
+def served(app) -> Iterator[str]:
+    """Serve the application in a thread; yield its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # As `serving.server` does, for the same reason.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", ws="none", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+@dataclass(frozen=True)
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def pairs(self) -> list[list[str]]:
+        return self.body["pairs"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, or where the status is 0 an end of the connection without any."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    is_reset: bool = False
+
+
+@dataclass
+class Script:
+    """A server's address, and what it was asked."""
+
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        return [request.path for request in self.requests]
+
+
+def described(name: str = "tiny", *, max_pairs: int = 4, max_body_bytes: int = 4096) -> Reply:
+    """What `/v1/bundle` tells, as far as a client reads it."""
+    limits = {"max_pairs": max_pairs, "max_body_bytes": max_body_bytes}
+    return Reply(
+        body={"name": name, "digest": "0" * 64, "members": [{"name": "small"}], "calibration": None, "limits": limits}
+    )
+
+
+def measured(request: Request, name: str = "tiny", scale: float = 0.001) -> Reply:
+    """Scores that a test can tell: the length of each pair's first text."""
+    usage = {"pairs": len(request.pairs), "texts": 2, "tokens": 3, "truncated": 0}
+    scores = [len(a) * scale for a, _ in request.pairs]
+    return Reply(body={"scores": scores, "usage": usage, "bundle": f"{name}@sha256:{'0' * 64}"})
+
+
+def error(status: int, kind: str = "kind", message: str = "message", param: str | None = None, **headers: str) -> Reply:
+    """An error as the application writes it."""
+    body = {"error": {"type": kind, "message": message, "param": param}}
+    return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
+    """Answer calls for scores with these, one after the other, then with scores."""
+    waiting = iter(replies)
+
+    def reply(request: Request) -> Reply:
+        if request.path == BUNDLE:
+            return described()
+        return next(waiting, None) or measured(request)
+
+    return reply
+
+
+@contextmanager
+def scripted(reply: Callable[[Request], Reply]) -> Iterator[Script]:
+    """Serve what ``reply`` returns for each request."""
+    script = Script()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 10
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.path, headers, json.loads(body) if body else None)
+            script.requests.append(request)
+            self.answer(reply(request))
+
+        do_POST = do_GET
+
+        def answer(self, reply: Reply) -> None:
+            if reply.status == 0:
+                self.close_connection = True
+                if reply.is_reset:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                return
+            content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for name, value in {"content-length": str(len(content)), **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def finish(self) -> None:
+            # The connection was reset, or the client has gone.
+            with suppress(OSError):
+                super().finish()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # As `finish`.
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join(10)
