@@ -34,8 +34,7 @@ Result = TypeVar("Result")
 _BUNDLE, _SIMILARITY = "/v1/bundle", "/v1/similarity"
 
 _PART_PAIRS = 256
-"""Pairs of a request, where the server takes as many. A server merges requests up to here: more pairs at once are not
-faster, but nearer to its deadline, and others wait behind them."""
+"""Pairs of a request, where the server takes as many: more at once are not faster, but nearer to its deadline."""
 
 _RETRIED = (429, 503)
 _UNAVAILABLE = (*_RETRIED, 502, 504)
