@@ -11,15 +11,17 @@ from fastapi.routing import APIRoute
 from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
 from serving.middleware import PROBES, LimitBody, Observe, RequireKey
+from serving.page import PATHS as PAGE_PATHS
+from serving.page import router as page
 from serving.routes import router
 from serving.service import Load, Service
 from serving.settings import Settings
 from simile.scoring import Scorer
 from simile.version import __version__
 
-_ROUTES = [*router.routes, *compatible.routes]
+_ROUTES = [*router.routes, *compatible.routes, *page.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
-_PUBLIC = (*PROBES, "/", "/docs", "/openapi.json")
+_PUBLIC = (*PROBES, *PAGE_PATHS, "/docs", "/openapi.json")
 """What needs no API key: probes have none, and a person has to read where to put it."""
 
 
@@ -55,6 +57,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     app.state.service = service
     app.include_router(router)
     app.include_router(compatible)
+    app.include_router(page)
     add_error_handlers(app)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
     if keys := settings.all_api_keys():

@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import RedirectResponse
 
 from serving.engine import Embedded, Engine, Timing
 from serving.errors import ClientGoneError, InvalidRequestError
@@ -88,12 +87,6 @@ async def readyz(service: TheService) -> StatusResponse:
     """Tell whether requests are taken: the bundle is verified, its golden pairs are reproduced, the model is warm."""
     _ = service.engine
     return StatusResponse(status="ready")
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Lead a person to the documentation."""
-    return RedirectResponse("/docs")
 
 
 def _prior(manifest: Manifest, settings: Settings) -> float | None:

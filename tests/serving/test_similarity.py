@@ -97,12 +97,6 @@ def test_bundle_describes_what_is_served_and_the_limits(client, bundle, scorer):
     assert str(bundle.path) not in json.dumps(answer)
 
 
-def test_root_leads_to_the_documentation(client):
-    answer = client.get("/")
-    assert answer.url.path == "/docs"
-    assert "text/html" in answer.headers["content-type"]
-
-
 def test_server_is_alive_while_it_loads_and_ready_afterwards(scorer):
     gate = threading.Event()
 

@@ -1,0 +1,38 @@
+"""The page at ``/``: texts to compare by hand. It brings all it needs, and may load nothing from elsewhere."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+_HEADERS = {
+    # inner.style.width in page.js is set by script, which style-src does not ask about.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+PATHS = tuple(_FILES)
+
+router = APIRouter(include_in_schema=False)
+
+
+def _serve(path: str, name: str, kind: str) -> None:
+    content = files(__name__).joinpath(name).read_bytes()
+
+    async def page() -> Response:
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    router.add_api_route(path, page, methods=["GET", "HEAD"])
+
+
+for _path, (_name, _kind) in _FILES.items():
+    _serve(_path, _name, _kind)
