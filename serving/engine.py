@@ -152,7 +152,7 @@ class Engine:
             scored = Scored(score_P, scores, len(texts), int(call.token_N.sum()), int(call.is_cut_N.sum()))
         if not np.isfinite(score_P).all():
             raise NotFiniteError("a score is not finite: this precision is too low for these texts")
-        self._metrics.count_scored(scored)
+        self._metrics.count_scored(scored, call.token_N.tolist())
         return scored
 
     async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> Embedded:

@@ -1,11 +1,14 @@
 """What Prometheus is told, in base units, under names that begin with ``simile_``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from serving.drift import EDGES, Drift
 from serving.waiting import Waiting
 from simile.scoring import Scored, Scorer
 from simile.version import __version__
@@ -13,6 +16,7 @@ from simile.version import __version__
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_GAPS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 _SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 _SCORES = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -33,7 +37,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "simile_stage_duration_seconds",
-            "Tokenize some texts; of a batch, the longest wait (queue) and the model (infer); combine a request.",
+            "Parse a request, tokenize texts; a batch's longest wait (queue) and model (infer); combine a request.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -62,6 +66,19 @@ class Metrics:
         self.scores = Histogram(
             "simile_score", "Scores, by member.", ["member"], buckets=_SCORES, registry=self.registry
         )
+        self.disagreement = Histogram(
+            "simile_member_disagreement",
+            "Of each pair, the highest member's score less the lowest.",
+            buckets=_GAPS,
+            registry=self.registry,
+        )
+        self._drift = Gauge(
+            "simile_drift_index",
+            "Population stability index of recent scores and lengths against the bundle's first ones; NaN before.",
+            ["of"],
+            registry=self.registry,
+        )
+        self.drift = Drift(None, "")
         self.ready = Gauge("simile_ready", "1 while the service takes requests.", registry=self.registry)
         self._waiting_tokens = Gauge(
             "simile_waiting_tokens", "Tokens admitted and not yet begun.", registry=self.registry
@@ -79,8 +96,11 @@ class Metrics:
         self._provider = Info("simile_provider", "What the bundle runs on.", registry=self.registry)
         Info("simile_build", "This version.", registry=self.registry).info({"version": __version__})
 
-    def describe(self, scorer: Scorer) -> None:
-        """Tell which bundle is served and what it runs on."""
+    def describe(self, scorer: Scorer, drift: Drift) -> None:
+        """Tell which bundle is served, what it runs on, and how its traffic changes."""
+        self.drift = drift
+        for of in EDGES:
+            self._drift.labels(of).set_function(partial(drift.index, of))
         manifest, runtime = scorer.bundle.manifest, scorer.runtime
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
@@ -113,8 +133,10 @@ class Metrics:
         self._batch_padding.observe(1 - num_tokens / num_padded)
         self.stage_seconds.labels("infer").observe(seconds)
 
-    def count_scored(self, scored: Scored) -> None:
-        """Count one request's pairs, tokens and scores."""
+    def count_scored(self, scored: Scored, tokens: Sequence[int]) -> None:
+        """Count one request's pairs and scores, and the tokens of each of its texts."""
+        self.drift.observe("scores", scored.score_P.tolist())
+        self.drift.observe("tokens", tokens)
         self.pairs.inc(len(scored.score_P))
         self.tokens.inc(scored.num_tokens)
         self.truncated_texts.inc(scored.num_cut)
@@ -122,3 +144,6 @@ class Metrics:
             histogram = self.scores.labels(name)
             for score in score_P.tolist():
                 histogram.observe(score)
+        if len(scored.members) > 1:
+            for gap in np.ptp(list(scored.members.values()), axis=0).tolist():
+                self.disagreement.observe(gap)

@@ -50,12 +50,13 @@ class Observe:
             await self._app(scope, receive, send)
             return
         start, status = perf_counter(), 0
+        scope.setdefault("state", {})["start"] = start
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._told(scope.get("state", {}), perf_counter() - start)]
+                message["headers"] = [*message["headers"], *self._told(scope["state"], perf_counter() - start)]
             await send(message)
 
         try:
@@ -81,7 +82,7 @@ class Observe:
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
-        num_pairs = scope.get("state", {}).get("num_pairs", 0)
+        num_pairs = scope["state"].get("num_pairs", 0)
         _log.log(level, "%s %d %.1f ms %d pairs", route, status, seconds * 1000, num_pairs)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
@@ -120,7 +121,7 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
 
 async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple[Engine, Scored]:
     """Return the pairs' scores and the engine that made them, which the answer's headers and the log tell of too."""
-    engine, timing = service.engine, Timing()
+    engine, timing = _begin(request, service)
     request.state.num_pairs = len(pairs)
     scored = await _unless_gone(request, engine.score(pairs, timing))
     request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
@@ -129,10 +130,16 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
 
 async def embed_texts(request: Request, service: Service, texts: list[str]) -> tuple[Engine, Embedded]:
     """Return the texts' embeddings and the engine that made them, as `score_pairs` does."""
-    engine, timing = service.engine, Timing()
+    engine, timing = _begin(request, service)
     embedded = await _unless_gone(request, engine.embed(texts, timing))
     request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
     return engine, embedded
+
+
+def _begin(request: Request, service: Service) -> tuple[Engine, Timing]:
+    engine = service.engine
+    service.metrics.stage_seconds.labels("parse").observe(perf_counter() - request.state.start)
+    return engine, Timing()
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:

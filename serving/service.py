@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from serving.drift import Drift
 from serving.engine import Engine
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
@@ -90,7 +91,7 @@ class Service:
             cache_bytes=settings.cache_bytes,
             refuse_long_texts=settings.long_texts == "refuse",
         )
-        self.metrics.describe(scorer)
+        self.metrics.describe(scorer, Drift(settings.drift_folder, scorer.bundle.manifest.digest))
         self.metrics.loads.labels("served").inc()
 
     def stop(self) -> None:

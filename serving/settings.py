@@ -62,6 +62,9 @@ class Settings(BaseModel):
     cors_origins: Annotated[
         tuple[str, ...], _Words, Field(description="origins whose pages may call, such as https://example.org")
     ] = ()
+    drift_folder: Annotated[
+        Path | None, Field(description="folder that keeps what each bundle's first traffic was like, to tell a drift")
+    ] = None
     deadline_s: Annotated[_Seconds, Field(description="seconds until a request is given up")] = 30
     drain_s: Annotated[_Seconds, Field(description="seconds that running requests have to end in on SIGTERM")] = 25
 

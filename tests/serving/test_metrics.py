@@ -49,7 +49,7 @@ def test_what_is_scored_is_counted(client, registry):
     assert value("simile_waiting_oldest_seconds") == 0
     for member in ("small", "words"):
         assert value("simile_score_count", {"member": member}) == 2
-    for stage in ("queue", "tokenize", "infer", "combine"):
+    for stage in ("parse", "queue", "tokenize", "infer", "combine"):
         assert value("simile_stage_duration_seconds_count", {"stage": stage}) >= 1
 
 

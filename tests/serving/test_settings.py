@@ -23,6 +23,7 @@ def test_settings_read_every_option_from_the_environment():
         "max_waiting_tokens": 20,
         "cache_bytes": 0,
         "timing_headers": False,
+        "drift_folder": "drift",
         "long_texts": "refuse",
         "api_keys": ("first-key", "second-key"),
         "api_keys_file": "keys",

@@ -1,0 +1,94 @@
+"""Has the traffic changed? Recent scores and lengths against those that the same bundle saw first.
+
+The population stability index: 0 is no change, above 0.25 is usually called a large one. Source: Siddiqi 2006, Credit
+Risk Scorecards, ch. 6 (the symmetrised Kullback-Leibler divergence of two histograms).
+"""
+
+import json
+import logging
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+from simile.files import write_whole
+
+_log = logging.getLogger(__name__)
+
+EDGES: dict[str, tuple[float, ...]] = {
+    "scores": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    "tokens": (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384),
+}
+REFERENCE = 10_000
+"""Values that the reference is learned from; as many are remembered of the recent ones."""
+_FEWEST = 1_000
+"""Recent values from which on there is something to tell: fewer differ by chance."""
+
+
+class Drift:
+    """The reference and the recent traffic of one bundle. Not thread-safe.
+
+    Args:
+        folder: keeps the reference of each bundle; without one it is learned again after every start.
+        digest: the bundle's.
+    """
+
+    def __init__(self, folder: Path | None, digest: str) -> None:
+        self._file = folder / f"{digest}.json" if folder else None
+        self._reference = {of: [0.0] * (len(edges) + 1) for of, edges in EDGES.items()}
+        self._recent = {of: [0.0] * (len(edges) + 1) for of, edges in EDGES.items()}
+        self._read()
+
+    def observe(self, of: str, values: Sequence[float]) -> None:
+        """Count values of ``scores`` or ``tokens``: into the reference while it is learned, else as recent ones."""
+        edges, reference = EDGES[of], self._reference[of]
+        is_learning = sum(reference) < REFERENCE
+        counts = reference if is_learning else self._recent[of]
+        for value in values:
+            counts[bisect_right(edges, value)] += 1
+        if is_learning:
+            if self.is_learned:
+                self._write()
+        elif (total := sum(counts)) > 2 * REFERENCE:
+            # Older values fade: each time twice as many are there, all count half.
+            counts[:] = [count * REFERENCE / total for count in counts]
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the reference is complete."""
+        return all(sum(counts) >= REFERENCE for counts in self._reference.values())
+
+    def index(self, of: str) -> float:
+        """Return the population stability index; NaN before there is enough to compare."""
+        reference, recent = self._reference[of], self._recent[of]
+        if sum(reference) < REFERENCE or sum(recent) < _FEWEST:
+            return math.nan
+        # Half a value in each bin, so that an empty one is unlikely and not impossible.
+        p = [(count + 0.5) / (sum(reference) + len(reference) / 2) for count in reference]
+        q = [(count + 0.5) / (sum(recent) + len(recent) / 2) for count in recent]
+        return sum((b - a) * math.log(b / a) for a, b in zip(p, q, strict=True))
+
+    def _read(self) -> None:
+        if not self._file or not self._file.is_file():
+            return
+        try:
+            found = json.loads(self._file.read_bytes())
+            if found["edges"] != {of: list(edges) for of, edges in EDGES.items()}:
+                raise ValueError("other edges")
+            counts = {of: [float(count) for count in found["counts"][of]] for of in EDGES}
+            if any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
+                raise ValueError("other counts")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s: no reference of drift (%s), learning another", self._file, error)
+            return
+        self._reference = counts
+
+    def _write(self) -> None:
+        if not self._file:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._file, json.dumps({"edges": EDGES, "counts": self._reference}) + "\n")
+        # Scores matter more than what watches them.
+        except OSError as error:
+            _log.warning("%s: the reference of drift could not be kept (%s)", self._file, error)
