@@ -1,8 +1,8 @@
 """Texts that wait for the model, and which of them are computed together next.
 
 Padding costs as much as text, and starting a batch costs something too: so texts of like length go together, and those
-of the next length join where padding them is cheaper than a batch of their own. Whose turn it is goes by self-clocked
-fair queueing (Golestani 1994) over tokens: a call of few tokens does not wait for the end of a call of many.
+of the next length join where padding them is cheaper than a batch of their own. Whose turn it is goes by start-time
+fair queueing (Goyal, Vin and Cheng 1996) over tokens: a call does not wait for the end of one of many texts before it.
 """
 
 import math
@@ -75,7 +75,8 @@ class Waiting:
             self.num_tokens += wanted
             turn = self._turn
             for job in jobs:
-                job.turn = turn = turn + job.tokens
+                job.turn = turn
+                turn += job.tokens
             self._jobs.update(jobs)
             return True
 
@@ -110,8 +111,9 @@ class Waiting:
                     return []
                 self._changed.wait()
             key = min(heads, key=lambda key: heads[key])
-            self._turn = heads[key][0]
             batch = self._batch(key)
+            # Past the one whose turn it was: whoever comes now comes after those that wait longer.
+            self._turn = max(self._turn, batch[0].turn + batch[0].tokens)
             now = perf_counter()
             for job in batch:
                 job.begun = now
