@@ -8,6 +8,8 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BASE := docker.io/library/python:3.11-slim-bookworm
+# Processes that test side by side, each a file at a time: what a file's tests share is made once.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -36,7 +38,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 gpu-check: $(STAMP)
 	$(BIN)/python -m pytest -m gpu

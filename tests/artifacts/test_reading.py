@@ -126,7 +126,7 @@ def test_a_folder_is_no_file(tmp_path):
         ("x.jsonl", b""),
         ("x.jsonl", b"\n \n"),
         ("x.jsonl.gz", b""),
-        ("x.jsonl.gz", gzip.compress(b"")),
+        ("x.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("x.json", b""),
         ("x.json", b"[]"),
         ("x.csv", b""),
