@@ -69,7 +69,7 @@ class Drift:
         return sum((b - a) * math.log(b / a) for a, b in zip(p, q, strict=True))
 
     def _read(self) -> None:
-        if not self._file or not self._file.is_file():
+        if not self._file:
             return
         try:
             found = json.loads(self._file.read_bytes())
@@ -78,6 +78,8 @@ class Drift:
             counts = {of: [float(count) for count in found["counts"][of]] for of in EDGES}
             if any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
                 raise ValueError("other counts")
+        except FileNotFoundError:
+            return
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("%s: no reference of drift (%s), learning another", self._file, error)
             return

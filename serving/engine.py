@@ -10,8 +10,9 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.cache import Cache, Embedding
+from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.metrics import Metrics
 from serving.waiting import Job, Waiting
@@ -84,11 +86,12 @@ class _Call:
 
 
 class Engine:
-    """A scorer that many calls share. Belongs to the event loop that first calls it.
+    """A scorer that many calls share, all in one event loop.
 
     Args:
         scorer: its encoders are run by the inference thread alone.
         metrics: told of stages, batches, texts and scores.
+        drift: told of scores and lengths.
         max_waiting_tokens: admission budget; what is begun no longer counts. An idle engine takes any call.
         deadline_s: seconds from a call to its answer.
         cache_bytes: of embeddings to keep.
@@ -99,6 +102,7 @@ class Engine:
         self,
         scorer: Scorer,
         metrics: Metrics,
+        drift: Drift,
         *,
         max_waiting_tokens: int,
         deadline_s: float,
@@ -107,9 +111,11 @@ class Engine:
     ) -> None:
         self.scorer = scorer
         self._metrics = metrics
+        self._drift = drift
         self._deadline_s = deadline_s
         self._refuse_long_texts = refuse_long_texts
         self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
+        self._lexicals = [member for member in scorer.members if isinstance(member, Lexical)]
         self._cache = Cache(cache_bytes)
         self._jobs: dict[tuple[int, str], Job] = {}
         """Begun or waiting: a second call for the same text joins."""
@@ -119,12 +125,14 @@ class Engine:
         self.waiting = Waiting(max_tokens=max_waiting_tokens, **_batches(scorer.runtime))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
+        # Of its own: the words of a small call do not wait behind the tokens of a large one.
+        self._lexical_helpers = ThreadPoolExecutor(1, thread_name_prefix="lexical")
         # A daemon: an engine that was never closed must not keep its process alive.
         threading.Thread(target=self._infer, name="inference", daemon=True).start()
         metrics.sample_waiting(self.waiting)
 
     async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
-        """Return the scores of one call's pairs. Cancelled before its turn, it is never computed.
+        """Return the scores of one call's pairs. What was given up before its turn is not computed.
 
         Args:
             pairs: the texts.
@@ -138,21 +146,21 @@ class Engine:
             InvalidRequestError: a text is too long, and such are refused.
         """
         texts, pair_P2 = distinct_texts(pairs)
-        call = await self._embedded(texts, timing)
+        async with self._deadline():
+            call = await self._embedded(texts, timing)
+            by_words = await self._words(texts, pair_P2)
         by_encoder = iter(call.embeddings)
-        scores: dict[str, NDArray[np.float32]] = {}
-        for member in self.scorer.members:
-            if isinstance(member, Lexical):
-                in_thread = asyncio.get_running_loop().run_in_executor
-                scores[member.name] = await in_thread(self._helpers, member.cosines, texts, pair_P2)
-            else:
-                scores[member.name] = cosines(next(by_encoder), pair_P2)
+        scores = {
+            member.name: by_words[member.name] if isinstance(member, Lexical) else cosines(next(by_encoder), pair_P2)
+            for member in self.scorer.members
+        }
         with self._metrics.stage("combine"):
             score_P = self.scorer.combine(scores)
             scored = Scored(score_P, scores, len(texts), int(call.token_N.sum()), int(call.is_cut_N.sum()))
         if not np.isfinite(score_P).all():
             raise NotFiniteError("a score is not finite: this precision is too low for these texts")
-        self._metrics.count_scored(scored, call.token_N.tolist())
+        self._metrics.count_scored(scored)
+        self._drift.observe("scores", score_P.tolist())
         return scored
 
     async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> Embedded:
@@ -164,7 +172,8 @@ class Engine:
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        call = await self._embedded(list(rows), timing)
+        async with self._deadline():
+            call = await self._embedded(list(rows), timing)
         joined_ND = self.scorer.join(call.embeddings)
         row_N = [rows[text] for text in texts]
         return Embedded(joined_ND[row_N], int(call.token_N.sum()), int(call.is_cut_N.sum()))
@@ -179,6 +188,25 @@ class Engine:
                 call.done.set_exception(NotReadyError("the server is about to end"))
         self.waiting.close()
         self._helpers.shutdown(wait=False)
+        self._lexical_helpers.shutdown(wait=False)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                yield
+        except TimeoutError:
+            raise DeadlineError(f"not answered within {self._deadline_s:g} s") from None
+
+    async def _words(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> Mapping[str, NDArray[np.float32]]:
+        """Return the pairs' scores by each lexical member."""
+        if not self._lexicals:
+            return {}
+
+        def compute() -> Mapping[str, NDArray[np.float32]]:
+            return {member.name: member.cosines(texts, pair_P2) for member in self._lexicals}
+
+        return await asyncio.get_running_loop().run_in_executor(self._lexical_helpers, compute)
 
     async def _embedded(self, texts: Sequence[str], timing: Timing | None) -> _Call:
         """Return the call of these texts, which are all different, once it has all its embeddings."""
@@ -192,25 +220,29 @@ class Engine:
             self._loop.create_future(),
         )
         new = self._join(call, texts)
-        if not call.num_missing:
-            return call
-        self._calls.add(call)
-        try:
-            for jobs in _chunks(new):
-                if sum(len(job.text) for job in jobs) <= _CHARACTERS_INLINE:
-                    self._tokenize(jobs)
-                else:
-                    self._helpers.submit(self._tokenize, jobs)
-            async with asyncio.timeout(self._deadline_s):
-                await call.done
-        except TimeoutError:
-            raise DeadlineError(f"not answered within {self._deadline_s:g} s") from None
-        finally:
-            self._calls.discard(call)
-            self._leave(call)
+        if call.num_missing:
+            await self._filled(call, new)
+        tokens = call.token_N.tolist()
+        self._metrics.count_tokens(sum(tokens), int(call.is_cut_N.sum()))
+        self._drift.observe("tokens", tokens)
         if timing:
             call.tell(timing)
         return call
+
+    async def _filled(self, call: _Call, new: Sequence[Job]) -> None:
+        """Have the new jobs computed, and wait until the call has all that it waits for."""
+        self._calls.add(call)
+        try:
+            is_little = sum(len(job.text) for job in new) <= _CHARACTERS_INLINE
+            for jobs in _chunks(new):
+                if is_little:
+                    self._tokenize(jobs)
+                else:
+                    self._helpers.submit(self._tokenize, jobs)
+            await call.done
+        finally:
+            self._calls.discard(call)
+            self._leave(call)
 
     def _join(self, call: _Call, texts: Sequence[str]) -> list[Job]:
         """Fill in what is cached, have the call wait for the rest, and return the jobs that are new.
@@ -260,17 +292,20 @@ class Engine:
 
     def _tokenize(self, jobs: Sequence[Job]) -> None:
         """Give the jobs, all of one encoder, their tokens, and let them be taken."""
+        # Those that were given up meanwhile were taken out of the budget: nothing else bounds the work on them.
+        if not (jobs := [job for job in jobs if job.is_waiting]):
+            return
         encoder = self._encoders[jobs[0].encoder]
         try:
             with self._metrics.stage("tokenize"):
                 tokens = encoder.tokenize([job.text for job in jobs])
-        # Whatever a text does to the tokenizer must fail its own calls and no other.
-        except Exception as error:  # noqa: BLE001
+        # Whatever a text does to the tokenizer must fail its own calls and no other. (Rust's panics are no Exception.)
+        except BaseException as error:  # noqa: BLE001
             if len(jobs) > 1:
                 for job in jobs:
                     self._tokenize([job])
             else:
-                self._tell(self._fail, jobs, error)
+                self._tell(self._fail, jobs, error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
         for job, text in zip(jobs, tokens, strict=True):
             job.ids, job.is_cut = text.ids, text.is_cut
@@ -289,7 +324,7 @@ class Engine:
             seconds = perf_counter() - start
             num_tokens = sum(job.tokens for job in jobs)
             self._metrics.count_batch(len(jobs), num_tokens, jobs[0].tokens * len(jobs), seconds)
-            rate = num_tokens / seconds
+            rate = num_tokens / max(seconds, 1e-9)
             self._tokens_per_s += (rate - self._tokens_per_s) * (0.1 if self._tokens_per_s else 1)
 
     def _compute(self, jobs: Sequence[Job]) -> None:

@@ -1,6 +1,6 @@
 """What Prometheus is told, in base units, under names that begin with ``simile_``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -37,7 +37,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "simile_stage_duration_seconds",
-            "Parse a request, tokenize texts; a batch's longest wait (queue) and model (infer); combine a request.",
+            "Receive and parse a request; tokenize texts; a batch's longest wait (queue), its model (infer); combine.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -78,7 +78,6 @@ class Metrics:
             ["of"],
             registry=self.registry,
         )
-        self.drift = Drift(None, "")
         self.ready = Gauge("simile_ready", "1 while the service takes requests.", registry=self.registry)
         self._waiting_tokens = Gauge(
             "simile_waiting_tokens", "Tokens admitted and not yet begun.", registry=self.registry
@@ -98,7 +97,6 @@ class Metrics:
 
     def describe(self, scorer: Scorer, drift: Drift) -> None:
         """Tell which bundle is served, what it runs on, and how its traffic changes."""
-        self.drift = drift
         for of in EDGES:
             self._drift.labels(of).set_function(partial(drift.index, of))
         manifest, runtime = scorer.bundle.manifest, scorer.runtime
@@ -130,16 +128,17 @@ class Metrics:
         """Count a batch of so many tokens, ``num_padded`` of them with padding."""
         self._batch_texts.observe(num_texts)
         self._batch_tokens.observe(num_tokens)
-        self._batch_padding.observe(1 - num_tokens / num_padded)
+        self._batch_padding.observe(1 - num_tokens / max(num_padded, 1))
         self.stage_seconds.labels("infer").observe(seconds)
 
-    def count_scored(self, scored: Scored, tokens: Sequence[int]) -> None:
-        """Count one request's pairs and scores, and the tokens of each of its texts."""
-        self.drift.observe("scores", scored.score_P.tolist())
-        self.drift.observe("tokens", tokens)
+    def count_tokens(self, num_tokens: int, num_cut: int) -> None:
+        """Count the tokens of one request's texts, and those of its texts that were cut."""
+        self.tokens.inc(num_tokens)
+        self.truncated_texts.inc(num_cut)
+
+    def count_scored(self, scored: Scored) -> None:
+        """Count one request's pairs and scores."""
         self.pairs.inc(len(scored.score_P))
-        self.tokens.inc(scored.num_tokens)
-        self.truncated_texts.inc(scored.num_cut)
         for name, score_P in scored.members.items():
             histogram = self.scores.labels(name)
             for score in score_P.tolist():

@@ -1,4 +1,4 @@
-"""The routes. All are coroutines: what takes time happens in the engine's thread."""
+"""The routes. All are coroutines: what takes time happens in the engine's threads."""
 
 import asyncio
 from collections.abc import Coroutine

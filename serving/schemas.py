@@ -32,7 +32,9 @@ _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
 
 # A body can hold a million errors, and to list them all takes seconds; one is enough to tell.
 _Element = TypeVar("_Element")
-Many = Annotated[list[_Element], Field(fail_fast=True)]
+_MOST_ELEMENTS = 100_000
+"""Beyond any useful ``max_pairs``: so many are refused before each is looked at."""
+Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MOST_ELEMENTS)]
 _MOST_FIELDS = 32
 
 

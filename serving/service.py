@@ -36,6 +36,8 @@ class Service:
         """Set once the process has to end: it was told to, or it has nothing to serve."""
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
+        self._replaced: set[Engine] = set()
+        """Engines that still have calls to answer, while another takes the new ones."""
 
     @property
     def engine(self) -> Engine:
@@ -75,23 +77,29 @@ class Service:
                 _log.error("not replaced: %s; %s stays", error, old.scorer.bundle.identity)
                 self.metrics.loads.labels("refused").inc()
                 return
-        # A request that was given the old engine a moment ago has come in there by then.
+        # A request that was given the old engine a moment ago has come in there by then; all have their full time.
+        self._replaced.add(old)
         await asyncio.sleep(_HANDOVER_S)
-        await old.close(self.settings.drain_s)
+        await old.close(self.settings.deadline_s)
+        self._replaced.discard(old)
 
     async def _load_next(self) -> None:
         # In a thread: the event loop answers meanwhile, from the old engine where there is one.
         scorer = await asyncio.to_thread(self._load)
+        if self.stopping.is_set():
+            return
         settings = self.settings
+        drift = Drift(settings.drift_folder, scorer.bundle.manifest.digest)
         self._engine = Engine(
             scorer,
             self.metrics,
+            drift,
             max_waiting_tokens=settings.max_waiting_tokens,
             deadline_s=settings.deadline_s,
             cache_bytes=settings.cache_bytes,
             refuse_long_texts=settings.long_texts == "refuse",
         )
-        self.metrics.describe(scorer, Drift(settings.drift_folder, scorer.bundle.manifest.digest))
+        self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
 
     def stop(self) -> None:
@@ -102,5 +110,5 @@ class Service:
     async def close(self) -> None:
         """Take no more requests and wait for those that are here, as long as ``drain_s``."""
         self.stop()
-        if self._engine:
-            await self._engine.close(self.settings.drain_s)
+        engines = [*self._replaced, *([self._engine] if self._engine else [])]
+        await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from simile.errors import InputError
 from simile.scoring import Device, Precision
@@ -22,7 +22,19 @@ def _split(value: object) -> object:
 
 _Words = BeforeValidator(_split)
 _SHORTEST_KEY = 8
-_Key = Annotated[SecretStr, Field(min_length=_SHORTEST_KEY)]
+
+
+def _is_key(text: str) -> bool:
+    return len(text) >= _SHORTEST_KEY and text.isascii() and text.isprintable()
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    if not _is_key(key.get_secret_value()):
+        raise ValueError(f"need keys of {_SHORTEST_KEY} printable ASCII characters or more")
+    return key
+
+
+_Key = Annotated[SecretStr, AfterValidator(_check_key)]
 
 ENVIRONMENT_ONLY = frozenset({"api_keys"})
 """Options that a command line must not hold: every user of the machine can read it."""
@@ -55,7 +67,10 @@ class Settings(BaseModel):
     long_texts: Annotated[
         Literal["cut", "refuse"], Field(description="what to do with a text of more tokens than an encoder reads")
     ] = "cut"
-    api_keys: Annotated[tuple[_Key, ...], _Words, Field(description="API keys, with spaces between")] = ()
+    # None and not empty: what is set and holds no key, as an empty secret does, must not open the service to all.
+    api_keys: Annotated[
+        tuple[_Key, ...] | None, _Words, Field(min_length=1, description="API keys, with spaces between")
+    ] = None
     api_keys_file: Annotated[
         Path | None, Field(description="file of API keys, one a line; without any, all may call")
     ] = None
@@ -74,15 +89,16 @@ class Settings(BaseModel):
         Raises:
             InputError: there is no such file, or it has no key.
         """
-        keys = [key.get_secret_value() for key in self.api_keys]
+        keys = [key.get_secret_value() for key in self.api_keys or ()]
         if self.api_keys_file:
             try:
                 found = self.api_keys_file.read_text(encoding="utf-8").split()
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{self.api_keys_file}: cannot be read as API keys ({type(error).__name__})") from None
-            if not found or min(map(len, found)) < _SHORTEST_KEY:
+            if not found or not all(map(_is_key, found)):
                 raise InputError(
-                    f"{self.api_keys_file}: need API keys of {_SHORTEST_KEY} characters or more, one a line"
+                    f"{self.api_keys_file}: need API keys of {_SHORTEST_KEY} printable ASCII characters or more, "
+                    "one a line"
                 )
             keys += found
         return tuple(keys)

@@ -106,6 +106,7 @@ function fail(message) {
 
 async function ask(path, options = {}) {
   const headers = { "content-type": "application/json" };
+  if (/[^\x21-\x7e]/.test($("key").value)) throw new Error("The API key has a character that no key has.");
   if ($("key").value) headers.authorization = `Bearer ${$("key").value}`;
   const answer = await fetch(path, { ...options, headers });
   const body = await answer.json();
@@ -134,14 +135,17 @@ const isList = () => document.querySelector("input[name=mode]:checked").value ==
 
 async function compare(event) {
   event?.preventDefault();
+  // One at a time: a later answer must not appear under an earlier question.
+  if ($("compare").disabled) return;
   $("compare").disabled = true;
   try {
+    const asList = isList();
     const pairs = wanted();
-    const body = isList() ? { pairs } : { pairs, members: true };
+    const body = asList ? { pairs } : { pairs, members: true };
     const answer = await ask(ENDPOINT, { method: "POST", body: JSON.stringify(body) });
     // The bundle may have been swapped, or its description asked for without a key.
     if (!bundle || !answer.bundle.endsWith(bundle.digest)) await describe();
-    $("result").replaceChildren(isList() ? showList(answer, pairs) : showOne(answer));
+    $("result").replaceChildren(asList ? showList(answer, pairs) : showOne(answer));
     $("curl").textContent = curl(body);
     show("error", false);
     show("result", true);
@@ -159,6 +163,7 @@ async function describe() {
     const runtime = `${bundle.provider.replace("ExecutionProvider", "")} ${bundle.precision}`;
     $("served").textContent = `${bundle.name} · ${bundle.digest.slice(0, 12)} · ${runtime}`;
   } catch (error) {
+    bundle = null;
     $("served").textContent = error.message;
   }
 }

@@ -49,6 +49,11 @@ class Scorer:
             for member in bundle.manifest.members
         )
 
+    @property
+    def dimension(self) -> int:
+        """Of the ensemble's embeddings; lexical members have none."""
+        return sum(member.dimension for member in self.members if isinstance(member, Encoder))
+
     def score(self, pairs: Pairs) -> NDArray[np.float32]:
         """Return the score of each pair, shape ``(P,)``, in [-1, 1]."""
         return self.score_members(pairs).score_P

@@ -62,13 +62,19 @@ def test_keys_come_from_a_file_too(scorer, tmp_path):
         assert client.post("/v1/similarity", json=BODY).status_code == 401
 
 
-@pytest.mark.parametrize("content", [None, "", "short\n"])
+@pytest.mark.parametrize("content", [None, "", "short\n", "schl\u00fcssel-1\n"])
 def test_file_without_a_key_is_refused(tmp_path, content):
     file = tmp_path / "keys"
     if content is not None:
         file.write_text(content)
     with pytest.raises(InputError, match="API keys"):
         Settings(api_keys_file=file).all_api_keys()
+
+
+@pytest.mark.parametrize("written", ["", " , ", "schl\u00fcssel-1", "tiny"])
+def test_what_is_set_and_holds_no_key_opens_nothing(written):
+    with pytest.raises(InputError, match=r"^SIMILE_API_KEYS: "):
+        Settings.resolve({}, {"SIMILE_API_KEYS": written})
 
 
 def test_key_is_never_shown(scorer, caplog):

@@ -78,6 +78,12 @@ def test_damaged_reference_is_learned_again(tmp_path, content, caplog):
     assert json.loads((tmp_path / "digest.json").read_text())["counts"]["tokens"][3] == REFERENCE
 
 
+def test_reference_that_cannot_be_read_stops_nothing(tmp_path, caplog):
+    (tmp_path / "digest.json").mkdir()
+    assert not Drift(tmp_path, "digest").is_learned
+    assert "digest.json" in caplog.text
+
+
 def test_folder_that_cannot_be_written_stops_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     learned(tmp_path / "file" / "drift")
@@ -89,7 +95,7 @@ def test_service_tells_drift_and_disagreement(scorer):
     value = app.state.service.metrics.registry.get_sample_value
     with TestClient(app) as client:
         assert math.isnan(value("simile_drift_index", {"of": "scores"}))
-        drift = app.state.service.metrics.drift
+        drift = app.state.service.engine._drift
         drift.observe("scores", FIRST)
         drift.observe("tokens", [20] * REFERENCE)
         pairs = [["no signal", "no bars"]] * 1000

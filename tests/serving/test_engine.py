@@ -1,8 +1,10 @@
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
+from serving.drift import Drift
 from serving.engine import Engine
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.metrics import Metrics
@@ -18,7 +20,12 @@ OTHER = [("cold", "a")]
 
 def engine_of(scorer, *, max_waiting_tokens=1000, deadline_s=10.0, cache_bytes=0) -> Engine:
     return Engine(
-        scorer, Metrics(), max_waiting_tokens=max_waiting_tokens, deadline_s=deadline_s, cache_bytes=cache_bytes
+        scorer,
+        Metrics(),
+        Drift(None, ""),
+        max_waiting_tokens=max_waiting_tokens,
+        deadline_s=deadline_s,
+        cache_bytes=cache_bytes,
     )
 
 
@@ -122,6 +129,42 @@ def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts
 
     assert len(asyncio.run(scenario()).score_P) == 3
     assert watched.sizes == [2, 4, 6]
+
+
+def test_texts_given_up_before_their_turn_are_not_even_tokenized(watched):
+    tokenize, gate, seen = watched.encoder.tokenize, threading.Event(), []
+
+    def slow(texts):
+        assert gate.wait(10)
+        seen.extend(texts)
+        return tokenize(texts)
+
+    watched.encoder.tokenize = slow
+    texts = [f"cold water {i} " * 20 for i in range(1000)]
+
+    async def scenario():
+        engine = engine_of(watched, max_waiting_tokens=10**6)
+        gone = asyncio.create_task(engine.score(list(zip(texts[::2], texts[1::2], strict=True))))
+        await until(lambda: engine.waiting.num_tokens)
+        gone.cancel()
+        await until(lambda: engine.waiting.num_tokens == 0)
+        gate.set()
+        return await engine.score([("cold " * 500, "water " * 500)])
+
+    asyncio.run(scenario())
+    assert len(seen) < 300
+
+
+def test_long_call_of_short_texts_is_tokenized_in_threads(watched):
+    tokenize, threads = watched.encoder.tokenize, set()
+
+    def noting(texts):
+        threads.add(threading.current_thread().name)
+        return tokenize(texts)
+
+    watched.encoder.tokenize = noting
+    asyncio.run(engine_of(watched).score([(f"a {i}", f"no {i}") for i in range(1000)]))
+    assert "MainThread" not in threads
 
 
 def test_call_beyond_the_budget_is_refused_until_the_queue_moves(watched):
