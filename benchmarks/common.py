@@ -35,13 +35,19 @@ class Usage:
     """The most memory that its largest process held."""
 
 
-def parser_of(about: str | None, corpora: Iterable[str]) -> argparse.ArgumentParser:
-    """Return a parser of where everything lies, which corpora are measured, and whether any is."""
+def place_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser of where everything lies."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = os.environ.get("SIMILE_DATA")
     parser.add_argument("--data", type=Path, default=data, required=not data, help="the corpora (default: SIMILE_DATA)")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    return parser
+
+
+def parser_of(about: str | None, corpora: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser of where everything lies, which corpora are measured, and whether any is."""
+    parser = place_parser(about)
     parser.add_argument("--corpora", nargs="+", choices=tuple(corpora), default=list(corpora))
     parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
     return parser

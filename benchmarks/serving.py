@@ -7,7 +7,6 @@ embeddings, whose cosines its client would still have to compute; here that is n
 import argparse
 import asyncio
 import base64
-import gzip
 import json
 import os
 import random
@@ -22,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import GUARD, SIMILE, commit, machine, replace_section, run, table
+from common import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
 
-from simile.scoring import Encoder, length_sorted_batches, load
+from simile.artifacts import read_pairs
+from simile.scoring import Encoder, Precision, length_sorted_batches, load
 
 LOADS = ((8, 32), (32, 1), (1, 256), (1, 1))
 """Clients, and pairs a request."""
@@ -71,23 +71,19 @@ class Load:
 
 def main() -> None:
     """Measure each server under each load, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = os.environ.get("SIMILE_DATA")
-    parser.add_argument("--data", type=Path, default=data, required=not data, help="the corpora (default: SIMILE_DATA)")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser = place_parser(__doc__)
     parser.add_argument("--infinity", metavar="COMMAND", help="the peer's infinity_emb, of an environment of its own")
     parser.add_argument("--infinity-model", type=Path, metavar="FOLDER", help="its model, with onnx/model.onnx")
     parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
     parser.add_argument("--cache-bytes", type=int, default=0)
     parser.add_argument("--texts", choices=("stsb", "mixed"), default="stsb")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load, after as many of warming up / 5")
-    parser.add_argument("--rounds", type=int, default=1, help="how often each server is started; the median counts")
+    parser.add_argument("--rounds", type=int, default=1, help="starts of each server; the (upper) median counts")
     args = parser.parse_args()
     bundle = args.work / "serving" / "minilm"
     if not bundle.is_dir():
         run([*SIMILE, "baseline", "bundled:minilm", "--out", bundle])
-    pairs = read_pairs(args.data / GUARD / "test.jsonl.gz", args.texts)
+    pairs = draw_pairs(args.data / GUARD / "test.jsonl.gz", args.texts)
     found: dict[str, dict[tuple[int, int], list[Load]]] = {}
     for _ in range(args.rounds):
         for server in servers(args, bundle):
@@ -101,11 +97,9 @@ def main() -> None:
     replace_section(args.out, name, section(found, bare, args))
 
 
-def read_pairs(path: Path, texts: str) -> list[tuple[str, str]]:
+def draw_pairs(path: Path, texts: str) -> list[tuple[str, str]]:
     """Return the pairs in an order of their own; ``mixed`` makes one text in `ONE_IN` long."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    pairs = [(row["text_a"], row["text_b"]) for row in rows]
+    pairs = list(read_pairs(path).texts)
     draw = random.Random(0)
     draw.shuffle(pairs)
     if texts == "mixed":
@@ -224,19 +218,21 @@ async def measure(
     return Load(len(latencies) * size / seconds, float(p50), float(p99))
 
 
-def bare_loop(bundle: Path, pairs: Sequence[tuple[str, str]], precision: str) -> float:
+def bare_loop(bundle: Path, pairs: Sequence[tuple[str, str]], precision: Precision) -> float:
     """Return the pairs a second of ONNX Runtime alone: texts tokenized already, in batches of like length."""
-    scorer = load(bundle, device="cpu", precision="fp32" if precision == "fp32" else "bf16")
+    scorer = load(bundle, device="cpu", precision=precision)
     (encoder,) = (member for member in scorer.members if isinstance(member, Encoder))
     tokens = encoder.tokenize([text for pair in pairs for text in pair])
     batches = list(length_sorted_batches([len(text.ids) for text in tokens]))
-    for turn in range(2):
-        start = time.perf_counter()
+
+    def compute() -> None:
         for batch in batches:
             encoder.embed_batch([tokens[i].ids for i in batch])
-        if turn:
-            return len(pairs) / (time.perf_counter() - start)
-    raise AssertionError
+
+    compute()
+    start = time.perf_counter()
+    compute()
+    return len(pairs) / (time.perf_counter() - start)
 
 
 def section(

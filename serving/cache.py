@@ -1,7 +1,7 @@
 """Embeddings of texts that were asked for before."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class Cache:
         key = (encoder, text)
         if size > self._max_bytes or key in self._entries:
             return
-        self._entries[key] = embedding
+        # A copy: a row of a batch would keep the whole batch.
+        self._entries[key] = replace(embedding, vector_D=embedding.vector_D.copy())
         self.num_bytes += size
         while self.num_bytes > self._max_bytes:
             (_, old), oldest = self._entries.popitem(last=False)

@@ -305,14 +305,14 @@ class Engine:
                 for job in jobs:
                     self._tokenize([job])
             else:
-                self._tell(self._fail, jobs, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                self._tell(self._fail, jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
         for job, text in zip(jobs, tokens, strict=True):
             job.ids, job.is_cut = text.ids, text.is_cut
         if self._refuse_long_texts and (long := [job for job in jobs if job.is_cut]):
             need = f"need at most {encoder.max_length} tokens"
             for job in long:
-                self._tell(self._fail, [job], InvalidRequestError(f"got a text of {len(job.text)} characters, {need}"))
+                self._tell(self._fail, job, InvalidRequestError(f"got a text of {len(job.text)} characters, {need}"))
         self.waiting.ready([job for job in jobs if not (job.is_cut and self._refuse_long_texts)])
 
     def _infer(self) -> None:
@@ -338,7 +338,7 @@ class Engine:
                 for job in jobs:
                     self._compute([job])
             else:
-                self._tell(self._fail, jobs, error)
+                self._tell(self._fail, jobs[0], error)
         else:
             self._tell(self._answer, jobs, embedding_BD)
 
@@ -355,10 +355,10 @@ class Engine:
         for job, vector_D, is_finite in zip(jobs, embedding_BD, is_finite_B, strict=True):
             if not is_finite:
                 _log.error("an embedding is not finite on %s", self.scorer.runtime)
-                self._fail([job], NotFiniteError("an embedding is not finite: this precision is too low for this text"))
+                self._fail(job, NotFiniteError("an embedding is not finite: this precision is too low for this text"))
                 continue
             self._forget(job)
-            found = Embedding(vector_D.copy(), job.tokens, job.is_cut)
+            found = Embedding(vector_D, job.tokens, job.is_cut)
             for call, row in job.rows.items():
                 call.fill(job.encoder, row, found)
                 call.num_missing -= 1
@@ -366,13 +366,12 @@ class Engine:
                     call.done.set_result(None)
             self._cache.put(job.encoder, job.text, found)
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
-        for job in jobs:
-            self._forget(job)
-            self.waiting.drop(job)
-            for call in job.rows:
-                if not call.done.done():
-                    call.done.set_exception(error)
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._forget(job)
+        self.waiting.drop(job)
+        for call in job.rows:
+            if not call.done.done():
+                call.done.set_exception(error)
 
 
 def _batches(runtime: Runtime) -> dict[str, int]:

@@ -114,7 +114,7 @@ class Metrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage of a merged call."""
+        """Time a stage."""
         start = perf_counter()
         yield
         self.stage_seconds.labels(name).observe(perf_counter() - start)

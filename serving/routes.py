@@ -1,7 +1,7 @@
 """The routes. All are coroutines: what takes time happens in the engine's threads."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast
 
@@ -121,25 +121,23 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
 
 async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple[Engine, Scored]:
     """Return the pairs' scores and the engine that made them, which the answer's headers and the log tell of too."""
-    engine, timing = _begin(request, service)
-    request.state.num_pairs = len(pairs)
-    scored = await _unless_gone(request, engine.score(pairs, timing))
-    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
-    return engine, scored
+    return await _answered(request, service, lambda engine, timing: engine.score(pairs, timing), len(pairs))
 
 
 async def embed_texts(request: Request, service: Service, texts: list[str]) -> tuple[Engine, Embedded]:
     """Return the texts' embeddings and the engine that made them, as `score_pairs` does."""
-    engine, timing = _begin(request, service)
-    embedded = await _unless_gone(request, engine.embed(texts, timing))
-    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
-    return engine, embedded
+    return await _answered(request, service, lambda engine, timing: engine.embed(texts, timing))
 
 
-def _begin(request: Request, service: Service) -> tuple[Engine, Timing]:
-    engine = service.engine
+async def _answered(
+    request: Request, service: Service, ask: Callable[[Engine, Timing], Coroutine[Any, Any, _Found]], num_pairs: int = 0
+) -> tuple[Engine, _Found]:
+    engine, timing = service.engine, Timing()
     service.metrics.stage_seconds.labels("parse").observe(perf_counter() - request.state.start)
-    return engine, Timing()
+    request.state.num_pairs = num_pairs
+    found = await _unless_gone(request, ask(engine, timing))
+    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
+    return engine, found
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:

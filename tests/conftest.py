@@ -20,7 +20,7 @@ from simile.artifacts import (
     read_documents,
     write_bundle,
 )
-from simile.scoring import golden_pairs, load, pack_vocabulary
+from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +37,19 @@ settings.load_profile("repository")
 def helpdesk() -> tuple[Document, ...]:
     """The embedded sample corpus."""
     return tuple(read_documents(ROOT / "examples" / "helpdesk" / "documents.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Bundle:
+    """A tiny encoder and a lexical member."""
+    from tests.tiny_ensembles import Ensemble
+
+    return Ensemble(tmp_path_factory.mktemp("bundles")).write()
+
+
+@pytest.fixture(scope="session")
+def scorer(bundle) -> Scorer:
+    return load(bundle.path, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")

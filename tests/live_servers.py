@@ -1,5 +1,6 @@
 """Servers on real sockets: the application, and one that answers whatever a test says."""
 
+import asyncio
 import json
 import socket
 import struct
@@ -40,6 +41,13 @@ class Watched:
             return message
 
         await self.app(scope, receive_and_keep, send)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for what another thread or task does."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @contextmanager

@@ -5,20 +5,8 @@ import pytest
 from serving.app import create_app
 from serving.settings import Settings
 from simile import AsyncClient, Client
-from simile.artifacts import Bundle
-from simile.scoring import GOLDEN_PAIRS, Scorer, load
+from simile.scoring import GOLDEN_PAIRS
 from tests.live_servers import Watched, served
-from tests.tiny_ensembles import Ensemble
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> Bundle:
-    return Ensemble(tmp_path_factory.mktemp("bundles")).write()
-
-
-@pytest.fixture(scope="session")
-def scorer(bundle) -> Scorer:
-    return load(bundle.path, device="cpu", precision="fp32")
 
 
 @pytest.fixture

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simile.artifacts import Bundle
 from simile.scoring import Scorer
 from tests.tiny_ensembles import CPU, MAX_LENGTH, WORDS, Ensemble, table
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> Bundle:
-    return Ensemble(tmp_path_factory.mktemp("bundles")).write()
 
 
 @pytest.fixture(scope="session")

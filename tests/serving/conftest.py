@@ -6,18 +6,7 @@ from fastapi.testclient import TestClient
 from serving.app import create_app
 from serving.settings import Settings
 from simile.artifacts import Bundle
-from simile.scoring import Runtime, Scorer, load
-from tests.tiny_ensembles import Ensemble
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> Bundle:
-    return Ensemble(tmp_path_factory.mktemp("bundles")).write()
-
-
-@pytest.fixture(scope="session")
-def scorer(bundle) -> Scorer:
-    return load(bundle.path, device="cpu", precision="fp32")
+from simile.scoring import Runtime, Scorer
 
 
 @pytest.fixture

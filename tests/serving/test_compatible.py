@@ -1,11 +1,7 @@
 import base64
-import socket
-import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from huggingface_hub import InferenceClient
 from openai import OpenAI, UnprocessableEntityError
@@ -14,6 +10,7 @@ from serving.app import create_app
 from serving.settings import Settings
 from simile.artifacts import Bundle, Combine
 from simile.scoring import GOLDEN_PAIRS, Scorer
+from tests.live_servers import served
 
 TEXTS = [text for pair in GOLDEN_PAIRS[:4] for text in pair]
 
@@ -29,21 +26,8 @@ def alone(bundle, scorer) -> Scorer:
 @pytest.fixture(scope="module")
 def url(alone):
     """A real server's address."""
-    with serving(alone) as address:
+    with served(create_app(Settings(max_pairs=8, max_characters=200), alone)) as address:
         yield address
-
-
-@contextmanager
-def serving(scorer):
-    app = create_app(Settings(max_pairs=8, max_characters=200), scorer)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="on", log_level="warning")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, N
 from serving.metrics import Metrics
 from simile.artifacts import Combine
 from simile.scoring import GOLDEN_PAIRS, Lexical, Scorer
+from tests.live_servers import until
 from tests.tiny_ensembles import WORDS
 
 FIRST = [("The water was cold.", "A cold drink of water.")]
@@ -27,12 +28,6 @@ def engine_of(scorer, *, max_waiting_tokens=1000, deadline_s=10.0, cache_bytes=0
         deadline_s=deadline_s,
         cache_bytes=cache_bytes,
     )
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def block(engine, watched) -> "asyncio.Task":

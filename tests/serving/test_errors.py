@@ -11,6 +11,7 @@ from serving import errors
 from serving.app import create_app
 from serving.settings import Settings
 from simile.scoring import Scorer
+from tests.live_servers import until
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
 OTHER, THIRD = {"pairs": [["no signal", "no bars"]]}, {"pairs": [["a return", "the shoes"]]}
@@ -135,12 +136,6 @@ async def running(settings, scorer):
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             yield app, client
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def test_overloaded_server_says_when_to_come_back(watched):

@@ -1,17 +1,15 @@
 import json
 import shutil
-import socket
 import subprocess
-import threading
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from playwright.sync_api import expect, sync_playwright
 
 from serving.app import create_app
 from serving.settings import Settings
+from tests.live_servers import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -19,21 +17,9 @@ KEY = "planted-key-1234"
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome on the path")
 
 
-@contextmanager
-def served(scorer, **settings):
-    app = create_app(Settings(**settings), scorer)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
-
-
 @pytest.fixture(scope="module")
 def url(scorer):
-    with served(scorer, max_characters=200) as url:
+    with served(create_app(Settings(max_characters=200), scorer)) as url:
         yield url
 
 
@@ -155,7 +141,7 @@ def test_page_fits_the_screen(browser, url, width):
 
 @needs_chromium
 def test_key_is_asked_for_where_one_is_needed_and_never_shown(browser, scorer):
-    with served(scorer, api_keys=(KEY,)) as url, opened(browser, url) as page:
+    with served(create_app(Settings(api_keys=(KEY,)), scorer)) as url, opened(browser, url) as page:
         page.locator("#examples button").first.click()
         expect(page.locator("#error")).to_contain_text("API keys")
         page.locator("#key").fill(KEY)

@@ -13,6 +13,7 @@ from serving.app import create_app
 from serving.server import open_scorer, serve
 from serving.settings import Settings
 from simile.scoring import load
+from tests.live_servers import until
 from tests.tiny_ensembles import Ensemble
 
 SETTINGS = Settings(device="cpu", precision="fp32")
@@ -56,12 +57,6 @@ async def running(link):
 
 def loads(app, result: str) -> float:
     return app.state.service.metrics.registry.get_sample_value("simile_bundle_loads_total", {"result": result}) or 0
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def until_more(answers) -> None:
