@@ -214,6 +214,8 @@ async def measure(
         connection.close()
 
     await asyncio.gather(*map(client, range(clients)))
+    if not latencies:
+        sys.exit(f"{server.name}: got no answer within {seconds:g} seconds, need more --seconds")
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
     return Load(len(latencies) * size / seconds, float(p50), float(p99))
 
