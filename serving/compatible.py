@@ -145,12 +145,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     texts = _as_list(body.input)
     check_count(len(texts), "input", service.settings)
     check_lengths(texts, "input[{}]".format, service.settings)
-    dimensions = service.engine.scorer.dimension
-    if body.dimensions not in (None, dimensions):
-        raise InvalidRequestError(
-            f"got {body.dimensions} dimensions, need {dimensions}, those of this bundle", "dimensions"
-        )
-    engine, embedded = await embed_texts(request, service, texts)
+    engine, embedded = await embed_texts(request, service, texts, dimensions=body.dimensions)
     embedding_ND = embedded.embedding_ND
     if body.encoding_format == "base64":
         rows: list[Any] = [base64.b64encode(row_D).decode() for row_D in embedding_ND.astype("<f4")]

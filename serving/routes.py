@@ -124,9 +124,21 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
     return await _answered(request, service, lambda engine, timing: engine.score(pairs, timing), len(pairs))
 
 
-async def embed_texts(request: Request, service: Service, texts: list[str]) -> tuple[Engine, Embedded]:
-    """Return the texts' embeddings and the engine that made them, as `score_pairs` does."""
-    return await _answered(request, service, lambda engine, timing: engine.embed(texts, timing))
+async def embed_texts(
+    request: Request, service: Service, texts: list[str], *, dimensions: int | None
+) -> tuple[Engine, Embedded]:
+    """Return the texts' embeddings and the engine that made them, as `score_pairs` does.
+
+    Raises:
+        InvalidRequestError: that engine's embeddings have other dimensions than are wanted.
+    """
+
+    async def embed(engine: Engine, timing: Timing) -> Embedded:
+        if dimensions not in (None, needed := engine.scorer.dimension):
+            raise InvalidRequestError(f"got {dimensions} dimensions, need {needed}, those of this bundle", "dimensions")
+        return await engine.embed(texts, timing)
+
+    return await _answered(request, service, embed)
 
 
 async def _answered(

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 from serving.app import create_app
 from serving.settings import Settings
-from simile.artifacts import Bundle
+from simile.artifacts import Bundle, Combine
 from simile.scoring import Runtime, Scorer
 
 
@@ -13,6 +13,14 @@ from simile.scoring import Runtime, Scorer
 def uncalibrated(bundle, scorer) -> Scorer:
     manifest = bundle.manifest.model_copy(update={"calibration": None})
     return Scorer(Bundle(bundle.path, manifest, bundle.data), scorer.runtime)
+
+
+@pytest.fixture(scope="session")
+def alone(bundle, scorer) -> Scorer:
+    """The bundle with its encoder only: a lexical member has no embeddings."""
+    encoder = bundle.manifest.members[0]
+    update = {"members": (encoder,), "combine": Combine(weights={encoder.name: 1.0}), "calibration": None}
+    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
 
 
 @pytest.fixture

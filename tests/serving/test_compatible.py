@@ -1,4 +1,5 @@
 import base64
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -7,20 +8,13 @@ from huggingface_hub import InferenceClient
 from openai import OpenAI, UnprocessableEntityError
 
 from serving.app import create_app
+from serving.service import Service
 from serving.settings import Settings
 from simile.artifacts import Bundle, Combine
 from simile.scoring import GOLDEN_PAIRS, Scorer
 from tests.live_servers import served
 
 TEXTS = [text for pair in GOLDEN_PAIRS[:4] for text in pair]
-
-
-@pytest.fixture(scope="module")
-def alone(bundle, scorer) -> Scorer:
-    """The bundle with its encoder only: a lexical member has no embeddings."""
-    encoder = bundle.manifest.members[0]
-    update = {"members": (encoder,), "combine": Combine(weights={encoder.name: 1.0}), "calibration": None}
-    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +64,31 @@ def test_openai_client_embeds_one_text_and_takes_the_dimensions_there_are(url, a
     np.testing.assert_allclose(found.data[0].embedding, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
     with pytest.raises(UnprocessableEntityError, match="got 8 dimensions, need 16"):
         client.embeddings.create(model="any", input="no signal", dimensions=8)
+
+
+@pytest.fixture
+def twofold(alone) -> Scorer:
+    """The encoder twice: of twice the dimensions."""
+    bundle = alone.bundle
+    (encoder,) = bundle.manifest.members
+    members = (encoder, encoder.model_copy(update={"name": "other"}))
+    update = {"members": members, "combine": Combine(weights={"small": 0.5, "other": 0.5})}
+    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), alone.runtime)
+
+
+def test_dimensions_are_those_of_the_bundle_that_answers_even_as_another_takes_its_place(client, twofold, monkeypatch):
+    def ask(dimensions: int):
+        return client.post("/v1/embeddings", json={"input": "no signal", "dimensions": dimensions})
+
+    with TestClient(create_app(Settings(), twofold)) as other:
+        # As if the bundle were swapped between any two looks at it.
+        engines = cycle([client.app.state.service.engine, other.app.state.service.engine])
+        monkeypatch.setattr(Service, "engine", property(lambda _: next(engines)))
+        for dimensions in (16, 32, 16, 32):
+            answer = ask(dimensions)
+            assert answer.status_code == 200
+            assert len(answer.json()["data"][0]["embedding"]) == dimensions
+        assert error_of(ask(32)) == error_of(ask(16)) == (422, "invalid_request", "dimensions")
 
 
 def test_base64_is_float32_little_endian(client, alone):
