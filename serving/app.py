@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
+from serving.body import LimitBody
 from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
-from serving.middleware import PROBES, LimitBody, Observe, RequireKey
+from serving.middleware import PROBES, Observe, RequireKey
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
 from serving.routes import router
@@ -59,7 +60,12 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     app.include_router(compatible)
     app.include_router(page)
     add_error_handlers(app)
-    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        LimitBody,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.transfer_s,
+        max_pairs=settings.max_pairs,
+    )
     if keys := settings.all_api_keys():
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
     if settings.cors_origins:

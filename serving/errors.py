@@ -3,6 +3,7 @@
 ServingError
 ├── MalformedError       400  no JSON, or not UTF-8
 ├── UnauthorizedError    401  no API key, or another
+├── BodyTooSlowError     408  not arrived in time
 ├── BodyTooLargeError    413  more bytes than the limit
 ├── InvalidRequestError  422  of another shape, or beyond a limit
 ├── OverloadedError      429  the admission budget is spent
@@ -50,6 +51,10 @@ class UnauthorizedError(ServingError):
     """The request has no API key of ours."""
 
 
+class BodyTooSlowError(ServingError):
+    """The body took longer to arrive than it may."""
+
+
 class BodyTooLargeError(ServingError):
     """The body is longer than the limit."""
 
@@ -90,6 +95,7 @@ class DeadlineError(ServingError):
 ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
     MalformedError: (400, "malformed"),
     UnauthorizedError: (401, "unauthorized"),
+    BodyTooSlowError: (408, "body_too_slow"),
     BodyTooLargeError: (413, "body_too_large"),
     InvalidRequestError: (422, "invalid_request"),
     OverloadedError: (429, "overloaded"),
@@ -103,6 +109,7 @@ ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
 _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
     UnauthorizedError: {"www-authenticate": "Bearer"},
     # The rest of the body is not read, so the connection has no next request.
+    BodyTooSlowError: {"connection": "close"},
     BodyTooLargeError: {"connection": "close"},
     NotReadyError: {"retry-after": "1"},
 }

@@ -37,7 +37,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "simile_stage_duration_seconds",
-            "Receive and parse a request; tokenize texts; a batch's longest wait (queue), its model (infer); combine.",
+            "Receive a request, parse it; tokenize texts; a batch's longest wait (queue), its model (infer); combine.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,

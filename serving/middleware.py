@@ -1,6 +1,5 @@
-"""Around every request: API keys, the body's limit, access log, metrics, and the last resort for our defects."""
+"""Around every request: API keys, access log, metrics, and the last resort for our defects."""
 
-import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
@@ -12,18 +11,11 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import (
-    BodyTooLargeError,
-    ClientGoneError,
-    UnauthorizedError,
-    error_response,
-    internal_error_response,
-)
+from serving.errors import UnauthorizedError, error_response, internal_error_response
 from serving.metrics import Metrics
 
 PROBES = ("/healthz", "/readyz")
 _UNMATCHED = "unmatched"
-_DISCARD_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -118,69 +110,3 @@ class RequireKey:
 
 def _digest(key: str) -> bytes:
     return sha256(key.encode(errors="surrogateescape")).digest()
-
-
-class LimitBody:
-    """Read the body before the application does, and answer 413 where it is too long, declared or chunked.
-
-    The application gets the whole body as one message, and after it what the server sends then (a disconnect).
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            body = await self._read(Headers(scope=scope), receive)
-        except BodyTooLargeError as error:
-            await error_response(error)(scope, receive, send)
-        except ClientGoneError:
-            pass  # Nobody to answer.
-        else:
-            await self._app(scope, _replay(body, receive), send)
-
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        declared = headers.get("content-length", "")
-        is_too_large = declared.isdecimal() and int(declared) > self._max_bytes
-        body, has_more = bytearray(), True
-        while has_more and not is_too_large:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError("the client closed the connection within the body")
-            body += message.get("body", b"")
-            has_more = message.get("more_body", False)
-            is_too_large = len(body) > self._max_bytes
-        if is_too_large:
-            # A client that still waits for "100 Continue" has nothing on its way.
-            if has_more and (body or "expect" not in headers):
-                await _discard(receive)
-            raise BodyTooLargeError(f"the body is too large, need at most {self._max_bytes} bytes")
-        return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    is_replayed = False
-
-    async def replayed() -> Message:
-        nonlocal is_replayed
-        if is_replayed:
-            return await receive()
-        is_replayed = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
-async def _discard(receive: Receive) -> None:
-    """Read on for a moment: a client that is cut off while it sends sees a reset, not the answer."""
-    try:
-        async with asyncio.timeout(_DISCARD_S):
-            while (await receive()).get("more_body", False):
-                pass
-    except TimeoutError:
-        pass

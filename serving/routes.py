@@ -145,7 +145,9 @@ async def _answered(
     request: Request, service: Service, ask: Callable[[Engine, Timing], Coroutine[Any, Any, _Found]], num_pairs: int = 0
 ) -> tuple[Engine, _Found]:
     engine, timing = service.engine, Timing()
-    service.metrics.stage_seconds.labels("parse").observe(perf_counter() - request.state.start)
+    state = request.state
+    service.metrics.stage_seconds.labels("receive").observe(state.arrived - state.start)
+    service.metrics.stage_seconds.labels("parse").observe(perf_counter() - state.arrived)
     request.state.num_pairs = num_pairs
     found = await _unless_gone(request, ask(engine, timing))
     request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing

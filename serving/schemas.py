@@ -146,7 +146,8 @@ class Limits(BaseModel):
     max_characters: int
     max_waiting_tokens: int
     long_texts: Literal["cut", "refuse"] = Field(description="of more tokens than a member's max_length")
-    deadline_s: float
+    transfer_s: float = Field(description="for the request to arrive")
+    deadline_s: float = Field(description="from there to its answer")
 
 
 class BundleResponse(BaseModel):

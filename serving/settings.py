@@ -80,6 +80,9 @@ class Settings(BaseModel):
     drift_folder: Annotated[
         Path | None, Field(description="folder that keeps what each bundle's first traffic was like, to tell a drift")
     ] = None
+    transfer_s: Annotated[
+        _Seconds, Field(description="seconds that a request may take to arrive, and its answer to be taken")
+    ] = 30
     deadline_s: Annotated[_Seconds, Field(description="seconds until a request is given up")] = 30
     drain_s: Annotated[_Seconds, Field(description="seconds that running requests have to end in on SIGTERM")] = 25
 

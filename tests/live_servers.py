@@ -1,15 +1,21 @@
-"""Servers on real sockets: the application, and one that answers whatever a test says."""
+"""Servers on real sockets: the application, its process, and one that answers whatever a test says."""
 
 import asyncio
 import json
+import os
+import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -64,6 +70,70 @@ def served(app) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+_PROGRAM = """
+import logging, os, sys
+from serving.server import run
+from serving.settings import Settings
+logging.basicConfig(level=os.environ.get("LEVEL", "INFO"))
+code = run(sys.argv[1], Settings.from_environment(os.environ))
+heavy = {"torch", "transformers", "scipy", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    """The service in a process of its own: its addresses, and what it wrote so far."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    metrics_url: str
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def num_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    @property
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+
+@contextmanager
+def started(bundle: Path, log: Path, **environ: str) -> Iterator[Process]:
+    """Start the service, and yield it once it is ready."""
+    options = {"SIMILE_PORT": "0", "SIMILE_METRICS_PORT": "0", "SIMILE_DEVICE": "cpu", "SIMILE_PRECISION": "fp32"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, bundle],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | options | environ,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        yield Process(process, _told(log, "listening on"), _told(log, "metrics on"), log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _told(log: Path, words: str) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        text = log.read_text()
+        if "ready: " in text and (found := re.search(rf"{words} (http://[^\s/]+)", text)):
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,24 @@ def test_body_beyond_the_limit_is_refused_whether_declared_or_chunked(client):
         assert answer.headers["connection"] == "close"
 
 
+def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed(scorer):
+    with TestClient(create_app(Settings(), scorer)) as client:
+        answer = client.post("/v1/similarity", content=json.dumps({"pairs": [["a", "b"]] * 300_000}))
+        # No JSON at all, and not looked at as such.
+        other = client.post("/v1/similarity", content=b'"' * 100_000)
+    assert error_of(answer) == error_of(other) == (422, "invalid_request", None)
+    assert answer.json()["error"]["message"] == "got more texts than 1024 pairs have, the most of one request"
+
+
+@pytest.mark.parametrize("text", ['"', '\\"', "\\", '""""""""', "[{,:}]" * 30])
+def test_as_many_pairs_as_are_allowed_are_taken_whatever_is_in_their_texts(scorer, text):
+    pairs = [{"text_a": text * 20, "text_b": text}] * 1024
+    with TestClient(create_app(Settings(), scorer)) as client:
+        answer = client.post("/v1/similarity", json={"pairs": pairs})
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["pairs"] == 1024
+
+
 def test_body_at_the_limit_is_read(client):
     content = json.dumps(BODY).encode().ljust(4096)
     assert client.post("/v1/similarity", content=content).status_code == 200

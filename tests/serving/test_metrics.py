@@ -1,9 +1,17 @@
+import json
+import time
+from functools import partial
+
+import httpx2
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.app import create_app
 from serving.metrics import Metrics
+from serving.settings import Settings
 from simile.version import __version__
+from tests.live_servers import served
 from tests.tiny_ensembles import MAX_LENGTH
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."], ["no " * 50, "The water was cold."]]}
@@ -49,8 +57,22 @@ def test_what_is_scored_is_counted(client, registry):
     assert value("simile_waiting_oldest_seconds") == 0
     for member in ("small", "words"):
         assert value("simile_score_count", {"member": member}) == 2
-    for stage in ("parse", "queue", "tokenize", "infer", "combine"):
+    for stage in ("receive", "parse", "queue", "tokenize", "infer", "combine"):
         assert value("simile_stage_duration_seconds_count", {"stage": stage}) >= 1
+
+
+def test_slow_upload_is_no_slow_parsing(scorer):
+    def slowly():
+        for part in json.dumps(BODY).encode().partition(b"water"):
+            yield part
+            time.sleep(0.3)
+
+    app = create_app(Settings(), scorer)
+    with served(app) as url:
+        assert httpx2.post(f"{url}/v1/similarity", content=slowly()).status_code == 200
+    seconds = partial(app.state.service.metrics.registry.get_sample_value, "simile_stage_duration_seconds_sum")
+    assert seconds({"stage": "receive"}) > 0.5
+    assert seconds({"stage": "parse"}) < 0.2
 
 
 def test_bundle_provider_version_and_readiness_are_told(client, registry, scorer):

@@ -1,13 +1,8 @@
 import asyncio
 import json
-import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -16,52 +11,25 @@ from serving.app import create_app
 from serving.server import listening, open_scorer, run, serve
 from serving.settings import Settings
 from simile.errors import BundleError, InputError
+from tests.live_servers import started
 
-ROOT = Path(__file__).parents[2]
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]], "members": True}
 FREE = Settings(port=0, metrics_port=0, device="cpu", precision="fp32")
-
-PROGRAM = """
-import sys
-from serving.server import run
-from serving.settings import Settings
-code = run(sys.argv[1], Settings(port=0, metrics_port=0, device="cpu", precision="fp32"))
-heavy = {"torch", "transformers", "scipy", "sklearn"} & set(sys.modules)
-assert not heavy, heavy
-sys.exit(code)
-"""
-
-
-def address_in(log: Path, words: str) -> str:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if found := re.search(rf"{words} on (http://\S+)", log.read_text()):
-            return found[1]
-        time.sleep(0.02)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture
 def process(bundle, tmp_path):
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, bundle.path], cwd=ROOT, stderr=file)
-    try:
-        yield process, address_in(log, "listening"), address_in(log, "metrics"), log
-    finally:
-        process.kill()
-        process.wait()
+    with started(bundle.path, tmp_path / "log") as process:
+        yield process
 
 
 def test_process_serves_until_sigterm_without_any_training_library(process, scorer):
-    server, api, metrics, log = process
-    assert httpx2.get(f"{api}/healthz").status_code == 200
-    while httpx2.get(f"{api}/readyz").status_code == 503:
-        time.sleep(0.02)
+    server, api, log = process.process, process.url, process.log
+    assert httpx2.get(f"{api}/healthz").status_code == httpx2.get(f"{api}/readyz").status_code == 200
     scores = httpx2.post(f"{api}/v1/similarity", json=BODY).json()["scores"]
     assert scores == pytest.approx(scorer.score(BODY["pairs"]).tolist(), abs=1e-6)
     assert httpx2.post(f"{api}/v1/similarity", content=b" " * (5 * 2**20)).status_code == 413
-    text = httpx2.get(metrics).text
+    text = httpx2.get(f"{process.metrics_url}/metrics").text
     assert "simile_ready 1.0" in text
     assert 'simile_requests_total{code="200",route="/v1/similarity"} 1.0' in text
     server.send_signal(signal.SIGTERM)
@@ -75,15 +43,13 @@ def test_chunked_body_beyond_the_limit_is_answered_over_a_socket(process):
         for _ in range(50):
             yield b" " * 2**17
 
-    _, api, _, _ = process
-    assert httpx2.post(f"{api}/v1/similarity", content=chunks()).status_code == 413
+    assert httpx2.post(f"{process.url}/v1/similarity", content=chunks()).status_code == 413
 
 
 def test_sigint_ends_the_process_as_sigterm_does(process):
-    server, api, _, log = process
-    assert httpx2.get(f"{api}/healthz").status_code == 200
-    server.send_signal(signal.SIGINT)
-    assert server.wait(10) == 0, log.read_text()
+    assert httpx2.get(f"{process.url}/healthz").status_code == 200
+    process.process.send_signal(signal.SIGINT)
+    assert process.process.wait(10) == 0, process.log.read_text()
 
 
 def test_stopping_server_tells_the_load_balancer_and_ends_what_it_has_begun(watched):

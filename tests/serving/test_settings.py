@@ -28,6 +28,7 @@ def test_settings_read_every_option_from_the_environment():
         "api_keys": ("first-key", "second-key"),
         "api_keys_file": "keys",
         "cors_origins": ("https://a.example", "https://b.example"),
+        "transfer_s": 3.5,
         "deadline_s": 1.5,
         "drain_s": 2.5,
     }

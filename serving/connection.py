@@ -1,0 +1,60 @@
+"""Connections that ask for nothing, or take nothing, are closed: each holds a file descriptor, and there are few."""
+
+import asyncio
+import socket
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc]
+    """uvicorn's connection, which waits no longer than ``transfer_s`` for the head of a request.
+
+    uvicorn itself waits forever for the first one, and for any whose first byte has come. The body's time is for
+    `serving.body`.
+    """
+
+    def __init__(self, *arguments: Any, transfer_s: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._transfer_s = transfer_s
+        self._closing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; a request that has begun is waited for no longer."""
+        super().data_received(data)
+        if self._is_answering():
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request, unless it is here already."""
+        super().on_response_complete()
+        if not self._is_answering():
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._closing = self.loop.call_later(self._transfer_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._closing:
+            self._closing.cancel()
+            self._closing = None
+
+
+def limit_unsent(listener: socket.socket, transfer_s: float) -> None:
+    """Have the kernel end connections of this listener whose client takes nothing of its answer for so long."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(transfer_s * 1000))

@@ -1,0 +1,228 @@
+"""Clients that are slow, leave, or do nothing: the others are served meanwhile, and nothing of them is left behind."""
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import socket
+import statistics
+import struct
+import time
+from contextlib import asynccontextmanager, suppress
+
+import httpx2
+import pytest
+
+from serving.app import create_app
+from serving.server import listening, serve
+from serving.settings import Settings
+from tests.live_servers import started, until
+
+BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
+HEAD = b"POST /v1/similarity HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+IDLE = 1000
+
+
+@asynccontextmanager
+async def running(scorer, *, num_buffered: int = 0, **options):
+    """Yield a client whose own connection is there already, and what opens another.
+
+    Args:
+        scorer: what is served.
+        num_buffered: bytes of an answer that the kernel takes from the service before its client takes them.
+        options: the settings.
+    """
+    settings = Settings(port=0, **options)
+    with listening(settings) as listener:
+        if num_buffered:
+            # Connections inherit it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, num_buffered)
+        app = create_app(settings, scorer)
+        serving = asyncio.create_task(serve(app, listener))
+        port = listener.getsockname()[1]
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.01)
+            yield client, lambda: asyncio.open_connection("127.0.0.1", port)
+        app.state.service.stop()
+        async with asyncio.timeout(20):
+            await serving
+
+
+def held() -> tuple[int, int]:
+    """Tasks and file descriptors, of the service and of this test."""
+    gc.collect()
+    return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+
+
+async def is_served(client) -> bool:
+    return (await client.post("/v1/similarity", json=BODY)).status_code == 200
+
+
+async def trickle(writer, data: bytes) -> None:
+    with suppress(ConnectionError):
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(HEAD, b"HTTP/1.1 408"), (HEAD[:10], b""), (b"", b"")], ids=["body", "head", "nothing"]
+)
+def test_client_that_takes_its_time_is_sent_away_and_others_are_served(scorer, sent, status):
+    async def slow(connect) -> bytes:
+        reader, writer = await connect()
+        writer.write(sent)
+        trickling = asyncio.create_task(trickle(writer, HEAD[10:] if 0 < len(sent) < len(HEAD) else b"x" * 30))
+        if not sent:
+            trickling.cancel()
+        try:
+            async with asyncio.timeout(10):
+                return await reader.read()
+        finally:
+            trickling.cancel()
+            writer.close()
+
+    async def scenario():
+        async with running(scorer, transfer_s=1) as (client, connect):
+            assert await is_served(client)
+            before = held()
+            clients = [asyncio.create_task(slow(connect)) for _ in range(20)]
+            served = 0
+            while not all(client.done() for client in clients):
+                assert await is_served(client)
+                served += 1
+            answers = [await client for client in clients]
+            await until(lambda: held() <= before)
+            assert served > 20
+            return answers
+
+    answers = asyncio.run(scenario())
+    assert {answer[:12] for answer in answers} == {status}
+    if status:
+        assert all(b"connection: close" in answer for answer in answers)
+
+
+def test_request_of_a_kept_connection_has_its_full_time(scorer):
+    async def scenario():
+        async with running(scorer, transfer_s=1) as (client, _):
+            for _ in range(4):
+                await asyncio.sleep(0.4)
+                assert await is_served(client)
+
+    asyncio.run(scenario())
+
+
+def test_slow_model_is_no_slow_client(watched):
+    async def scenario():
+        async with running(watched, transfer_s=0.2) as (client, _):
+            watched.gate.clear()
+            asking = asyncio.create_task(client.post("/v1/similarity", json=BODY))
+            await asyncio.sleep(1)
+            watched.gate.set()
+            return (await asking).status_code
+
+    assert asyncio.run(scenario()) == 200
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_client_that_hangs_up_within_its_body_leaves_nothing(scorer, is_reset, caplog):
+    async def scenario():
+        async with running(scorer) as (client, connect):
+            assert await is_served(client)
+            before = held()
+            for _ in range(20):
+                _, writer = await connect()
+                writer.write(HEAD + b'{"pairs"')
+                await writer.drain()
+                if is_reset:
+                    option = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+                writer.close()
+                assert await is_served(client)
+            await until(lambda: held() <= before)
+
+    asyncio.run(scenario())
+    assert "Traceback" not in caplog.text
+
+
+def large_request() -> bytes:
+    body = json.dumps({"input": [f"{word} water" for word in range(1000)]}).encode()
+    return b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("does", ["hangs up", "takes no more"])
+def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog):
+    if does == "takes no more" and not hasattr(socket, "TCP_USER_TIMEOUT"):
+        pytest.skip("needs TCP_USER_TIMEOUT")
+
+    async def scenario():
+        async with running(alone, num_buffered=4096, transfer_s=1) as (client, _):
+            assert await is_served(client)
+            before, loop = held(), asyncio.get_running_loop()
+            connections = []
+            for _ in range(5):
+                connection = socket.socket()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.setblocking(False)
+                await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
+                # The second waits for the first to be taken.
+                await loop.sock_sendall(connection, large_request() * 2)
+                assert await loop.sock_recv(connection, 12) == b"HTTP/1.1 200"
+                connections.append(connection)
+                if does == "hangs up":
+                    connection.close()
+                assert await is_served(client)
+            mine = sum(connection.fileno() >= 0 for connection in connections)
+            await until(lambda: held() <= (before[0], before[1] + mine))
+            for connection in connections:
+                connection.close()
+
+    asyncio.run(scenario())
+    assert "Traceback" not in caplog.text
+
+
+@pytest.fixture
+def many_files():
+    """Room for the connections of this test, here and in the service that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = IDLE + 500
+    if hard != resource.RLIM_INFINITY and hard < need:
+        pytest.skip(f"needs {need} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, need), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_thousand_idle_connections_cost_others_nothing_and_leave_nothing(bundle, tmp_path, many_files):
+    def latency() -> float:
+        seconds = []
+        for _ in range(100):
+            start = time.perf_counter()
+            assert client.post("/v1/similarity", json=BODY).status_code == 200
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    with (
+        started(bundle.path, tmp_path / "log", SIMILE_TRANSFER_S="60") as process,
+        httpx2.Client(base_url=process.url) as client,
+    ):
+        before, num_files = latency(), process.num_files
+        resident = []
+        for _ in range(3):
+            idle = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(IDLE)]
+            during = latency()
+            assert process.num_files >= num_files + IDLE
+            for connection in idle:
+                connection.close()
+            assert during < 2 * before + 0.02
+            for _ in range(500):
+                if process.num_files <= num_files:
+                    break
+                time.sleep(0.01)
+            assert process.num_files <= num_files
+            resident.append(process.resident_bytes)
+    # The first time, memory is taken from the system that is used again the next times.
+    assert resident[2] < resident[0] + 4 * 2**20
