@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from serving.body import LimitBody
 from serving.compatible import router as compatible
@@ -14,13 +16,13 @@ from serving.errors import add_error_handlers
 from serving.middleware import PROBES, Observe, RequireKey
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
-from serving.routes import router
+from serving.routes import documented, probes, router
 from serving.service import Load, Service
 from serving.settings import Settings
 from simile.scoring import Scorer
 from simile.version import __version__
 
-_ROUTES = [*router.routes, *compatible.routes, *page.routes]
+_ROUTES = [*router.routes, *compatible.routes, *probes.routes, *page.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
 _PUBLIC = (*PROBES, *PAGE_PATHS, "/docs", "/openapi.json")
 """What needs no API key: probes have none, and a person has to read where to put it."""
@@ -56,8 +58,12 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
         strict_content_type=False,
     )
     app.state.service = service
-    app.include_router(router)
-    app.include_router(compatible)
+    keys = settings.all_api_keys()
+    # For the documentation alone; RequireKey lets nobody else through, whatever the path.
+    keyed: dict[str, Any] = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": documented(401)}
+    for with_key in (router, compatible):
+        app.include_router(with_key, **(keyed if keys else {}))
+    app.include_router(probes)
     app.include_router(page)
     add_error_handlers(app)
     app.add_middleware(
@@ -66,7 +72,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
         timeout_s=settings.transfer_s,
         max_pairs=settings.max_pairs,
     )
-    if keys := settings.all_api_keys():
+    if keys:
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
     if settings.cors_origins:
         # Outside of the keys: a browser asks leave (OPTIONS) without one.

@@ -119,7 +119,7 @@ class EmbeddingsRequest(BaseModel):
 
     input: OneOrMany
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class EmbeddingData(BaseModel):

@@ -25,10 +25,23 @@ from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.scoring import Pairs, Scored, probability
 
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (400, 413, 422, 429, 503, 504)}
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorBody}}
+_RETRY_AFTER = {"retry-after": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI is told of the errors with which a route may answer."""
+    return {
+        status: {"model": ErrorBody} | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+        for status in statuses
+    }
+
+
+ERRORS = documented(400, 408, 413, 422, 429, 500, 503, 504)
+"""Of what is posted."""
 
 router = APIRouter()
+probes = APIRouter()
+"""These need no API key."""
 
 _Found = TypeVar("_Found")
 
@@ -56,7 +69,7 @@ async def similarity(body: SimilarityRequest, request: Request, service: TheServ
     )
 
 
-@router.get("/v1/bundle", responses=_NOT_READY)
+@router.get("/v1/bundle", responses=documented(503))
 async def bundle(service: TheService) -> BundleResponse:
     """Describe the bundle that is served, what it runs on, and the limits of a request."""
     scorer = service.engine.scorer
@@ -77,13 +90,13 @@ async def bundle(service: TheService) -> BundleResponse:
     )
 
 
-@router.get("/healthz")
+@probes.get("/healthz")
 async def healthz() -> StatusResponse:
     """Tell that the process is alive; the model is not asked."""
     return StatusResponse(status="alive")
 
 
-@router.get("/readyz", responses=_NOT_READY)
+@probes.get("/readyz", responses=documented(503))
 async def readyz(service: TheService) -> StatusResponse:
     """Tell whether requests are taken: the bundle is verified, its golden pairs are reproduced, the model is warm."""
     _ = service.engine

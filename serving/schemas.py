@@ -23,7 +23,7 @@ def _check_text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_check_text)]
+Text = Annotated[str, AfterValidator(_check_text), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
 
 
 _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
@@ -34,7 +34,7 @@ _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
 _Element = TypeVar("_Element")
 _MOST_ELEMENTS = 100_000
 """Beyond any useful ``max_pairs``: so many are refused before each is looked at."""
-Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MOST_ELEMENTS)]
+Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MOST_ELEMENTS, json_schema_extra={"minItems": 1})]
 _MOST_FIELDS = 32
 
 
@@ -95,7 +95,14 @@ class SimilarityRequest(_Body):
                 {"pairs": [["My card has not arrived.", "I'm still waiting for my card."]]},
                 {"pairs": [{"text_a": "How do I send this back?", "text_b": "what's the procedure for a return"}]},
                 {"text": "no signal", "texts": ["My phone shows no bars.", "The parcel is late."], "members": True},
-            ]
+            ],
+            "oneOf": [
+                {"required": ["pairs"], "properties": {"pairs": {"type": "array"}}},
+                {
+                    "required": ["text", "texts"],
+                    "properties": {"pairs": {"type": "null"}, "text": {"type": "string"}, "texts": {"type": "array"}},
+                },
+            ],
         }
     )
 

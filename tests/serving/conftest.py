@@ -56,3 +56,8 @@ class WatchedScorer(Scorer):
 @pytest.fixture
 def watched(bundle, scorer) -> WatchedScorer:
     return WatchedScorer(bundle, scorer.runtime)
+
+
+@pytest.fixture
+def watched_alone(alone) -> WatchedScorer:
+    return WatchedScorer(alone.bundle, alone.runtime)
