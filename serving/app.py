@@ -23,8 +23,8 @@ from simile.scoring import Scorer
 from simile.version import __version__
 
 _ROUTES = [*router.routes, *compatible.routes, *probes.routes, *page.routes]
-_PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/docs", "/openapi.json"}
-_PUBLIC = (*PROBES, *PAGE_PATHS, "/docs", "/openapi.json")
+_PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/openapi.json"}
+_PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 """What needs no API key: probes have none, and a person has to read where to put it."""
 
 
@@ -52,6 +52,8 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
         summary="Similarity of pairs of texts.",
         version=__version__,
         lifespan=lifespan,
+        # FastAPI's own page of the API loads its scripts from elsewhere: ours is in serving/page.
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         # curl and many clients forget to say that they send JSON.

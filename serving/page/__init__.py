@@ -1,9 +1,11 @@
-"""The page at ``/``: texts to compare by hand. It brings all it needs, and may load nothing from elsewhere."""
+"""Two pages: texts to compare by hand (``/``), and the API (``/docs``). They may load nothing from elsewhere."""
 
 from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+
+from simile.reports import theme
 
 _HEADERS = {
     # inner.style.width in page.js is set by script, which style-src does not ask about.
@@ -17,8 +19,11 @@ _HEADERS = {
 }
 _FILES = {
     "/": ("index.html", "text/html"),
+    "/docs": ("docs.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/docs.js": ("docs.js", "text/javascript"),
+    "/shared.js": ("shared.js", "text/javascript"),
 }
 PATHS = tuple(_FILES)
 
@@ -26,7 +31,9 @@ router = APIRouter(include_in_schema=False)
 
 
 def _serve(path: str, name: str, kind: str) -> None:
-    content = files(__name__).joinpath(name).read_bytes()
+    content = files(__name__).joinpath(name).read_text("utf-8")
+    if name == "page.css":
+        content = f"{theme()}\n{content}"
 
     async def page() -> Response:
         return Response(content, media_type=kind, headers=_HEADERS)

@@ -1,4 +1,4 @@
-"use strict";
+import { curl, element } from "./shared.js";
 
 const EXAMPLES = [
   ["no signal since this morning", "My phone shows no bars at all today."],
@@ -6,20 +6,11 @@ const EXAMPLES = [
   ["How do I send these shoes back?", "what's the procedure for a return"],
   ["The water was cold.", "A cold drink of water."],
 ];
-const SVG = "http://www.w3.org/2000/svg";
 // Relative, so that the page also works behind a path of somebody's proxy.
 const ENDPOINT = new URL("v1/similarity", document.baseURI).href;
 
 const $ = (id) => document.getElementById(id);
 let bundle = null;
-
-/** Return a new element; texts are always set as text, never as markup. */
-function element(name, attributes = {}, ...children) {
-  const made = name.startsWith("svg:") ? document.createElementNS(SVG, name.slice(4)) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.map((child) => (typeof child === "object" ? child : String(child))));
-  return made;
-}
 
 const share = (score) => Math.min(1, Math.max(0, score));
 const figure = (score) => score.toFixed(3).replace("-", "−");
@@ -85,14 +76,6 @@ function showList(answer, pairs) {
   return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
 }
 
-/** Return the text as one word of a POSIX shell. */
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-
-function curl(body) {
-  const key = $("key").value ? ` -H "Authorization: Bearer $SIMILE_API_KEY"` : "";
-  return `curl -s ${quoted(ENDPOINT)}${key} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`;
-}
-
 function show(id, isShown) {
   $(id).hidden = !isShown;
 }
@@ -146,7 +129,7 @@ async function compare(event) {
     // The bundle may have been swapped, or its description asked for without a key.
     if (!bundle || !answer.bundle.endsWith(bundle.digest)) await describe();
     $("result").replaceChildren(asList ? showList(answer, pairs) : showOne(answer));
-    $("curl").textContent = curl(body);
+    $("curl").textContent = curl(ENDPOINT, body, $("key").value);
     show("error", false);
     show("result", true);
     show("call", true);

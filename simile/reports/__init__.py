@@ -21,7 +21,7 @@ from simile.reports.curves import lines
 from simile.reports.histogram import Counts, histogram, histogram_row
 from simile.reports.markup import Block
 from simile.reports.numerals import Value
-from simile.reports.page import page
+from simile.reports.page import page, theme
 from simile.reports.strips import bars, intervals
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "page",
     "paragraph",
     "table",
+    "theme",
 ]

@@ -9,9 +9,18 @@ from simile.reports.markup import Block, element, joined
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
+def theme() -> str:
+    """Return the style of every page, reports or not: colours by their names, light and dark, and fonts."""
+    return _read("theme.css")
+
+
+def _read(name: str) -> str:
+    return files("simile.reports").joinpath(name).read_text("utf-8")
+
+
 def page(title: str, subtitle: str, blocks: Iterable[Block]) -> str:
     """Return the HTML document: well-formed as XML too, with its style inside, the same for the same blocks."""
-    style = Block(f"<style>\n{files('simile.reports').joinpath('style.css').read_text('utf-8')}</style>")
+    style = Block(f"<style>\n{theme()}\n{_read('style.css')}</style>")
     head = element(
         "head",
         Block('<meta charset="utf-8"/>'),

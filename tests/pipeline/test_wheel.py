@@ -52,6 +52,11 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(
         *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
         *(f"pipeline/examples/recipes/{name}.yaml" for name in recipes()),
         "simile/reports/style.css",
+        "simile/reports/theme.css",
+        *(
+            f"serving/page/{name}"
+            for name in ("index.html", "docs.html", "page.css", "page.js", "docs.js", "shared.js")
+        ),
     }
     rooms = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
     assert {name.partition("/")[0] for name in files} == rooms | {f"simile-{__version__}.dist-info"}

@@ -5,9 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from simile.reports import theme
 from simile.reports.frame import NUM_COLOURS
 
 CSS = files("simile.reports").joinpath("style.css").read_text("utf-8")
+THEME = theme()
 
 # What each kind of colour blindness makes of linear RGB. Source: Machado et al. 2009, doi:10.1109/TVCG.2009.113.
 SEEN_BY = {
@@ -19,7 +21,7 @@ SEEN_BY = {
 
 
 def palette(scheme):
-    light, dark = CSS.split("@media (prefers-color-scheme: dark)")
+    light, dark = THEME.split("@media (prefers-color-scheme: dark)")
     found = dict(re.findall(r"--(\w+): #(\w{6});", light if scheme == "light" else dark))
     return {name: linear(code) for name, code in found.items()}
 
@@ -63,3 +65,10 @@ def test_every_class_that_colours_a_series_is_in_the_style():
 def test_the_style_holds_nothing_that_would_break_a_well_formed_page():
     assert "<" not in CSS
     assert "&" not in CSS
+
+
+def test_every_colour_of_a_style_is_one_of_the_theme():
+    for css in (CSS, files("serving.page").joinpath("page.css").read_text("utf-8")):
+        used = set(re.findall(r"var\(--(\w+)\)", css)) - {"tone", "c", "gutter"}
+        assert used <= set(re.findall(r"--(\w+):", THEME))
+        assert not re.findall(r"#[0-9a-f]{3,8}\b", css)

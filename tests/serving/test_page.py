@@ -1,8 +1,10 @@
 import json
+import re
 import shutil
 import subprocess
 from contextlib import contextmanager
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import expect, sync_playwright
@@ -14,6 +16,7 @@ from tests.live_servers import served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 KEY = "planted-key-1234"
+FILES = ("/", "/docs", "/page.css", "/page.js", "/docs.js", "/shared.js")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome on the path")
 
 
@@ -45,7 +48,8 @@ def opened(browser, url, **options):
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda message: troubles.append(message.text) if "Content Security" in message.text else None)
-    page.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(url) else None)
+    origin = "/".join(url.split("/")[:3])
+    page.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(origin) else None)
     page.goto(url)
     yield page
     context.close()
@@ -151,8 +155,51 @@ def test_key_is_asked_for_where_one_is_needed_and_never_shown(browser, scorer):
         assert KEY not in page.locator("body").inner_text()
 
 
+@needs_chromium
+def test_api_is_shown_whole_from_here_alone(browser, url):
+    with opened(browser, f"{url}/docs") as page:
+        expect(page.locator("section").first).to_be_visible()
+        api = httpx2.get(f"{url}/openapi.json").json()
+        operations = [f"{method.upper()} {path}" for path, methods in api["paths"].items() for method in methods]
+        assert texts_of(page, "h2") == operations
+        for schema in api["components"]["schemas"].values():
+            for name in schema.get("properties", {}):
+                if "description" in schema["properties"][name] and schema["title"].endswith(("Request", "Response")):
+                    expect(page.locator("td code", has_text=re.compile(f"^{name}$")).first).to_be_visible()
+
+
+@needs_chromium
+def test_every_call_that_the_api_page_shows_is_answered(browser, url):
+    with opened(browser, f"{url}/docs") as page:
+        expect(page.locator("section").first).to_be_visible()
+        calls = [text for text in texts_of(page, "pre") if text.startswith("curl")]
+        assert page.locator("section", has_not=page.locator("pre")).count() == 0
+    assert len(calls) > 10
+    for call in calls:
+        done = subprocess.run(["sh", "-c", f"{call} --fail"], capture_output=True, text=True, check=False)
+        # The bundle has a lexical member, which has no embeddings.
+        assert done.returncode == (22 if "v1/embeddings" in call else 0), done.stderr
+
+
+@needs_chromium
+def test_calls_of_the_api_page_take_a_key_where_one_is_needed(browser, scorer):
+    with served(create_app(Settings(api_keys=(KEY,)), scorer)) as url, opened(browser, f"{url}/docs") as page:
+        expect(page.locator("section").first).to_be_visible()
+        calls = [text for text in texts_of(page, "pre") if text.startswith("curl")]
+    assert {"z'" in call for call in calls if "$SIMILE_API_KEY" not in call} == {True}
+    assert sum("$SIMILE_API_KEY" in call for call in calls) == len(calls) - 2
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 1280])
+def test_api_page_fits_the_screen(browser, url, width):
+    with opened(browser, f"{url}/docs", viewport={"width": width, "height": 800}) as page:
+        expect(page.locator("section").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_page_may_load_nothing_from_elsewhere(client):
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         answer = client.get(path)
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
@@ -165,4 +212,4 @@ def test_page_may_load_nothing_from_elsewhere(client):
 
 def test_page_needs_no_key_of_its_own(scorer):
     with TestClient(create_app(Settings(api_keys=(KEY,)), scorer)) as client:
-        assert [client.get(path).status_code for path in ("/", "/page.css", "/page.js")] == [200, 200, 200]
+        assert [client.get(path).status_code for path in FILES] == [200] * len(FILES)

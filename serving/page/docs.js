@@ -1,0 +1,55 @@
+import { curl, element } from "./shared.js";
+
+let schemas = {};
+
+/** Return the schema that a reference leads to, or the schema itself. */
+const resolved = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").pop()] : schema);
+const jsonOf = (content) => resolved(content?.content?.["application/json"]?.schema);
+
+const paragraphs = (text) => text.split(/\n\s*\n/).map((part) => element("p", {}, part));
+const code = (text) => element("pre", { tabindex: "0" }, element("code", {}, text));
+
+/** Return the properties that have a description, as a table; nothing where none has. */
+function fields(caption, schema) {
+  const rows = Object.entries(schema?.properties ?? {}).filter(([, property]) => property.description);
+  if (!rows.length) return [];
+  const cells = rows.map(([name, { description }]) =>
+    element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, description)),
+  );
+  const body = element("tbody", {}, ...cells);
+  return [element("h3", {}, caption), element("div", { class: "scroll" }, element("table", {}, body))];
+}
+
+/** Return what an operation takes and answers, each of its examples as a command. */
+function section(method, path, operation) {
+  // Relative, so that the commands also work behind a path of somebody's proxy.
+  const address = new URL(`.${path}`, document.baseURI).href;
+  const asked = jsonOf(operation.requestBody);
+  const examples = operation.requestBody ? (asked?.examples ?? []) : [undefined];
+  const answered = jsonOf(operation.responses[200]);
+  return element(
+    "section",
+    { class: "operation" },
+    element("h2", {}, element("code", {}, `${method.toUpperCase()} ${path}`)),
+    ...paragraphs(operation.description ?? operation.summary),
+    ...examples.map((example) => code(curl(address, example, operation.security))),
+    ...fields("Takes", asked),
+    ...(answered?.examples ?? []).flatMap((example) => [element("h3", {}, "Answers"), code(JSON.stringify(example, null, 1))]),
+    ...fields(answered?.examples ? "" : "Answers", answered),
+    element("p", { class: "hint" }, "Answers with ", Object.entries(operation.responses).map(([status, { description }]) => `${status} ${description.replace("Successful Response", "OK")}`).join(", ")),
+  );
+}
+
+try {
+  const api = await (await fetch("openapi.json")).json();
+  schemas = api.components.schemas;
+  for (const [path, operations] of Object.entries(api.paths)) {
+    for (const [method, operation] of Object.entries(operations)) {
+      document.getElementById("operations").append(section(method, path, operation));
+    }
+  }
+} catch {
+  const error = document.getElementById("error");
+  error.textContent = "The server did not answer.";
+  error.hidden = false;
+}
