@@ -1,0 +1,88 @@
+"""The calls that README and OpenAPI show, made with the real curl."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serving.app import create_app
+from serving.settings import Settings
+from tests.live_servers import served
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+ADDRESS = "localhost:8080"
+JSON = "-H 'content-type: application/json'"
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="no curl on the path")
+
+
+def calls() -> list[tuple[str, object]]:
+    """Every command of README that begins with curl, and the answer that is shown after it."""
+    found = re.findall(r"^```\n(curl [^`]*)\n```\n[^`]*```json\n([^`]*)\n```$", README, re.M)
+    return [(command, json.loads(answer)) for command, answer in found]
+
+
+def shape(value: object) -> object:
+    """What kind of answer it is: names, types, and how many there are of what."""
+    if isinstance(value, dict):
+        return {name: shape(of) for name, of in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"[0-9a-f]{64}$", "DIGEST", value.partition("@")[2])
+    return type(value)
+
+
+def ask(command: str) -> tuple[int, object]:
+    """Return status and body of what the command gets."""
+    with_status = f"{command} -w '\\n%{{http_code}}'"
+    done = subprocess.run(["sh", "-c", with_status], capture_output=True, text=True, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+def test_every_curl_of_readme_is_looked_at():
+    assert len(calls()) == README.count("curl -") > 0
+
+
+@needs_curl
+def test_calls_of_readme_are_answered_as_it_shows(scorer):
+    with served(create_app(Settings(), scorer)) as url:
+        for command, shown in calls():
+            assert ADDRESS in command
+            status, answer = ask(command.replace(ADDRESS, url.removeprefix("http://")))
+            assert (status, shape(answer)) == (200, shape(shown))
+
+
+@needs_curl
+def test_examples_of_openapi_are_answered_as_it_says(alone):
+    with served(create_app(Settings(), alone)) as url:
+        _, api = ask(f"curl -s {url}/openapi.json")
+        schemas = api["components"]["schemas"]
+
+        def resolved(content):
+            schema = content["content"]["application/json"]["schema"]
+            return schemas[schema["$ref"].split("/")[-1]] if "$ref" in schema else schema
+
+        num_calls = 0
+        for path, methods in api["paths"].items():
+            for method, operation in methods.items():
+                examples = resolved(operation["requestBody"])["examples"] if method == "post" else [None]
+                for example in examples:
+                    data = (
+                        ""
+                        if example is None
+                        else f" -H 'content-type: application/json' -d {shlex.quote(json.dumps(example))}"
+                    )
+                    status, answer = ask(f"curl -s {url}{path}{data}")
+                    schema = resolved(operation["responses"]["200"])
+                    assert status == 200, answer
+                    if schema["type"] == "object":
+                        assert set(schema["required"]) <= set(answer) <= set(schema["properties"])
+                    else:
+                        assert (schema["type"], type(answer)) == ("array", list)
+                    num_calls += 1
+    assert num_calls > len(api["paths"])
