@@ -9,7 +9,7 @@ import socket
 import statistics
 import struct
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import httpx2
 import pytest
@@ -162,23 +162,23 @@ def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog
         async with running(alone, num_buffered=4096, transfer_s=1) as (client, _):
             assert await is_served(client)
             before, loop = held(), asyncio.get_running_loop()
-            connections = []
-            for _ in range(5):
-                connection = socket.socket()
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                connection.setblocking(False)
-                await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
-                # The second waits for the first to be taken.
-                await loop.sock_sendall(connection, large_request() * 2)
-                assert await loop.sock_recv(connection, 12) == b"HTTP/1.1 200"
-                connections.append(connection)
-                if does == "hangs up":
-                    connection.close()
-                assert await is_served(client)
-            mine = sum(connection.fileno() >= 0 for connection in connections)
-            await until(lambda: held() <= (before[0], before[1] + mine))
-            for connection in connections:
-                connection.close()
+            # Closed at the end even of a failing test: else the service would wait for them.
+            with ExitStack() as connections:
+                num_open = 0
+                for _ in range(5):
+                    connection = connections.enter_context(socket.socket())
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    connection.setblocking(False)
+                    await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
+                    # The second waits for the first to be taken.
+                    await loop.sock_sendall(connection, large_request() * 2)
+                    assert await loop.sock_recv(connection, 12) == b"HTTP/1.1 200"
+                    if does == "hangs up":
+                        connection.close()
+                    else:
+                        num_open += 1
+                    assert await is_served(client)
+                await until(lambda: held() <= (before[0], before[1] + num_open))
 
     asyncio.run(scenario())
     assert "Traceback" not in caplog.text
