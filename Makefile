@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: quickstart install check lint types test gpu-check network images pin wheel clean
+.PHONY: quickstart install check lint types test gpu-check network images picture pin wheel clean
 
 quickstart: $(STAMP)
 	$(BIN)/simile quickstart
@@ -48,6 +48,9 @@ network: $(STAMP)
 
 images: $(STAMP)
 	$(BIN)/python -m pytest -m images tests/images
+
+picture: $(STAMP)
+	$(BIN)/python -m tests.monitoring.picture docs/images/dashboard.png
 
 pin:
 	@digest=$$(timeout 60 skopeo inspect --no-tags --format '{{.Digest}}' docker://$(BASE) 2>/dev/null); \

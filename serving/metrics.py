@@ -91,6 +91,14 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        # From the beginning: what is 1 when it is first seen has not risen, to Prometheus.
+        for result in ("served", "refused"):
+            self.loads.labels(result)
+        self._encoders = Gauge(
+            "simile_bundle_encoders",
+            "Encoders of the bundle that is served: each counts every text in simile_texts.",
+            registry=self.registry,
+        )
         self._bundle = Info("simile_bundle", "The bundle that is served.", registry=self.registry)
         self._provider = Info("simile_provider", "What the bundle runs on.", registry=self.registry)
         Info("simile_build", "This version.", registry=self.registry).info({"version": __version__})
@@ -100,6 +108,7 @@ class Metrics:
         for of in EDGES:
             self._drift.labels(of).set_function(partial(drift.index, of))
         manifest, runtime = scorer.bundle.manifest, scorer.runtime
+        self._encoders.set(sum(member.kind == "encoder" for member in manifest.members))
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
 

@@ -1,4 +1,4 @@
-"""Where a training's figures go besides the terminal: TensorBoard's event files, and MLflow if the environment says so.
+"""Where a training's figures go besides the terminal: TensorBoard, and as the environment says MLflow, a Pushgateway.
 
 transformers has callbacks for both, which are not used: they write down all arguments of the trainer, local paths among
 them, take a whole curriculum for one epoch, and know nothing of a run that goes on.
@@ -11,9 +11,12 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
@@ -35,14 +38,33 @@ _MLFLOW_DEFAULTS = {
     # With MLflow's own seven, a server that is gone takes four minutes to be given up.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
+_GATEWAY = "PROMETHEUS_PUSHGATEWAY_URL"
+_GATEWAY_JOB = "simile-train"
+_PUSH_EVERY_S, _PUSH_AGAIN_AFTER_S, _PUSH_TIMEOUT_S = 10, 60, 3
+"""Prometheus looks seldom more often; a gateway that hangs takes a twentieth of the time at most."""
+_STATES = ("running", "finished", "stopped", "failed")
+_HELP = {
+    "state": "1 for what the training does, or how it ended.",
+    "step": "Steps done.",
+    "epoch": "Epochs done and judged.",
+    "loss": "Loss of the last steps, whole (total) and by part.",
+    "dev": "What the last epoch is worth on each set of dev pairs.",
+    "pairs_per_second": "Pairs trained on a second.",
+    "learning_rate": "Learning rate.",
+    "grad_norm": "Length of the gradient.",
+}
 
 
 def require_trackers() -> None:
     """Refuse to train without what the environment asks for.
 
     Raises:
-        InputError: MLflow is asked for and not installed.
+        InputError: MLflow is asked for and not installed, or the Pushgateway has no address.
     """
+    gateway = os.environ.get(_GATEWAY)
+    # Not shown: whoever writes a name and a password into it would find them in a log.
+    if gateway and not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", gateway):
+        raise InputError(f"{_GATEWAY}: need http://HOST:PORT, without name or password")
     if os.environ.get(_MLFLOW) and importlib.util.find_spec("mlflow") is None:
         raise InputError(f"{_MLFLOW} is set, but MLflow is not installed (pip install mlflow-skinny, or unset it)")
 
@@ -64,6 +86,8 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
         logs = [stack.enter_context(_event_file(work, step))]
         if os.environ.get(_MLFLOW):
             logs.append(stack.enter_context(_mlflow_run(work, name, parameters)))
+        if gateway := os.environ.get(_GATEWAY):
+            logs.append(stack.enter_context(_pushed(gateway, work.bundle)))
 
         def log(figures: Mapping[str, float], step: int) -> None:
             known = {_tag(name): float(value) for name, value in figures.items() if np.isfinite(value)}
@@ -74,7 +98,7 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
 
 
 def _tag(name: str) -> str:
-    """Return the name in characters that both take: a set may be called anything."""
+    """Return the name in characters that all take: a set may be called anything."""
     return re.sub(r"[^\w/-]", "_", name)
 
 
@@ -157,10 +181,76 @@ def _ending_mlflow_run() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        status = "FAILED" if isinstance(error, Exception) and not isinstance(error, StoppedError) else "KILLED"
+        status = "FAILED" if _is_failure(error) else "KILLED"
         raise
     finally:
         try:
             mlflow.end_run(status)
         except MlflowException as error:
             say(f"MLflow: the end of this run could not be told ({error.message})")
+
+
+@contextmanager
+def _pushed(gateway: str, bundle: str) -> Iterator[Log]:
+    """Yield what tells the Pushgateway the last figures, under the bundle's name; the end is the training's."""
+    registry = CollectorRegistry()
+    push = _Push(gateway, bundle, registry)
+
+    @cache
+    def gauge(name: str, *labels: str) -> Gauge:
+        return Gauge(f"simile_training_{name}", _HELP.get(name, name), labels, registry=registry)
+
+    def tell(state: str) -> None:
+        for known in _STATES:
+            gauge("state", "state").labels(known).set(known == state)
+        push(is_last=state != "running")
+
+    def log(figures: Mapping[str, float], step: int) -> None:
+        gauge("step").set(step)
+        for figure, value in figures.items():
+            name, _, of = figure.partition("/")
+            if not of:
+                gauge(name).set(value)
+            elif name == "loss":
+                gauge("loss", "part").labels(of).set(value)
+            else:
+                gauge("dev", "figure", "set").labels(name, of).set(value)
+        push()
+
+    tell("running")
+    try:
+        yield log
+    except BaseException as error:
+        tell("failed" if _is_failure(error) else "stopped")
+        raise
+    tell("finished")
+
+
+class _Push:
+    """Sends what the registry has in place of what was sent before, not too often; what cannot be sent is no error."""
+
+    def __init__(self, gateway: str, bundle: str, registry: CollectorRegistry) -> None:
+        self._gateway, self._bundle, self._registry = gateway, bundle, registry
+        self._next = 0.0
+        self._is_warned = False
+
+    def __call__(self, *, is_last: bool = False) -> None:
+        if time.monotonic() < self._next and not is_last:
+            return
+        wait_s = _PUSH_EVERY_S
+        try:
+            push_to_gateway(
+                self._gateway, _GATEWAY_JOB, self._registry, {"bundle": self._bundle}, timeout=_PUSH_TIMEOUT_S
+            )
+        # No address, no connection, an answer that says no, and one that is no HTTP.
+        except (OSError, ValueError, HTTPException) as error:
+            wait_s = _PUSH_AGAIN_AFTER_S
+            if not self._is_warned:
+                say(f"\nPushgateway: cannot be told of this run, the training goes on and tries again ({error})")
+                self._is_warned = True
+        self._next = time.monotonic() + wait_s
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether what ended a training is an error, and not somebody who stopped it."""
+    return isinstance(error, Exception) and not isinstance(error, StoppedError)

@@ -99,13 +99,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._history = work.read_history()
         self._progress: Progress | None = None
         self._loss = ""
+        self._since_step, self._since_s = 0, 0.0
+        """From where the next log counts how fast it goes."""
         self.is_stopping = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure the base once, say how long it will take, and show the start."""
         if not self._history:
             self._remember(measured(self._base, self._dev_sets, self._prompt, 0, "base encoder"))
-            self._log(_by_set(self._history[0]), 0)
+            self._log(_figures(self._history[0]), 0)
         num_steps = state.max_steps - state.global_step
         num_epochs = sum(step > state.global_step for step in self._epochs)
         about = duration(num_steps * self._step_s + num_epochs * self._history[-1]["seconds"])
@@ -114,6 +116,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._progress.skip(state.global_step)
         self._progress.__enter__()
         self._show_figures()
+        self._since_step, self._since_s = state.global_step, time.monotonic()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
@@ -125,6 +128,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._loss = f"loss {logs['loss']:.3f}"
             self._show_figures()
             rates = {name: logs[name] for name in _RATES if name in logs}
+            rates["pairs_per_second"] = self._speed(args, state)
             self._log(rates | {f"loss/{name}": value for name, value in _losses(logs).items()}, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -159,6 +163,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, self._stop))
             yield
 
+    def _speed(self, args: TrainingArguments, state: TrainerState) -> float:
+        """Return the pairs a second since the last call, every batch counted as a full one."""
+        num_pairs: int = (state.global_step - self._since_step) * args.per_device_train_batch_size
+        start, now = self._since_s, time.monotonic()
+        self._since_step, self._since_s = state.global_step, now
+        return num_pairs / max(now - start, 1e-9)
+
     def _leave_line(self) -> None:
         if self._progress:
             self._progress.__exit__(None, None, None)
@@ -168,6 +179,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Measure the weights, and keep them where they are the best so far."""
         if not all(bool(weights.isfinite().all()) for weights in self._base.model.parameters()):
             raise InputError(f"step {state.global_step}: got weights that are no numbers, need a lower learning_rate")
+        start = time.monotonic()
         self._history = [entry for entry in self._history if entry["epoch"] < epoch]
         entry = measured(self._base, self._dev_sets, self._prompt, epoch, f"epoch {epoch}")
         if not np.isfinite(entry["mean"]):
@@ -177,7 +189,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         # Only now: an epoch with figures has been judged, whatever happens next.
         self._remember(entry)
         self._show_figures()
-        self._log(_by_set(entry), state.global_step)
+        self._log(_figures(entry), state.global_step)
+        # Judging is no training.
+        self._since_s += time.monotonic() - start
 
     def _show_figures(self) -> None:
         """Put beside the bar the last loss, and the means over the dev sets after the last epoch."""
@@ -209,6 +223,8 @@ def _losses(logs: Mapping[str, float]) -> dict[str, float]:
     return {"total": logs["loss"], **parts}
 
 
-def _by_set(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Return an epoch's figures as ``figure/set``: trackers show what has the same beginning together."""
-    return {f"{name}/{of_set}": value for of_set, found in entry["dev"].items() for name, value in found.items()}
+def _figures(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return an epoch's number and its figures as ``figure/set``: trackers show the same beginning together."""
+    return {"epoch": entry["epoch"]} | {
+        f"{name}/{of_set}": value for of_set, found in entry["dev"].items() for name, value in found.items()
+    }

@@ -29,6 +29,7 @@ class Work:
     """One run's work folder, or the folder in it of one of its trainings."""
 
     def __init__(self, out: Path, *, part: int | None = None) -> None:
+        self.bundle = out.name
         self.folder = work_folder(out) if part is None else work_folder(out) / f"part-{part}"
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"

@@ -81,6 +81,9 @@ def test_bundle_provider_version_and_readiness_are_told(client, registry, scorer
     assert value("simile_bundle_info", {"name": "tiny", "digest": manifest.digest}) == 1
     assert value("simile_provider_info", {"provider": scorer.runtime.provider, "precision": "fp32"}) == 1
     assert value("simile_build_info", {"version": __version__}) == 1
+    # Of two members: the other one is lexical.
+    assert value("simile_bundle_encoders") == 1
+    assert [value("simile_bundle_loads_total", {"result": result}) for result in ("served", "refused")] == [1, 0]
     assert value("simile_ready") == 1
     client.app.state.service.stop()
     assert value("simile_ready") == 0

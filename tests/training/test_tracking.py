@@ -1,21 +1,25 @@
 import dataclasses
 import errno
 import json
+import socket
 import struct
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from pipeline.cli import main
 from simile.artifacts import read_labelled_pairs
 from simile.errors import InputError, StoppedError
 from training.config import TrainConfig
-from training.tracking import tracking
+from training.tracking import require_trackers, tracking
 from training.train import train
 from training.work import Work
 
@@ -23,8 +27,9 @@ FIGURES = {"spearman", "auc", "separability", "overlap"}
 
 
 @pytest.fixture(autouse=True)
-def _without_mlflow(monkeypatch):
+def _untracked(monkeypatch):
     """No test logs to where the person who runs it does."""
+    monkeypatch.delenv("PROMETHEUS_PUSHGATEWAY_URL", raising=False)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
 
@@ -80,12 +85,15 @@ def test_event_files_hold_losses_rates_and_dev_figures(trained):
         *(f"{name}/dev" for name in FIGURES),
         "learning_rate",
         "grad_norm",
+        "epoch",
+        "pairs_per_second",
     }
     for name in ("total", "ranking", "cosent"):
         assert [(entry["step"], entry[name]) for entry in losses] == found[f"loss/{name}"]
     for name in FIGURES:
         assert [(10 * entry["epoch"], entry["dev"]["dev"][name]) for entry in run.history] == found[f"{name}/dev"]
     assert [step for step, _ in found["learning_rate"]] == [10, 20, 30, 40]
+    assert found["epoch"] == [(10 * epoch, epoch) for epoch in range(5)]
 
 
 def test_run_that_goes_on_hides_what_the_killed_one_wrote_of_later_steps(work):
@@ -246,3 +254,134 @@ def test_mlflow_is_not_even_loaded_where_nobody_asks_for_it(monkeypatch, work):
     with tracking(work, "encoder", {}, 0) as log:
         log({"loss/total": 1.0}, 10)
     assert not (work.folder / "mlflow.run").exists()
+
+
+@pytest.fixture
+def gateway(monkeypatch):
+    """A Pushgateway that keeps what it is sent; returns the server, which has path and metrics of each push."""
+    pushed = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            samples = [of for family in text_string_to_metric_families(body) for of in family.samples]
+            pushed.append((self.path, {(of.name, *sorted(of.labels.values())): of.value for of in samples}))
+            self.send_response(next(self.server.answers, 200))
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.answers, made.pushed = iter([]), pushed
+        thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{made.server_port}")
+        monkeypatch.setattr("training.tracking._PUSH_EVERY_S", 0)
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def states(pushed):
+    return [next(key[1] for key, value in of.items() if key[0] == "simile_training_state" and value) for of in pushed]
+
+
+def test_gateway_has_the_last_figures_of_a_training(gateway, settings, material, tmp_path):
+    pairs = read_labelled_pairs(material.pairs)
+    few = dataclasses.replace(pairs, rows=pairs.rows[:32])
+    train(TrainConfig(**settings(batch_size=2)), [few], [few], tmp_path / "bundle")
+    history, losses = (
+        json.loads((tmp_path / "bundle.work" / f"{name}.json").read_text()) for name in ("history", "losses")
+    )
+    assert {path for path, _ in gateway.pushed} == {"/metrics/job/simile-train/bundle/bundle"}
+    # At the start, the base's figures, the losses of ten steps, the epoch's figures, at the end.
+    assert states([of for _, of in gateway.pushed]) == ["running"] * 4 + ["finished"]
+    assert gateway.pushed[1][1]["simile_training_epoch",] == 0
+    last = gateway.pushed[-1][1]
+    assert last["simile_training_step",] == 16
+    assert last["simile_training_epoch",] == 1
+    assert 0 < last["simile_training_pairs_per_second",] < 1e5
+    for part in ("total", "ranking", "cosent"):
+        assert last["simile_training_loss", part] == pytest.approx(losses[-1][part])
+    for figure, value in history[-1]["dev"]["pairs"].items():
+        assert last["simile_training_dev", *sorted([figure, "pairs"])] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("why"), "failed"), (StoppedError("SIGTERM"), "stopped"), (None, "finished")]
+)
+def test_gateway_is_told_how_a_training_ends(gateway, work, error, state):
+    expected = pytest.raises(type(error)) if error else nullcontext()
+    with expected, tracking(work, "encoder", {}, 0) as log:
+        log({"loss/total": 1.0}, 10)
+        if error:
+            raise error
+    assert states([of for _, of in gateway.pushed]) == ["running", "running", state]
+
+
+def test_gateway_is_not_told_more_often_than_it_is_asked(gateway, work, monkeypatch):
+    monkeypatch.setattr("training.tracking._PUSH_EVERY_S", 60)
+    with tracking(work, "encoder", {}, 0) as log:
+        for step in range(100):
+            log({"loss/total": float(step)}, step)
+    assert [of.get(("simile_training_loss", "total")) for _, of in gateway.pushed] == [None, 99]
+
+
+def test_gateway_that_refuses_for_a_while_is_warned_of_once_and_tried_again(gateway, work, monkeypatch, capsys):
+    monkeypatch.setattr("training.tracking._PUSH_AGAIN_AFTER_S", 0)
+    gateway.answers = iter([200, 500, 503])
+    with tracking(work, "encoder", {}, 0) as log:
+        for step in (10, 20, 30):
+            log({"loss/total": float(step)}, step)
+    assert [of.get(("simile_training_step",)) for _, of in gateway.pushed] == [None, 10, 20, 30, 30]
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("Pushgateway: cannot be told of this run, the training goes on") == error.strip().count("\n") + 1
+
+
+@pytest.fixture(params=["nobody listens", "no answer", "no HTTP"])
+def absent(request, monkeypatch):
+    """Where a gateway should be: the address of a socket that does something else."""
+    monkeypatch.setattr("training.tracking._PUSH_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        if request.param == "nobody listens":
+            listener.close()
+        elif request.param == "no HTTP":
+
+            def answer():
+                while True:
+                    try:
+                        connection, _ = listener.accept()
+                    except OSError:
+                        return
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(b"SSH-2.0-other\r\n")
+
+            Thread(target=answer, daemon=True).start()
+        yield
+        if request.param == "no HTTP":
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.usefixtures("absent")
+def test_gateway_that_is_away_stops_no_training_and_holds_none_up(work, capsys):
+    start = time.monotonic()
+    with tracking(work, "encoder", {}, 0) as log:
+        for step in range(50):
+            log({"loss/total": float(step)}, step)
+    # Tried at the start and at the end: there was no minute between.
+    assert time.monotonic() - start < 2
+    assert capsys.readouterr().err.count("Pushgateway: cannot be told of this run, the training goes on") == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:9091", "http://me:secret-word@gateway:9091", "http://", "ftp://gateway"]
+)
+def test_address_that_is_no_gateways_is_bad_input(monkeypatch, address):
+    monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", address)
+    with pytest.raises(InputError, match="PROMETHEUS_PUSHGATEWAY_URL: need http://HOST:PORT") as caught:
+        require_trackers()
+    assert "secret-word" not in str(caught.value)

@@ -1,0 +1,73 @@
+"""A real Prometheus that watches a real service: the targets, the rules, and all that the dashboard asks."""
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring.stack import RULES, exposed, filled, loaded, missing, panels, running
+from training.tracking import tracking
+from training.work import Work
+
+CLUSTER = Path(__file__).with_name("cluster.prom").read_text()
+TARGETS = {"simile-serve", "pushgateway", "cluster"}
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not on the path: {', '.join(missing())}")
+
+
+@pytest.fixture(scope="module")
+def prometheus(bundle, tmp_path_factory):
+    """A Prometheus that has seen some seconds of load, a training, and what a cluster tells."""
+    folder = tmp_path_factory.mktemp("stack")
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        exposed(CLUSTER) as cluster,
+        running(bundle.path, folder, also={"cluster": cluster}) as stack,
+    ):
+        monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", stack.gateway)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with tracking(Work(folder / "tuned"), "encoder", {}, 0) as log:
+            log({"epoch": 1, "spearman/dev-seen": 0.5, "loss/total": 1.0, "pairs_per_second": 90.0}, 10)
+        with loaded(stack.service):
+            deadline = time.monotonic() + 20
+            while silent(stack.prometheus) and time.monotonic() < deadline:
+                time.sleep(0.5)
+            yield stack.prometheus
+
+
+def silent(prometheus) -> list[str]:
+    """The dashboard's expressions that have no value, or none that is a number."""
+    asked = {target["expr"]: f"{panel['title']}: {target['expr']}" for panel in panels() for target in panel["targets"]}
+    return [
+        named
+        for expr, named in asked.items()
+        if not any(math.isfinite(float(of["value"][1])) for of in prometheus.values(filled(expr)))
+    ]
+
+
+def test_every_target_is_watched_and_up(prometheus):
+    assert {target["scrapePool"] for target in prometheus.ask("targets")["activeTargets"]} == TARGETS
+    # At any time: on a busy machine a single scrape may be late.
+    assert {of["metric"]["job"] for of in prometheus.values("max_over_time(up[1m]) == 1")} == TARGETS
+
+
+def test_every_panel_of_the_dashboard_has_data(prometheus):
+    assert silent(prometheus) == []
+
+
+def test_every_rule_is_evaluated_without_an_error(prometheus):
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == sum(len(group["rules"]) for group in RULES["groups"])
+    assert [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
+
+
+def test_what_is_wrong_is_told_and_nothing_else(prometheus):
+    alerts = prometheus.ask("alerts")["alerts"]
+    firing = {alert["annotations"]["summary"] for alert in alerts if alert["state"] == "firing"}
+    assert firing == {"The Job simile-train has failed"}
+
+
+def test_training_is_known_by_its_own_job_and_bundle(prometheus):
+    (state,) = prometheus.values('simile_training_state{job="simile-train",bundle="tuned"} == 1')
+    assert state["metric"]["state"] == "finished"
