@@ -34,6 +34,8 @@ def rendered():
 def config(rendered, tmp_path_factory):
     """What the Job finds at /etc/simile, with a smaller run than the manifests' own."""
     folder = tmp_path_factory.mktemp("config")
+    # pytest's folders are root's alone; a ConfigMap's volume is for all to read.
+    folder.chmod(0o755)
     (mounted,) = [one for one in of_kind(rendered, "ConfigMap") if "run.yaml" in one["data"]]
     for name, text in mounted["data"].items():
         (folder / name).write_text(text)
