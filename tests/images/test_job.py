@@ -1,6 +1,7 @@
 """The training Job's command in the real image, as the manifests start it: how it ends, and that it goes on."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,9 +106,15 @@ def test_evicted_job_goes_on_in_the_next_pod_and_ends_as_the_gate_says(start, re
     log = second.read_text()
     assert code == 3, log
     assert "/work/runs/first/mined is there already" in log
+    assert 0 < steps_to_go(log) < steps_to_go(first.read_text())
     assert "gate      fail" in log
     assert rule_for(rendered, code) == "FailJob"
     assert (work / "runs" / "first" / "report.html").is_file()
+
+
+def steps_to_go(log):
+    (found,) = re.findall(r"steps to go: ([\d,]+)", log)
+    return int(found.replace(",", ""))
 
 
 def wait_for(line, log, process):
