@@ -6,7 +6,6 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from simile.artifacts import Combine, GoldenPair, LexicalMember, Manifest, file_entry, write_bundle
 from simile.scoring import pack_vocabulary
+from tests.images.processes import first_child
 
 pytestmark = pytest.mark.images
 
@@ -178,11 +178,6 @@ def wait_until_ready(client, process, log):
             pass
         time.sleep(0.1)
     pytest.fail(f"not ready; exit code {process.poll()}, its log:\n{log.read_text()}")
-
-
-def first_child(process):
-    """Return the process that `unshare` made and waits for: process 1 of the container."""
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
 def free_ports():

@@ -1,0 +1,58 @@
+"""What `kubectl kustomize` makes of each overlay, alone and with each component that may be put on top."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import K8S, Manifest, kustomize
+
+COMPOSED = {
+    "dev": (),
+    "production": (),
+    "dev with gpu": ("gpu",),
+    "dev with keda": ("keda",),
+    "dev with members": ("members",),
+    "dev with trainjob": ("trainjob",),
+    "production with members": ("members",),
+    "production with trainjob": ("trainjob",),
+}
+"""An overlay, and the components that are put before its own."""
+
+
+@pytest.fixture(scope="session")
+def render(tmp_path_factory) -> Callable[[str], list[Manifest]]:
+    """Renders an overlay by the name that it has in `COMPOSED`, once."""
+    rendered: dict[str, list[Manifest]] = {}
+
+    def render(name: str) -> list[Manifest]:
+        if name not in rendered:
+            copy = tmp_path_factory.mktemp("k8s") / "k8s"
+            shutil.copytree(K8S, copy)
+            overlay = copy / "overlays" / name.partition(" ")[0]
+            file = overlay / "kustomization.yaml"
+            asked: dict[str, Any] = yaml.safe_load(file.read_text())
+            added = [f"../../components/{component}" for component in COMPOSED[name]]
+            file.write_text(yaml.safe_dump(asked | {"components": [*added, *asked.get("components", ())]}))
+            rendered[name] = kustomize(overlay)
+        return rendered[name]
+
+    return render
+
+
+@pytest.fixture(params=sorted(COMPOSED))
+def manifests(request, render) -> list[Manifest]:
+    return render(request.param)
+
+
+@pytest.fixture
+def production(render) -> list[Manifest]:
+    return render("production")
+
+
+@pytest.fixture
+def every(render) -> Mapping[str, list[Manifest]]:
+    """All of them, by name."""
+    return {name: render(name) for name in COMPOSED}

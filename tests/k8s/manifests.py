@@ -1,0 +1,95 @@
+"""Rendered manifests, and the pods that are in them wherever they are."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Manifest = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+TIMEOUT_S = 60
+
+
+def kustomize(folder: Path) -> list[Manifest]:
+    """Return what the folder renders to, or fail with what kubectl said."""
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here, so that nothing renders the manifests")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod, or the template of some."""
+
+    name: str
+    """Of what makes it: kind/name, and its job where there are several."""
+    labels: Mapping[str, str]
+    spec: dict[str, Any]
+    job: Mapping[str, Any] | None = None
+    """The Job's spec, where one makes it."""
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        """Containers of every kind, in the order in which they start."""
+        return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
+
+
+def pods(manifests: Sequence[Manifest]) -> list[Pod]:
+    """Return the pods of all workloads."""
+    return [pod for manifest in manifests for pod in _pods(manifest)]
+
+
+def _pods(manifest: Manifest) -> Iterator[Pod]:
+    kind, spec = manifest["kind"], manifest.get("spec", {})
+    name = f"{kind}/{manifest['metadata']['name']}"
+    if kind == "Pod":
+        yield Pod(name, manifest["metadata"].get("labels", {}), spec)
+    elif kind in ("Deployment", "Job"):
+        yield _of_template(name, spec["template"], spec if kind == "Job" else None)
+    elif kind == "TrainingRuntime":
+        for job in spec["template"]["spec"]["replicatedJobs"]:
+            job_spec = job["template"]["spec"]
+            yield _of_template(f"{name} {job['name']}", job_spec["template"], job_spec)
+
+
+def _of_template(name: str, template: Manifest, job: Mapping[str, Any] | None) -> Pod:
+    return Pod(name, template.get("metadata", {}).get("labels", {}), template["spec"], job)
+
+
+def of_kind(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> list[Manifest]:
+    """Return the manifests of the kind, and of the name where one is given."""
+    return [one for one in manifests if one["kind"] == kind and name in (None, one["metadata"]["name"])]
+
+
+def the(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
+    """Return the one manifest of the kind (and name)."""
+    (found,) = of_kind(manifests, kind, name)
+    return found
+
+
+def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> dict[str, str]:
+    """Return the container's environment as far as manifests say it."""
+    values: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        values |= the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return values | {entry["name"]: entry["value"] for entry in container.get("env", ()) if "value" in entry}
+
+
+def arguments(container: Mapping[str, Any], manifests: Sequence[Manifest], **more: str) -> list[str]:
+    """Return the container's command line with each $(NAME) put in, as the kubelet does."""
+    values = environment(container, manifests) | more
+    words = [*container.get("command", ()), *container.get("args", ())]
+    for name, value in values.items():
+        words = [word.replace(f"$({name})", value) for word in words]
+    return words

@@ -1,0 +1,272 @@
+"""The manifests say what the code takes: arguments, settings, ports, paths, exit codes, and how long it drains."""
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+
+from pipeline import commands
+from pipeline.cli import _parser
+from pipeline.presets import read_train_config
+from pipeline.run_config import read_run_config
+from serving import server
+from serving.app import create_app
+from serving.metrics import Metrics
+from serving.settings import ENVIRONMENT_PREFIX, Settings
+from simile.errors import InputError, StoppedError
+from simile.version import __version__
+from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
+from tests.live_servers import served
+
+SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+NO_SIMILE = ("files", "publish")
+"""Containers that run something else; `publish.sh` is run in test_publish.py."""
+
+
+def command_lines(manifests):
+    """Yield every `simile` command line, index by index where it has one, as the kubelet starts it."""
+    for pod in pods(manifests):
+        is_indexed = pod.job is not None and pod.job.get("completionMode") == "Indexed"
+        for container in pod.containers:
+            if container["name"] in (*NO_SIMILE, "node"):
+                continue
+            assert "command" not in container
+            for index in range(pod.job["completions"]) if is_indexed else (0,):
+                yield arguments(container, manifests, **({"JOB_COMPLETION_INDEX": str(index)} if is_indexed else {}))
+    for job in of_kind(manifests, "TrainJob"):
+        trainer, runtime = job["spec"]["trainer"], the(manifests, "TrainingRuntime", job["spec"]["runtimeRef"]["name"])
+        (node,) = [pod for pod in pods([runtime]) if pod.name.endswith(" node")]
+        command, *line = arguments(node.containers[0] | trainer, manifests)
+        assert command == "simile"
+        yield line
+
+
+def config_files(manifests, folder):
+    """Write what is mounted at /etc/simile into the folder."""
+    for config in of_kind(manifests, "ConfigMap"):
+        for name, text in config["data"].items():
+            if "." in name:
+                (folder / name).write_text(text)
+
+
+def test_every_argument_is_one_that_the_command_takes(manifests, tmp_path):
+    config_files(manifests, tmp_path)
+    lines = list(command_lines(manifests))
+    assert {line[0] for line in lines} >= {"serve"}
+    for line in lines:
+        assert not any("$(" in word for word in line), line
+        args = _parser(line).parse_args([word.replace("/etc/simile", str(tmp_path)) for word in line])
+        if args.command == "run":
+            assert read_run_config(Path(args.config), args.set).out.parent == Path("/work/runs")
+        elif args.command == "train":
+            read_train_config(args.config, args.set)
+
+
+def test_each_way_to_train_has_its_steps(render):
+    steps = {name: [line[0] for line in command_lines(render(name))] for name in ("dev", "production")}
+    assert sorted(steps["dev"]) == ["quickstart", "serve"]
+    assert sorted(steps["production"]) == ["run", "serve"]
+    trainjob = sorted(line[0] for line in command_lines(render("production with trainjob")))
+    assert trainjob == ["run", "serve"]
+    members = sorted(line[0] for line in command_lines(render("production with members")))
+    assert members == ["baseline", "evaluate", "join", "mine", "serve", "train", "train", "train"]
+
+
+def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
+    manifests = render("production with members")
+    job = the(manifests, "Job", "simile-members")["spec"]
+    (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "member-0.yaml" in one["data"]]
+    lines = list(command_lines(manifests))
+    made = [_parser(line).parse_args(line).out for line in lines if line[0] == "train"]
+    (joined,) = [_parser(line).parse_args(line).bundles for line in lines if line[0] == "join"]
+    assert (job["completionMode"], job["completions"]) == ("Indexed", len(settings))
+    assert joined == made
+    assert len({yaml.safe_load(text)["name"] for text in settings.values()}) == len(settings)
+
+
+def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-the-test\n")
+    for pod in pods(manifests):
+        for container in pod.containers:
+            variables = environment(container, manifests)
+            assert {name for name in variables if name.startswith(ENVIRONMENT_PREFIX)} <= SETTINGS
+            if "SIMILE_API_KEYS_FILE" in variables:
+                (mount,) = [one for one in container["volumeMounts"] if one["name"] == "keys"]
+                assert variables["SIMILE_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
+                variables |= {"SIMILE_API_KEYS_FILE": str(keys)}
+            assert Settings.from_environment(variables).all_api_keys() is not None
+
+
+def test_unknown_variable_would_be_found(production):
+    (container,) = the(production, "Deployment")["spec"]["template"]["spec"]["containers"]
+    variables = environment(container, production)
+    assert "SIMILE_DEVICE" in variables
+    assert not {"SIMILE_DEVICES", *variables} <= SETTINGS
+
+
+def test_service_listens_where_the_manifests_look_for_it(manifests):
+    (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    settings = Settings.from_environment({"SIMILE_HOST": environment(container, manifests)["SIMILE_HOST"]})
+    assert settings.host == "0.0.0.0"
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": settings.port, "metrics": settings.metrics_port}
+    served = {port["name"]: (port["port"], port["targetPort"]) for port in the(manifests, "Service")["spec"]["ports"]}
+    assert served == {name: (port, name) for name, port in ports.items()}
+    allowed = the(manifests, "NetworkPolicy", "simile-serve")["spec"]["ingress"]
+    assert {port["port"] for rule in allowed for port in rule["ports"]} == set(ports)
+
+
+@pytest.fixture(scope="module")
+def guarded(scorer):
+    """The address of a service that wants a key."""
+    with served(create_app(Settings(api_keys=("a-key-of-the-test",)), scorer)) as url:
+        yield url
+
+
+def test_probes_ask_real_routes_that_need_no_key(manifests, guarded):
+    (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    for probe in asked.values():
+        assert httpx2.get(guarded + probe["path"], trust_env=False).status_code == 200
+    assert {probe["port"] for probe in asked.values()} == {"http"}
+    # Liveness must not ask what a loading bundle, or a full queue, answers.
+    assert asked["livenessProbe"]["path"] == "/healthz"
+
+
+def test_grace_is_as_long_as_the_service_drains(manifests):
+    spec = the(manifests, "Deployment")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    settings = Settings.from_environment(environment(container, manifests) | {"SIMILE_API_KEYS_FILE": "/dev/null"})
+    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"] + settings.drain_s + server._LAST_ANSWERS_S
+    assert waits < spec["terminationGracePeriodSeconds"] <= waits + 15
+
+
+def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
+    jobs = [pod.job for pod in pods(manifests) if pod.job is not None]
+    assert jobs
+    for job in jobs:
+        fail, ignore = job["podFailurePolicy"]["rules"]
+        codes = fail["onExitCodes"]
+        # Of every container: a rule that names one would leave the others' codes to `backoffLimit`.
+        assert codes == {"operator": "In", "values": [InputError.exit_code, commands._GATE_SAID_NO]}
+        assert fail["action"] == "FailJob"
+        assert StoppedError.exit_code not in codes["values"]
+        # A full disk is 75 as well: ignored by its code, it would be tried for ever.
+        assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+        assert job["template"]["spec"]["restartPolicy"] == "Never"
+        assert job.get("backoffLimit") or job.get("backoffLimitPerIndex")
+
+
+def test_pods_that_train_differ_in_nothing_but_what_they_run(render):
+    def common(pod):
+        left_out = ("initContainers", "containers", "volumes", "tolerations")
+        return {key: value for key, value in pod.spec.items() if key not in left_out}
+
+    (base,) = [pod for pod in pods(render("production")) if pod.name == "Job/simile-train"]
+    others = [
+        pod
+        for name in ("production with members", "production with trainjob")
+        for pod in pods(render(name))
+        if pod.job is not None
+    ]
+    assert len(others) == 5
+    for pod in others:
+        assert common(pod) == common(base)
+        assert {
+            "app.kubernetes.io/component": "train",
+            "app.kubernetes.io/name": "simile",
+        }.items() <= pod.labels.items()
+
+
+def test_images_are_of_this_version_and_run_as_the_user_that_they_have(manifests):
+    for pod in pods(manifests):
+        for container in pod.containers:
+            name, _, tag = container["image"].rpartition("/")[2].partition(":")
+            dockerfile = (ROOT / f"Dockerfile.{name.removeprefix('simile-')}").read_text()
+            assert tag in (__version__, f"{__version__}-gpu")
+            user = pod.spec["securityContext"]
+            assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
+
+
+def test_gpus_are_asked_for_where_the_work_is(render):
+    for name in ("production", "production with members", "production with trainjob"):
+        manifests = render(name)
+        asked = {
+            f"{pod.name}/{container['name']}"
+            for pod in pods(manifests)
+            for container in pod.containers
+            if "nvidia.com/gpu" in container["resources"]["limits"]
+        }
+        trainer = {
+            "production": {"Job/simile-train/train"},
+            "production with members": {"Job/simile-members/train"},
+            "production with trainjob": set(),
+        }[name]
+        assert asked == {"Deployment/simile-serve/serve", *trainer}
+        for job in of_kind(manifests, "TrainJob"):
+            assert job["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
+        tolerating = {pod.name for pod in pods(manifests) if "tolerations" in pod.spec}
+        assert {name.rpartition("/")[0] for name in asked} <= tolerating
+        (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        assert environment(container, manifests)["SIMILE_DEVICE"] == "cuda"
+
+
+def test_everything_that_is_named_is_there(manifests):
+    names = {(one["kind"], one["metadata"]["name"]) for one in manifests}
+    labels = [pod.labels for pod in pods(manifests) if pod.name == "Deployment/simile-serve"]
+    for pod in pods(manifests):
+        volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", ())}
+        wanted = {("ServiceAccount", pod.spec["serviceAccountName"])} if "serviceAccountName" in pod.spec else set()
+        for volume in volumes.values():
+            wanted |= {("PersistentVolumeClaim", volume[key]["claimName"]) for key in volume if key.startswith("pers")}
+            wanted |= {("ConfigMap", volume["configMap"]["name"]) for key in volume if key == "configMap"}
+        for container in pod.containers:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+            assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert wanted <= names
+        assert "emptyDir" in volumes["tmp"]
+    selectors = [the(manifests, "Service")["spec"]["selector"]]
+    selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(manifests, "PodDisruptionBudget")]
+    selectors += [the(manifests, "Deployment")["spec"]["selector"]["matchLabels"]]
+    assert all(selector.items() <= labels[0].items() for selector in selectors)
+
+
+def test_service_sees_bundles_and_no_documents_and_writes_neither(manifests):
+    (pod,) = [pod for pod in pods(manifests) if pod.name == "Deployment/simile-serve"]
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod.spec["volumes"]
+        if len(volume) == 2 and "persistentVolumeClaim" in volume
+    }
+    assert claims == {"simile-bundles"}
+    (mount,) = [one for one in pod.containers[0]["volumeMounts"] if one["name"] == "bundles"]
+    assert mount["readOnly"] is True
+
+
+def test_one_autoscaler_scales_the_service(manifests):
+    autoscalers = [*of_kind(manifests, "HorizontalPodAutoscaler"), *of_kind(manifests, "ScaledObject")]
+    (autoscaler,) = autoscalers
+    target = autoscaler["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", "simile-serve")
+    # Each apply would undo what the autoscaler chose.
+    assert "replicas" not in the(manifests, "Deployment")["spec"]
+
+
+def test_query_for_waiting_tokens_asks_for_a_metric_of_ours_below_what_may_wait(production):
+    scaled = the(production, "ScaledObject")
+    (trigger,) = scaled["spec"]["triggers"]
+    known = {family.name for family in Metrics().registry.collect()}
+    (asked,) = re.findall(r"simile_\w+", trigger["metadata"]["query"])
+    assert asked in known
+    assert f'namespace="{scaled["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
+    assert int(trigger["metadata"]["threshold"]) < Settings().max_waiting_tokens
+
+
+@pytest.mark.parametrize("component", ["store", "files", "train", "serve"])
+def test_each_part_can_be_applied_by_its_label(manifests, component):
+    label = "app.kubernetes.io/component"
+    assert all(label in one["metadata"].get("labels", {}) for one in manifests)
+    assert [one for one in manifests if one["metadata"]["labels"][label] == component]

@@ -1,0 +1,146 @@
+"""docs/deployment.md: its commands do what it says, as far as that can be seen without a cluster."""
+
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from pipeline.cli import _parser
+from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
+from tests.k8s.fake_api import fake_cluster
+from tests.k8s.manifests import ROOT, TIMEOUT_S, of_kind, pods
+
+TEXT = (ROOT / "docs" / "deployment.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"^```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    for line in block.replace("\\\n", "").splitlines()
+]
+RENDERED = [command for command in COMMANDS if command.startswith("kubectl kustomize ")]
+APPLIED = list(dict.fromkeys(command for command in COMMANDS if command.startswith("kubectl apply ")))
+BUILT = [command for command in COMMANDS if command.startswith("docker build ")]
+KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Service"}
+
+
+def test_commands_of_every_sort_are_found():
+    assert (len(RENDERED), len(BUILT)) == (2, 4)
+    assert len(APPLIED) == 4
+
+
+@pytest.mark.parametrize("command", RENDERED)
+def test_command_without_a_cluster_runs(command):
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here, so that nothing renders the manifests")
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert of_kind(list(yaml.safe_load_all(done.stdout)), "Deployment")
+
+
+@pytest.mark.parametrize("command", APPLIED)
+def test_command_applies_its_part_and_nothing_else(command, tmp_path):
+    """Against an API server of our own, which has nothing yet: kubectl itself chooses what to create."""
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here")
+    part = command.rpartition("=")[2]
+    kubectl, *words = shlex.split(command)
+    with fake_cluster() as cluster:
+        there = ["--server", cluster.url, "--cache-dir", str(tmp_path), "--kubeconfig", "/dev/null"]
+        argv = [kubectl, *there, *words, "--validate=false"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    made = {f"{one['kind']}/{re.sub('-[a-z0-9]{10}$', '', one['metadata']['name'])}" for one in cluster.created}
+    assert (
+        made
+        == {
+            "store": {
+                "Namespace/simile",
+                "NetworkPolicy/simile-nothing",
+                "PersistentVolumeClaim/simile-bundles",
+                "PersistentVolumeClaim/simile-work",
+            },
+            "files": {"Pod/simile-files"},
+            "train": {"ConfigMap/simile-train", "Job/simile-train", "ServiceAccount/simile-train"},
+            "serve": {
+                "ConfigMap/simile-serve",
+                "Deployment/simile-serve",
+                "NetworkPolicy/simile-serve",
+                "PodDisruptionBudget/simile-serve",
+                "ScaledObject/simile-serve",
+                "Service/simile",
+                "ServiceAccount/simile-serve",
+            },
+        }[part]
+    )
+
+
+def test_everything_that_commands_name_is_in_the_manifests(render):
+    manifests = [*render("production"), *render("production with members")]
+    there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
+    text = "\n".join(COMMANDS)
+    named = {(KINDS[kind], name) for kind, name in re.findall(r"\b(deployment|job|pod|service)/([a-z][\w-]*)", text)}
+    named |= {("Pod", name) for name in re.findall(r"([\w-]+):/work", text)}
+    named |= {("Pod", name) for name in re.findall(r" exec ([a-z][\w-]*)", text)}
+    assert len(named) >= 6
+    assert named <= there
+    spaces = set(re.findall(r" -n (\S+)", text))
+    assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
+    containers = {container["name"] for pod in pods(manifests) for container in pod.containers}
+    assert set(re.findall(r"--container (\S+)", text)) <= containers
+    (secret,) = set(re.findall(r"secret(?: generic)? (\S+)", text))
+    mounted = [
+        volume["secret"]["secretName"]
+        for pod in pods(manifests)
+        for volume in pod.spec["volumes"]
+        if "secret" in volume
+    ]
+    assert set(mounted) == {secret}
+
+
+def test_simile_commands_are_ones_that_it_takes():
+    found = [command.rpartition(" -- ")[2] for command in COMMANDS if " -- simile " in command]
+    assert found
+    for command in found:
+        words = shlex.split(command)[1:]
+        assert _parser(words).parse_args(words).command == words[0]
+
+
+def test_images_that_are_built_are_those_that_the_overlays_run(render):
+    tags = set()
+    for command in BUILT:
+        words = shlex.split(command)
+        dockerfile = (ROOT / words[words.index("--file") + 1]).read_text()
+        for i in [i for i, word in enumerate(words) if word == "--build-arg"]:
+            assert f"ARG {words[i + 1].partition('=')[0]}=" in dockerfile
+        tags.add(words[words.index("--tag") + 1])
+    run = {
+        container["image"]
+        for name in ("dev", "production")
+        for pod in pods(render(name))
+        for container in pod.containers
+    }
+    assert tags == run
+
+
+def test_table_of_settings_is_that_of_the_code():
+    """Where it differs, the assertion shows the table to put there."""
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, setting in Settings.model_fields.items():
+        default = "" if setting.default in (None, ()) else f"`{setting.default}`"
+        only = " (no option of the command line)" if name in ENVIRONMENT_ONLY else ""
+        rows.append(f"| `{ENVIRONMENT_PREFIX}{name.upper()}` | {default} | {setting.description}{only} |")
+    (written,) = re.findall(r"<!-- settings -->\n(.*?)<!-- /settings -->", TEXT, re.DOTALL)
+    assert written == "".join(f"{row}\n" for row in rows)
+
+
+def test_settings_that_the_text_names_are_there():
+    names = set(re.findall(r"`(SIMILE_[A-Z_]+)", TEXT)) - {"SIMILE_API_KEY"}
+    assert names <= {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def test_links_lead_somewhere():
+    for name in ("deployment.md", "threat-model.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "docs" / name).read_text()):
+            assert link.startswith("https://") or (ROOT / "docs" / link).exists(), link

@@ -1,0 +1,70 @@
+"""The three Jobs of components/members, run here one after the other with their own arguments, on tiny encoders."""
+
+import json
+
+import pytest
+import yaml
+
+from pipeline.cli import main
+from simile.artifacts import read_bundle
+from tests.k8s.manifests import ROOT, arguments, the
+
+SMALLER = {
+    "baseline": (),
+    "mine": ("--pairs=200", "--dev-share=0.1", "--allow-fewer"),
+    "train": (),
+    "join": (),
+    "evaluate": ("--device=cpu", "--precision=fp32"),
+}
+"""What is added so that it takes seconds."""
+
+
+@pytest.fixture(scope="module")
+def run(render, make_base, tmp_path_factory):
+    """Runs a container of a Job where its volumes are folders here; returns the exit code."""
+    manifests = render("production with members")
+    folder = tmp_path_factory.mktemp("members")
+    (folder / "work").mkdir()
+    (folder / "etc").mkdir()
+    base = str(make_base("bert"))
+    for index in range(3):
+        settings = {"name": f"seed-{index}", "base": base, "seed": index, "max_length": 32, "precision": "fp32"}
+        (folder / "etc" / f"member-{index}.yaml").write_text(yaml.safe_dump(settings))
+    lines = (ROOT / "examples" / "helpdesk" / "documents.jsonl").read_text().splitlines(keepends=True)
+    (folder / "work" / "documents.jsonl").write_text("".join(lines[:1400]))
+    places = {"/work/": f"{folder}/work/", "/etc/simile/": f"{folder}/etc/", "bundled:minilm": base}
+
+    def run(job, step, **more):
+        spec = the(manifests, "Job", job)["spec"]["template"]["spec"]
+        (container,) = [one for one in [*spec.get("initContainers", ()), *spec["containers"]] if one["name"] == step]
+        words = arguments(container, manifests, **more)
+        for there, here in places.items():
+            words = [word.replace(there, here) for word in words]
+        return main([*words, *SMALLER[step]])
+
+    run.out = folder / "work" / "runs" / "first"
+    return run
+
+
+def test_members_are_mined_for_trained_apart_joined_and_judged(run):
+    assert run("simile-mine", "baseline") == 0
+    assert run("simile-mine", "mine") == 0
+    for index in range(3):
+        assert run("simile-members", "train", JOB_COMPLETION_INDEX=str(index)) == 0
+    assert run("simile-join", "join") == 0
+    joined = read_bundle(run.out / "bundle").manifest
+    assert [member.name for member in joined.members] == ["seed-0", "seed-1", "seed-2"]
+    assert joined.combine.method == "learned"
+    assert joined.calibration is not None
+    # Tiny random encoders: either verdict is right, and each has its report.
+    code = run("simile-join", "evaluate")
+    report = json.loads((run.out / "report.json").read_text())
+    assert code == {"pass": 0, "fail": 3}[report["verdict"]]
+    assert report["bundle"]["digest"] == joined.digest
+    assert set(report["leaked_texts"].values()) == {0}
+
+
+def test_pods_that_are_started_again_find_their_work_done(run, capsys):
+    assert run("simile-members", "train", JOB_COMPLETION_INDEX="1") == 0
+    assert "already trained by this very run" in capsys.readouterr().err
+    assert run("simile-join", "join") == 0

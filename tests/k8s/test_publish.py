@@ -1,0 +1,74 @@
+"""What the training Job's last container does: the bundle into the store, whole, verified, under its digest."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from simile.artifacts import read_bundle
+from tests.k8s.manifests import K8S, ROOT
+
+SCRIPT = K8S / "base" / "train" / "publish.sh"
+
+
+@pytest.fixture
+def publish(tmp_path):
+    """Runs the script with the image's two commands on the path, these here."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, words in (("simile", "-m pipeline.cli"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        (programs / name).chmod(0o755)
+    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    (tmp_path / "store").mkdir()
+
+    def publish(bundle):
+        argv = ["sh", str(SCRIPT), str(bundle), str(tmp_path / "store")]
+        return subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
+
+    return publish
+
+
+def test_first_bundle_is_published_and_becomes_current(publish, bundle, tmp_path):
+    done = publish(bundle.path)
+    name = bundle.manifest.digest[:12]
+    assert (done.returncode, done.stdout) == (0, f"published {name}; current is {name}\n"), done.stderr
+    assert read_bundle(tmp_path / "store" / "current").manifest.digest == bundle.manifest.digest
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {name, "current"}
+
+
+def test_later_bundle_is_published_and_waits(publish, bundle, tiny, tmp_path):
+    publish(bundle.path)
+    done = publish(tiny.path)
+    names = [one.manifest.digest[:12] for one in (bundle, tiny)]
+    assert done.stdout == f"published {names[1]}; current is {names[0]}\n"
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {*names, "current"}
+
+
+def test_publishing_again_changes_nothing(publish, bundle, tmp_path):
+    first = publish(bundle.path)
+    manifest = tmp_path / "store" / bundle.manifest.digest[:12] / "manifest.json"
+    before = manifest.stat()
+    assert publish(bundle.path).stdout == first.stdout
+    assert (manifest.stat().st_ino, manifest.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_a_killed_publication_left_is_replaced(publish, bundle, tmp_path):
+    left = tmp_path / "store" / f".{bundle.manifest.digest[:12]}"
+    left.mkdir()
+    (left / "half").write_text("half")
+    assert publish(bundle.path).returncode == 0
+    assert not left.exists()
+    assert not (tmp_path / "store" / "current" / "half").exists()
+
+
+def test_damaged_bundle_is_not_published_and_ends_as_bad_input(publish, bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "damaged")
+    graph = next((tmp_path / "damaged").rglob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0\0")
+    done = publish(tmp_path / "damaged")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert list((tmp_path / "store").iterdir()) == []

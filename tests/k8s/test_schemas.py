@@ -1,0 +1,124 @@
+"""Every rendered manifest is what its schema says, without a field that the schema does not know."""
+
+import os
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from tests.k8s.manifests import the
+
+CRDS = Path(os.environ.get("SIMILE_CRDS", Path(__file__).parents[3] / "shared" / "crds"))
+VERSIONS = ("1.33", "1.35", "1.37")
+OURS = ("ScaledObject", "TrainJob")
+"""Custom resources whose definition is looked up."""
+
+
+def is_core(manifest):
+    group = manifest["apiVersion"].rpartition("/")[0]
+    return "." not in group or group.endswith(".k8s.io")
+
+
+def as_core(manifest) -> Iterator[dict]:
+    """What of a manifest Kubernetes itself defines: all of it, or the Jobs in a training runtime."""
+    if is_core(manifest):
+        yield manifest
+    elif manifest["kind"] == "TrainingRuntime":
+        for job in manifest["spec"]["template"]["spec"]["replicatedJobs"]:
+            yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": job["name"]}} | {
+                "spec": job["template"]["spec"]
+            }
+
+
+def strict(schema):
+    """The schema with unknown fields refused wherever the definition lists the known ones."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items()}
+    is_object = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if is_object and not schema.get("x-kubernetes-preserve-unknown-fields") and "additionalProperties" not in schema:
+        made["additionalProperties"] = False
+    return made
+
+
+def crd_validator(kind, api_version):
+    """What validates the kind, or the reason for a skip."""
+    file = CRDS / f"{kind.lower()}.yaml"
+    if not file.is_file():
+        pytest.skip(f"no definition of {kind} at {file} (SIMILE_CRDS names the folder)")
+    definition = yaml.safe_load(file.read_text())
+    group, _, version = api_version.partition("/")
+    assert (definition["spec"]["group"], definition["spec"]["names"]["kind"]) == (group, kind)
+    (found,) = [one for one in definition["spec"]["versions"] if one["name"] == version]
+    schema = strict(found["schema"]["openAPIV3Schema"])
+    # The API server adds these to every definition; of metadata, the definition says only that it is an object.
+    schema["properties"] |= {"apiVersion": {"const": api_version}, "kind": {"const": kind}}
+    return Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_manifests_are_valid_strictly(manifests, version):
+    for manifest in manifests:
+        for core in as_core(manifest):
+            assert kubernetes_validate.validate(core, version, strict=True) == version
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_custom_resources_are_valid_strictly(every, kind):
+    found = [one for manifests in every.values() for one in manifests if one["kind"] == kind]
+    assert found
+    for manifest in found:
+        errors = list(crd_validator(kind, manifest["apiVersion"]).iter_errors(manifest))
+        assert errors == []
+
+
+def test_every_kind_is_validated_by_something(every):
+    kinds = {one["kind"] for manifests in every.values() for one in manifests if not is_core(one)}
+    assert kinds == {*OURS, "TrainingRuntime"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [
+        ("Deployment", lambda spec: spec.update(replica=2)),
+        ("Deployment", lambda spec: spec["template"]["spec"]["containers"][0].update(livenesProbe={})),
+        ("Deployment", lambda spec: spec["template"]["spec"].update(terminationGracePeriodSeconds="40")),
+        ("Job", lambda spec: spec["podFailurePolicy"]["rules"][0].update(onExitCode={})),
+        ("NetworkPolicy", lambda spec: spec.update(policyType=["Ingress"])),
+    ],
+)
+def test_what_is_planted_is_found_by_every_version(production, version, kind, plant):
+    changed = deepcopy(next(one for one in production if one["kind"] == kind))
+    plant(changed["spec"])
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(changed, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "plant", "expected"),
+    [
+        ("production", "ScaledObject", lambda spec: spec.update(maxReplicas=8), "'maxReplicas' was unexpected"),
+        ("production", "ScaledObject", lambda spec: spec["triggers"][0].pop("type"), "'type' is a required property"),
+        ("production", "ScaledObject", lambda spec: spec["fallback"].update(replicas="2"), "is not of type 'integer'"),
+        ("dev with trainjob", "TrainJob", lambda spec: spec.update(runtime={}), "'runtime' was unexpected"),
+        (
+            "dev with trainjob",
+            "TrainJob",
+            lambda spec: spec["trainer"].update(arguments=[]),
+            "'arguments' was unexpected",
+        ),
+        ("dev with trainjob", "TrainJob", lambda spec: spec.pop("runtimeRef"), "'runtimeRef' is a required property"),
+    ],
+)
+def test_what_is_planted_in_a_custom_resource_is_found(render, name, kind, plant, expected):
+    changed = deepcopy(the(render(name), kind))
+    plant(changed["spec"])
+    (error,) = crd_validator(kind, changed["apiVersion"]).iter_errors(changed)
+    assert expected in error.message
