@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
         InputError: the bundle cannot be served here, or a port is taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Texts are tokenized by threads of the engine's own; for a few, waking the tokenizer's threads takes longer than
+    # the work, and they would take the cores from the model.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app = create_app(settings, lambda: open_scorer(bundle_path, settings))
     service: Service = app.state.service
     with listening(settings) as listener, _metrics_server(settings, service.metrics):
