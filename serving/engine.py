@@ -1,9 +1,9 @@
 """Calls in, embeddings and scores out: what every route shares.
 
 A text that is cached, or that another call waits for already, is not computed again. The others are tokenized, in
-threads where there is much of it, and wait (`serving.waiting`) for the one thread that runs the model. That thread
-takes what is there as soon as it is free: an idle device never waits, so texts share a batch only under load. While
-it computes, the event loop answers what the batch before has brought.
+threads where there is much of it, and wait (`serving.waiting`) for the threads that run the model: one a core of a CPU,
+one for a GPU. Such a thread takes what is there as soon as it is free: an idle device never waits, so texts share a
+batch only under load. While they compute, the event loop answers what the batches before have brought.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, N
 from serving.metrics import Metrics
 from serving.waiting import Job, Waiting
 from simile.hardware import usable_cores
-from simile.scoring import Encoder, Lexical, Pairs, Runtime, Scored, Scorer, cosines, distinct_texts
+from simile.scoring import Encoder, Lexical, Pairs, Scored, Scorer, cosines, distinct_texts
 
 _TOKENIZED_AT_ONCE = 64
 """Texts: the first of a long call are computed while the others are still being tokenized."""
@@ -34,10 +34,13 @@ _CHARACTERS_INLINE = 2048
 _CHARACTERS_PER_TOKEN = 4
 """Of English, about: for the budget, until a text is tokenized."""
 
-_CPU_BATCH_TOKENS, _CPU_START_TOKENS = 2048, 32
-"""Padded tokens of a batch, and how many cost as much as its start: some hundred tokens fill a core of a CPU..."""
-_CUDA_BATCH_TOKENS, _CUDA_START_TOKENS = 32768, 4096
+_CPU_BATCH_TOKENS, _CPU_PADDING = 2048, 32
+"""Padded tokens of a batch, and how much padding costs as much as to start another: some hundred tokens fill a core of
+a CPU..."""
+_CUDA_BATCH_TOKENS, _CUDA_PADDING = 32768, 4096
 """...and some ten thousand a GPU (not measured yet)."""
+_UNPADDED = 20
+"""So much less does padding cost in a graph that leaves it out of everything but attention."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ class Engine:
     """A scorer that many calls share, all in one event loop.
 
     Args:
-        scorer: its encoders are run by the inference thread alone.
+        scorer: its encoders are run by the inference threads alone.
         metrics: told of stages, batches, texts and scores.
         drift: told of scores and lengths.
         max_waiting_tokens: admission budget; what is begun no longer counts. An idle engine takes any call.
@@ -122,13 +125,14 @@ class Engine:
         self._calls: set[_Call] = set()
         self._is_closing = False
         self._tokens_per_s = 0.0
-        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_batches(scorer.runtime))
+        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_batches(scorer))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
         # Of its own: the words of a small call do not wait behind the tokens of a large one.
         self._lexical_helpers = ThreadPoolExecutor(1, thread_name_prefix="lexical")
         # A daemon: an engine that was never closed must not keep its process alive.
-        threading.Thread(target=self._infer, name="inference", daemon=True).start()
+        for _ in range(scorer.runtime.batches_at_once):
+            threading.Thread(target=self._infer, name="inference", daemon=True).start()
         metrics.sample_waiting(self.waiting)
 
     async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
@@ -316,7 +320,7 @@ class Engine:
         self.waiting.ready([job for job in jobs if not (job.is_cut and self._refuse_long_texts)])
 
     def _infer(self) -> None:
-        """Run the model, until `close`: the inference thread."""
+        """Run the model, until `close`: an inference thread."""
         while jobs := self.waiting.take():
             start = perf_counter()
             self._metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
@@ -324,7 +328,8 @@ class Engine:
             seconds = perf_counter() - start
             num_tokens = sum(job.tokens for job in jobs)
             self._metrics.count_batch(len(jobs), num_tokens, jobs[0].tokens * len(jobs), seconds)
-            rate = num_tokens / max(seconds, 1e-9)
+            # Of all threads: whoever asks, asks because all are busy.
+            rate = num_tokens / max(seconds, 1e-9) * self.scorer.runtime.batches_at_once
             self._tokens_per_s += (rate - self._tokens_per_s) * (0.1 if self._tokens_per_s else 1)
 
     def _compute(self, jobs: Sequence[Job]) -> None:
@@ -374,10 +379,11 @@ class Engine:
                 call.done.set_exception(error)
 
 
-def _batches(runtime: Runtime) -> dict[str, int]:
-    is_cuda = runtime.provider.startswith("CUDA")
-    batch, start = (_CUDA_BATCH_TOKENS, _CUDA_START_TOKENS) if is_cuda else (_CPU_BATCH_TOKENS, _CPU_START_TOKENS)
-    return {"batch_tokens": batch, "start_tokens": start}
+def _batches(scorer: Scorer) -> dict[str, int]:
+    is_cuda = scorer.runtime.provider.startswith("CUDA")
+    batch, padding = (_CUDA_BATCH_TOKENS, _CUDA_PADDING) if is_cuda else (_CPU_BATCH_TOKENS, _CPU_PADDING)
+    is_unpadded = all(member.is_unpadded for member in scorer.members if isinstance(member, Encoder))
+    return {"batch_tokens": batch, "most_padding": padding * (_UNPADDED if is_unpadded else 1)}
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

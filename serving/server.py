@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -47,6 +48,9 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
         InputError: the bundle cannot be served here, or a port is taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Texts are tokenized by threads of the engine's own; for a few, waking the tokenizer's threads takes longer than
+    # the work, and they would take the cores from the model.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _collect_seldom()
     app = create_app(settings, lambda: open_scorer(bundle_path, settings))
     service: Service = app.state.service

@@ -50,13 +50,13 @@ class Waiting:
     Args:
         max_tokens: admission budget. What comes to an empty queue is let in whatever its size.
         batch_tokens: padded tokens of one batch (but always one text).
-        start_tokens: how many tokens could be computed in the time that starting a batch takes.
+        most_padding: tokens of padding that cost as much as to start another batch.
     """
 
-    def __init__(self, *, max_tokens: int, batch_tokens: int, start_tokens: int) -> None:
+    def __init__(self, *, max_tokens: int, batch_tokens: int, most_padding: int) -> None:
         self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
-        self._start_tokens = start_tokens
+        self._most_padding = most_padding
         self._changed = threading.Condition()
         self._heaps: dict[tuple[int, int], list[tuple[float, int, Job]]] = {}
         """By encoder and class of length, those whose turn is next first."""
@@ -64,6 +64,9 @@ class Waiting:
         self._numbers = count()
         self._turn = 0.0
         self._is_closed = False
+        self.num_takers = 0
+        """Threads within `take`."""
+        self._ready_tokens = 0
         self.num_tokens = 0
 
     def admit(self, jobs: Sequence[Job]) -> bool:
@@ -89,9 +92,10 @@ class Waiting:
                     self.num_tokens += len(job.ids) - job.tokens
                     job.tokens = len(job.ids)
                     job.ready = now
+                    self._ready_tokens += job.tokens
                     heap = self._heaps.setdefault((job.encoder, length_class(job.tokens)), [])
                     heappush(heap, (job.turn, next(self._numbers), job))
-            self._changed.notify()
+            self._changed.notify(len(jobs))
 
     def drop(self, job: Job) -> None:
         """Forget a job that nobody wants any more; one that is begun or forgotten already stays as it is."""
@@ -102,16 +106,21 @@ class Waiting:
     def take(self) -> list[Job]:
         """Wait for a job that is ready, and remove it with those that are to be computed with it, all of one encoder.
 
+        Threads that wait here at the same time share what is ready.
+
         Returns:
             The batch, the longest text first; nothing once `close` was called and no job is ready.
         """
         with self._changed:
+            self.num_takers += 1
             while not (heads := dict(self._heads())):
                 if self._is_closed:
                     return []
                 self._changed.wait()
+            share = math.ceil(self._ready_tokens / self.num_takers) if self.num_takers > 1 else self._batch_tokens
+            self.num_takers -= 1
             key = min(heads, key=lambda key: heads[key])
-            batch = self._batch(key)
+            batch = self._batch(key, min(share, self._batch_tokens))
             # Past the one whose turn it was: whoever comes now comes after those that wait longer.
             self._turn = max(self._turn, batch[0].turn + batch[0].tokens)
             now = perf_counter()
@@ -135,6 +144,8 @@ class Waiting:
         job.is_waiting = False
         self._jobs.discard(job)
         self.num_tokens -= job.tokens
+        if job.ready:
+            self._ready_tokens -= job.tokens
 
     def _heads(self) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:
         """Yield each class that has jobs, with the turn of its first; forget those that were given up."""
@@ -146,15 +157,15 @@ class Waiting:
             else:
                 del self._heaps[key]
 
-    def _batch(self, key: tuple[int, int]) -> list[Job]:
-        """Remove and return the jobs of the class up to the budget, and of its neighbours what is cheaper along."""
+    def _batch(self, key: tuple[int, int], most_tokens: int) -> list[Job]:
+        """Remove and return the jobs of the class up to so many tokens, and of its neighbours what is cheaper along."""
         heap = self._heaps[key]
         batch = [heappop(heap)[2]]
         longest = batch[0].tokens
         while heap:
             job = heap[0][2]
             longest = max(longest, job.tokens)
-            if (len(batch) + 1) * longest > self._batch_tokens:
+            if (len(batch) + 1) * longest > most_tokens:
                 return batch
             heappop(heap)
             if job.is_waiting:
@@ -167,7 +178,7 @@ class Waiting:
                 length = max((longest, *(job.tokens for job in jobs)))
                 padded = length * (len(batch) + len(jobs))
                 padding = padded - longest * len(batch) - sum(job.tokens for job in jobs)
-                if padding > self._start_tokens or padded > self._batch_tokens:
+                if padding > self._most_padding or padded > most_tokens:
                     break
                 del self._heaps[encoder, neighbour]
                 batch += jobs

@@ -4,6 +4,7 @@ Shape suffixes: P = pairs, N = texts, B = texts of a batch, T = tokens, D = dime
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from simile.artifacts import Bundle, EncoderMember
 from simile.errors import BundleError
 from simile.scoring.provider import Runtime, open_session
 
+UNPADDED = {"simile.padding": "none"}
+"""What the metadata of a graph says that computes nothing for padding."""
 BATCH_TOKENS = 4096
 """Padded tokens of one batch."""
 BATCH_TEXTS = 64
@@ -33,7 +36,7 @@ class Tokens:
 class Encoder:
     """One encoder of a bundle, on one runtime.
 
-    `tokenize` may be called from any thread; `embed_tokens` and `embed_batch` from one at a time.
+    May be called from any thread; more than `Runtime.batches_at_once` gain nothing.
     """
 
     def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
@@ -48,9 +51,10 @@ class Encoder:
         # Set once, before any thread uses it: changing it later is not thread-safe.
         self._tokenizer.enable_truncation(member.max_length)
         self._tokenizer.no_padding()
-        use_fp16 = runtime.precision == "fp16" and member.model_fp16 is not None
-        model = member.model_fp16 if use_fp16 and member.model_fp16 else member.model
+        model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
         self._session = open_session(bundle.data[model.path], runtime)
+        self.is_unpadded = UNPADDED.items() <= self._session.get_modelmeta().custom_metadata_map.items()
+        """Whether padding costs next to nothing."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text, prompt put before it, cut to the member's length."""
@@ -74,10 +78,15 @@ class Encoder:
             on_progress: called with the number of texts done since the last call.
         """
         embedding_ND = np.empty((len(tokens), self.dimension), dtype=np.float32)
-        for index_B in length_sorted_batches([len(text.ids) for text in tokens]):
+
+        def compute(index_B: list[int]) -> int:
             embedding_ND[index_B] = self.embed_batch([tokens[i].ids for i in index_B])
-            if on_progress:
-                on_progress(len(index_B))
+            return len(index_B)
+
+        with ThreadPoolExecutor(self.runtime.batches_at_once) as pool:
+            for num_done in pool.map(compute, length_sorted_batches([len(text.ids) for text in tokens])):
+                if on_progress:
+                    on_progress(num_done)
         return embedding_ND
 
     def embed_batch(self, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

@@ -17,6 +17,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _CUDA, _OPENVINO, _CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider"
 
+_MOST_AT_ONCE = 4
+"""Batches run side by side on a CPU: threads that share one wait for each other at every operator, and so for whatever
+else takes a core meanwhile. On many cores a lone text must still get more than one."""
+
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
 """How far a score may be from the fp32 score of another provider: bf16 keeps 8 bits of mantissa, fp16 keeps 11."""
 
@@ -31,6 +35,11 @@ class Runtime:
 
     def __str__(self) -> str:
         return f"{self.provider.removesuffix('ExecutionProvider')} {self.precision}"
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many threads may run a batch each on one session, and use the machine best so."""
+        return 1 if self.provider == _CUDA else min(usable_cores(), _MOST_AT_ONCE)
 
 
 def choose_runtime(
@@ -67,22 +76,20 @@ def _runtimes_here() -> list[Runtime]:
     runtimes = []
     if _CUDA in available and num_cuda_devices() > 0:
         runtimes += [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32")]
+    on_cpu = [Runtime(_CPU, "fp32")]
     if _OPENVINO in available:
-        order: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32") if bf16_pays() else ("fp32", "bf16")
-        runtimes += [Runtime(_OPENVINO, precision) for precision in order]
-    else:
-        runtimes.append(Runtime(_CPU, "fp32"))
-    return runtimes
+        on_cpu.insert(0 if bf16_pays() else 1, Runtime(_OPENVINO, "bf16"))
+    return runtimes + on_cpu
 
 
 def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSession":
-    """Return a session that runs the whole graph on the runtime's provider.
+    """Return a session that runs the whole graph on the runtime's provider; `Runtime.batches_at_once` may use it.
 
     Raises:
         InputError: the provider did not take the graph (ONNX Runtime would silently run it on the CPU instead).
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = max(1, usable_cores() // runtime.batches_at_once)
     options.log_severity_level = 3
     if runtime.provider == _CUDA:
         # CUDA and cuDNN installed as wheels are found only when loaded by name.
@@ -104,12 +111,14 @@ def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSessio
 
 def _provider_options(runtime: Runtime) -> dict[str, Any]:
     if runtime.provider == _OPENVINO:
+        streams = runtime.batches_at_once
         config = {
-            "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": runtime.precision,
             "INFERENCE_NUM_THREADS": usable_cores(),
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": streams,
         }
-        return {"device_type": "CPU", "load_config": json.dumps({"CPU": config})}
+        # ONNX Runtime makes as many requests, and OpenVINO as many streams to run them.
+        return {"device_type": "CPU", "num_streams": str(streams), "load_config": json.dumps({"CPU": config})}
     if runtime.provider == _CUDA:
         # The arena never shrinks; growing by what was asked for keeps it near what is used.
         return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}

@@ -1,4 +1,5 @@
 import threading
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 from serving.waiting import Job, Waiting, length_class
 
 
-def waiting_of(*, max_tokens=10_000, batch_tokens=256, start_tokens=16) -> Waiting:
-    return Waiting(max_tokens=max_tokens, batch_tokens=batch_tokens, start_tokens=start_tokens)
+def waiting_of(*, max_tokens=10_000, batch_tokens=256, most_padding=16) -> Waiting:
+    return Waiting(max_tokens=max_tokens, batch_tokens=batch_tokens, most_padding=most_padding)
 
 
 def job_of(length: int, encoder: int = 0, guess: int | None = None) -> Job:
@@ -36,7 +37,7 @@ def test_texts_of_like_length_go_together_and_the_first_text_goes_first():
 
 @pytest.mark.parametrize(("lengths_", "batches"), [([20, 12], [[20, 12]]), ([30, 10], [[30], [10]])])
 def test_next_length_joins_where_padding_is_cheaper_than_a_batch_of_its_own(lengths_, batches):
-    waiting = waiting_of(start_tokens=16)
+    waiting = waiting_of(most_padding=16)
     add(waiting, *map(job_of, lengths_))
     assert [lengths(waiting.take()) for _ in batches] == batches
 
@@ -45,6 +46,30 @@ def test_batch_ends_at_its_budget():
     waiting = waiting_of(batch_tokens=100)
     add(waiting, *(job_of(20) for _ in range(7)))
     assert [len(waiting.take()) for _ in range(2)] == [5, 2]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_threads_that_wait_share_what_comes(num_threads):
+    waiting = waiting_of()
+    taken = []
+    threads = [threading.Thread(target=lambda: taken.append(waiting.take())) for _ in range(num_threads)]
+    for thread in threads:
+        thread.start()
+    deadline = monotonic() + 5
+    while waiting.num_takers < num_threads and monotonic() < deadline:
+        sleep(0.01)
+    add(waiting, *(job_of(10) for _ in range(6)))
+    for thread in threads:
+        thread.join(5)
+    assert [len(batch) for batch in taken] == [6 // num_threads] * num_threads
+
+
+def test_thread_that_waits_alone_takes_all():
+    waiting = waiting_of()
+    add(waiting, *(job_of(10) for _ in range(6)))
+    assert len(waiting.take()) == 6
+    add(waiting, job_of(10))
+    assert len(waiting.take()) == 1
 
 
 def test_text_beyond_the_budget_goes_alone():
@@ -60,7 +85,7 @@ def test_encoders_never_share_a_batch():
 
 
 def test_short_call_overtakes_the_rest_of_a_long_one_but_not_for_ever():
-    waiting = waiting_of(batch_tokens=80, start_tokens=0)
+    waiting = waiting_of(batch_tokens=80, most_padding=0)
     long = [job_of(40) for _ in range(6)]
     add(waiting, *long)
     waiting.take()
@@ -136,8 +161,8 @@ def test_oldest_is_that_of_what_waits():
     st.lists(st.tuples(st.integers(1, 300), st.integers(0, 1), st.booleans()), min_size=1, max_size=60),
     st.integers(0, 64),
 )
-def test_every_job_is_taken_once_within_the_budget(rows, start_tokens):
-    waiting = waiting_of(batch_tokens=512, start_tokens=start_tokens)
+def test_every_job_is_taken_once_within_the_budget(rows, most_padding):
+    waiting = waiting_of(batch_tokens=512, most_padding=most_padding)
     jobs = [job_of(length, encoder) for length, encoder, _ in rows]
     add(waiting, *jobs)
     kept = [job for job, (_, _, is_dropped) in zip(jobs, rows, strict=True) if not is_dropped]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
 from simile.errors import SimileError
-from simile.scoring import GOLDEN_PAIRS, Encoder, choose_runtime
+from simile.scoring import GOLDEN_PAIRS, Encoder, Runtime, choose_runtime
 from simile.scoring.provider import open_session
 from training.base import load_base
 from training.baseline import make_baseline
-from training.export import export_member
+from training.export import export_member, in_memory, manifest_of
 
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
 TEXTS = [text for pair in GOLDEN_PAIRS for text in pair] + ["the card " * 200, "Wörter, die es nicht gibt", "?"]
@@ -74,6 +75,41 @@ def test_graph_equals_torch_at_every_batch_size_and_length(exported, architectur
     for ids_BT, mask_BT in batches(base):
         (found_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
         np.testing.assert_allclose(found_BD, by_torch(base, ids_BT, mask_BT), rtol=0, atol=1e-4, err_msg=ids_BT.shape)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_embedding_does_not_depend_on_the_other_texts_of_its_batch(exported, architecture):
+    base, member, files = exported(architecture)
+    session = open_session(files[member.model.path], choose_runtime("cpu", "fp32"))
+    for ids_BT, mask_BT in batches(base, sizes=(12,)):
+        (together_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        for row, length in enumerate(mask_BT.sum(1)):
+            one = {"input_ids": ids_BT[row : row + 1, :length], "attention_mask": mask_BT[row : row + 1, :length]}
+            np.testing.assert_allclose(session.run(None, one)[0][0], together_BD[row], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_but_attention_is_computed_for_padding(exported, architecture, tmp_path):
+    _, member, files = exported(architecture)
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(files[member.model.path], options, providers=["CPUExecutionProvider"])
+    mask_BT = np.zeros((4, 50), dtype=np.int64)
+    mask_BT[:, :3], mask_BT[0] = 1, 1
+    session.run(None, {"input_ids": np.full_like(mask_BT, 5), "attention_mask": mask_BT})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    products = [event["args"] for event in events if event.get("args", {}).get("op_name") in ("MatMul", "Gemm")]
+    rows = {next(iter(args["input_type_shape"][0].values()))[-2] for args in products}
+    assert mask_BT.sum() in rows
+    assert not rows & {50, mask_BT.size}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_graph_tells_that_it_leaves_padding_out(exported, architecture):
+    _, member, files = exported(architecture)
+    bundle = in_memory(manifest_of("tiny", member, files, made={}), files)
+    assert Encoder(bundle, member, choose_runtime("cpu", "fp32")).is_unpadded
+    assert not Encoder(bundle, member, Runtime("CPUExecutionProvider", "fp16")).is_unpadded
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,0 +1,160 @@
+"""A transformer for ONNX Runtime that computes nothing for padding.
+
+The tokens of a batch lie one behind the other, as if they were one text; only attention lays them out by text, padded
+to the longest. So texts of unlike length share a batch at hardly any cost, and the scores of a text do not depend on
+what else is in it. Known to serving as "padding-free" or "sequence packing" (Kosec et al. 2021, arXiv:2107.02027).
+
+Shape suffixes: B = texts of a batch, T = tokens of the longest, N = tokens of all, H = heads, D = dimensions.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertModel, MPNetModel, NomicBertModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.nomic_bert.modeling_nomic_bert import apply_rotary_pos_emb
+
+_FAR_BELOW = -1e4
+"""Added to what must not be attended to, as ONNX Runtime's operator does."""
+
+
+class Unpadded(nn.Module):
+    """The transformer's copy that takes a padded batch and computes its tokens alone.
+
+    Args:
+        transformer: one that `can_unpad`.
+    """
+
+    def __init__(self, transformer: PreTrainedModel) -> None:
+        super().__init__()
+        self._layout = _Layout()
+        self._transformer = copy.deepcopy(transformer)
+        self._first_position = 0
+        match self._transformer:
+            case BertModel():
+                for layer in self._transformer.encoder.layer:
+                    own = layer.attention.self
+                    layer.attention.self = self._attention(own.query, own.key, own.value)
+            case MPNetModel():
+                encoder = self._transformer.encoder
+                self._first_position = self._transformer.embeddings.padding_idx + 1
+                for layer in encoder.layer:
+                    own = layer.attention.attn
+                    layer.attention.attn = self._attention(own.q, own.k, own.v, own.o)
+                of_texts = encoder.compute_position_bias
+                # The same for all texts of a batch: of one, and of its length.
+                encoder.compute_position_bias = lambda _: of_texts(self._layout.row_BT[:1])
+            case NomicBertModel():
+                for layer in self._transformer.layers:
+                    own = layer.self_attn
+                    layer.self_attn = self._attention(own.q_proj, own.k_proj, own.v_proj, own.o_proj)
+            case other:
+                raise TypeError(f"got {type(other).__name__}, need one that can_unpad()")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
+        """Return the hidden states ``[B, T, D]``; those of padding are some token's."""
+        place_N = self._layout.set(attention_mask)
+        ids_1N = input_ids.reshape(-1)[place_N].unsqueeze(0)
+        position_1N = (place_N % attention_mask.shape[1] + self._first_position).unsqueeze(0)
+        types = {} if isinstance(self._transformer, MPNetModel) else {"token_type_ids": torch.zeros_like(ids_1N)}
+        hidden_1ND = self._transformer(input_ids=ids_1N, position_ids=position_1N, **types).last_hidden_state
+        return BaseModelOutput(last_hidden_state=hidden_1ND.squeeze(0)[self._layout.row_BT])
+
+    def _attention(self, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Module | None = None) -> nn.Module:
+        num_heads = self._transformer.config.num_attention_heads
+        return _Attention(self._layout, query, key, value, out or nn.Identity(), num_heads)
+
+
+def can_unpad(transformer: nn.Module) -> bool:
+    """Return whether it is of an architecture that we know how to run without padding."""
+    return isinstance(transformer, BertModel | MPNetModel | NomicBertModel)
+
+
+class _Layout:
+    """Where the tokens of the batch being computed lie."""
+
+    place_N: Tensor
+    """Of each token in the padded batch, counted row by row."""
+    row_BT: Tensor
+    """Of each place, which token lies there; of padding, some token."""
+    mask_BT: Tensor
+
+    def set(self, mask_BT: Tensor) -> Tensor:
+        flat = mask_BT.reshape(-1)
+        self.place_N = flat.nonzero().squeeze(1)
+        self.row_BT = (flat.cumsum(0) - 1).clamp(min=0).reshape(mask_BT.shape)
+        self.mask_BT = mask_BT.to(torch.int32)
+        return self.place_N
+
+
+class _Attention(nn.Module):
+    """Stands in for the self-attention of the three architectures."""
+
+    def __init__(
+        self, layout: _Layout, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Module, num_heads: int
+    ) -> None:
+        super().__init__()
+        self._layout, self._num_heads = layout, num_heads
+        self.query, self.key, self.value, self.out = query, key, value, out
+
+    def forward(
+        self,
+        hidden_1ND: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        *,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, None]:
+        """Return the attended ``[1, N, D]``. The mask is the layout's: what is passed knows of one long text only."""
+        hidden_ND = hidden_1ND.squeeze(0)
+        query_ND, key_ND, value_ND = self.query(hidden_ND), self.key(hidden_ND), self.value(hidden_ND)
+        if position_embeddings is not None:
+            query_ND, key_ND = self._rotated(query_ND, key_ND, *position_embeddings)
+        row_BT = self._layout.row_BT
+        laid_out = (query_ND[row_BT], key_ND[row_BT], value_ND[row_BT], self._layout.mask_BT)
+        # The exporter knows no function that is called with None.
+        bias = () if position_bias is None else (position_bias,)
+        attended_BTD = _MultiHeadAttention.apply(self._num_heads, *laid_out, *bias)  # type: ignore[no-untyped-call]
+        attended_ND = attended_BTD.reshape(-1, self.query.out_features)[self._layout.place_N]
+        return self.out(attended_ND).unsqueeze(0), None
+
+    def _rotated(self, query_ND: Tensor, key_ND: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
+        heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
+        query_1NHD, key_1NHD = apply_rotary_pos_emb(
+            query_ND.view(heads), key_ND.view(heads), cos_1ND, sin_1ND, unsqueeze_dim=2
+        )
+        return query_1NHD.reshape(-1, self.query.out_features), key_1NHD.reshape(-1, self.query.out_features)
+
+
+class _MultiHeadAttention(torch.autograd.Function):
+    """ONNX Runtime's fused operator, and what it computes."""
+
+    @staticmethod
+    def forward(
+        _: Any,
+        num_heads: int,
+        query_BTD: Tensor,
+        key_BTD: Tensor,
+        value_BTD: Tensor,
+        mask_BT: Tensor,
+        bias_1HTT: Tensor | float = 0.0,
+    ) -> Tensor:
+        query_BHTD, key_BHTD, value_BHTD = (
+            x.view(*x.shape[:2], num_heads, -1).transpose(1, 2) for x in (query_BTD, key_BTD, value_BTD)
+        )
+        is_padding = mask_BT[:, None, None] == 0
+        bias_BHTT = bias_1HTT + is_padding.to(query_BTD.dtype) * _FAR_BELOW
+        attended_BHTD = nn.functional.scaled_dot_product_attention(query_BHTD, key_BHTD, value_BHTD, bias_BHTT)
+        return attended_BHTD.transpose(1, 2).flatten(2)
+
+    @staticmethod
+    def symbolic(graph: Any, num_heads: int, query: Any, key: Any, value: Any, mask: Any, *bias: Any) -> Any:
+        nothing = graph.op("prim::Constant")
+        nothing.setType(torch._C.OptionalType.ofTensor())
+        inputs = (query, key, value, nothing, mask, *bias)
+        attended = graph.op("com.microsoft::MultiHeadAttention", *inputs, num_heads_i=num_heads)
+        attended.setType(query.type())
+        return attended
