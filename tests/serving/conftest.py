@@ -30,11 +30,17 @@ def client(scorer):
         yield client
 
 
+class OneAtATime(Runtime):
+    """A runtime with one inference thread, whatever the machine: what waits for it can then be told."""
+
+    batches_at_once = 1
+
+
 class WatchedScorer(Scorer):
-    """A scorer whose batches are kept, each waiting at the gate before it is computed."""
+    """A scorer whose batches are kept, one after the other waiting at the gate before it is computed."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        super().__init__(bundle, runtime)
+        super().__init__(bundle, OneAtATime(runtime.provider, runtime.precision))
         self.batches: list[list[tuple[int, ...]]] = []
         self.gate = threading.Event()
         self.gate.set()
