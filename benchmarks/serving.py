@@ -24,7 +24,7 @@ import numpy as np
 from common import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
 
 from simile.artifacts import read_pairs
-from simile.scoring import Encoder, Precision, length_sorted_batches, load
+from simile.scoring import Encoder, Precision, load
 
 LOADS = ((8, 32), (32, 1), (1, 256), (1, 1))
 """Clients, and pairs a request."""
@@ -225,15 +225,9 @@ def bare_loop(bundle: Path, pairs: Sequence[tuple[str, str]], precision: Precisi
     scorer = load(bundle, device="cpu", precision=precision)
     (encoder,) = (member for member in scorer.members if isinstance(member, Encoder))
     tokens = encoder.tokenize([text for pair in pairs for text in pair])
-    batches = list(length_sorted_batches([len(text.ids) for text in tokens]))
-
-    def compute() -> None:
-        for batch in batches:
-            encoder.embed_batch([tokens[i].ids for i in batch])
-
-    compute()
+    encoder.embed_tokens(tokens)
     start = time.perf_counter()
-    compute()
+    encoder.embed_tokens(tokens)
     return len(pairs) / (time.perf_counter() - start)
 
 

@@ -34,13 +34,13 @@ _CHARACTERS_INLINE = 2048
 _CHARACTERS_PER_TOKEN = 4
 """Of English, about: for the budget, until a text is tokenized."""
 
-_CPU_BATCH_TOKENS, _CPU_PADDING = 2048, 32
-"""Padded tokens of a batch, and how much padding costs as much as to start another: some hundred tokens fill a core of
-a CPU..."""
-_CUDA_BATCH_TOKENS, _CUDA_PADDING = 32768, 4096
-"""...and some ten thousand a GPU (not measured yet)."""
-_UNPADDED = 20
-"""So much less does padding cost in a graph that leaves it out of everything but attention."""
+_BATCHES = {
+    "CPU": {"batch_tokens": 512, "most_padding": 128},
+    "OpenVINO": {"batch_tokens": 2048, "most_padding": 32},
+    "CUDA": {"batch_tokens": 32768, "most_padding": 4096},
+}
+"""Padded tokens of a batch, and how much padding costs as much as to start another. On a CPU: what a core's cache
+holds, and a graph that leaves padding out of all but attention. For a GPU: not measured yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +125,8 @@ class Engine:
         self._calls: set[_Call] = set()
         self._is_closing = False
         self._tokens_per_s = 0.0
-        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_batches(scorer))
+        provider = scorer.runtime.provider.removesuffix("ExecutionProvider")
+        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_BATCHES[provider])
         self._loop: asyncio.AbstractEventLoop | None = None
         self._helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
         # Of its own: the words of a small call do not wait behind the tokens of a large one.
@@ -377,13 +378,6 @@ class Engine:
         for call in job.rows:
             if not call.done.done():
                 call.done.set_exception(error)
-
-
-def _batches(scorer: Scorer) -> dict[str, int]:
-    is_cuda = scorer.runtime.provider.startswith("CUDA")
-    batch, padding = (_CUDA_BATCH_TOKENS, _CUDA_PADDING) if is_cuda else (_CPU_BATCH_TOKENS, _CPU_PADDING)
-    is_unpadded = all(member.is_unpadded for member in scorer.members if isinstance(member, Encoder))
-    return {"batch_tokens": batch, "most_padding": padding * (_UNPADDED if is_unpadded else 1)}
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, file_entry
 from simile.errors import SimileError
-from simile.scoring import UNPADDED, Runtime, Scorer, choose_runtime, golden_pairs
+from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
 from training.base import Base
 from training.unpadded import Unpadded, can_unpad
@@ -64,7 +64,7 @@ def export_member(base: Base, *, name: str, prompt: str = "") -> tuple[EncoderMe
     _check_parity(graph, plain, base)
     half = convert_float_to_float16(onnx.load_from_string(plain), max_finite_val=_LARGEST_HALF, keep_io_types=True)
     if can_unpad(transformer):
-        model = _marked(_to_onnx(_Graph(Unpadded(transformer), base.pooling).eval()))
+        model = _to_onnx(_Graph(Unpadded(transformer), base.pooling).eval())
         _check_parity(graph, model, base)
     folder = f"members/{name}"
     files = {
@@ -138,13 +138,6 @@ def _to_onnx(graph: _Graph) -> bytes:
             dynamo=False,
         )
     return buffer.getvalue()
-
-
-def _marked(model: bytes) -> bytes:
-    """Return the unpadded graph with a mark, so that serving knows what padding costs it."""
-    marked = onnx.load_from_string(model)
-    onnx.helper.set_model_props(marked, UNPADDED)
-    return bytes(marked.SerializeToString())
 
 
 def _check_parity(graph: _Graph, model: bytes, base: Base) -> None:

@@ -1,7 +1,7 @@
 """Bundle and texts -> embeddings -> scores. `simile.scoring.metrics` (it needs scipy) is imported by name."""
 
 from simile.scoring.calibration import probability, require_prior
-from simile.scoring.encoder import UNPADDED, Encoder, Tokens, cosines, length_sorted_batches
+from simile.scoring.encoder import Encoder, Tokens, cosines, length_sorted_batches
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical, pack_vocabulary, words
 from simile.scoring.provider import Device, Precision, Runtime, choose_runtime
@@ -18,7 +18,6 @@ from simile.scoring.scorer import (
 
 __all__ = [
     "GOLDEN_PAIRS",
-    "UNPADDED",
     "Device",
     "Encoder",
     "Lexical",

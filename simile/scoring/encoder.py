@@ -15,8 +15,6 @@ from simile.artifacts import Bundle, EncoderMember
 from simile.errors import BundleError
 from simile.scoring.provider import Runtime, open_session
 
-UNPADDED = {"simile.padding": "none"}
-"""What the metadata of a graph says that computes nothing for padding."""
 BATCH_TOKENS = 4096
 """Padded tokens of one batch."""
 BATCH_TEXTS = 64
@@ -53,8 +51,6 @@ class Encoder:
         self._tokenizer.no_padding()
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
         self._session = open_session(bundle.data[model.path], runtime)
-        self.is_unpadded = UNPADDED.items() <= self._session.get_modelmeta().custom_metadata_map.items()
-        """Whether padding costs next to nothing."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text, prompt put before it, cut to the member's length."""
