@@ -15,8 +15,10 @@ COMPOSED = {
     "dev with gpu": ("gpu",),
     "dev with keda": ("keda",),
     "dev with members": ("members",),
+    "dev with monitoring": ("monitoring",),
     "dev with trainjob": ("trainjob",),
     "production with members": ("members",),
+    "production with monitoring": ("monitoring",),
     "production with trainjob": ("trainjob",),
 }
 """An overlay, and the components that are put before its own."""

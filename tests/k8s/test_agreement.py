@@ -21,8 +21,15 @@ from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
 from tests.live_servers import served
 
 SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+PART = "app.kubernetes.io/component"
 NO_SIMILE = ("files", "publish")
 """Containers that run something else; `publish.sh` is run in test_publish.py."""
+
+
+@pytest.fixture
+def manifests(manifests):
+    """Without what watches ours: it runs others' images, and tests/monitoring looks after it."""
+    return [one for one in manifests if one["metadata"].get("labels", {}).get(PART) != "monitoring"]
 
 
 def command_lines(manifests):
@@ -267,6 +274,21 @@ def test_query_for_waiting_tokens_asks_for_a_metric_of_ours_below_what_may_wait(
 
 @pytest.mark.parametrize("component", ["store", "files", "train", "serve"])
 def test_each_part_can_be_applied_by_its_label(manifests, component):
-    label = "app.kubernetes.io/component"
-    assert all(label in one["metadata"].get("labels", {}) for one in manifests)
-    assert [one for one in manifests if one["metadata"]["labels"][label] == component]
+    assert all(PART in one["metadata"].get("labels", {}) for one in manifests)
+    assert [one for one in manifests if one["metadata"]["labels"][PART] == component]
+
+
+def test_what_watches_is_a_part_of_its_own(render):
+    parts = {one["metadata"].get("labels", {}).get(PART) for one in render("production with monitoring")}
+    assert parts == {"store", "files", "train", "serve", "monitoring"}
+
+
+def test_training_tells_the_gateway_that_is_there(render):
+    manifests = render("production with monitoring")
+    (train,) = [pod for pod in pods(manifests) if pod.name == "Job/simile-train"]
+    (variable,) = train.spec["initContainers"][0]["env"]
+    gateway = the(manifests, "Service", "simile-pushgateway")
+    assert variable == {
+        "name": "PROMETHEUS_PUSHGATEWAY_URL",
+        "value": f"http://{gateway['metadata']['name']}:{gateway['spec']['ports'][0]['port']}",
+    }

@@ -14,7 +14,7 @@ from tests.k8s.manifests import the
 
 CRDS = Path(os.environ.get("SIMILE_CRDS", Path(__file__).parents[3] / "shared" / "crds"))
 VERSIONS = ("1.33", "1.35", "1.37")
-OURS = ("ScaledObject", "TrainJob")
+OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
 """Custom resources whose definition is looked up."""
 
 

@@ -81,7 +81,7 @@ def test_component_lists_its_files_and_has_the_dashboard_for_grafana():
     component = yaml.safe_load((COMPONENT / "kustomization.yaml").read_text())
     assert component["kind"] == "Component"
     (generator,) = component["configMapGenerator"]
-    assert generator["options"]["labels"] == {"grafana_dashboard": "1"}
+    assert generator["options"]["labels"]["grafana_dashboard"] == "1"
     named = {*component["resources"], *(file.partition("=")[2] for file in generator["files"]), "kustomization.yaml"}
     assert named == {file.name for file in COMPONENT.iterdir()}
 
@@ -95,14 +95,14 @@ def test_kustomize_makes_the_rules_and_a_dashboard_of_the_component(tmp_path):
     made = {(of["kind"], of["metadata"]["name"]): of for of in yaml.safe_load_all(done.stdout)}
     assert made["PrometheusRule", "simile"]["spec"] == RULES
     dashboard = made["ConfigMap", "simile-dashboard"]
-    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert json.loads(dashboard["data"]["simile.json"]) == DASHBOARD
 
 
 def test_service_monitors_select_by_labels_and_ask_ports_by_name():
     monitors = list(yaml.safe_load_all((COMPONENT / "servicemonitor.yaml").read_text()))
     ports = {
-        monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: endpoint
+        monitor["metadata"]["name"].removeprefix("simile-"): endpoint
         for monitor in monitors
         for endpoint in monitor["spec"]["endpoints"]
     }
@@ -111,8 +111,12 @@ def test_service_monitors_select_by_labels_and_ask_ports_by_name():
         "pushgateway": "http",
     }
     assert ports["pushgateway"]["honorLabels"]
+    # What the rules and the dashboard ask for, whatever the Service is called.
+    assert {one["targetLabel"]: one["replacement"] for one in ports["serve"]["relabelings"]} == {"job": "simile-serve"}
     deployment, service = yaml.safe_load_all((COMPONENT / "pushgateway.yaml").read_text())
-    labels = {"app.kubernetes.io/name": "simile", "app.kubernetes.io/component": "pushgateway"}
+    labels = deployment["metadata"]["labels"]
+    selected = {monitor["metadata"]["name"]: monitor["spec"]["selector"]["matchLabels"] for monitor in monitors}
+    assert selected["simile-pushgateway"].items() <= labels.items()
     assert service["metadata"]["labels"] == service["spec"]["selector"] == labels
     assert deployment["spec"]["template"]["metadata"]["labels"] == labels
     assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
