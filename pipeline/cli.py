@@ -208,6 +208,14 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dev", action="append", default=[], metavar="PAIRS", help="labelled pairs to choose the best epoch by"
     )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PAIRS",
+        help="labelled pairs like those to be scored, to fit calibration and thresholds on (default: the dev pairs)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     _set_option(parser)
     _restart_option(parser)

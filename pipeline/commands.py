@@ -91,10 +91,11 @@ def train(args: Namespace) -> int:
     config = read_train_config(args.config, args.set)
     files = [read_labelled_pairs(path) for path in args.pairs]
     dev_sets = [read_labelled_pairs(path, name=name) for name, path in named_pair_paths(args.dev).items()]
+    calibration_sets = [read_labelled_pairs(path) for path in args.calibrate]
     # Only now: a bad config or bad pairs are known before torch has loaded.
     from training.train import train as train_member
 
-    bundle = train_member(config, files, dev_sets, args.out, restart=args.restart)
+    bundle = train_member(config, files, dev_sets, args.out, calibration_sets=calibration_sets, restart=args.restart)
     _print(bundle.identity)
     return 0
 

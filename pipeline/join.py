@@ -32,6 +32,7 @@ def join(
     fit: PairSet | None = None,
     *,
     dev_sets: Sequence[PairSet] = (),
+    calibration_sets: Sequence[PairSet] = (),
     calibration: CalibrationMethod = "platt",
 ) -> Bundle:
     """Return the bundle at ``out`` with the members of all these bundles.
@@ -41,6 +42,7 @@ def join(
         out: where to.
         fit: labelled pairs to learn the members' weights on; None for their mean.
         dev_sets: pairs to fit calibration and thresholds on; without, those of ``fit``.
+        calibration_sets: the same, more like what is to be scored: where there are enough, they alone decide.
         calibration: its method.
 
     Raises:
@@ -79,8 +81,10 @@ def join(
         weights = learn_weights(np.stack([scores[name] for name in names], axis=1), fit.target_P)
         combine = Combine(method="learned", weights=dict(zip(names, map(float, weights), strict=True)))
         manifest = manifest.model_copy(update={"combine": combine})
-    if decided_on := dev_sets or ([fit] if fit else []):
-        manifest = with_decisions(manifest, _scorer(out, manifest, data), decided_on, method=calibration)
+    if decided_on := dev_sets or ([fit] if fit else calibration_sets):
+        manifest = with_decisions(
+            manifest, _scorer(out, manifest, data), calibration_sets, decided_on, method=calibration
+        )
     texts = [read_training_texts(bundle) for bundle in bundles]
     joined = write_bundle(out, manifest, data)
     if None not in texts:

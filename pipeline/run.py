@@ -72,7 +72,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     if not tests:
         raise InputError(f"{out}: mining held no pairs out to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
-    _train(config, [*given.dev, *_mined(config, _DEV_SETS)], restart=restart)
+    _train(config, given, restart=restart)
     say("[4/4] judging against the baseline, on pairs that nothing was chosen by")
     return _judge(config, tests, given.guard)
 
@@ -84,6 +84,12 @@ class _Given:
     dev: tuple[PairSet, ...]
     test: tuple[PairSet, ...]
     guard: tuple[PairSet, ...]
+    target: PairSet | None
+
+    @property
+    def calibration_sets(self) -> list[PairSet]:
+        """Pairs like those to be scored, of which no text has trained: a target with labels."""
+        return [self.target] if self.target and self.target.is_labelled else []
 
 
 def _read_given(config: RunConfig) -> _Given:
@@ -94,9 +100,11 @@ def _read_given(config: RunConfig) -> _Given:
             raise InputError(f"{path}: no such file")
     if config.pairs:
         read_labelled_pairs(config.pairs)
-    elif config.target:
-        check_target(read_pairs(config.target))
-    return _Given(*(tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard)))
+    target = read_pairs(config.target) if config.target else None
+    if target and not config.pairs:
+        check_target(target)
+    dev, test, guard = (tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard))
+    return _Given(dev, test, guard, target)
 
 
 def _remove_results(out: Path) -> None:
@@ -206,15 +214,16 @@ def _require_same_trainings(config: RunConfig) -> None:
             work.require_same(facts_of(member))
 
 
-def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> None:
+def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
     """Train the members on the same pairs; several are joined."""
     from training.train import train
 
     files, paths, bundle = _training_files(config), _member_paths(config), config.out / "bundle"
+    dev_sets, calibration_sets = [*given.dev, *_mined(config, _DEV_SETS)], given.calibration_sets
     for member, path in zip(config.train, paths, strict=True):
         if len(paths) > 1:
             say(f"      member {member.name}")
-        train(member, files, dev_sets, path, restart=restart)
+        train(member, files, dev_sets, path, calibration_sets=calibration_sets, restart=restart)
     if len(paths) > 1:
         say("      joining them: the mean of their scores")
         # The members' own: it is the same for all.
@@ -222,9 +231,14 @@ def _train(config: RunConfig, dev_sets: Sequence[PairSet], *, restart: bool) -> 
         inputs = {
             "members": [read_bundle(path).manifest.digest for path in paths],
             "dev": {dev.name: dev.sha256 for dev in dev_sets},
+            "calibrated on": [pairs.sha256 for pairs in calibration_sets],
             "calibration": calibration,
         }
-        _stage(bundle, inputs, lambda: join(paths, bundle, dev_sets=dev_sets, calibration=calibration))
+        _stage(
+            bundle,
+            inputs,
+            lambda: join(paths, bundle, dev_sets=dev_sets, calibration_sets=calibration_sets, calibration=calibration),
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -28,25 +28,26 @@ _FOLDS = 10
 
 
 def with_decisions(
-    manifest: Manifest, scorer: Scorer, dev_sets: Sequence[PairSet], *, method: CalibrationMethod
+    manifest: Manifest, scorer: Scorer, *choices: Sequence[PairSet], method: CalibrationMethod
 ) -> Manifest:
-    """Return the manifest with the calibration and thresholds that fit the labelled ones of the dev sets.
+    """Return the manifest with the calibration and thresholds that fit the labelled pairs of the first choice.
 
-    Without any where these are fewer than 50 pairs. Both are fitted on all of these pairs; the error that the
-    calibration states is cross-fitted (`cross_fitted`).
+    Where these are fewer than 50, those of the next one; without any where all are. Both are fitted on all of these
+    pairs; the error that the calibration states is cross-fitted (`cross_fitted`).
 
     Args:
         manifest: of a bundle that has none yet.
         scorer: scores with that bundle.
-        dev_sets: pairs that the bundle was not trained on.
+        choices: sets of pairs that the bundle was not trained on, those most like what it is to score first.
         method: of the calibration.
     """
-    labelled = [dev for dev in dev_sets if not dev.is_graded]
-    if sum(len(dev.rows) for dev in labelled) < _MIN_PAIRS:
+    of_labels = ([one for one in sets if not one.is_graded] for sets in choices)
+    labelled = next((sets for sets in of_labels if sum(len(one.rows) for one in sets) >= _MIN_PAIRS), None)
+    if labelled is None:
         return manifest
-    score_P = scorer.score([pair for dev in labelled for pair in dev.texts])
-    label_P = np.concatenate([dev.target_P for dev in labelled])
-    held_out_P = cross_fitted(score_P, label_P, [pair for dev in labelled for pair in dev.ends], method)
+    score_P = scorer.score([pair for one in labelled for pair in one.texts])
+    label_P = np.concatenate([one.target_P for one in labelled])
+    held_out_P = cross_fitted(score_P, label_P, [pair for one in labelled for pair in one.ends], method)
     error = None if held_out_P is None else expected_calibration_error(held_out_P, label_P)
     calibration = calibrate(score_P, label_P, method).model_copy(update={"error": error})
     thresholds = find_thresholds(score_P, label_P)

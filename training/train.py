@@ -48,7 +48,13 @@ _MIN_STEPS_BETWEEN_CHECKPOINTS = 10
 
 
 def train(
-    config: TrainConfig, files: Sequence[PairSet], dev_sets: Sequence[PairSet], out: Path, *, restart: bool = False
+    config: TrainConfig,
+    files: Sequence[PairSet],
+    dev_sets: Sequence[PairSet],
+    out: Path,
+    *,
+    calibration_sets: Sequence[PairSet] = (),
+    restart: bool = False,
 ) -> Bundle:
     """Return the bundle at ``out``, trained on the pairs, or as it is where the same run has already made it.
 
@@ -57,6 +63,7 @@ def train(
         files: the pairs; of several files, those of a curriculum, one after the other.
         dev_sets: labelled pairs to choose by.
         out: where to.
+        calibration_sets: pairs like those to be scored, to fit calibration and thresholds on; without, the dev sets.
         restart: throw away what an earlier run has left there.
 
     Raises:
@@ -69,6 +76,7 @@ def train(
     facts = facts_of(config) | {
         "pairs": [pairs.sha256 for pairs in files],
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
+        "calibrated on": [pairs.sha256 for pairs in calibration_sets],
     }
     if not restart:
         work.require_same(facts)
@@ -92,7 +100,7 @@ def train(
                 say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs; times are of this one")
             if not part.is_trained:
                 _fit(config, replace(base, model=deepcopy(base.model)), share, dev_sets, part)
-        return _to_bundle(config, base, dev_sets, work, parts, out, facts)
+        return _to_bundle(config, base, (calibration_sets, dev_sets), work, parts, out, facts)
 
 
 def facts_of(config: TrainConfig) -> dict[str, Any]:
@@ -314,12 +322,13 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 def _to_bundle(
     config: TrainConfig,
     base: Base,
-    dev_sets: Sequence[PairSet],
+    chosen_by: tuple[Sequence[PairSet], Sequence[PairSet]],
     work: Work,
     parts: Sequence[Work],
     out: Path,
     facts: dict[str, Any],
 ) -> Bundle:
+    calibration_sets, dev_sets = chosen_by
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     tuned = _best(config, parts[0])
     if len(parts) > 1:
@@ -337,7 +346,7 @@ def _to_bundle(
     member, files = export_member(tuned, name=config.name, prompt=config.prompt)
     manifest = manifest_of(out.name, member, files, made=made)
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
-    manifest = with_decisions(manifest, scorer, dev_sets, method=config.calibration)
+    manifest = with_decisions(manifest, scorer, calibration_sets, dev_sets, method=config.calibration)
     return write_bundle(out, manifest, files)
 
 

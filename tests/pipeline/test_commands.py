@@ -606,6 +606,22 @@ def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, docu
     assert not mined & {text for row in rows for text in row[:2]}
 
 
+def test_run_is_calibrated_on_its_target_where_that_has_labels(write_config, finished, tmp_path):
+    config = write_config(
+        tmp_path / "run", target="target.jsonl", mine={"pairs": 100, "test_share": 0.2, "allow_fewer": True}
+    )
+    mined = (finished.parent / "out" / "mined").glob("test-*.jsonl")
+    rows = [row for path in sorted(mined) for row in read_labelled_pairs(path).rows]
+    # One positive to three negatives, as no mined set has it.
+    kept = [row for row in rows if row.label == 0][:60] + [row for row in rows if row.label == 1][:20]
+    lines = ({"text_a": row.text_a, "text_b": row.text_b, "label": row.label} for row in kept)
+    (config.parent / "target.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["run", str(config)]) in (0, 3)
+    calibration = read_bundle(config.parent / "out" / "bundle").manifest.calibration
+    assert len(kept) == 80
+    assert calibration.positive_share == pytest.approx(20 / 80)
+
+
 def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_config(

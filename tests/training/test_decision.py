@@ -1,11 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
+from simile.artifacts import read_labelled_pairs
 from simile.scoring import probability
 from simile.scoring.metrics import expected_calibration_error
-from training.decision import calibrate, cross_fitted
+from training.decision import calibrate, cross_fitted, with_decisions
 
 METHODS = ["platt", "isotonic"]
 SLOPE, INTERCEPT = 8.0, -3.0
@@ -99,3 +102,36 @@ def test_groups_too_few_to_keep_apart_give_no_error(num_groups):
 
 def test_few_groups_that_can_be_kept_apart_are_enough():
     assert cross_fitted(*pairs_of(400, 6), "platt").shape == (400,)
+
+
+class FixedScorer:
+    """Scores a pair by the number that its first text is."""
+
+    def score(self, pairs):
+        return np.array([float(text) for text, _ in pairs], dtype=np.float32)
+
+
+@pytest.fixture
+def pair_set(tmp_path):
+    def make(name, num_pairs, positive_share):
+        rows = [
+            {"text_a": str(i / num_pairs), "text_b": "x", "label": int(i >= num_pairs * (1 - positive_share))}
+            for i in range(num_pairs)
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_labelled_pairs(tmp_path / name)
+
+    return make
+
+
+@pytest.mark.parametrize(("num_pairs", "share"), [(50, 0.2), (49, 0.5)], ids=["enough", "too few"])
+def test_pairs_like_those_to_be_scored_decide_where_there_are_enough(bundle, pair_set, num_pairs, share):
+    target, dev = pair_set("target.jsonl", num_pairs, 0.2), pair_set("dev.jsonl", 200, 0.5)
+    manifest = with_decisions(bundle.manifest, FixedScorer(), [target], [dev], method="platt")
+    assert manifest.calibration.positive_share == pytest.approx(share)
+    assert manifest.thresholds.best_f1 == pytest.approx(1 - share)
+
+
+def test_without_enough_pairs_the_manifest_stays_as_it_is(bundle, pair_set):
+    few = pair_set("few.jsonl", 20, 0.5)
+    assert with_decisions(bundle.manifest, FixedScorer(), [few], [few], method="platt") == bundle.manifest
