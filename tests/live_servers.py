@@ -190,6 +190,12 @@ def error(status: int, kind: str = "kind", message: str = "message", param: str 
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def mlflow_run() -> Reply:
+    """What MLflow's tracking server tells of a run, whatever it was asked."""
+    info = {"run_id": "a" * 32, "experiment_id": "0", "status": "RUNNING", "lifecycle_stage": "active"}
+    return Reply(body={"run": {"info": info, "data": {}}})
+
+
 def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
     """Answer calls for scores with these, one after the other, then with scores."""
     waiting = iter(replies)

@@ -49,6 +49,9 @@ class TrainConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Never more than a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    average_from: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of all steps from which on the weights after each step are averaged; the learning rate then stays where the
+    warm-up has brought it. Without, it falls to nothing over the steps, and the last weights count."""
     most_pairs: Annotated[int, Field(ge=1)] | None = None
     """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
     keep: Annotated[float, Field(ge=0, lt=1)] = 0.95

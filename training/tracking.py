@@ -153,7 +153,7 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
             mlflow.log_params(flat(parameters))
         except MlflowException as error:
             hint = f"; remove {file} to begin a new run there" if earlier else ""
-            raise InputError(f"{_MLFLOW}: cannot log to MLflow ({error.message}){hint}") from error
+            raise InputError(f"{_MLFLOW}: cannot log to MLflow ({_told(error)}){hint}") from error
         write_whole(file, run.info.run_id)
         say(f"MLflow: run {run.info.run_id}")
         client, is_lost = mlflow.MlflowClient(), False
@@ -166,9 +166,14 @@ def _mlflow_run(work: Work, name: str, parameters: Mapping[str, Any]) -> Iterato
                     client.log_batch(run.info.run_id, metrics)
             except MlflowException as error:
                 is_lost = True
-                say(f"\nMLflow: no more is told of this run, the training goes on ({error.message})")
+                say(f"\nMLflow: no more is told of this run, the training goes on ({_told(error)})")
 
         yield log
+
+
+def _told(error: Any) -> str:
+    """Return what MLflow says, without the name and password of an address that it quotes."""
+    return re.sub(r"//\S*@", "//", error.message)
 
 
 @contextmanager
@@ -187,7 +192,7 @@ def _ending_mlflow_run() -> Iterator[None]:
         try:
             mlflow.end_run(status)
         except MlflowException as error:
-            say(f"MLflow: the end of this run could not be told ({error.message})")
+            say(f"MLflow: the end of this run could not be told ({_told(error)})")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from simile.files import whole_directory
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
-from training.averaging import deal, set_to_mean
+from training.averaging import StepMean, deal, set_to_mean
 from training.base import Base, fingerprint, load_base, public_name, require_room
 from training.config import TrainConfig
 from training.decision import with_decisions
@@ -40,7 +41,7 @@ from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
-from training.watch import SavesLoss, Watch, measured
+from training.watch import SavesOwn, Watch, measured
 from training.work import Work, step_of
 
 _CHECKPOINTS_A_RUN = 20
@@ -219,14 +220,17 @@ def _fit(
         loss=loss,
     )
     trainer.remove_callback(PrinterCallback)
+    ends = last_steps(epochs, config.batch_size)
+    mean = StepMean(base.model, None if config.average_from is None else ceil(config.average_from * ends[-1]))
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
         loss.load_own(checkpoint)
+        mean.load_own(checkpoint)
     with tracking(work, config.name, _public(config.model_dump(mode="json")), step_of(checkpoint)) as log:
-        ends = last_steps(epochs, config.batch_size)
-        watch = Watch(base, dev_sets, config.prompt, work, ends, step_s=seconds_a_step(trainer), log=log)
-        trainer.add_callback(SavesLoss(loss))
+        judge = partial(measured, base, dev_sets, config.prompt)
+        watch = Watch(judge, mean, work, ends, step_s=seconds_a_step(trainer), log=log)
+        trainer.add_callback(SavesOwn(loss, mean))
         trainer.add_callback(watch)
         with watch.stopping_on_sigterm():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -282,6 +286,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         num_train_epochs=1,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
+        lr_scheduler_type="linear" if config.average_from is None else "constant_with_warmup",
         warmup_steps=min(config.warmup_steps, steps // 10),
         weight_decay=config.weight_decay,
         adam_beta1=0.9,

@@ -1,8 +1,8 @@
 """A transformer for ONNX Runtime that computes nothing for padding.
 
 The tokens of a batch lie one behind the other, as if they were one text; only attention lays them out by text, padded
-to the longest. So texts of unlike length share a batch at hardly any cost, and the scores of a text do not depend on
-what else is in it. Known to serving as "padding-free" or "sequence packing" (Kosec et al. 2021, arXiv:2107.02027).
+to the longest. So padding costs only there and in laying out, and a text's embedding does not depend on what else is in
+its batch. Known to serving as "padding-free" or "sequence packing" (Kosec et al. 2021, arXiv:2107.02027).
 
 Shape suffixes: B = texts of a batch, T = tokens of the longest, N = tokens of all, H = heads, D = dimensions.
 """

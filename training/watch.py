@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from simile.scoring import cosines
 from simile.scoring.metrics import class_counts, figures
+from training.averaging import StepMean
 from training.base import Base
 from training.losses import PairLoss
 from training.tracking import Log
@@ -68,32 +69,41 @@ def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, n
     return entry
 
 
-class SavesLoss(TrainerCallback):  # type: ignore[misc]
-    """Adds to a checkpoint what the loss learns beside the encoder; comes before `Watch`, which calls it whole."""
+class SavesOwn(TrainerCallback):  # type: ignore[misc]
+    """Adds to a checkpoint what is learned beside the encoder; comes before `Watch`, which calls it whole."""
 
-    def __init__(self, loss: PairLoss) -> None:
-        self._loss = loss
+    def __init__(self, *learners: PairLoss | StepMean) -> None:
+        self._learners = learners
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write it."""
-        self._loss.save_own(_checkpoint(args, state))
+        for learner in self._learners:
+            learner.save_own(_checkpoint(args, state))
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """The trainer's callback that does all of the above."""
+    """The trainer's callback that does all of the above.
+
+    Args:
+        measured: what tells of the weights as they stand, given an epoch's number and what to call it (`measured`).
+        mean: of the weights, which stands for them where an epoch is judged.
+        work: where the best weights and the figures are kept.
+        last_steps: of each epoch.
+        step_s: seconds that a step takes, about.
+        log: told of the figures.
+    """
 
     def __init__(
         self,
-        base: Base,
-        dev_sets: Sequence[PairSet],
-        prompt: str,
+        measured: Callable[[int, str], dict[str, Any]],
+        mean: StepMean,
         work: Work,
         last_steps: Sequence[int],
         *,
         step_s: float,
         log: Log,
     ) -> None:
-        self._base, self._dev_sets, self._prompt, self._work = base, dev_sets, prompt, work
+        self._measured, self._mean, self._work = measured, mean, work
         self._epochs = {step: number for number, step in enumerate(last_steps, 1)}
         self._step_s, self._log = step_s, log
         self._history = work.read_history()
@@ -106,7 +116,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure the base once, say how long it will take, and show the start."""
         if not self._history:
-            self._remember(measured(self._base, self._dev_sets, self._prompt, 0, "base encoder"))
+            self._remember(self._measured(0, "base encoder"))
             self._log(_figures(self._history[0]), 0)
         num_steps = state.max_steps - state.global_step
         num_epochs = sum(step > state.global_step for step in self._epochs)
@@ -135,6 +145,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Count the step; judge an epoch at its end, before the step is saved; stop where that was asked for."""
         assert self._progress is not None, "training has begun"
         self._progress.advance()
+        self._mean.add(state.global_step)
         if epoch := self._epochs.get(state.global_step):
             self._judge(epoch, state)
         if self.is_stopping:
@@ -177,15 +188,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _judge(self, epoch: int, state: TrainerState) -> None:
         """Measure the weights, and keep them where they are the best so far."""
-        if not all(bool(weights.isfinite().all()) for weights in self._base.model.parameters()):
+        if not all(bool(weights.isfinite().all()) for weights in self._mean.model.parameters()):
             raise InputError(f"step {state.global_step}: got weights that are no numbers, need a lower learning_rate")
         start = time.monotonic()
         self._history = [entry for entry in self._history if entry["epoch"] < epoch]
-        entry = measured(self._base, self._dev_sets, self._prompt, epoch, f"epoch {epoch}")
-        if not np.isfinite(entry["mean"]):
-            raise InputError(f"epoch {epoch}: got dev scores that order nothing, need a lower learning_rate")
-        if all(entry["mean"] >= earlier["mean"] for earlier in self._history if earlier["epoch"] > 0):
-            self._work.save_best(self._base.model)
+        with self._mean.in_place():
+            entry = self._measured(epoch, f"epoch {epoch}")
+            if not np.isfinite(entry["mean"]):
+                raise InputError(f"epoch {epoch}: got dev scores that order nothing, need a lower learning_rate")
+            if all(entry["mean"] >= earlier["mean"] for earlier in self._history if earlier["epoch"] > 0):
+                self._work.save_best(self._mean.model)
         # Only now: an epoch with figures has been judged, whatever happens next.
         self._remember(entry)
         self._show_figures()

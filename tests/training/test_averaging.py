@@ -7,9 +7,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from simile.artifacts import read_labelled_pairs
-from training.averaging import deal, set_to_mean
+from training.averaging import StepMean, deal, set_to_mean
 from training.config import TrainConfig
 from training.train import train
+from training.watch import Watch
 
 MOST = 40
 
@@ -60,6 +61,46 @@ def test_mean_of_weights():
     assert modules[0].num_batches_tracked == 1
 
 
+def stepped(mean, model, weights, *, start=1):
+    for step, weight in enumerate(weights, start):
+        nn.init.constant_(model.weight, weight)
+        mean.add(step)
+
+
+@pytest.mark.parametrize(("first_step", "expected"), [(None, 6.0), (1, 3.0), (2, 4.0), (3, 6.0), (4, 6.0)])
+def test_mean_over_the_steps_stands_for_the_weights_and_leaves_them_again(first_step, expected):
+    model = nn.Linear(1, 1)
+    mean = StepMean(model, first_step)
+    stepped(mean, model, (1.0, 2.0, 6.0))
+    with mean.in_place():
+        assert model.weight.item() == pytest.approx(expected)
+    assert model.weight.item() == 6
+    with mean.in_place():
+        assert model.weight.item() == pytest.approx(expected)
+
+
+def test_weights_that_are_not_trained_are_no_business_of_the_mean():
+    model = nn.Linear(1, 1)
+    model.weight.requires_grad = False
+    mean = StepMean(model, 1)
+    stepped(mean, model, (1.0, 3.0))
+    with mean.in_place():
+        assert model.weight.item() == 3
+
+
+def test_mean_over_the_steps_goes_on_from_a_checkpoint(tmp_path):
+    model = nn.Linear(1, 1)
+    before, after = StepMean(model, 1), StepMean(model, 1)
+    before.save_own(tmp_path)
+    assert not list(tmp_path.iterdir())
+    stepped(before, model, (1.0, 2.0))
+    before.save_own(tmp_path)
+    after.load_own(tmp_path)
+    stepped(after, model, (6.0,), start=3)
+    with after.in_place():
+        assert model.weight.item() == pytest.approx(3)
+
+
 def test_bundle_has_the_mean_of_the_trainings_weights(trained):
     run = trained(method="full", most_pairs=MOST)
     parts = sorted(run.work.glob("part-*"))
@@ -70,6 +111,34 @@ def test_bundle_has_the_mean_of_the_trainings_weights(trained):
     assert not torch.allclose(
         saved[0]["embeddings.word_embeddings.weight"], saved[1]["embeddings.word_embeddings.weight"]
     )
+
+
+def test_bundle_has_the_mean_over_the_steps_which_the_rate_does_not_end(settings, material, tmp_path, monkeypatch):
+    weights, rates = {}, []
+    add, log = StepMean.add, Watch.on_log
+
+    def noting_weights(mean, step):
+        add(mean, step)
+        weights[step] = mean.model[0].auto_model.embeddings.word_embeddings.weight.detach().clone()
+
+    def noting_rates(watch, args, state, control, logs, **options):
+        rates.extend(logs[name] for name in logs if name == "learning_rate")
+        log(watch, args, state, control, logs=logs, **options)
+
+    monkeypatch.setattr(StepMean, "add", noting_weights)
+    monkeypatch.setattr(Watch, "on_log", noting_rates)
+    files = [read_labelled_pairs(material.pairs)]
+    config = TrainConfig(**settings(method="full", average_from=0.5, epochs=3, warmup_steps=0))
+    train(config, files, [], tmp_path / "bundle")
+    counted = [weights[step] for step in weights if step >= max(weights) / 2]
+    kept = load_file(tmp_path / "bundle.weights" / config.name / "model.safetensors")[
+        "embeddings.word_embeddings.weight"
+    ]
+    assert 1 < len(counted) < len(weights)
+    assert torch.allclose(kept, sum(counted) / len(counted), atol=1e-6)
+    assert not torch.allclose(kept, counted[-1], atol=1e-4)
+    assert len(rates) > 1
+    assert set(rates) == {config.learning_rate}
 
 
 def test_history_and_losses_are_of_all_trainings(trained):

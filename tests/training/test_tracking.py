@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from pipeline.cli import main
 from simile.artifacts import read_labelled_pairs
 from simile.errors import InputError, StoppedError
+from tests.live_servers import Reply, mlflow_run, scripted
 from training.config import TrainConfig
 from training.tracking import require_trackers, tracking
 from training.train import train
@@ -168,37 +169,21 @@ def test_mlflow_run_goes_on_where_it_was_and_ends_as_the_training_does(store, wo
 
 @pytest.fixture
 def server(monkeypatch):
-    """A tracking server that takes what it is told until it is full; returns the calls."""
-    calls, full_at = [], 4
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            calls.append((self.path.rpartition("/mlflow/")[2], content))
-            self.send_response(200 if len(calls) < full_at else 507)
-            self.end_headers()
-            info = {"run_id": "a" * 32, "experiment_id": "0", "status": "RUNNING", "lifecycle_stage": "active"}
-            self.wfile.write(json.dumps({"run": {"info": info, "data": {}}}).encode())
-
-        do_GET = do_POST
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        thread = Thread(target=made.serve_forever)
-        thread.start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{made.server_port}")
-        yield calls
-        made.shutdown()
-        thread.join()
+    """A tracking server that takes what it is told until it is full; it keeps the calls."""
+    full_at = 4
+    with scripted(lambda _: mlflow_run() if len(made.requests) < full_at else Reply(507)) as made:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", made.url)
+        yield made
 
 
 def test_mlflow_server_that_is_lost_stops_no_training(server, work, capsys):
     with tracking(work, "encoder", {"seed": 3}, 0) as log:
         for step in (10, 20, 30, 40):
             log({"loss/total": float(step)}, step)
-    told = [(path, content.get("params") or content.get("metrics")) for path, content in server]
+    told = [
+        (one.path.rpartition("/mlflow/")[2], one.body.get("params") or one.body.get("metrics"))
+        for one in server.requests
+    ]
     assert [path for path, _ in told] == ["runs/create", *["runs/log-batch"] * 3, "runs/update"]
     assert told[1][1] == [{"key": "seed", "value": "3"}]
     assert [(of["key"], of["value"], of["step"]) for _, (of,) in told[2:4]] == [

@@ -133,8 +133,20 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         {"pairs": "graded", "dev": "graded"},
         {"method": "full", "most_pairs": 40},
         {"most_pairs": 40},
+        {"method": "full", "average_from": 0.2},
+        {"average_from": 0.2},
     ],
-    ids=["lora", "full-prompt", "ranking", "cosent", "graded", "averaged", "lora-averaged"],
+    ids=[
+        "lora",
+        "full-prompt",
+        "ranking",
+        "cosent",
+        "graded",
+        "averaged",
+        "lora-averaged",
+        "steps-averaged",
+        "lora-steps-averaged",
+    ],
 )
 def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     run = trained(**changed)
@@ -176,9 +188,10 @@ def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, c
     assert again.manifest.members == whole.manifest.members
 
 
-def test_stopped_run_goes_on_with_what_the_loss_has_learned(settings, material, tmp_path):
+@pytest.mark.parametrize("changed", [{"loss": "focal"}, {"average_from": 0.1}], ids=["loss", "mean"])
+def test_stopped_run_goes_on_with_what_is_learned_beside_the_encoder(settings, material, tmp_path, changed):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
-    config = TrainConfig(**settings(epochs=2, loss="focal"))
+    config = TrainConfig(**settings(epochs=2, **changed))
     whole = train(config, [pairs], [dev], tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")

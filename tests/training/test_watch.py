@@ -118,7 +118,7 @@ def test_estimate_counts_the_optimizer(settings, few, tmp_path, monkeypatch):
 def test_estimate_of_a_run_that_goes_on_counts_judging(tmp_path, capsys):
     work = Work(tmp_path / "bundle")
     work.write_history([{"epoch": epoch, "seconds": 100.0, "dev": {}, "mean": epoch} for epoch in (0, 1)])
-    watch = Watch(None, [], "", work, [10, 20, 30], step_s=1.0, log=lambda figures, step: None)
+    watch = Watch(None, None, work, [10, 20, 30], step_s=1.0, log=lambda figures, step: None)
     watch.on_train_begin(None, TrainerState(global_step=10, max_steps=30), None)
     assert "steps to go: 20, epochs: 2; about 3 min 40 s" in capsys.readouterr().err
 
