@@ -78,6 +78,8 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     extras = "serve-cpu" if command in ("inspect", "score", "serve") else "train,serve-cpu"
     if package == "httpx2":
         extras = "client"
+    if command in ("push", "pull"):
+        extras = "s3"
     return f"{command} needs the package {package}, which is not installed (pip install 'simile[{extras}]')"
 
 
@@ -281,6 +283,16 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the manifest and the digest, for machines")
 
 
+def _push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("url", metavar="URL", help="s3://BUCKET/FOLDER; the digest is added to it")
+
+
+def _pull_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="what push printed: s3://BUCKET/FOLDER/DIGEST")
+    parser.add_argument("out", type=Path, metavar="DIR", help="where the bundle is to lie")
+
+
 def _set_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the config"
@@ -316,6 +328,8 @@ _COMMANDS: dict[str, tuple[str, Options]] = {
     "score": ("score two texts, or a file of pairs", _score_options),
     "serve": ("serve a bundle over HTTP", _serve_options),
     "inspect": ("verify a bundle and describe it", _inspect_options),
+    "push": ("put a bundle into a bucket, under its digest", _push_options),
+    "pull": ("fetch a bundle from a bucket, verified", _pull_options),
 }
 
 

@@ -205,6 +205,22 @@ def serve(args: Namespace) -> int:
     return run_server(args.bundle, Settings.resolve(options, os.environ))
 
 
+def push(args: Namespace) -> int:
+    """A bundle into a bucket."""
+    from simile.artifacts.bucket import push_bundle
+
+    _print(push_bundle(args.bundle, args.url))
+    return 0
+
+
+def pull(args: Namespace) -> int:
+    """A bundle out of a bucket."""
+    from simile.artifacts.bucket import pull_bundle
+
+    _print(pull_bundle(args.url, args.out))
+    return 0
+
+
 def inspect(args: Namespace) -> int:
     """What a bundle is."""
     from pipeline.table import calibration_told, text_table

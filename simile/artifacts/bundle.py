@@ -9,7 +9,7 @@ README.md          the model card; not part of the digest
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -199,11 +199,11 @@ class Bundle:
     manifest: Manifest
     data: Mapping[str, bytes]
     """The files' bytes, by their path in the manifest."""
+    identity: str = field(init=False)
+    """``name@sha256:digest``; kept, as each answer of the service names it and the digest takes 0.1 ms."""
 
-    @property
-    def identity(self) -> str:
-        """``name@sha256:digest``."""
-        return f"{self.manifest.name}@sha256:{self.manifest.digest}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", f"{self.manifest.name}@sha256:{self.manifest.digest}")
 
 
 def file_entry(path: str, data: bytes) -> FileEntry:

@@ -24,13 +24,18 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: there is none, or it is damaged, of an unknown version, or holds links or files not listed.
     """
     root = path.resolve()
-    manifest = _read_manifest(path, root)
-    entries = _entries(path, manifest)
+    manifest = read_manifest(path, root)
+    entries = listed_files(path, manifest)
     _check_listed(root, path, set(entries))
     return Bundle(root, manifest, {name: _read_verified(root, path, entry) for name, entry in entries.items()})
 
 
-def _read_manifest(path: Path, root: Path) -> Manifest:
+def read_manifest(path: Path, root: Path) -> Manifest:
+    """Return the manifest in ``root``, which messages call ``path``.
+
+    Raises:
+        BundleError: there is none, or it is of an unknown version.
+    """
     file = root / MANIFEST
     if not root.is_dir():
         raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
@@ -51,7 +56,7 @@ def _read_manifest(path: Path, root: Path) -> Manifest:
         raise BundleError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
 
 
-def _entries(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
+def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     """Return the manifest's files by their path, each of which stays inside the bundle and stands for one content."""
     entries: dict[str, FileEntry] = {}
     for entry in (entry for member in manifest.members for entry in member.files):
@@ -105,7 +110,7 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
     Raises:
         BundleError: ``data`` is not what the manifest lists, or ``path`` holds something that is no bundle.
     """
-    listed = _entries(path, manifest)
+    listed = listed_files(path, manifest)
     if set(listed) != set(data):
         raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
     for name, entry in listed.items():

@@ -25,8 +25,9 @@ REPOSITORY = Path(__file__).parents[2]
 BASE_CACHE = Path("/var/cache/simile-test-base")
 BASE_IMAGE = "localhost/simile-test-base"
 SUITE = "bookworm"
-LINES = pytest.StashKey[list[str]]()
+FIGURES = pytest.StashKey[list[str]]()
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
+REVISION = "0123456789" * 4
 
 # What a kubelet does with `readOnlyRootFilesystem: true`, `drop: ALL` and no new privileges: /tmp and the image's
 # volumes are writable, the rest is not. Each step execs the next, so the command is process 1 of its own namespace.
@@ -58,6 +59,8 @@ class Image:
     root: Path
     config: Mapping[str, Any]
     """The OCI image configuration."""
+    size: str
+    """All layers unpacked, the base's too, as `docker images` counts: "584 MB"."""
 
     def argv(
         self, command: Sequence[str], *, mounts: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None
@@ -102,13 +105,18 @@ class Buildah:
 
     def build(self, dockerfile: str, **build_args: str) -> Image:
         """Return the image that the Dockerfile makes of the working tree."""
-        arguments = [f"--build-arg={name}={value}" for name, value in {"BASE": BASE_IMAGE, **build_args}.items()]
+        build_args = {"BASE": BASE_IMAGE, "REVISION": REVISION, **build_args}
+        arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
         tag = f"localhost/{dockerfile.lower()}"
         file = str(REPOSITORY / dockerfile)
         self("build", "--pull-never", *self.options, *arguments, "--file", file, "--tag", tag, str(REPOSITORY))
         container = self("from", "--pull-never", tag).strip()
         config = json.loads(self("inspect", "--type", "image", tag))["OCIv1"]["config"]
-        return Image(Path(self("mount", container).strip()), config)
+        return Image(Path(self("mount", container).strip()), config, self.size(tag))
+
+    def size(self, tag: str) -> str:
+        """Return the size of the image's layers, its base's among them."""
+        return self("images", "--format", "{{.Size}}", tag).strip()
 
 
 def checked(done: subprocess.CompletedProcess[str]) -> str:
@@ -204,31 +212,32 @@ def buildah() -> Iterator[Buildah]:
 
 
 @pytest.fixture(scope="session")
-def serve_image(buildah: Buildah, pytestconfig: pytest.Config) -> Image:
-    return built(buildah, pytestconfig, "Dockerfile.serve")
+def figures(pytestconfig: pytest.Config) -> list[str]:
+    """Lines that are printed when all tests have ended."""
+    return pytestconfig.stash.setdefault(FIGURES, [])
 
 
 @pytest.fixture(scope="session")
-def train_image(buildah: Buildah, pytestconfig: pytest.Config) -> Image:
+def serve_image(buildah: Buildah, figures: list[str]) -> Image:
+    return built(buildah, figures, "Dockerfile.serve")
+
+
+@pytest.fixture(scope="session")
+def train_image(buildah: Buildah, figures: list[str]) -> Image:
     # The very torch of this environment: a machine with the one for CPUs does not fetch gigabytes of CUDA.
-    return built(buildah, pytestconfig, "Dockerfile.train", TORCH=f"torch=={version('torch')}")
+    return built(buildah, figures, "Dockerfile.train", TORCH=f"torch=={version('torch')}")
 
 
-def built(buildah: Buildah, config: pytest.Config, dockerfile: str, **build_args: str) -> Image:
+def built(buildah: Buildah, figures: list[str], dockerfile: str, **build_args: str) -> Image:
     start = time.monotonic()
     image = buildah.build(dockerfile, **build_args)
     seconds = time.monotonic() - start
-    total, ours = (size_bytes(folder) / 1e6 for folder in (image.root, image.root / "app"))
-    line = f"{dockerfile}: {total:.0f} MB, {ours:.0f} of them on top of the base, built in {seconds:.0f} s"
-    config.stash.setdefault(LINES, []).append(line)
+    base = buildah.size(BASE_IMAGE)
+    figures.append(f"{dockerfile}: {image.size}, {base} of them the base's, built in {seconds:.0f} s")
     return image
 
 
-def size_bytes(folder: Path) -> int:
-    return int(run(["du", "--summarize", "--bytes", "--one-file-system", str(folder)]).split()[0])
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(LINES, []):
+    if figures := config.stash.get(FIGURES, []):
         terminalreporter.section("images")
-        terminalreporter.write_line("\n".join(lines))
+        terminalreporter.write_line("\n".join(figures))

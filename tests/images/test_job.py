@@ -15,7 +15,7 @@ from tests.k8s.manifests import K8S, ROOT, arguments, kustomize, of_kind, the
 
 pytestmark = pytest.mark.images
 
-TIMEOUT_S = 300
+TIMEOUT_S = 1200
 TRAINING_LINE = b"steps to go"
 """Said when the first step begins."""
 RUN = {

@@ -20,8 +20,11 @@ COMPOSED = {
     "production with members": ("members",),
     "production with monitoring": ("monitoring",),
     "production with trainjob": ("trainjob",),
+    "production-bucket": (),
+    "production-bucket with members": ("members",),
+    "production-bucket with trainjob": ("trainjob",),
 }
-"""An overlay, and the components that are put before its own."""
+"""An overlay, and the components that are put before its own, or before those of the overlay that it stands on."""
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +36,12 @@ def render(tmp_path_factory) -> Callable[[str], list[Manifest]]:
         if name not in rendered:
             copy = tmp_path_factory.mktemp("k8s") / "k8s"
             shutil.copytree(K8S, copy)
-            overlay = copy / "overlays" / name.partition(" ")[0]
-            file = overlay / "kustomization.yaml"
+            overlay = name.partition(" ")[0]
+            file = copy / "overlays" / overlay.removesuffix("-bucket") / "kustomization.yaml"
             asked: dict[str, Any] = yaml.safe_load(file.read_text())
             added = [f"../../components/{component}" for component in COMPOSED[name]]
             file.write_text(yaml.safe_dump(asked | {"components": [*added, *asked.get("components", ())]}))
-            rendered[name] = kustomize(overlay)
+            rendered[name] = kustomize(copy / "overlays" / overlay)
         return rendered[name]
 
     return render

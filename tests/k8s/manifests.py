@@ -82,7 +82,8 @@ def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> 
     """Return the container's environment as far as manifests say it."""
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
-        values |= the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+        if "configMapRef" in source:
+            values |= the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
     return values | {entry["name"]: entry["value"] for entry in container.get("env", ()) if "value" in entry}
 
 

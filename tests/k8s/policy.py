@@ -14,7 +14,7 @@ def violations(manifests: Sequence[Manifest]) -> list[str]:
     found = [f"{pod.name}: {wrong}" for pod in pods(manifests) for wrong in _of_pod(pod)]
     for pod in pods(manifests):
         for direction in ("Ingress", "Egress"):
-            if not any(_holds(policy, pod, direction) for policy in policies):
+            if not any(holds(policy, pod, direction) for policy in policies):
                 found.append(f"{pod.name}: no NetworkPolicy for its {direction.lower()}")
     for policy in policies:
         found += [f"NetworkPolicy/{policy['metadata']['name']}: {wrong}" for wrong in _of_policy(policy["spec"])]
@@ -34,11 +34,12 @@ def _of_pod(pod: Pod) -> Iterator[str]:
         yield "shares a namespace of its node"
     for volume in spec.get("volumes", ()):
         yield from (f"volume {volume['name']}: {wrong}" for wrong in _of_volume(volume))
+    if pod.name.startswith("Deployment/"):
+        for container in spec["containers"]:
+            yield from (f"{container['name']}: {wrong}" for wrong in _of_probes(container))
     for container in pod.containers:
         own = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
         wrongs = [*_of_container(container), *_of_security(own)]
-        if pod.name.startswith("Deployment/"):
-            wrongs += _of_probes(container)
         yield from (f"{container['name']}: {wrong}" for wrong in wrongs)
 
 
@@ -81,10 +82,15 @@ def _of_security(security: Mapping[str, Any]) -> Iterator[str]:
         yield "keeps capabilities"
 
 
-def _holds(policy: Manifest, pod: Pod, direction: str) -> bool:
+def holds(policy: Manifest, pod: Pod, direction: str) -> bool:
+    """Whether the policy is one for the pod in this direction."""
     spec = policy["spec"]
-    wanted = spec["podSelector"].get("matchLabels", {})
-    return direction in spec.get("policyTypes", ()) and wanted.items() <= pod.labels.items()
+    selector = spec["podSelector"]
+    is_selected = selector.get("matchLabels", {}).items() <= pod.labels.items() and all(
+        one["operator"] == "In" and pod.labels.get(one["key"]) in one["values"]
+        for one in selector.get("matchExpressions", ())
+    )
+    return direction in spec.get("policyTypes", ()) and is_selected
 
 
 def _of_policy(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -18,12 +18,13 @@ from serving.settings import ENVIRONMENT_PREFIX, Settings
 from simile.errors import InputError, StoppedError
 from simile.version import __version__
 from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
+from tests.k8s.policy import holds as policy_holds
 from tests.live_servers import served
 
 SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
 PART = "app.kubernetes.io/component"
-NO_SIMILE = ("files", "publish")
-"""Containers that run something else; `publish.sh` is run in test_publish.py."""
+NO_SIMILE = ("sleep", "sh")
+"""What containers run that is not ours; `publish.sh` is run in test_publish.py."""
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def command_lines(manifests):
     for pod in pods(manifests):
         is_indexed = pod.job is not None and pod.job.get("completionMode") == "Indexed"
         for container in pod.containers:
-            if container["name"] in (*NO_SIMILE, "node"):
+            if container["name"] == "node" or container.get("command", [""])[0] in NO_SIMILE:
                 continue
             assert "command" not in container
             for index in range(pod.job["completions"]) if is_indexed else (0,):
@@ -79,6 +80,9 @@ def test_each_way_to_train_has_its_steps(render):
     assert trainjob == ["run", "serve"]
     members = sorted(line[0] for line in command_lines(render("production with members")))
     assert members == ["baseline", "evaluate", "join", "mine", "serve", "train", "train", "train"]
+    for name in ("production", "production with members", "production with trainjob"):
+        with_bucket = [line[0] for line in command_lines(render(name.replace("production", "production-bucket")))]
+        assert sorted(with_bucket) == sorted(["pull", "push", *(line[0] for line in command_lines(render(name)))])
 
 
 def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
@@ -101,7 +105,7 @@ def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_pat
             variables = environment(container, manifests)
             assert {name for name in variables if name.startswith(ENVIRONMENT_PREFIX)} <= SETTINGS
             if "SIMILE_API_KEYS_FILE" in variables:
-                (mount,) = [one for one in container["volumeMounts"] if one["name"] == "keys"]
+                (mount,) = [one for one in pod.spec["containers"][0]["volumeMounts"] if one["name"] == "keys"]
                 assert variables["SIMILE_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
                 variables |= {"SIMILE_API_KEYS_FILE": str(keys)}
             assert Settings.from_environment(variables).all_api_keys() is not None
@@ -248,9 +252,61 @@ def test_service_sees_bundles_and_no_documents_and_writes_neither(manifests):
         for volume in pod.spec["volumes"]
         if len(volume) == 2 and "persistentVolumeClaim" in volume
     }
-    assert claims == {"simile-bundles"}
-    (mount,) = [one for one in pod.containers[0]["volumeMounts"] if one["name"] == "bundles"]
+    has_bucket = "initContainers" in pod.spec
+    assert claims == (set() if has_bucket else {"simile-bundles"})
+    (mount,) = [one for one in pod.spec["containers"][0]["volumeMounts"] if one["name"] == "bundles"]
     assert mount["readOnly"] is True
+
+
+BUCKETS = ("production-bucket", "production-bucket with members", "production-bucket with trainjob")
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_bundle_is_pushed_to_where_it_is_pulled_from(render, name):
+    manifests = render(name)
+    (pushed,) = [line for line in command_lines(manifests) if line[0] == "push"]
+    (pulled,) = [line for line in command_lines(manifests) if line[0] == "pull"]
+    (served,) = [line for line in command_lines(manifests) if line[0] == "serve"]
+    address, _, digest = pulled[1].rpartition("/")
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert (pushed[2], served[1]) == (address, pulled[2])
+    volumes = [one["metadata"]["name"] for one in of_kind(manifests, "PersistentVolumeClaim")]
+    assert volumes == ["simile-work"]
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_what_pulls_is_the_services_image_with_its_memory(render, name):
+    pod = the(render(name), "Deployment", "simile-serve")["spec"]["template"]["spec"]
+    (pull,), (serve,) = pod["initContainers"], pod["containers"]
+    assert pull["image"] == serve["image"]
+    assert (
+        pull["image"] == the(render("production"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+    )
+    assert pull["resources"]["limits"]["memory"] == serve["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_only_who_pulls_and_pushes_has_the_keys_of_the_bucket(render, name):
+    manifests = render(name)
+    having = {
+        container["name"]: source["secretRef"]
+        for pod in pods(manifests)
+        for container in pod.containers
+        for source in container.get("envFrom", ())
+        if "secretRef" in source
+    }
+    # Optional: a service account may be an identity at the bucket.
+    assert having == {name: {"name": "simile-bucket", "optional": True} for name in ("pull", "publish")}
+    assert not of_kind(manifests, "Secret")
+
+
+def test_way_to_the_bucket_is_of_the_pods_that_use_it(render):
+    manifests = render("production-bucket")
+    policy = the(manifests, "NetworkPolicy", "simile-bucket")
+    assert {pod.name for pod in pods(manifests) if policy_holds(policy, pod, "Egress")} == {
+        "Deployment/simile-serve",
+        "Job/simile-train",
+    }
 
 
 def test_one_autoscaler_scales_the_service(manifests):

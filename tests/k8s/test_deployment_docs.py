@@ -26,8 +26,8 @@ KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Ser
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (2, 4)
-    assert len(APPLIED) == 4
+    assert (len(RENDERED), len(BUILT)) == (3, 4)
+    assert len(APPLIED) == 5
 
 
 @pytest.mark.parametrize("command", RENDERED)
@@ -77,7 +77,8 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
 
 
 def test_everything_that_commands_name_is_in_the_manifests(render):
-    manifests = [*render("production"), *render("production with members")]
+    overlays = ("production", "production with members", "production-bucket")
+    manifests = [one for name in overlays for one in render(name)]
     there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
     text = "\n".join(COMMANDS)
     named = {(KINDS[kind], name) for kind, name in re.findall(r"\b(deployment|job|pod|service)/([a-z][\w-]*)", text)}
@@ -89,14 +90,20 @@ def test_everything_that_commands_name_is_in_the_manifests(render):
     assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
     containers = {container["name"] for pod in pods(manifests) for container in pod.containers}
     assert set(re.findall(r"--container (\S+)", text)) <= containers
-    (secret,) = set(re.findall(r"secret(?: generic)? (\S+)", text))
-    mounted = [
+    secrets = {
         volume["secret"]["secretName"]
         for pod in pods(manifests)
         for volume in pod.spec["volumes"]
         if "secret" in volume
-    ]
-    assert set(mounted) == {secret}
+    }
+    secrets |= {
+        source["secretRef"]["name"]
+        for pod in pods(manifests)
+        for container in pod.containers
+        for source in container.get("envFrom", ())
+        if "secretRef" in source
+    }
+    assert set(re.findall(r"secret(?: generic)? (\S+)", text)) == secrets
 
 
 def test_simile_commands_are_ones_that_it_takes():
@@ -117,7 +124,7 @@ def test_images_that_are_built_are_those_that_the_overlays_run(render):
         tags.add(words[words.index("--tag") + 1])
     run = {
         container["image"]
-        for name in ("dev", "production")
+        for name in ("dev", "production", "production-bucket")
         for pod in pods(render(name))
         for container in pod.containers
     }

@@ -9,6 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
+from pydantic import ValidationError
 
 from tests.k8s.manifests import the
 
@@ -76,6 +78,36 @@ def test_custom_resources_are_valid_strictly(every, kind):
     for manifest in found:
         errors = list(crd_validator(kind, manifest["apiVersion"]).iter_errors(manifest))
         assert errors == []
+
+
+def test_training_runtime_is_what_kubeflow_takes_and_nothing_else(every):
+    """Kubeflow's own models leave out what they do not know."""
+    found = [one for manifests in every.values() for one in manifests if one["kind"] == "TrainingRuntime"]
+    assert found
+    for manifest in found:
+        assert TrainerV1alpha1TrainingRuntime.from_dict(manifest).to_dict() == manifest
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda spec: spec.update(mlPolicies={}),
+        lambda spec: spec["mlPolicy"].update(numNode=1),
+        lambda spec: spec["template"]["spec"]["replicatedJobs"][0].update(replica=2),
+        lambda spec: spec["template"]["spec"]["replicatedJobs"][1]["dependsOn"][0].update(statuses="Complete"),
+    ],
+)
+def test_what_is_planted_in_a_training_runtime_is_found(render, plant):
+    changed = deepcopy(the(render("dev with trainjob"), "TrainingRuntime"))
+    plant(changed["spec"])
+    assert TrainerV1alpha1TrainingRuntime.from_dict(changed).to_dict() != changed
+
+
+def test_training_runtime_of_a_wrong_type_is_refused(render):
+    changed = deepcopy(the(render("dev with trainjob"), "TrainingRuntime"))
+    changed["spec"]["mlPolicy"]["numNodes"] = "1"
+    with pytest.raises(ValidationError):
+        TrainerV1alpha1TrainingRuntime.from_dict(changed)
 
 
 def test_every_kind_is_validated_by_something(every):

@@ -1,0 +1,287 @@
+"""Bundles go into a bucket and come out of it, by the real commands, over HTTP, whole or not at all."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import httpx2
+import pytest
+from moto.server import ThreadedMotoServer
+
+from simile.artifacts import read_bundle
+from tests.live_servers import Reply, scripted, started
+
+ROOT = Path(__file__).parents[2]
+BUCKET = "bundles"
+URL = f"s3://{BUCKET}/simile"
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "PLANTEDKEYID",
+    "AWS_SECRET_ACCESS_KEY": "planted-secret-key",
+    "AWS_SESSION_TOKEN": "planted",
+}
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """The address of an S3 server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint):
+    """An empty bucket, as boto3 knows it: not the client that is tested."""
+    options = {"endpoint_url": endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    made = boto3.resource("s3", region_name="us-east-1", **options).create_bucket(Bucket=BUCKET)
+    yield made
+    made.objects.delete()
+    made.delete()
+
+
+@pytest.fixture
+def simile(endpoint, tmp_path):
+    """Runs the command in a process of its own, where only these variables tell of a bucket; no output has a key."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "HOME": str(tmp_path)}
+    there = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def simile(*arguments, **environ):
+        # An empty variable is one that is not set.
+        given = {name: value for name, value in (there | KEYS | environ).items() if value}
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *map(str, arguments)],
+            cwd=ROOT,
+            env=known | files | given | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "planted" not in (done.stdout + done.stderr).lower()
+        return done
+
+    return simile
+
+
+def refused(done, code=2):
+    """The one line of a refusal."""
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (code, "")
+    return line
+
+
+def test_what_is_pushed_is_pulled_and_served(simile, bucket, bundle, tmp_path):
+    pushed = simile("push", bundle.path, URL)
+    address = f"{URL}/{bundle.manifest.digest}"
+    assert (pushed.returncode, pushed.stdout, pushed.stderr) == (0, f"{address}\n", "")
+    pulled = simile("pull", address, tmp_path / "bundles" / "pulled")
+    assert (pulled.returncode, pulled.stdout, pulled.stderr) == (0, f"{bundle.identity}\n", "")
+    assert [path.name for path in (tmp_path / "bundles").iterdir()] == ["pulled"]
+    files = [path.relative_to(bundle.path) for path in bundle.path.rglob("*") if path.is_file()]
+    for file in files:
+        assert (tmp_path / "bundles" / "pulled" / file).read_bytes() == (bundle.path / file).read_bytes()
+    with started(tmp_path / "bundles" / "pulled", tmp_path / "log") as process:
+        answer = httpx2.post(f"{process.url}/v1/similarity", json={"pairs": [["the card", "a card"]]}, trust_env=False)
+    assert answer.json()["bundle"].endswith(f"@sha256:{bundle.manifest.digest}")
+
+
+def test_what_is_there_is_neither_pushed_nor_pulled_again(simile, bucket, bundle, tmp_path):
+    first = simile("push", bundle.path, URL)
+    before = {one.key: one.last_modified for one in bucket.objects.all()}
+    assert simile("push", bundle.path, f"{URL}/").stdout == first.stdout
+    assert {one.key: one.last_modified for one in bucket.objects.all()} == before
+    inodes = set()
+    for _ in range(2):
+        assert simile("pull", first.stdout.strip(), tmp_path / "pulled").returncode == 0
+        inodes.add((tmp_path / "pulled").stat().st_ino)
+    assert len(inodes) == 1
+
+
+@pytest.mark.parametrize("file", ["evaluation.json", "README.md", "members/small/model.onnx"])
+def test_what_is_there_otherwise_is_pushed_again(simile, bucket, bundle, tmp_path, file):
+    own = tmp_path / "own"
+    shutil.copytree(bundle.path, own)
+    for beside in ("evaluation.json", "README.md"):
+        (own / beside).write_text('{"reports": []}')
+    address = simile("push", own, URL).stdout.strip()
+    there = bucket.Object(f"simile/{bundle.manifest.digest}/{file}")
+    there.put(Body=changed(there.get()["Body"].read()))
+    assert simile("push", own, URL).stdout.strip() == address
+    assert simile("pull", address, tmp_path / "pulled").returncode == 0
+    assert (tmp_path / "pulled" / file).read_bytes() == (own / file).read_bytes()
+
+
+def test_manifest_is_pushed_last(simile, bundle, tmp_path):
+    simile("push", bundle.path, f"file://{tmp_path}")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert max(files, key=lambda path: path.stat().st_mtime_ns).name == "manifest.json"
+
+
+def test_push_that_was_killed_is_no_bundle_and_is_completed(simile, bucket, bundle, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    bucket.Object(f"simile/{bundle.manifest.digest}/manifest.json").delete()
+    line = refused(simile("pull", address, tmp_path / "pulled"))
+    assert line == f"simile: {address}: no such bundle or bucket (The specified key does not exist.)"
+    assert simile("push", bundle.path, URL).stdout.strip() == address
+    assert simile("pull", address, tmp_path / "pulled").returncode == 0
+
+
+def test_two_that_pull_to_one_place_both_end_well(simile, bucket, bundle, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: simile("pull", address, tmp_path / "out" / "pulled"), range(3)))
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 3
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pulled"]
+    assert read_bundle(tmp_path / "out" / "pulled").identity == bundle.identity
+
+
+def changed(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+DAMAGE = {
+    "changed": ("members/small/model.onnx", changed, "members/small/model.onnx is damaged, got sha256"),
+    "cut": ("members/small/tokenizer.json", lambda data: data[:100], "members/small/tokenizer.json is damaged"),
+    "no JSON": ("manifest.json", lambda data: data[:-100], "no valid JSON"),
+    "of another name": (
+        "manifest.json",
+        lambda data: data.replace(b'"name": "tiny"', b'"name": "other"'),
+        "got a bundle with the digest",
+    ),
+    "a path that leaves": (
+        "manifest.json",
+        lambda data: data.replace(b"members/small/model.onnx", b"../small/model.onnx"),
+        "got a bundle with the digest",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_bundle_is_not_pulled(simile, bucket, bundle, tmp_path, damage):
+    file, change, expected = DAMAGE[damage]
+    address = simile("push", bundle.path, URL).stdout.strip()
+    there = bucket.Object(f"simile/{bundle.manifest.digest}/{file}")
+    data = there.get()["Body"].read()
+    assert change(data) != data
+    there.put(Body=change(data))
+    line = refused(simile("pull", address, tmp_path / "out" / "pulled"))
+    assert line.startswith(f"simile: {address}")
+    assert expected in line
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_manifest_whose_paths_leave_the_bundle_is_refused_under_any_name(simile, bucket, bundle, tmp_path):
+    manifest = (bundle.path / "manifest.json").read_bytes()
+    bucket.Object("any/manifest.json").put(Body=manifest.replace(b"members/small/model.onnx", b"../../planned"))
+    line = refused(simile("pull", f"s3://{BUCKET}/any", tmp_path / "out" / "pulled"))
+    assert line.endswith("the manifest lists '../../planned', need a plain path inside the bundle")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_missing_file_is_not_pulled(simile, bucket, bundle, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    bucket.Object(f"simile/{bundle.manifest.digest}/members/small/model.onnx").delete()
+    assert "no such bundle or bucket" in refused(simile("pull", address, tmp_path / "pulled"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_is_told(simile, bucket, bundle, tmp_path):
+    assert "no such bundle or bucket" in refused(simile("pull", URL, tmp_path / "pulled"))
+    assert "no such bundle or bucket" in refused(simile("pull", "s3://no-such-bucket/simile", tmp_path / "pulled"))
+    assert "no such bundle or bucket" in refused(simile("push", bundle.path, "s3://no-such-bucket/simile"))
+    assert "no such bundle" in refused(simile("push", tmp_path / "none", URL))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_that_holds_something_else_is_kept(simile, bucket, bundle, tiny, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    shutil.copytree(tiny.path, tmp_path / "pulled")
+    line = refused(simile("pull", address, tmp_path / "pulled"))
+    assert line == f"simile: {tmp_path / 'pulled'}: holds {tiny.identity}, need a new or empty directory"
+    assert read_bundle(tmp_path / "pulled").identity == tiny.identity
+
+
+def test_missing_credentials_are_told(simile, bucket, bundle, tmp_path):
+    nothing = dict.fromkeys(KEYS, "")
+    for arguments in (("push", bundle.path, URL), ("pull", URL, tmp_path / "pulled")):
+        assert "got no credentials, need AWS_ACCESS_KEY_ID" in refused(simile(*arguments, **nothing))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (500, "InternalError", 75),
+        (503, "SlowDown", 75),
+        (429, "TooManyRequests", 75),
+        (400, "AuthorizationHeaderMalformed", 2),
+        (400, "InvalidBucketName", 2),
+        (418, "Teapot", 2),
+    ],
+)
+def test_answer_of_the_bucket_ends_the_command_as_it_should(simile, bundle, tmp_path, status, code, expected):
+    body = f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
+    with scripted(lambda _: Reply(status, body, {"content-type": "application/xml"})) as server:
+        environ = {"AWS_ENDPOINT_URL": server.url, "AWS_MAX_ATTEMPTS": "1"}
+        line = refused(simile("push", bundle.path, URL, **environ), expected)
+    assert line.startswith(f"simile: {URL}/{bundle.manifest.digest}: ")
+    assert "so it is" in line
+
+
+def test_damaged_copy_is_to_be_removed(simile, bucket, bundle, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    simile("pull", address, tmp_path / "pulled")
+    file = tmp_path / "pulled" / "members" / "small" / "model.onnx"
+    file.write_bytes(changed(file.read_bytes()))
+    line = refused(simile("pull", address, tmp_path / "pulled"))
+    assert line.endswith(f"; remove {tmp_path / 'pulled'} and pull again")
+
+
+def test_server_that_is_away_can_be_tried_again(simile, bundle, tmp_path):
+    away = {"AWS_ENDPOINT_URL": "http://somebody:planted@127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    for arguments in (("push", bundle.path, URL), ("pull", URL, tmp_path / "pulled")):
+        line = refused(simile(*arguments, **away), 75)
+        assert "cannot be reached now (" in line
+        assert line.endswith("); the same command goes on")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["bundles/simile", "s3://planted:planted@bundles/simile", "s3://bundles/simile?key=planted", "nope://bundles/x"],
+)
+def test_address_of_no_bucket_is_refused(simile, bundle, tmp_path, url):
+    for arguments in (("push", bundle.path, url), ("pull", url, tmp_path / "pulled")):
+        assert len(refused(simile(*arguments))) < 200
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_endpoint_that_is_no_address_is_refused(simile, bundle):
+    line = refused(simile("push", bundle.path, URL, AWS_ENDPOINT_URL="somebody:planted"))
+    assert "got an AWS_ENDPOINT_URL that is no address" in line
+
+
+def test_folder_does_as_well(simile, bundle, tmp_path):
+    address = simile("push", bundle.path, f"file://{tmp_path}/store").stdout.strip()
+    assert address == f"file://{tmp_path}/store/{bundle.manifest.digest}"
+    assert simile("push", bundle.path, f"file://{tmp_path}/store").stdout.strip() == address
+    assert simile("pull", address, tmp_path / "pulled").stdout == f"{bundle.identity}\n"
+
+
+def test_key_that_may_not_is_refused_without_naming_it(simile, endpoint, bucket, bundle, tmp_path):
+    address = simile("push", bundle.path, URL).stdout.strip()
+    asked = f"{endpoint}/moto-api/reset-auth"
+    httpx2.post(asked, content="0", trust_env=False).raise_for_status()
+    try:
+        for arguments in (("push", bundle.path, URL), ("pull", address, tmp_path / "pulled")):
+            assert "may not be read or written" in refused(simile(*arguments))
+    finally:
+        httpx2.post(asked, content="inf", trust_env=False).raise_for_status()
+    assert list(tmp_path.iterdir()) == []
