@@ -1,9 +1,9 @@
 """Calls in, embeddings and scores out: what every route shares.
 
 A text that is cached, or that another call waits for already, is not computed again. The others are tokenized, in
-threads where there is much of it, and wait (`serving.waiting`) for the threads that run the model: one a core of a CPU,
-one for a GPU. Such a thread takes what is there as soon as it is free: an idle device never waits, so texts share a
-batch only under load. While they compute, the event loop answers what the batches before have brought.
+threads where there is much of it, and wait (`serving.waiting`) for the threads that run the model: one for a GPU, on a
+CPU one a core, up to four. Such a thread takes what is there as soon as it is free: an idle device never waits, so
+texts share a batch only under load. While they compute, the event loop answers what the batches before have brought.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.cache import Cache, Embedding
+from serving.call import Call, Embedded, Timing
 from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.metrics import Metrics
@@ -33,6 +33,8 @@ _CHARACTERS_INLINE = 2048
 """Less text than this is tokenized sooner than a thread is woken for it."""
 _CHARACTERS_PER_TOKEN = 4
 """Of English, about: for the budget, until a text is tokenized."""
+_NO_ENCODER = -1
+"""Of texts whose words are counted."""
 
 _BATCHES = {
     "CPU": {"batch_tokens": 512, "most_padding": 128},
@@ -43,49 +45,6 @@ _BATCHES = {
 holds, and a graph that leaves padding out of all but attention. For a GPU: not measured yet."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """The embeddings of some texts and what they took."""
-
-    embedding_ND: NDArray[np.float32]
-    """Of the ensemble: the cosine of two rows is its score."""
-    num_tokens: int
-    num_cut: int
-
-
-@dataclass(slots=True)
-class Timing:
-    """Seconds of one call, one after the other: until its last text was tokenized, begun, and computed."""
-
-    tokenize: float = 0.0
-    queue: float = 0.0
-    infer: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    embeddings: list[NDArray[np.float32]]
-    """Of each encoder, shape ``(N, D)``."""
-    token_N: NDArray[np.int64]
-    is_cut_N: NDArray[np.bool_]
-    done: asyncio.Future[None]
-    num_missing: int = 0
-    jobs: list[Job] = field(default_factory=list)
-    arrived: float = field(default_factory=perf_counter)
-
-    def fill(self, encoder: int, row: int, found: Embedding) -> None:
-        self.embeddings[encoder][row] = found.vector_D
-        self.token_N[row] += found.num_tokens
-        self.is_cut_N[row] |= found.is_cut
-
-    def tell(self, timing: Timing) -> None:
-        """Write down what the call, which is done, took; a text that was on its way before it came took less."""
-        ready = max((self.arrived, *(job.ready for job in self.jobs)))
-        begun = max((ready, *(job.begun for job in self.jobs)))
-        timing.tokenize, timing.queue = ready - self.arrived, begun - ready
-        timing.infer = perf_counter() - begun if self.jobs else 0.0
 
 
 class Engine:
@@ -122,7 +81,8 @@ class Engine:
         self._cache = Cache(cache_bytes)
         self._jobs: dict[tuple[int, str], Job] = {}
         """Begun or waiting: a second call for the same text joins."""
-        self._calls: set[_Call] = set()
+        self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
+        """Calls that are being answered: each one's end, and its deadline."""
         self._is_closing = False
         self._tokens_per_s = 0.0
         provider = scorer.runtime.provider.removesuffix("ExecutionProvider")
@@ -151,9 +111,9 @@ class Engine:
             InvalidRequestError: a text is too long, and such are refused.
         """
         texts, pair_P2 = distinct_texts(pairs)
-        async with self._deadline():
-            call = await self._embedded(texts, timing)
+        async with self._answering():
             by_words = await self._words(texts, pair_P2)
+            call = await self._embedded(texts, timing)
         by_encoder = iter(call.embeddings)
         scores = {
             member.name: by_words[member.name] if isinstance(member, Lexical) else cosines(next(by_encoder), pair_P2)
@@ -177,7 +137,7 @@ class Engine:
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        async with self._deadline():
+        async with self._answering():
             call = await self._embedded(list(rows), timing)
         joined_ND = self.scorer.join(call.embeddings)
         row_N = [rows[text] for text in texts]
@@ -186,39 +146,56 @@ class Engine:
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, let those that wait be answered, and after ``timeout_s`` send the rest away."""
         self._is_closing = True
-        if pending := [call.done for call in self._calls]:
-            await asyncio.wait(pending, timeout=timeout_s)
-        for call in self._calls:
-            if not call.done.done():
-                call.done.set_exception(NotReadyError("the server is about to end"))
+        if self._open:
+            await asyncio.wait(self._open, timeout=timeout_s)
+        for deadline in self._open.values():
+            deadline.reschedule(0)
         self.waiting.close()
         self._helpers.shutdown(wait=False)
         self._lexical_helpers.shutdown(wait=False)
 
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
+    async def _answering(self) -> AsyncIterator[None]:
+        """Take a call, unless the engine is closing, and end it at its deadline."""
+        if self._is_closing:
+            raise NotReadyError("the server is about to end")
+        done = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s) as self._open[done]:
                 yield
         except TimeoutError:
+            if self._is_closing:
+                raise NotReadyError("the server is about to end") from None
             raise DeadlineError(f"not answered within {self._deadline_s:g} s") from None
+        finally:
+            del self._open[done]
+            done.set_result(None)
 
     async def _words(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> Mapping[str, NDArray[np.float32]]:
         """Return the pairs' scores by each lexical member."""
         if not self._lexicals:
             return {}
+        now = perf_counter()
+        jobs = [Job(_NO_ENCODER, text, _about(text), now) for text in texts]
+        self._admit(jobs)
+
+        def begin() -> None:
+            for job in jobs:
+                self.waiting.drop(job)
 
         def compute() -> Mapping[str, NDArray[np.float32]]:
+            begin()
             return {member.name: member.cosines(texts, pair_P2) for member in self._lexicals}
 
-        return await asyncio.get_running_loop().run_in_executor(self._lexical_helpers, compute)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._lexical_helpers, compute)
+        finally:
+            begin()
 
-    async def _embedded(self, texts: Sequence[str], timing: Timing | None) -> _Call:
+    async def _embedded(self, texts: Sequence[str], timing: Timing | None) -> Call:
         """Return the call of these texts, which are all different, once it has all its embeddings."""
-        if self._is_closing:
-            raise NotReadyError("the server is about to end")
         self._loop = asyncio.get_running_loop()
-        call = _Call(
+        call = Call(
             [np.empty((len(texts), encoder.dimension), dtype=np.float32) for encoder in self._encoders],
             np.zeros(len(texts), dtype=np.int64),
             np.zeros(len(texts), dtype=bool),
@@ -234,9 +211,8 @@ class Engine:
             call.tell(timing)
         return call
 
-    async def _filled(self, call: _Call, new: Sequence[Job]) -> None:
+    async def _filled(self, call: Call, new: Sequence[Job]) -> None:
         """Have the new jobs computed, and wait until the call has all that it waits for."""
-        self._calls.add(call)
         try:
             is_little = sum(len(job.text) for job in new) <= _CHARACTERS_INLINE
             for jobs in _chunks(new):
@@ -246,10 +222,9 @@ class Engine:
                     self._helpers.submit(self._tokenize, jobs)
             await call.done
         finally:
-            self._calls.discard(call)
             self._leave(call)
 
-    def _join(self, call: _Call, texts: Sequence[str]) -> list[Job]:
+    def _join(self, call: Call, texts: Sequence[str]) -> list[Job]:
         """Fill in what is cached, have the call wait for the rest, and return the jobs that are new.
 
         Raises:
@@ -267,13 +242,9 @@ class Engine:
                 elif (job := self._jobs.get((number, text))) is not None:
                     known.append((job, row))
                 else:
-                    guess = min(encoder.max_length, len(text) // _CHARACTERS_PER_TOKEN + 2)
-                    new.append((Job(number, text, guess, now), row))
+                    new.append((Job(number, text, min(encoder.max_length, _about(text)), now), row))
         jobs = [job for job, _ in new]
-        if jobs and not self.waiting.admit(jobs):
-            waiting = self.waiting.num_tokens
-            seconds = math.ceil(waiting / self._tokens_per_s) if self._tokens_per_s else 1
-            raise OverloadedError(f"{waiting} tokens wait already, try again later", retry_after_s=max(1, seconds))
+        self._admit(jobs)
         for job, row in known + new:
             job.rows[call] = row
             call.jobs.append(job)
@@ -283,7 +254,18 @@ class Engine:
         self._metrics.count_texts(computed=len(jobs), cached=num_cached, shared=len(known))
         return jobs
 
-    def _leave(self, call: _Call) -> None:
+    def _admit(self, jobs: Sequence[Job]) -> None:
+        """Count the jobs of one call in.
+
+        Raises:
+            OverloadedError: there is no room for these; nothing was changed.
+        """
+        if jobs and not self.waiting.admit(jobs):
+            waiting = self.waiting.num_tokens
+            seconds = math.ceil(waiting / self._tokens_per_s) if self._tokens_per_s else 1
+            raise OverloadedError(f"{waiting} tokens wait already, try again later", retry_after_s=max(1, seconds))
+
+    def _leave(self, call: Call) -> None:
         """Give up the jobs that no other call wants; those of a call that has its answer are all gone already."""
         for job in call.jobs:
             job.rows.pop(call, None)
@@ -378,6 +360,11 @@ class Engine:
         for call in job.rows:
             if not call.done.done():
                 call.done.set_exception(error)
+
+
+def _about(text: str) -> int:
+    """Return how many tokens the text may have."""
+    return len(text) // _CHARACTERS_PER_TOKEN + 2
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
 
-from serving.engine import Embedded, Engine, Timing
+from serving.call import Embedded, Timing
+from serving.engine import Engine
 from serving.errors import ClientGoneError, InvalidRequestError
 from serving.limits import check_count, check_lengths
 from serving.schemas import (

@@ -98,6 +98,8 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
             log_config=None,
             log_level="warning",
             server_header=False,
+            # Nothing here asks who the client is.
+            proxy_headers=False,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
     )

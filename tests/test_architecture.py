@@ -31,11 +31,11 @@ ONLY_IN = {
     ),
     **dict.fromkeys(["fastapi", "uvicorn", "starlette"], ("serving",)),
     "prometheus_client": ("serving", "training"),
-    "httpx2": ("simile",),
+    **dict.fromkeys(["httpx2", "fsspec", "botocore"], ("simile",)),
 }
 """The rooms that may import a library."""
 
-NOT_SERVED = {"scipy", "sklearn", "pyarrow", "onnx", "httpx2"}
+NOT_SERVED = {"scipy", "sklearn", "pyarrow", "onnx", "httpx2", "fsspec", "botocore"}
 """Libraries that the serving extras do not bring."""
 MAX_LINES = 400
 

@@ -293,13 +293,54 @@ def test_lexical_member_has_no_embeddings(scorer):
         asyncio.run(engine_of(scorer).embed(["no bars"]))
 
 
-def test_bundle_without_an_encoder_is_served(bundle, scorer):
+@pytest.fixture
+def words_alone(bundle, scorer) -> Scorer:
     words = scorer.members[1]
     manifest = bundle.manifest.model_copy(update={"combine": Combine(weights={words.name: 1.0})})
-    lexical = Scorer(type(bundle)(bundle.path, manifest, bundle.data), scorer.runtime)
-    lexical.members = (words,)
-    scored = asyncio.run(engine_of(lexical).score(FIRST))
-    np.testing.assert_allclose(scored.score_P, scorer.score_members(FIRST).members[words.name], rtol=0, atol=1e-6)
+    alone = Scorer(type(bundle)(bundle.path, manifest, bundle.data), scorer.runtime)
+    alone.members = (words,)
+    return alone
+
+
+def test_bundle_without_an_encoder_is_served(words_alone, scorer):
+    scored = asyncio.run(engine_of(words_alone).score(FIRST))
+    expected_P = scorer.score_members(FIRST).members[words_alone.members[0].name]
+    np.testing.assert_allclose(scored.score_P, expected_P, rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def counting(words_alone, monkeypatch):
+    """Words that are counted only once the second event is set; the first says that it has begun."""
+    started, gate, words = threading.Event(), threading.Event(), words_alone.members[0]
+    found = words.cosines
+
+    def slow(texts, pair_P2):
+        started.set()
+        assert gate.wait(10)
+        return found(texts, pair_P2)
+
+    monkeypatch.setattr(words, "cosines", slow)
+    return started, gate
+
+
+def test_bundle_without_an_encoder_has_the_budget_too(words_alone, counting):
+    started, gate = counting
+
+    async def scenario():
+        engine = engine_of(words_alone, max_waiting_tokens=20)
+        begun = asyncio.create_task(engine.score(FIRST))
+        await until(started.is_set)
+        assert engine.waiting.num_tokens == 0
+        waiting = asyncio.create_task(engine.score(TWO))
+        await until(lambda: engine.waiting.num_tokens > 0)
+        with pytest.raises(OverloadedError, match="tokens wait already"):
+            await engine.score(THREE)
+        gate.set()
+        await asyncio.gather(begun, waiting)
+        assert engine.waiting.num_tokens == 0
+        await engine.score(THREE)
+
+    asyncio.run(scenario())
 
 
 def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
@@ -317,8 +358,27 @@ def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
         assert blocking.done()
         assert len((await waiting).score_P) == 2
         await engine.close(10)
+        with pytest.raises(NotReadyError):
+            await engine.score(OTHER)
 
     asyncio.run(scenario())
+
+
+def test_closing_engine_answers_what_is_at_its_words(words_alone, scorer, counting):
+    started, gate = counting
+
+    async def scenario():
+        # Its encoder comes after its words.
+        engine = engine_of(scorer)
+        begun = asyncio.create_task(engine.score(FIRST))
+        await until(started.is_set)
+        closing = asyncio.create_task(engine.close(10))
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        return await begun
+
+    assert len(asyncio.run(scenario()).score_P) == len(FIRST)
 
 
 def test_engine_that_cannot_drain_in_time_sends_the_rest_away(watched):

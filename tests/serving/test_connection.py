@@ -1,0 +1,50 @@
+"""What the service's connections do to their transport."""
+
+import asyncio
+
+from serving.connection import Joined
+
+
+class Recorded:
+    """A transport that notes what is done to it."""
+
+    def __init__(self):
+        self.done = []
+
+    def write(self, data):
+        self.done.append(data)
+
+    def close(self):
+        self.done.append("close")
+
+    def is_closing(self):
+        return "close" in self.done
+
+
+def test_what_comes_in_one_turn_is_one_write():
+    async def scenario():
+        transport = Recorded()
+        joined = Joined(transport, asyncio.get_running_loop())
+        joined.write(b"head ")
+        joined.write(b"body")
+        assert transport.done == []
+        await asyncio.sleep(0)
+        joined.write(b"another")
+        await asyncio.sleep(0)
+        return transport.done
+
+    assert asyncio.run(scenario()) == [b"head body", b"another"]
+
+
+def test_closing_comes_after_all_that_was_written():
+    async def scenario():
+        transport = Recorded()
+        joined = Joined(transport, asyncio.get_running_loop())
+        joined.write(b"head ")
+        joined.write(b"body")
+        joined.close()
+        await asyncio.sleep(0)
+        assert joined.is_closing()
+        return transport.done
+
+    assert asyncio.run(scenario()) == [b"head body", "close"]
