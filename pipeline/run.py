@@ -27,6 +27,7 @@ from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
 from simile.scoring import Scorer, load
+from training.tracking import require_trackers
 from training.work import Work
 
 _DEV_SETS = ("dev-seen", "dev-unseen")
@@ -60,6 +61,7 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     """
     out = config.out
     given = _read_given(config)
+    require_trackers()
     if restart:
         _remove_results(out)
     _require_as_many_members(config)

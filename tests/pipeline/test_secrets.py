@@ -106,6 +106,12 @@ def test_address_with_a_password_is_not_told_when_it_is_refused(write_run, varia
     assert [where for where, data in seen.items() if PLANTED.encode() in data] == []
 
 
+def test_address_that_is_none_is_refused_before_anything_is_made(write_run):
+    folder = write_run()
+    assert run(folder, PROMETHEUS_PUSHGATEWAY_URL="http://somebody:else@here").returncode == 2
+    assert not (folder / "out").exists()
+
+
 def test_planted_key_would_be_found(tmp_path):
     with zipfile.ZipFile(tmp_path / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("state", PLANTED * 9)

