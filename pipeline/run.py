@@ -27,7 +27,6 @@ from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
 from simile.scoring import Scorer, load
-from training.tracking import require_trackers
 from training.work import Work
 
 _DEV_SETS = ("dev-seen", "dev-unseen")
@@ -59,6 +58,8 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
         InputError: the config, the data or the output folder are not usable.
         StoppedError: stopped on the way; the same call goes on from there.
     """
+    from training.tracking import require_trackers
+
     out = config.out
     given = _read_given(config)
     require_trackers()
