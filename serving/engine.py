@@ -1,9 +1,9 @@
 """Calls in, embeddings and scores out: what every route shares.
 
 A text that is cached, or that another call waits for already, is not computed again. The others are tokenized, in
-threads where there is much of it, and wait (`serving.waiting`) for the threads that run the model: one for a GPU, on a
-CPU one a core, up to four. Such a thread takes what is there as soon as it is free: an idle device never waits, so
-texts share a batch only under load. While they compute, the event loop answers what the batches before have brought.
+threads where there is much of it, and wait (`serving.waiting`) for the threads that run the model, as many as its
+runtime says. Such a thread takes what is there as soon as it is free: an idle device never waits, so texts share a
+batch only under load. While they compute, the event loop answers what the batches before have brought.
 """
 
 import asyncio

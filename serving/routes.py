@@ -170,18 +170,20 @@ async def _answered(
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:
     """Return what ``work`` returns, but cancel it as soon as the client has closed the connection."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_gone(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError("the client closed the connection")
-    finally:
-        working.cancel()
-        leaving.cancel()
+        async with asyncio.timeout(None) as here:
+            watching = asyncio.create_task(_end_when_gone(request, here))
+            try:
+                return await work
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if here.expired():
+            raise ClientGoneError("the client closed the connection") from None
+        raise
 
 
-async def _gone(request: Request) -> None:
+async def _end_when_gone(request: Request, here: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    here.reschedule(0)

@@ -84,6 +84,16 @@ def test_what_is_demanded_is_given_whatever_was_evaluated():
     assert choose_runtime("auto", "fp32", evaluated=[BF16]).precision == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("runtime", "cores", "batches"),
+    [(FP32, 1, 1), (FP32, 2, 2), (FP32, 16, 4), (BF16, 1, 1), (BF16, 2, 1), (BF16, 4, 2), (BF16, 16, 4), (FP16, 16, 1)],
+    ids=str,
+)
+def test_batches_at_once_by_cores(runtime, cores, batches, monkeypatch):
+    monkeypatch.setattr("simile.scoring.provider.usable_cores", lambda: cores)
+    assert runtime.batches_at_once == batches
+
+
 def test_runtime_is_shown_without_the_long_word():
     assert str(FP16) == "CUDA fp16"
 
