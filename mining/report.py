@@ -103,6 +103,7 @@ def _warnings(report: Mapping[str, Any], given: Collection[str]) -> list[str]:
         *_of_settings(report, given),
         *_of_labels(report),
         *_of_pairs(report),
+        *_of_held_out(report),
         *_of_target(report),
         *_of_documents(report),
     ]
@@ -157,6 +158,22 @@ def _of_pairs(report: Mapping[str, Any]) -> list[str]:
     alone = pairs["alone"]["tfidf"]
     if alone is not None and abs(alone) > SHORTCUT_LIMIT:
         found.append(f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap")
+    return found
+
+
+def _of_held_out(report: Mapping[str, Any]) -> list[str]:
+    """Return which held-out sets were asked for and cannot be made."""
+    found = []
+    for part in ("dev", "test"):
+        share = report["config"].get(f"{part}_share", 0)
+        for name in (f"{part}-seen", f"{part}-unseen") if share else ():
+            if name in report["sets"]:
+                continue
+            split = report["split"].get(name)
+            why = "there are too few documents" if name.endswith("-seen") else "there are too few groups"
+            if split:
+                why = f"{split['documents']:,} documents of {split['groups']:,} groups give no pairs of both classes"
+            found.append(f"no {name} with --{part}-share {share:g}: {why}")
     return found
 
 

@@ -167,6 +167,26 @@ def test_too_few_pairs_are_warned_of(helpdesk):
     assert f"the documents give {len(mined.sets['pairs']):,} pairs, 100,000 were wanted" in warnings_of(mined, config)
 
 
+def test_held_out_set_that_cannot_be_made_is_warned_of(helpdesk):
+    groups = list(dict.fromkeys(row.group for row in helpdesk))
+    few = [row for row in helpdesk if row.group in groups[:3]]
+    mined = mine(few, MineConfig(pairs=60, allow_fewer=True))
+    assert "dev-unseen" not in mined.sets
+    assert "no dev-unseen with --dev-share 0.05: there are too few groups" in warnings_of(mined)
+
+
+def test_held_out_set_without_pairs_of_both_classes_is_warned_of(plain):
+    del (sets := dict(plain.sets))["dev-seen"]
+    (warning,) = warnings_of(replace(plain, sets=sets))
+    assert warning.startswith("no dev-seen with --dev-share 0.05: ")
+    assert warning.endswith("groups give no pairs of both classes")
+
+
+def test_held_out_sets_that_nobody_asked_for_are_not_missed(helpdesk):
+    config = MineConfig(pairs=60, dev_share=0)
+    assert warnings_of(mine(helpdesk, config), config) == []
+
+
 def test_shortcut_is_warned_of(helpdesk):
     config = MineConfig(recipe="bands", pairs=200)
     assert any(
