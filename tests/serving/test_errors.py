@@ -36,7 +36,7 @@ def test_every_error_has_an_answer_and_the_drawing_names_it():
         assert str(status) in line
 
 
-@pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 3000])
+@pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 1500])
 def test_body_that_is_no_json_is_malformed(client, content):
     assert error_of(client.post("/v1/similarity", content=content)) == (400, "malformed", None)
 
@@ -99,10 +99,29 @@ def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed
         # No JSON at all, and not looked at as such.
         other = client.post("/v1/similarity", content=b'"' * 100_000)
     assert error_of(answer) == error_of(other) == (422, "invalid_request", None)
-    assert answer.json()["error"]["message"] == "got more texts than 1024 pairs have, the most of one request"
+    assert (
+        answer.json()["error"]["message"]
+        == "got more texts or other values than 1024 pairs have, the most of one request"
+    )
 
 
-@pytest.mark.parametrize("text", ['"', '\\"', "\\", '""""""""', "[{,:}]" * 30])
+@pytest.mark.parametrize("value", ["[]", "{}", "1", "[[[]]]", '"a,b", 1'])
+def test_more_values_than_any_request_may_have_are_refused_before_they_are_parsed(scorer, value):
+    content = '{"pairs": [' + ",".join([value] * 5100) + "]}"
+    with TestClient(create_app(Settings(), scorer)) as client:
+        answer = client.post("/v1/similarity", content=content)
+    assert error_of(answer) == (422, "invalid_request", None)
+    assert answer.json()["error"]["message"].startswith("got more texts or other values than 1024 pairs")
+
+
+@pytest.mark.parametrize("content", ['"' + '\\"' * 200_000, '"' + "\\" * 200_001, '"' + "[,{" * 100_000, "1" * 10_000])
+def test_a_text_or_number_that_does_not_end_is_invalid_json_and_no_defect(scorer, content):
+    with TestClient(create_app(Settings(), scorer)) as client:
+        answer = client.post("/v1/similarity", content=content)
+    assert error_of(answer) == (400, "malformed", None)
+
+
+@pytest.mark.parametrize("text", ['"', '\\"', "\\", '""""""""', "[{,:}]" * 30, '\\",[{,,' * 15])
 def test_as_many_pairs_as_are_allowed_are_taken_whatever_is_in_their_texts(scorer, text):
     pairs = [{"text_a": text * 20, "text_b": text}] * 1024
     with TestClient(create_app(Settings(), scorer)) as client:
