@@ -4,6 +4,7 @@ Goes on where it was stopped: what is done already under --work is not done agai
 """
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ def shown(arguments: Sequence[str]) -> str:
         if place in kept:
             at = kept.index(place)
             kept = kept[:at] + kept[at + 2 :]
-    return " ".join(kept)
+    return shlex.join(kept)
 
 
 def measure(bench: Bench, row: str) -> None:
