@@ -86,7 +86,9 @@ class Engine:
         self._is_closing = False
         self._tokens_per_s = 0.0
         provider = scorer.runtime.provider.removesuffix("ExecutionProvider")
-        self.waiting = Waiting(max_tokens=max_waiting_tokens, **_BATCHES[provider])
+        self.waiting = Waiting(
+            max_tokens=max_waiting_tokens, least_share=scorer.runtime.few_tokens, **_BATCHES[provider]
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
         # Of its own: the words of a small call do not wait behind the tokens of a large one.

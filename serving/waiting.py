@@ -51,12 +51,14 @@ class Waiting:
         max_tokens: admission budget. What comes to an empty queue is let in whatever its size.
         batch_tokens: padded tokens of one batch (but always one text).
         most_padding: tokens of padding that cost as much as to start another batch.
+        least_share: tokens that a thread takes rather than share them with others that wait.
     """
 
-    def __init__(self, *, max_tokens: int, batch_tokens: int, most_padding: int) -> None:
+    def __init__(self, *, max_tokens: int, batch_tokens: int, most_padding: int, least_share: int = 0) -> None:
         self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
         self._most_padding = most_padding
+        self._least_share = least_share
         self._changed = threading.Condition()
         self._heaps: dict[tuple[int, int], list[tuple[float, int, Job]]] = {}
         """By encoder and class of length, those whose turn is next first."""
@@ -106,7 +108,7 @@ class Waiting:
     def take(self) -> list[Job]:
         """Wait for a job that is ready, and remove it with those that are to be computed with it, all of one encoder.
 
-        Threads that wait here at the same time share what is ready.
+        Threads that wait here at the same time share what is ready, where it is worth sharing.
 
         Returns:
             The batch, the longest text first; nothing once `close` was called and no job is ready.
@@ -120,7 +122,7 @@ class Waiting:
             share = math.ceil(self._ready_tokens / self.num_takers) if self.num_takers > 1 else self._batch_tokens
             self.num_takers -= 1
             key = min(heads, key=lambda key: heads[key])
-            batch = self._batch(key, min(share, self._batch_tokens))
+            batch = self._batch(key, min(max(share, self._least_share), self._batch_tokens))
             # Past the one whose turn it was: whoever comes now comes after those that wait longer.
             self._turn = max(self._turn, batch[0].turn + batch[0].tokens)
             now = perf_counter()

@@ -9,7 +9,7 @@ README.md          the model card; not part of the digest
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -204,6 +204,10 @@ class Bundle:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identity", f"{self.manifest.name}@sha256:{self.manifest.digest}")
+
+    def without_data(self) -> "Bundle":
+        """Return what is known of the bundle, without its files' bytes, which are most of its memory."""
+        return replace(self, data={})
 
 
 def file_entry(path: str, data: bytes) -> FileEntry:

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from simile.artifacts import Bundle, EncoderMember
 from simile.errors import BundleError
-from simile.scoring.provider import Runtime, open_session
+from simile.scoring.graph import Graph
+from simile.scoring.provider import Runtime
 
 BATCH_TOKENS = 4096
 """Padded tokens of one batch."""
@@ -50,7 +51,7 @@ class Encoder:
         self._tokenizer.enable_truncation(member.max_length)
         self._tokenizer.no_padding()
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
-        self._session = open_session(bundle.data[model.path], runtime)
+        self._graph = Graph(bundle.data[model.path], runtime)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text, prompt put before it, cut to the member's length."""
@@ -93,8 +94,7 @@ class Encoder:
         for row, text in enumerate(ids):
             ids_BT[row, : len(text)] = text
             mask_BT[row, : len(text)] = 1
-        (embedding_BD,) = self._session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        return np.asarray(embedding_BD, dtype=np.float32)
+        return self._graph.embed(ids_BT, mask_BT)
 
 
 def _tokenizer(bundle: Bundle, path: str) -> Tokenizer:

@@ -20,12 +20,12 @@ _CUDA, _OPENVINO, _CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "
 _MOST_AT_ONCE = 4
 """Batches run side by side on a CPU: threads that share one wait for each other at every operator, and so for whatever
 else takes a core meanwhile. On many cores a lone text must still get more than one."""
-_OPENVINO_CORES = 2
-"""Of a batch, at least. In bf16 a lone pair is ready a quarter sooner than with a batch a core, and a full queue no
-later (docs/log.md)."""
-_OPENVINO_CACHE = 1000
-"""Entries, several for each shape of batch. A service sees new shapes for hours: with OpenVINO's own 5,000 it grows by
-a GiB."""
+_FEW_TOKENS = 128
+"""So many, and no others beside them, are ready a third sooner where OpenVINO gives one batch of them all cores; where
+there are more, each core can as well have a batch of its own (docs/log.md)."""
+_OPENVINO_CACHE = 500
+"""Entries of each batch run side by side, several for each shape. A service sees new shapes for hours: with OpenVINO's
+own 5,000 it grows by a GiB."""
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
 """How far a score may be from the fp32 score of another provider: bf16 keeps 8 bits of mantissa, fp16 keeps 11."""
@@ -47,8 +47,12 @@ class Runtime:
         """How many threads may run a batch each on one session, and use the machine best so."""
         if self.provider == _CUDA:
             return 1
-        cores = _OPENVINO_CORES if self.provider == _OPENVINO else 1
-        return min(max(1, usable_cores() // cores), _MOST_AT_ONCE)
+        return min(usable_cores(), _MOST_AT_ONCE)
+
+    @property
+    def few_tokens(self) -> int:
+        """A batch of so many padded tokens at most had better have all cores than a part of them; 0: none had."""
+        return _FEW_TOKENS if self.provider == _OPENVINO and self.batches_at_once > 1 else 0
 
 
 def choose_runtime(
@@ -91,14 +95,20 @@ def _runtimes_here() -> list[Runtime]:
     return runtimes + on_cpu
 
 
-def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSession":
-    """Return a session that runs the whole graph on the runtime's provider; `Runtime.batches_at_once` may use it.
+def open_session(model: bytes, runtime: Runtime, at_once: int | None = None) -> "onnxruntime.InferenceSession":
+    """Return a session that runs the whole graph on the runtime's provider.
+
+    Args:
+        model: the ONNX file.
+        runtime: what runs it.
+        at_once: how many batches; `Runtime.batches_at_once` unless said. All cores are shared out among them.
 
     Raises:
         InputError: the provider did not take the graph (ONNX Runtime would silently run it on the CPU instead).
     """
+    at_once = at_once or runtime.batches_at_once
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(1, usable_cores() // runtime.batches_at_once)
+    options.intra_op_num_threads = max(1, usable_cores() // at_once)
     options.log_severity_level = 3
     if runtime.provider == _CUDA:
         # CUDA and cuDNN installed as wheels are found only when loaded by name.
@@ -107,7 +117,7 @@ def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSessio
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            model, options, providers=[runtime.provider], provider_options=[_provider_options(runtime)]
+            model, options, providers=[runtime.provider], provider_options=[_provider_options(runtime, at_once)]
         )
         session.disable_fallback()
     # ONNX Runtime raises its own classes and bare RuntimeError alike, of no common root.
@@ -118,17 +128,16 @@ def open_session(model: bytes, runtime: Runtime) -> "onnxruntime.InferenceSessio
     return session
 
 
-def _provider_options(runtime: Runtime) -> dict[str, Any]:
+def _provider_options(runtime: Runtime, at_once: int) -> dict[str, Any]:
     if runtime.provider == _OPENVINO:
-        streams = runtime.batches_at_once
         config = {
             "INFERENCE_PRECISION_HINT": runtime.precision,
             "INFERENCE_NUM_THREADS": usable_cores(),
-            "NUM_STREAMS": streams,
+            "NUM_STREAMS": at_once,
             "CPU_RUNTIME_CACHE_CAPACITY": _OPENVINO_CACHE,
         }
         # ONNX Runtime makes as many requests, and OpenVINO as many streams to run them.
-        return {"device_type": "CPU", "num_streams": str(streams), "load_config": json.dumps({"CPU": config})}
+        return {"device_type": "CPU", "num_streams": str(at_once), "load_config": json.dumps({"CPU": config})}
     if runtime.provider == _CUDA:
         # The arena never shrinks; growing by what was asked for keeps it near what is used.
         return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}

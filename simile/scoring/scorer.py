@@ -42,7 +42,8 @@ class Scorer:
     """A loaded bundle on one runtime. Not thread-safe: one call at a time."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self.bundle = bundle
+        # Sessions have copied the graphs; of a service's memory those bytes were a fifth.
+        self.bundle = bundle.without_data()
         self.runtime = runtime
         self.members: tuple[Encoder | Lexical, ...] = tuple(
             Encoder(bundle, member, runtime) if isinstance(member, EncoderMember) else Lexical(bundle, member)

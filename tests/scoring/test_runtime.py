@@ -86,12 +86,18 @@ def test_what_is_demanded_is_given_whatever_was_evaluated():
 
 @pytest.mark.parametrize(
     ("runtime", "cores", "batches"),
-    [(FP32, 1, 1), (FP32, 2, 2), (FP32, 16, 4), (BF16, 1, 1), (BF16, 2, 1), (BF16, 4, 2), (BF16, 16, 4), (FP16, 16, 1)],
+    [(FP32, 1, 1), (FP32, 2, 2), (FP32, 16, 4), (BF16, 1, 1), (BF16, 2, 2), (BF16, 16, 4), (FP16, 16, 1)],
     ids=str,
 )
 def test_batches_at_once_by_cores(runtime, cores, batches, monkeypatch):
     monkeypatch.setattr("simile.scoring.provider.usable_cores", lambda: cores)
     assert runtime.batches_at_once == batches
+
+
+@pytest.mark.parametrize(("runtime", "cores", "has_few"), [(FP32, 2, 0), (BF16, 1, 0), (BF16, 2, 1), (FP16, 16, 0)])
+def test_small_batches_get_all_cores_where_openvino_has_several(runtime, cores, has_few, monkeypatch):
+    monkeypatch.setattr("simile.scoring.provider.usable_cores", lambda: cores)
+    assert bool(runtime.few_tokens) == bool(has_few)
 
 
 def test_runtime_is_shown_without_the_long_word():
@@ -133,6 +139,12 @@ def test_evaluation_that_is_none_is_refused(ensemble, content):
 def test_simile_load_scores(bundle, scorer):
     found = simile.load(str(bundle.path), device="cpu", precision="fp32").score(GOLDEN_PAIRS)
     np.testing.assert_allclose(found, scorer.score(GOLDEN_PAIRS), rtol=0, atol=1e-4)
+
+
+def test_scorer_lets_the_bytes_of_its_files_go(bundle, scorer):
+    assert bundle.data
+    assert not scorer.bundle.data
+    assert scorer.bundle.identity == bundle.identity
 
 
 def test_simile_has_nothing_that_it_does_not_have():

@@ -16,11 +16,17 @@ def uncalibrated(bundle, scorer) -> Scorer:
 
 
 @pytest.fixture(scope="session")
-def alone(bundle, scorer) -> Scorer:
+def encoder_alone(bundle) -> Bundle:
     """The bundle with its encoder only: a lexical member has no embeddings."""
     encoder = bundle.manifest.members[0]
     update = {"members": (encoder,), "combine": Combine(weights={encoder.name: 1.0}), "calibration": None}
-    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
+    return Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data)
+
+
+@pytest.fixture(scope="session")
+def alone(encoder_alone, scorer) -> Scorer:
+    """What scores by the encoder only."""
+    return Scorer(encoder_alone, scorer.runtime)
 
 
 @pytest.fixture
@@ -65,5 +71,5 @@ def watched(bundle, scorer) -> WatchedScorer:
 
 
 @pytest.fixture
-def watched_alone(alone) -> WatchedScorer:
-    return WatchedScorer(alone.bundle, alone.runtime)
+def watched_alone(encoder_alone, scorer) -> WatchedScorer:
+    return WatchedScorer(encoder_alone, scorer.runtime)

@@ -67,13 +67,13 @@ def test_openai_client_embeds_one_text_and_takes_the_dimensions_there_are(url, a
 
 
 @pytest.fixture
-def twofold(alone) -> Scorer:
+def twofold(encoder_alone, scorer) -> Scorer:
     """The encoder twice: of twice the dimensions."""
-    bundle = alone.bundle
+    bundle = encoder_alone
     (encoder,) = bundle.manifest.members
     members = (encoder, encoder.model_copy(update={"name": "other"}))
     update = {"members": members, "combine": Combine(weights={"small": 0.5, "other": 0.5})}
-    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), alone.runtime)
+    return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
 
 
 def test_dimensions_are_those_of_the_bundle_that_answers_even_as_another_takes_its_place(client, twofold, monkeypatch):

@@ -161,8 +161,8 @@ def wait_for(condition):
 
 
 @pytest.mark.parametrize("path", POSTED)
-def test_defect_is_documented(bundle, alone, path):
-    broken = Scorer(alone.bundle, alone.runtime)
+def test_defect_is_documented(encoder_alone, scorer, path):
+    broken = Scorer(encoder_alone, scorer.runtime)
     broken.members[0].embed_batch = lambda _: 1 / 0
     with TestClient(create_app(Settings(), broken)) as client:
         check_documented(client, path, client.post(path, json=body_of(path)), 500)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from serving.waiting import Job, Waiting, length_class
 
 
-def waiting_of(*, max_tokens=10_000, batch_tokens=256, most_padding=16) -> Waiting:
-    return Waiting(max_tokens=max_tokens, batch_tokens=batch_tokens, most_padding=most_padding)
+def waiting_of(*, max_tokens=10_000, batch_tokens=256, most_padding=16, least_share=0) -> Waiting:
+    return Waiting(max_tokens=max_tokens, batch_tokens=batch_tokens, most_padding=most_padding, least_share=least_share)
 
 
 def job_of(length: int, encoder: int = 0, guess: int | None = None) -> Job:
@@ -48,9 +48,12 @@ def test_batch_ends_at_its_budget():
     assert [len(waiting.take()) for _ in range(2)] == [5, 2]
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_threads_that_wait_share_what_comes(num_threads):
-    waiting = waiting_of()
+@pytest.mark.parametrize(
+    ("num_threads", "least_share", "shares"),
+    [(1, 0, [6]), (2, 0, [3, 3]), (3, 0, [2, 2, 2]), (3, 30, [3, 3]), (2, 60, [6])],
+)
+def test_threads_that_wait_share_what_comes(num_threads, least_share, shares):
+    waiting = waiting_of(least_share=least_share)
     taken = []
     threads = [threading.Thread(target=lambda: taken.append(waiting.take())) for _ in range(num_threads)]
     for thread in threads:
@@ -59,9 +62,12 @@ def test_threads_that_wait_share_what_comes(num_threads):
     while waiting.num_takers < num_threads and monotonic() < deadline:
         sleep(0.01)
     add(waiting, *(job_of(10) for _ in range(6)))
+    while sum(map(len, taken)) < 6 and monotonic() < deadline:
+        sleep(0.01)
+    waiting.close()
     for thread in threads:
         thread.join(5)
-    assert [len(batch) for batch in taken] == [6 // num_threads] * num_threads
+    assert [len(batch) for batch in taken if batch] == shares
 
 
 def test_thread_that_waits_alone_takes_all():
