@@ -147,6 +147,14 @@ def _baseline_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     parser.add_argument("--prompt", default="", help="put before every text")
     parser.add_argument("--max-length", type=int, help="tokens a text (default: the encoder's own)")
+    parser.add_argument(
+        "--matryoshka",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="dimensions that its embeddings may be cut to: it was trained so",
+    )
 
 
 def _mine_options(parser: argparse.ArgumentParser) -> None:

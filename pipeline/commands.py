@@ -58,7 +58,9 @@ def baseline(args: Namespace) -> int:
     """An untouched encoder as a bundle."""
     from training.baseline import make_baseline
 
-    bundle = make_baseline(args.model, args.out, prompt=args.prompt, max_length=args.max_length)
+    bundle = make_baseline(
+        args.model, args.out, prompt=args.prompt, max_length=args.max_length, matryoshka=args.matryoshka
+    )
     _print(bundle.identity)
     return 0
 

@@ -1,7 +1,7 @@
 """One call to the engine: what it waits for, and what it is given."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -19,6 +19,13 @@ class Embedded:
     """Of the ensemble: the cosine of two rows is its score."""
     num_tokens: int
     num_cut: int
+
+    def first(self, dimensions: int) -> "Embedded":
+        """Return the embeddings cut to their first dimensions, of length 1 again."""
+        first_ND = self.embedding_ND[:, :dimensions]
+        # A cut vector may be all zeros: it stays so.
+        length_N1 = np.maximum(np.linalg.norm(first_ND, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return replace(self, embedding_ND=first_ND / length_N1)
 
 
 @dataclass(slots=True)

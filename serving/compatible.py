@@ -119,7 +119,9 @@ class EmbeddingsRequest(BaseModel):
 
     input: OneOrMany
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = None
+    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        None, description="those of the bundle, or fewer that its encoder was trained to be cut to"
+    )
 
 
 class EmbeddingData(BaseModel):

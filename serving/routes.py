@@ -144,13 +144,16 @@ async def embed_texts(
     """Return the texts' embeddings and the engine that made them, as `score_pairs` does.
 
     Raises:
-        InvalidRequestError: that engine's embeddings have other dimensions than are wanted.
+        InvalidRequestError: that engine's embeddings cannot have as many dimensions as are wanted.
     """
 
     async def embed(engine: Engine, timing: Timing) -> Embedded:
-        if dimensions not in (None, needed := engine.scorer.dimension):
+        whole, *cuts = engine.scorer.dimensions
+        if dimensions not in (None, whole, *cuts):
+            needed = " or ".join(map(str, (whole, *cuts)))
             raise InvalidRequestError(f"got {dimensions} dimensions, need {needed}, those of this bundle", "dimensions")
-        return await engine.embed(texts, timing)
+        found = await engine.embed(texts, timing)
+        return found.first(dimensions) if dimensions in cuts else found
 
     return await _answered(request, service, embed)
 

@@ -5,6 +5,7 @@ Weights come as safetensors only, and no code comes with them.
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,11 @@ class Base:
     pooling: str
     max_length: int
     """The longest text it reads, in tokens."""
+
+    @property
+    def dimension(self) -> int:
+        """How many dimensions its embeddings have."""
+        return int(self.model.get_embedding_dimension())
 
     @property
     def transformer(self) -> Transformer:
@@ -113,6 +119,16 @@ def require_room(spec: str, base: Base, prompt: str) -> None:
     if num_tokens + _MIN_TEXT_TOKENS > base.max_length:
         room = base.max_length - _MIN_TEXT_TOKENS
         raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {room} at this max_length")
+
+
+def require_cuts(spec: str, base: Base, matryoshka: Sequence[int]) -> None:
+    """Refuse cuts that leave nothing out, or nothing over.
+
+    Raises:
+        InputError: one is such.
+    """
+    if wrong := [dimensions for dimensions in matryoshka if not 1 <= dimensions < base.dimension]:
+        raise InputError(f"{spec}: got matryoshka {wrong[0]}, need from 1 to {base.dimension - 1} dimensions")
 
 
 def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:

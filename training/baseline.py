@@ -1,5 +1,6 @@
 """An untouched encoder as a bundle, so that it is measured and served like any other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -16,14 +17,16 @@ from simile.artifacts import (
 )
 from simile.errors import InputError
 from simile.scoring import Scorer, golden_pairs, pack_vocabulary
-from training.base import load_base, require_room
+from training.base import load_base, require_cuts, require_room
 from training.config import MIN_LENGTH
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
 
 _LEXICAL = "lexical:"
 
 
-def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | None = None) -> Bundle:
+def make_baseline(
+    spec: str, out: Path, *, prompt: str = "", max_length: int | None = None, matryoshka: Sequence[int] = ()
+) -> Bundle:
     """Return the bundle at ``out`` with one untouched member.
 
     Args:
@@ -32,6 +35,7 @@ def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | N
         out: where to.
         prompt: put before every text.
         max_length: in tokens; None for the encoder's own.
+        matryoshka: numbers of dimensions that the encoder was trained to be cut to.
 
     Raises:
         InputError: the encoder or the documents cannot be read, or ``out`` is taken.
@@ -43,7 +47,8 @@ def make_baseline(spec: str, out: Path, *, prompt: str = "", max_length: int | N
         raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
     base = load_base(spec, max_length=max_length)
     require_room(spec, base, prompt)
-    member, files = export_member(base, name="encoder", prompt=prompt)
+    require_cuts(spec, base, matryoshka)
+    member, files = export_member(base, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
     made = {"by": "simile baseline", "base": base.name, "revision": base.revision, "versions": versions()}
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
 

@@ -44,6 +44,9 @@ class TrainConfig(BaseModel):
     """Weights of the losses that are summed; a name alone stands for that loss only."""
     epochs: Annotated[int, Field(ge=1)] | tuple[Epochs, ...] = 1
     """Over each file of pairs, one file after the other: a number for all of them, or one for each (0: left out)."""
+    matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Numbers of dimensions to which embeddings may be cut when they are served: the losses are then the mean of those
+    over all dimensions and over the first so many (Kusupati et al. 2022, arXiv:2205.13147)."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 100

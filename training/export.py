@@ -52,7 +52,9 @@ class _Graph(nn.Module):
         return nn.functional.normalize(pooled_BD, dim=-1)
 
 
-def export_member(base: Base, *, name: str, prompt: str = "") -> tuple[EncoderMember, dict[str, bytes]]:
+def export_member(
+    base: Base, *, name: str, prompt: str = "", matryoshka: tuple[int, ...] = ()
+) -> tuple[EncoderMember, dict[str, bytes]]:
     """Return the member and its files, each graph checked against torch.
 
     Raises:
@@ -83,7 +85,8 @@ def export_member(base: Base, *, name: str, prompt: str = "") -> tuple[EncoderMe
         prompt=prompt,
         max_length=base.max_length,
         pad_id=_pad_id(base),
-        dimension=int(base.model.get_embedding_dimension()),
+        dimension=base.dimension,
+        matryoshka=matryoshka,
     )
     return member, files
 

@@ -16,7 +16,7 @@ All but ``ranking`` and ``focal`` are sentence-transformers' own. Shape suffixes
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,28 +79,41 @@ _LOSSES: Mapping[Loss, Callable[[SentenceTransformer], nn.Module]] = {
 
 
 class PairLoss(nn.Module):
-    """The losses' sum for a batch of pairs, each text encoded once; a pair's label is a row of `loss_labels`."""
+    """The losses' sum for a batch of pairs, each text encoded once; a pair's label is a row of `loss_labels`.
 
-    def __init__(self, model: SentenceTransformer, weights: Mapping[Loss, float]) -> None:
+    Args:
+        model: the encoder.
+        weights: of each loss.
+        matryoshka: numbers of first dimensions; each loss is the mean over these and all dimensions.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, weights: Mapping[Loss, float], matryoshka: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.model = model
         self._weights = dict(weights)
+        self._cuts = (None, *matryoshka)
         self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name != "ranking"})
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them, and logs each."""
-        embeddings = embed_columns(self.model, sentence_features)
+        whole = embed_columns(self.model, sentence_features)
+        found = dict.fromkeys(self._weights, whole[0].new_zeros(()))
+        for cut in self._cuts:
+            for name, loss in self._of([embedding_PD[:, :cut] for embedding_PD in whole], labels):
+                found[name] = found[name] + self._weights[name] / len(self._cuts) * loss.float()
+        return found
+
+    def _of(self, embeddings: list[Tensor], labels: Tensor) -> Iterator[tuple[Loss, Tensor]]:
         target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
-        found: dict[str, Tensor] = {}
-        for name, weight in self._weights.items():
+        for name in self._weights:
             if name == "ranking":
                 text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
-                loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
+                yield name, ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
             else:
                 of_embeddings: Any = self._losses[name].compute_loss_from_embeddings
-                loss = of_embeddings(embeddings, target_P)
-            found[name] = weight * loss.float()
-        return found
+                yield name, of_embeddings(embeddings, target_P)
 
     def save_own(self, checkpoint: Path) -> None:
         """Write what is learned beside the encoder into a checkpoint: the trainer writes the encoder's weights only."""
@@ -120,7 +133,7 @@ class PairLoss(nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the trainer writes down of it."""
-        return {"weights": self._weights}
+        return {"weights": self._weights, "cuts": self._cuts}
 
 
 def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
 from training.averaging import StepMean, deal, set_to_mean
-from training.base import Base, fingerprint, load_base, public_name, require_room
+from training.base import Base, fingerprint, load_base, public_name, require_cuts, require_room
 from training.config import TrainConfig
 from training.decision import with_decisions
 from training.dropout import quicken_dropout
@@ -90,6 +90,7 @@ def train(
         _require_learnable(config, pairs)
     base = load_base(config.base, config.revision, config.max_length)
     require_room(config.base, base, config.prompt)
+    require_cuts(config.base, base, config.matryoshka)
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
         texts = [pair for pairs in files for pair in pairs.texts]
@@ -212,7 +213,7 @@ def _fit(
     say(f"training {num_trained:,} of {sum(p.numel() for p in base.model.parameters()):,} weights of {base.name}")
     if not torch.cuda.is_available():
         quicken_dropout(base.model)
-    loss = PairLoss(base.model, config.loss)
+    loss = PairLoss(base.model, config.loss, config.matryoshka)
     trainer = SentenceTransformerTrainer(
         model=base.model,
         args=_arguments(config, epochs, work),
@@ -348,7 +349,7 @@ def _to_bundle(
     tuned.model.prompts, tuned.model.default_prompt_name = {"text": config.prompt}, "text"
     with whole_directory(_weights_folder(out)) as folder:
         tuned.model.save_pretrained(str(folder / config.name), create_model_card=False)
-    member, files = export_member(tuned, name=config.name, prompt=config.prompt)
+    member, files = export_member(tuned, name=config.name, prompt=config.prompt, matryoshka=config.matryoshka)
     manifest = manifest_of(out.name, member, files, made=made)
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
     manifest = with_decisions(manifest, scorer, calibration_sets, dev_sets, method=config.calibration)

@@ -60,6 +60,17 @@ class EncoderMember(_Strict):
     """In tokens, special tokens included; what is longer is cut."""
     pad_id: int = Field(ge=0)
     dimension: int = Field(ge=1)
+    matryoshka: Annotated[tuple[int, ...], Field(exclude_if=lambda dimensions: not dimensions)] = ()
+    """To how many dimensions its embedding may be cut: the first ones, brought to length 1 again. It was trained to be
+    good so (Kusupati et al. 2022, arXiv:2205.13147). Where there are none, that is not in the digest."""
+
+    @model_validator(mode="after")
+    def _cuts_something(self) -> "EncoderMember":
+        if not all(1 <= dimensions < self.dimension for dimensions in self.matryoshka):
+            raise ValueError(
+                f"got {self.matryoshka} as cuts of {self.dimension} dimensions, need fewer, and at least 1"
+            )
+        return self
 
     @property
     def files(self) -> tuple[FileEntry, ...]:

@@ -150,7 +150,8 @@ def _facts(member: Member) -> list[str]:
     if not isinstance(member, EncoderMember):
         return ["TF-IDF", "-", "-", "-", "-", f"{member.dimension}"]
     own = [member.base, member.revision or "-", member.pooling, repr(member.prompt) if member.prompt else "-"]
-    return [*own, f"{member.max_length}", f"{member.dimension}"]
+    cuts = f" (or {', '.join(map(str, member.matryoshka))})" if member.matryoshka else ""
+    return [*own, f"{member.max_length}", f"{member.dimension}{cuts}"]
 
 
 def _decisions(manifest: Manifest) -> str:

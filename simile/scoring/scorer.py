@@ -55,6 +55,13 @@ class Scorer:
         """Of the ensemble's embeddings; lexical members have none."""
         return sum(member.dimension for member in self.members if isinstance(member, Encoder))
 
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """How many dimensions an embedding may have: all, and after them fewer, where the only member is Matryoshka."""
+        members = self.bundle.manifest.members
+        alone = members[0] if len(members) == 1 else None
+        return (self.dimension, *(alone.matryoshka if isinstance(alone, EncoderMember) else ()))
+
     def score(self, pairs: Pairs) -> NDArray[np.float32]:
         """Return the score of each pair, shape ``(P,)``, in [-1, 1]."""
         return self.score_members(pairs).score_P

@@ -118,6 +118,13 @@ def test_digest_is_the_same_however_the_manifest_is_set_out(bundle):
     assert read_bundle(bundle.path).manifest.digest == digest
 
 
+def test_cuts_of_the_embedding_are_in_the_manifest_only_where_there_are_some(bundle):
+    members = json.loads((bundle.path / "manifest.json").read_text())["members"]
+    assert "matryoshka" not in members[0]
+    edit(bundle, lambda value: value["members"][0].update(matryoshka=[4, 2]))
+    assert read_bundle(bundle.path).manifest.members[0].matryoshka == (4, 2)
+
+
 def test_digest_is_the_same_in_every_copy(bundle, tmp_path):
     shutil.copytree(bundle.path, tmp_path / "copy")
     assert read_bundle(tmp_path / "copy").identity == bundle.identity
@@ -280,6 +287,8 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
         (lambda value: value["members"][0].update(name="../small"), "members.0.encoder.name"),
         (lambda value: value["members"][0].update(kind="pickle"), "members.0"),
         (lambda value: value["members"][0].update(dimension=0), "members.0.encoder.dimension"),
+        (lambda value: value["members"][0].update(matryoshka=[8]), "members.0.encoder"),
+        (lambda value: value["members"][0].update(matryoshka=[0]), "members.0.encoder"),
         (lambda value: value["members"][0]["model"].update(sha256="abc"), "members.0.encoder.model.sha256"),
         (lambda value: value["calibration"].update(slope=math.nan), "calibration.platt.slope"),
         (lambda value: value["golden"][0].update(scores={"small": 0.3}), "golden pair without a score of each"),

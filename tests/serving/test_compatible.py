@@ -91,6 +91,30 @@ def test_dimensions_are_those_of_the_bundle_that_answers_even_as_another_takes_i
         assert error_of(ask(32)) == error_of(ask(16)) == (422, "invalid_request", "dimensions")
 
 
+@pytest.fixture
+def matryoshka(encoder_alone, scorer) -> Scorer:
+    """The encoder, whose embeddings may be cut."""
+    (encoder,) = encoder_alone.manifest.members
+    manifest = encoder_alone.manifest.model_copy(
+        update={"members": (encoder.model_copy(update={"matryoshka": (8, 4)}),)}
+    )
+    return Scorer(Bundle(encoder_alone.path, manifest, encoder_alone.data), scorer.runtime)
+
+
+@pytest.mark.parametrize("dimensions", [16, 8, 4])
+def test_embedding_is_cut_to_the_dimensions_that_the_encoder_was_trained_for(matryoshka, dimensions):
+    with TestClient(create_app(Settings(), matryoshka)) as client:
+        answer = client.post("/v1/embeddings", json={"input": ["no signal", "late"], "dimensions": dimensions})
+        first_ND = matryoshka.embed(["no signal", "late"])[:, :dimensions]
+        expected_ND = first_ND / np.linalg.norm(first_ND, axis=1, keepdims=True)
+        found_ND = [entry["embedding"] for entry in answer.json()["data"]]
+        np.testing.assert_allclose(found_ND, expected_ND, rtol=0, atol=1e-6)
+        refused = client.post("/v1/embeddings", json={"input": "no signal", "dimensions": 5})
+        assert refused.status_code == 422
+        assert "got 5 dimensions, need 16 or 8 or 4" in refused.text
+        assert client.get("/v1/bundle").json()["members"][0]["matryoshka"] == [8, 4]
+
+
 def test_base64_is_float32_little_endian(client, alone):
     answer = client.post("/v1/embeddings", json={"input": ["no signal"], "encoding_format": "base64"}).json()
     vector_D = np.frombuffer(base64.b64decode(answer["data"][0]["embedding"]), dtype="<f4")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.losses import FocalLoss, loss_labels, ranking_loss, same_meaning
+from training.losses import FocalLoss, PairLoss, loss_labels, ranking_loss, same_meaning
 
 
 def brute_force(embedding_TD, meaning_T):
@@ -118,3 +118,16 @@ def test_focal_loss_learns_where_the_classes_part():
         loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).backward()
         optimizer.step()
     assert loss.compute_loss_from_embeddings([first_PD, second_PD], label_P).item() < before / 10
+
+
+def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
+    embeddings = list(torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)))
+    label_PL = torch.tensor(loss_labels([Pair(f"a{i}", f"b{i}", label=i % 2) for i in range(6)]))
+    monkeypatch.setattr("training.losses.embed_columns", lambda _model, features: [e[:, :features] for e in embeddings])
+    weights = {"ranking": 1.0, "cosent": 0.3}
+    whole, first = (PairLoss(None, weights)(cut, label_PL) for cut in (8, 3))
+    found = PairLoss(None, weights, matryoshka=(3,))(8, label_PL)
+    assert found.keys() == weights.keys()
+    for name in weights:
+        assert float(found[name]) == pytest.approx(float(whole[name] + first[name]) / 2)
+        assert abs(float(whole[name] - first[name])) > 1e-3

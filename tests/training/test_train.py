@@ -470,3 +470,16 @@ def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(tr
     assert main(argv) == 0
     assert f"going on from {checkpoint.name}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
+
+
+def test_matryoshka_training_tells_where_embeddings_may_be_cut(trained):
+    run = trained(matryoshka=[16, 8])
+    assert run.bundle.manifest.members[0].matryoshka == (16, 8)
+    assert load(run.out, device="cpu", precision="fp32").dimensions == (32, 16, 8)
+
+
+def test_cut_that_leaves_nothing_out_is_refused_before_anything_is_written(few, settings, tmp_path):
+    config = TrainConfig(**settings(matryoshka=[32]))
+    with pytest.raises(InputError, match="got matryoshka 32, need from 1 to 31 dimensions"):
+        train(config, [few], [], tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
