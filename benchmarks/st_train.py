@@ -1,6 +1,6 @@
 """Fine-tune as a user of sentence-transformers does, for `training_recipes.py` to compare with.
 
-Positive pairs are drawn at random from the documents' groups, no document twice an anchor before every other one was;
+Positive pairs are drawn at random from the documents' groups, no document an anchor again before every other one was;
 multiple negatives ranking with in-batch negatives, all weights, batches of 32, 5e-5, one epoch.
 """
 
@@ -21,13 +21,12 @@ def main() -> None:
     parser.add_argument("documents", type=Path, metavar="DOCUMENTS")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
-    parser.add_argument("--positives", type=int, default=7_000, metavar="N", help="at most one a document")
+    parser.add_argument("--positives", type=int, default=7_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
     args = parser.parse_args()
     documents = usable_documents(args.documents, args.held_out)
-    num = min(args.positives, len(documents))
-    positives = draw_positives(documents, num, np.random.default_rng(args.seed))
+    positives = draw_positives(documents, args.positives, np.random.default_rng(args.seed))
     with tempfile.TemporaryDirectory() as folder:
         fine_tune(positives, args.max_length, args.seed, Path(folder))
         make_baseline(f"{folder}/model", args.out, max_length=args.max_length)

@@ -1,6 +1,7 @@
 """What is each part of training worth? Rows one change away from the default, on the same mined pairs, and the peers.
 
-Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
+Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md, a
+section for each corpus.
 """
 
 import json
@@ -17,9 +18,10 @@ from common import SIMILE, TESTS, commit, end_with_children, evaluate, machine, 
 from simile.files import write_whole
 
 DEV_SETS = ("dev-seen", "dev-unseen")
-CORPORA = {"clinc150": 10_000, "newsgroups20": 2_000}
-"""Mined pairs of each."""
-POSITIVES = {"clinc150": 7_000, "newsgroups20": 4_000}
+CORPORA = {"clinc150": 10_000, "newsgroups20": 2_000, "helpdesk": 10_000, "helpdesk-one-category": 10_000}
+"""Mined pairs of each; those that are not given are what `sample_corpus.py` makes."""
+GIVEN = ["clinc150", "newsgroups20"]
+POSITIVES = {"clinc150": 7_000, "newsgroups20": 4_000, "helpdesk": 7_000, "helpdesk-one-category": 7_000}
 """Positive pairs that the peer trains on."""
 PEER = "sentence-transformers"
 COSENT = ("loss=cosent", "learning_rate=5e-5")
@@ -41,6 +43,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "mean over the steps": ("average_from=0.2",),
     "shares of 4,000 pairs at most": ("most_pairs=4000",),
     "two epochs": ("epochs=2",),
+    "ten epochs": ("epochs=10",),
 }
 COMPARED = "default"
 """The row that is compared with the peer as well as with the baseline."""
@@ -77,6 +80,11 @@ class Bench:
         return [self.mined(name) for name in DEV_SETS if self.mined(name).is_file()]
 
     @property
+    def tests(self) -> list[Path]:
+        """The corpus's test sets; not every one has all."""
+        return [path for name in TESTS if (path := self.given(name)).is_file()]
+
+    @property
     def baseline(self) -> Path:
         """The untouched encoder as a bundle."""
         return self.folder / "baseline"
@@ -102,6 +110,7 @@ class Bench:
 def main() -> None:
     """Measure what is not measured yet, and write the section."""
     parser = parser_of(__doc__, CORPORA)
+    parser.set_defaults(corpora=GIVEN)
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
     parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
@@ -125,7 +134,8 @@ def main() -> None:
         for row in args.rows:
             for bench in benches:
                 measure(bench, row)
-    write_section(args.out, benches, shown(sys.argv[1:]))
+    for bench in benches:
+        write_section(args.out, bench, shown(sys.argv[1:]))
 
 
 def shown(arguments: Sequence[str]) -> str:
@@ -142,7 +152,7 @@ def measure(bench: Bench, row: str) -> None:
     """Train and evaluate the row, as far as that is not done yet; keep the evaluation only."""
     if bench.result(row).is_file():
         return
-    held_out: list[str | Path] = [word for name in ("dev", *TESTS) for word in ("--held-out", bench.given(name))]
+    held_out = [word for path in (bench.given("dev"), *bench.tests) for word in ("--held-out", path)]
     length = str(bench.max_length)
     if not bench.baseline.is_dir():
         run([*SIMILE, "baseline", "bundled:minilm", "--max-length", length, "--out", bench.baseline])
@@ -162,37 +172,35 @@ def measure(bench: Bench, row: str) -> None:
         devs = [word for path in bench.dev_sets for word in ("--dev", path)]
         train = [*SIMILE, "train", "minilm", "--pairs", bench.mined("pairs"), *devs, *changes]
         usage = run([*train, "--out", bundle, "--restart"])
-    sets = [*bench.dev_sets, *(bench.given(name) for name in TESTS)]
+    sets = [*bench.dev_sets, *bench.tests]
     evaluation = evaluate(bundle, sets, bench.baseline, bench.data, bench.folder / "evaluation.json")
     found = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
     if row == COMPARED and bench.peer.is_dir():
-        given = [bench.given(name) for name in TESTS]
-        found["against_peer"] = evaluate(bundle, given, bench.peer, bench.data, bench.folder / "evaluation.json")
+        found["against_peer"] = evaluate(bundle, bench.tests, bench.peer, bench.data, bench.folder / "evaluation.json")
     write_whole(bench.result(row), json.dumps(found, indent=2) + "\n")
     for path in bench.folder.glob("bundle*"):
         shutil.rmtree(path)
 
 
-def write_section(path: Path, benches: Sequence[Bench], arguments: str) -> None:
-    """Write the section ``training`` of the results."""
-    found = {bench.corpus: _found(bench) for bench in benches}
-    commits = {one["commit"] for rows in found.values() for one in rows.values()}
+def write_section(path: Path, bench: Bench, arguments: str) -> None:
+    """Write the corpus's section of the results."""
+    rows = _found(bench)
+    commits = {found["commit"] for found in rows.values()}
+    seconds = bench.folder / "mined.seconds"
     parts = [
         f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:",
         f"```\n{' '.join(['python benchmarks/training_recipes.py', arguments]).strip()}\n```",
         ABOUT.format(
-            positives=", ".join(f"{POSITIVES[bench.corpus]:,} on {bench.corpus}" for bench in benches),
-            pairs=" and ".join(f"{bench.pairs:,}" for bench in benches),
-            held_out=f"{benches[0].dev_share:.0%}",
+            positives=f"{POSITIVES[bench.corpus]:,}",
+            pairs=f"{bench.pairs:,}",
+            held_out=f"{bench.dev_share:.0%}",
         ),
     ]
-    for bench in benches:
-        seconds = bench.folder / "mined.seconds"
-        if rows := found[bench.corpus]:
-            parts += [f"### Training on {bench.corpus}", _table(rows)]
-            parts += [_against_peer(against)] if (against := rows.get(COMPARED, {}).get("against_peer")) else []
-            parts += [f"Mining took {seconds.read_text().strip()} seconds."] if seconds.is_file() else []
-    replace_section(path, "training", "\n\n".join(parts))
+    if rows:
+        parts += [f"### Training on {bench.corpus}", _table(rows)]
+        parts += [_against_peer(against)] if (against := rows.get(COMPARED, {}).get("against_peer")) else []
+        parts += [f"Mining took {seconds.read_text().strip()} seconds."] if seconds.is_file() else []
+    replace_section(path, f"training-{bench.corpus}", "\n\n".join(parts))
 
 
 def _found(bench: Bench) -> dict[str, dict[str, Any]]:
