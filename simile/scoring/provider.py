@@ -23,7 +23,7 @@ else takes a core meanwhile. On many cores a lone text must still get more than 
 _FEW_TOKENS = 128
 """So many, and no others beside them, are ready a third sooner where OpenVINO gives one batch of them all cores; where
 there are more, each core can as well have a batch of its own (docs/log.md)."""
-_OPENVINO_CACHE = 500
+_OPENVINO_CACHE = 200
 """Entries of each batch run side by side, several for each shape. A service sees new shapes for hours: with OpenVINO's
 own 5,000 it grows by a GiB."""
 
