@@ -54,6 +54,8 @@ def train_tiny(make_base, pair_files, tmp_path_factory):
     def trained(settings, architecture):
         config = TrainConfig.model_validate_json(settings)
         tiny = {"base": str(make_base(architecture)), "revision": None, "max_length": 32}
+        # Of its 32 dimensions.
+        tiny |= {"matryoshka": (16, 8)} if config.matryoshka else {}
         files = pair_files if isinstance(config.epochs, tuple) else pair_files[:1]
         out = tmp_path_factory.mktemp("members") / config.name
         return train(config.model_copy(update=tiny), files, [], out)
