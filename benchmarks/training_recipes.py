@@ -1,7 +1,7 @@
 """What is each part of training worth? Rows one change away from the default, on the same mined pairs, and the peers.
 
-Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md, a
-section for each corpus.
+Goes on where it was stopped: what is done already under --work is not done again. The figures go into
+docs/results.md, a section for each corpus.
 """
 
 import json
