@@ -22,6 +22,7 @@ from huggingface_hub import snapshot_download  # noqa: E402 - the guard has to c
 from huggingface_hub.utils import logging as hub_logging  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer  # noqa: E402
+from torch import nn  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
 hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -97,6 +98,15 @@ def load_base(spec: str, revision: str | None = None, max_length: int | None = N
         model.max_seq_length = max_length
         base = Base(name, revision, model, base.pooling, max_length)
     return base
+
+
+def linear_layers(transformer: nn.Module) -> list[str]:
+    """Return the names of all linear layers that the embedding depends on (poolers feed classifiers only)."""
+    return [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and "pooler" not in name.split(".")
+    ]
 
 
 def fingerprint(spec: str) -> str | None:

@@ -1,16 +1,19 @@
 """How much of what was learned is kept: interpolation between the base's weights and the tuned ones.
 
 Training on hard pairs forgets something of everything else. Part of the way back, most of the gain is still there and
-most of the loss is not (Wortsman et al. 2022, arXiv:2109.01903). How far to go is measured on sentences of our own:
-``general.txt`` has clusters of five, from a paraphrase to a loosely related one, and the tuned encoder is to order the
-pairs in them as the base does.
+most of the loss is not (Wortsman et al. 2022, arXiv:2109.01903), the more so where each linear layer goes back for what
+general text gives it to multiply, and stays for what the training texts do (regression mean: Jin et al. 2023,
+arXiv:2212.09849). How far to go is measured on sentences of our own: ``general.txt`` has clusters of five, from a
+paraphrase to a loosely related one, and the tuned encoder is to order the pairs in them as the base does. Every other
+cluster shows the layers what general text is, those between are asked.
 
-Shape suffix: G = pairs of sentences of one cluster.
+Shape suffixes: G = pairs of sentences of one cluster, O, I = outputs and inputs of a linear layer.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,15 @@ from simile.progress import Progress, say
 from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
+from training.moments import input_moments
 from training.watch import dev_scores, encode
 
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
 _FEWEST_PAIRS = 100
 """Of a dev set that has a say: a smaller one tells more of chance than of weights."""
+_MOST_TEXTS = 3000
+"""Of training, that show the layers what they are given."""
 _WORSE_IN_A_ROW = 2
 """After so many that win less than an earlier one, those nearer to the base are not tried."""
 
@@ -55,8 +61,12 @@ class Point:
         return all(found >= (other.dev or {})[name] for name, found in (self.dev or {}).items())
 
 
-def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: str, *, keep: float) -> list[Point]:
+def interpolate(
+    base: Base, tuned: Base, texts: Sequence[str], dev_sets: Sequence[PairSet], prompt: str, *, keep: float
+) -> list[Point]:
     """Return the points that were tried, the chosen one last, with the tuned encoder's weights set to it.
+
+    The texts are those that it was tuned on.
 
     Chosen is the point that is best on the dev sets among those whose agreement is at least ``keep`` and that are not
     below the base on any dev set; sets of fewer than 100 pairs have no say.
@@ -65,8 +75,14 @@ def interpolate(base: Base, tuned: Base, dev_sets: Sequence[PairSet], prompt: st
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):
         encoder.model.to(device)
-    way = _Way(base.transformer.model, tuned.transformer.model)
-    general = _General(base, prompt)
+    clusters = general_clusters()
+    way = Way(
+        base.transformer.model,
+        tuned.transformer.model,
+        input_moments(base, [text for cluster in clusters[::2] for text in cluster], prompt),
+        input_moments(tuned, _some(texts), prompt),
+    )
+    general = _General(base, clusters[1::2], prompt)
     start = Point(0.0, 1.0, _dev_spearmans(base, dev_sets, prompt))
     tried: list[Point] = []
     best, worse = start, 0
@@ -100,26 +116,57 @@ def general_clusters() -> list[list[str]]:
     return [cluster.splitlines() for cluster in text.strip().split("\n\n")]
 
 
-class _Way:
-    """The way from one module's weights to another's, which moves along it."""
+class Way:
+    """The way from one module's weights to another's, which moves along it.
 
-    def __init__(self, start: nn.Module, moving: nn.Module) -> None:
+    At part ``f`` of it, a linear layer's weights are those whose outputs differ least, in squares, from the start's on
+    the start's inputs, weighted ``1 - f``, and from the end's on the end's inputs, weighted ``f``. For inputs of
+    neither kind, as for all other weights, the way is straight.
+
+    Args:
+        start: where the way starts.
+        moving: the module at the way's end, whose weights are set.
+        at_start: moments of the inputs that `start`'s linear layers have there, by name (`input_moments`).
+        at_end: the same of `moving`'s.
+    """
+
+    _RIDGE = 0.1
+    """Of the inputs' mean square, in every direction. Without it rare directions decide, and weights get long."""
+
+    def __init__(
+        self, start: nn.Module, moving: nn.Module, at_start: Mapping[str, Tensor], at_end: Mapping[str, Tensor]
+    ) -> None:
         self._moving = moving
         self._start: dict[str, Tensor] = dict(start.state_dict())
         self._end = {name: value.clone() for name, value in moving.state_dict().items()}
+        self._moments = {f"{name}.weight": (at_start[name], at_end[name]) for name in at_start}
 
     def go_to(self, factor: float) -> None:
+        """Set the weights to those at this part of the way."""
         with torch.no_grad():
             for name, value in self._moving.state_dict().items():
-                if value.is_floating_point() and name in self._start:
-                    value.copy_(torch.lerp(self._start[name].to(value), self._end[name], factor))
+                if not value.is_floating_point() or name not in self._start:
+                    continue
+                start, end = self._start[name].to(value), self._end[name]
+                if name in self._moments and 0 < factor < 1:
+                    value.copy_(start + self._part(name, end - start, factor))
+                else:
+                    value.copy_(torch.lerp(start, end, factor))
+
+    def _part(self, name: str, change_OI: Tensor, factor: float) -> Tensor:
+        """Return the part of a linear layer's change that is made."""
+        start_II, end_II = (moment_II.double() for moment_II in self._moments[name])
+        ridge_II = self._RIDGE * end_II.diagonal().mean() * torch.eye(len(end_II)).to(end_II)
+        start_II, end_II = start_II + ridge_II, end_II + ridge_II
+        both_II = torch.lerp(start_II, end_II, factor)
+        part_IO: Tensor = torch.linalg.solve(both_II, factor * end_II @ change_OI.double().T)
+        return part_IO.T.to(change_OI)
 
 
 class _General:
     """The base's cosines of the general sentences' pairs, and how far another encoder's agree with them."""
 
-    def __init__(self, base: Base, prompt: str) -> None:
-        clusters = general_clusters()
+    def __init__(self, base: Base, clusters: Sequence[Sequence[str]], prompt: str) -> None:
         starts = np.cumsum([0, *map(len, clusters)])
         self._texts = [text for cluster in clusters for text in cluster]
         self._pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
@@ -131,6 +178,12 @@ class _General:
 
     def _cosines(self, encoder: Base) -> NDArray[np.float32]:
         return cosines(encode(encoder, self._texts, self._prompt), self._pair_G2)
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    """Return the different texts, or as many of them as it takes, evenly spread."""
+    different = list(dict.fromkeys(texts))
+    return different[:: ceil(len(different) / _MOST_TEXTS)]
 
 
 def _dev_spearmans(encoder: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, float]:

@@ -20,7 +20,6 @@ from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from torch import nn
 from transformers import PrinterCallback, set_seed
 
 from simile import __version__
@@ -31,7 +30,7 @@ from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from simile.scoring import Scorer
 from training.averaging import StepMean, deal, set_to_mean
-from training.base import Base, fingerprint, load_base, public_name, require_cuts, require_room
+from training.base import Base, fingerprint, linear_layers, load_base, public_name, require_cuts, require_room
 from training.config import TrainConfig
 from training.decision import with_decisions
 from training.dropout import quicken_dropout
@@ -102,7 +101,7 @@ def train(
                 say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs; times are of this one")
             if not part.is_trained:
                 _fit(config, replace(base, model=deepcopy(base.model)), share, dev_sets, part)
-        return _to_bundle(config, base, (calibration_sets, dev_sets), work, parts, out, facts)
+        return _to_bundle(config, base, texts, (calibration_sets, dev_sets), parts, out, facts)
 
 
 def facts_of(config: TrainConfig) -> dict[str, Any]:
@@ -268,15 +267,6 @@ def _adapter(config: TrainConfig, base: Base) -> PeftLoraConfig:
     )
 
 
-def linear_layers(transformer: nn.Module) -> list[str]:
-    """Return the names of all linear layers that the embedding depends on (poolers feed classifiers only)."""
-    return [
-        name
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and "pooler" not in name.split(".")
-    ]
-
-
 def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> SentenceTransformerTrainingArguments:
     steps = last_steps(epochs, config.batch_size)[-1]
     on_gpu = torch.cuda.is_available()
@@ -328,12 +318,13 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
 def _to_bundle(
     config: TrainConfig,
     base: Base,
+    texts: Sequence[tuple[str, str]],
     chosen_by: tuple[Sequence[PairSet], Sequence[PairSet]],
-    work: Work,
     parts: Sequence[Work],
     out: Path,
     facts: dict[str, Any],
 ) -> Bundle:
+    work = Work(out)
     calibration_sets, dev_sets = chosen_by
     made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
     tuned = _best(config, parts[0])
@@ -341,7 +332,8 @@ def _to_bundle(
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
         _remember_mean(config, tuned, dev_sets, work, parts)
     if config.keep:
-        points = interpolate(base, tuned, dev_sets, config.prompt, keep=config.keep)
+        trained_on = [text for pair in texts for text in pair]
+        points = interpolate(base, tuned, trained_on, dev_sets, config.prompt, keep=config.keep)
         work.write_frontier(as_json(points))
         made["kept"] = points[-1].factor
     say("exporting to ONNX and comparing with torch")

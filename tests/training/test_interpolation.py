@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from simile.artifacts import read_labelled_pairs
 from simile.scoring import load
 from simile.scoring.metrics import spearman
+from training.base import linear_layers, load_base
 from training.config import TrainConfig
-from training.interpolation import FACTORS, general_clusters
+from training.interpolation import FACTORS, Way, general_clusters
+from training.moments import input_moments
 from training.train import train
 
 
@@ -58,11 +60,75 @@ def test_bundle_has_the_weights_of_the_chosen_point(kept, trained, make_base, ma
     whole = trained(keep=0, method="full", learning_rate=2e-3)
     folders = (make_base("bert"), whole.weights, kept.weights)
     before, learned, found = (load_file(folder / "model.safetensors") for folder in folders)
-    for name in found:
+    layers = {f"{name}.weight" for name in linear_layers(load_base(str(make_base("bert"))).transformer.model)}
+    for name in found.keys() - layers:
         torch.testing.assert_close(found[name], torch.lerp(before[name], learned[name], point["factor"]))
+    for name in found.keys() & layers:
+        straight = torch.lerp(before[name], learned[name], point["factor"])
+        assert 1e-3 < (found[name] - straight).norm() / (learned[name] - before[name]).norm() < 2
     dev = read_labelled_pairs(material.dev)
     score_P = load(kept.out, device="cpu", precision="fp32").score(dev.texts)
     assert spearman(score_P, dev.target_P) == pytest.approx(point["dev"]["dev"], abs=1e-3)
+
+
+@pytest.fixture
+def layers():
+    """The way from one linear layer to another: the first two of six inputs are the start's, the next two the end's."""
+    torch.manual_seed(0)
+    start, end, moving = (torch.nn.Sequential(torch.nn.Linear(6, 3)).double() for _ in range(3))
+    moving.load_state_dict(end.state_dict())
+    at_start, at_end = torch.diag(torch.tensor([1.0, 1, 0, 0, 0, 0])), torch.diag(torch.tensor([0.0, 0, 1, 1, 0, 0]))
+    return start, end, moving, Way(start, moving, {"0": at_start}, {"0": at_end})
+
+
+@torch.no_grad()
+def test_a_linear_layer_goes_back_for_what_the_base_is_given_only(layers):
+    start, end, moving, way = layers
+    way.go_to(0.3)
+    weights = [layer[0].weight for layer in (start, end, moving)]
+    torch.testing.assert_close(weights[2][:, :2], weights[0][:, :2], atol=0.06, rtol=0)
+    torch.testing.assert_close(weights[2][:, 2:4], weights[1][:, 2:4], atol=0.06, rtol=0)
+    torch.testing.assert_close(weights[2][:, 4:], torch.lerp(weights[0], weights[1], 0.3)[:, 4:])
+    torch.testing.assert_close(moving[0].bias, torch.lerp(start[0].bias, end[0].bias, 0.3))
+
+
+def test_the_way_has_both_ends(layers):
+    start, end, moving, way = layers
+    for factor, there in ((0, start), (1, end)):
+        way.go_to(factor)
+        assert torch.equal(moving[0].weight, there[0].weight)
+
+
+@torch.no_grad()
+def test_no_other_weights_are_nearer_to_both_ends_outputs(layers, monkeypatch):
+    monkeypatch.setattr(Way, "_RIDGE", 0)
+    start, end, moving, _ = layers
+    inputs_start, inputs_end = torch.randn(50, 6).double(), torch.randn(50, 6).double() * torch.arange(6)
+    moments = [{"0": inputs.T @ inputs / len(inputs)} for inputs in (inputs_start, inputs_end)]
+    Way(start, moving, *moments).go_to(0.4)
+
+    def missed(weight):
+        at_start = inputs_start @ (weight - start[0].weight).T
+        at_end = inputs_end @ (weight - end[0].weight).T
+        return 0.6 * at_start.square().mean() + 0.4 * at_end.square().mean()
+
+    found = missed(moving[0].weight)
+    for _ in range(100):
+        assert missed(moving[0].weight + 0.05 * torch.randn(3, 6)) > found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "nomic_bert"])
+def test_moments_are_of_the_texts_tokens_alone(make_base, kind):
+    base = load_base(str(make_base(kind)))
+    texts = ["a short text", "another text that is far longer than the first one, by many words", "a short text"]
+    together = input_moments(base, texts, "")
+    assert set(together) == set(linear_layers(base.transformer.model))
+    alone = [input_moments(base, [text], "") for text in texts]
+    counts = [int(base.model.preprocess([text])["attention_mask"].sum()) for text in texts]
+    for name, moment_II in together.items():
+        expected = sum(n * found[name] for n, found in zip(counts, alone, strict=True)) / sum(counts)
+        torch.testing.assert_close(moment_II, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_training_that_loses_on_a_dev_set_gives_the_base(trained, make_base):

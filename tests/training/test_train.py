@@ -19,9 +19,9 @@ from simile.artifacts import read_bundle, read_labelled_pairs, read_training_tex
 from simile.errors import InputError
 from simile.scoring import load
 from simile.scoring.metrics import spearman
-from training.base import load_base
+from training.base import linear_layers, load_base
 from training.config import Loss, TrainConfig
-from training.train import linear_layers, train
+from training.train import train
 from training.work import Work
 
 ROOT = Path(__file__).parents[2]
