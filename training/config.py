@@ -57,9 +57,6 @@ class TrainConfig(BaseModel):
     warm-up has brought it. Without, it falls to nothing over the steps, and the last weights count."""
     most_pairs: Annotated[int, Field(ge=1)] | None = None
     """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
-    general_share: Annotated[float, Field(ge=0, le=1)] = 0
-    """As many hard pairs of everyday groups (ours, `training.general`) an epoch goes over besides, in batches of their
-    own: this share of the number of its pairs. Graded pairs are trained on alone."""
     keep: Annotated[float, Field(ge=0, lt=1)] = 0.97
     """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
     weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""

@@ -3,7 +3,7 @@
 Training on hard pairs forgets something of everything else. Part of the way back, most of the gain is still there and
 most of the loss is not (Wortsman et al. 2022, arXiv:2109.01903), the more so where each linear layer goes back for what
 general text gives it to multiply, and stays for what the training texts do (regression mean: Jin et al. 2023,
-arXiv:2212.09849). How far to go is measured on sentences of our own: `general_clusters` are of five each, from a
+arXiv:2212.09849). How far to go is measured on sentences of our own: ``general.txt`` has clusters of five, from a
 paraphrase to a loosely related one, and the tuned encoder is to order the pairs in them as the base does. Every other
 cluster shows the layers what general text is, those between are asked.
 
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from simile.progress import Progress, say
 from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
-from training.general import general_clusters
 from training.moments import input_moments
 from training.watch import dev_scores, encode
 
@@ -108,6 +108,12 @@ def interpolate(
 def as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Return the points as they are written down."""
     return [asdict(point) for point in points]
+
+
+def general_clusters() -> list[list[str]]:
+    """Return our own general sentences, those of a cluster together."""
+    text = Path(__file__).with_name("general.txt").read_text(encoding="utf-8")
+    return [cluster.splitlines() for cluster in text.strip().split("\n\n")]
 
 
 class Way:

@@ -14,30 +14,21 @@ from training.config import TrainConfig
 _BATCHES_SORTED_TOGETHER = 20
 
 
-Epoch = tuple[range, ...]
-"""Indices of the pairs that an epoch goes over; no batch has pairs of two ranges."""
-
-
-def epochs_of(config: TrainConfig, num_pairs: Sequence[int], num_general: int = 0) -> list[Epoch]:
-    """Return the epochs, where files of so many pairs lie one after the other, and general pairs after them.
+def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
+    """Return the pairs' indices that each epoch goes over, where files of so many pairs lie one after the other.
 
     Raises:
         ValueError: the config has epochs for another number of files.
     """
     epochs = (config.epochs,) * len(num_pairs) if isinstance(config.epochs, int) else config.epochs
     starts = [0, *accumulate(num_pairs)]
-    end = starts.pop()
-    files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=True)]
-    return [
-        (file, range(end, end + min(num_general, round(config.general_share * len(file)))))
-        for file, num in zip(files, epochs, strict=True)
-        for _ in range(num)
-    ]
+    files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=False)]
+    return [file for file, num in zip(files, epochs, strict=True) for _ in range(num)]
 
 
-def last_steps(epochs: Sequence[Epoch], batch_size: int) -> list[int]:
+def last_steps(epochs: Sequence[range], batch_size: int) -> list[int]:
     """Return the number of steps that have been done at each epoch's end."""
-    return list(accumulate(sum(ceil(len(pairs) / batch_size) for pairs in epoch) for epoch in epochs))
+    return list(accumulate(ceil(len(epoch) / batch_size) for epoch in epochs))
 
 
 def pair_lengths(dataset: Dataset) -> list[int]:
@@ -49,11 +40,11 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
     """Batches of pairs of like length: less padding, and so less time, with the order still random.
 
     Goes over each epoch's pairs, one epoch after the other: shuffles them, sorts each stretch of some batches by
-    length, and shuffles the batches, those of the epoch's ranges among each other. To the trainer it is all one epoch.
-    For a dataset with the columns ``text_a`` and ``text_b``.
+    length, and shuffles the batches. To the trainer it is all one epoch. For a dataset with the columns ``text_a`` and
+    ``text_b``.
     """
 
-    def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[Epoch], **keywords: Any) -> None:
+    def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[range], **keywords: Any) -> None:
         super().__init__(dataset, *args, **keywords)
         self._lengths = pair_lengths(dataset)
         self._epochs = epochs
@@ -64,15 +55,13 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield batches of indices."""
-        for number, epoch in enumerate(self._epochs):
+        for number, pairs in enumerate(self._epochs):
             self.generator.manual_seed(self.seed + number)
-            batches = [batch for pairs in epoch for batch in self._batches(pairs)]
+            order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
+            stretch = self.batch_size * _BATCHES_SORTED_TOGETHER
+            batches = []
+            for start in range(0, len(order), stretch):
+                part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
+                batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
             for index in torch.randperm(len(batches), generator=self.generator).tolist():
                 yield batches[index]
-
-    def _batches(self, pairs: range) -> Iterator[list[int]]:
-        order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
-        stretch = self.batch_size * _BATCHES_SORTED_TOGETHER
-        for start in range(0, len(order), stretch):
-            part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
-            yield from (part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size))

@@ -36,10 +36,9 @@ from training.decision import with_decisions
 from training.dropout import quicken_dropout
 from training.estimate import seconds_a_step
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
-from training.general import general_pairs
 from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
-from training.sampler import Epoch, LengthBatchSampler, epochs_of, last_steps
+from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
 from training.watch import SavesOwn, Watch, measured
 from training.work import Work, step_of
@@ -94,18 +93,15 @@ def train(
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
         pairs_of_texts = [pair for pairs in files for pair in pairs.texts]
-        trained_on = [i for epoch in dict.fromkeys(epochs) for pairs in epoch for i in pairs]
-        texts = [text for i in trained_on for text in pairs_of_texts[i]]
+        texts = [text for epoch in dict.fromkeys(epochs) for i in epoch for text in pairs_of_texts[i]]
         write_training_texts(out, texts)
-        is_graded = any(pairs.is_graded for pairs in files)
         shares = deal([pairs.rows for pairs in files], config.most_pairs, config.seed)
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
         for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
             if len(parts) > 1:
                 say(f"training {number} of {len(parts)}, on {sum(map(len, share)):,} pairs; times are of this one")
             if not part.is_trained:
-                general = [] if is_graded else _beside(config, share, number)
-                _fit(config, replace(base, model=deepcopy(base.model)), (share, general), dev_sets, part)
+                _fit(config, replace(base, model=deepcopy(base.model)), share, dev_sets, part)
         return _to_bundle(config, base, texts, (calibration_sets, dev_sets), parts, out, facts)
 
 
@@ -152,13 +148,7 @@ def _public(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"base": public_name(settings["base"])}
 
 
-def _beside(config: TrainConfig, files: Sequence[Sequence[Pair]], number: int) -> list[Pair]:
-    """Return the general pairs beside a training's own, others in each training."""
-    most = max(round(config.general_share * len(rows)) for rows in files)
-    return general_pairs(most, seed=config.seed + number)
-
-
-def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[Epoch]:
+def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[range]:
     """Return the indices of each epoch's pairs among those of all files.
 
     Raises:
@@ -209,16 +199,11 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
 
 
 def _fit(
-    config: TrainConfig,
-    base: Base,
-    pairs: tuple[Sequence[Sequence[Pair]], Sequence[Pair]],
-    dev_sets: Sequence[PairSet],
-    work: Work,
+    config: TrainConfig, base: Base, files: Sequence[Sequence[Pair]], dev_sets: Sequence[PairSet], work: Work
 ) -> None:
-    """Train the base itself on the pairs, files' and general ones, and leave the best weights in ``work.best``."""
+    """Train the base itself on the files' pairs, and leave the best epoch's weights in ``work.best``."""
     set_seed(config.seed)
-    files, general = pairs
-    epochs = epochs_of(config, [len(rows) for rows in files], len(general))
+    epochs = epochs_of(config, [len(rows) for rows in files])
     torch.set_num_threads(usable_cores())
     # The model card's examples are else drawn under a progress bar of their own.
     base.model.model_card_data.widget = [{"text": ""}]
@@ -232,7 +217,7 @@ def _fit(
     trainer = SentenceTransformerTrainer(
         model=base.model,
         args=_arguments(config, epochs, work),
-        train_dataset=_dataset([row for rows in (*files, general) for row in rows]),
+        train_dataset=_dataset([row for rows in files for row in rows]),
         loss=loss,
     )
     trainer.remove_callback(PrinterCallback)
@@ -283,7 +268,7 @@ def _adapter(config: TrainConfig, base: Base) -> PeftLoraConfig:
     )
 
 
-def _arguments(config: TrainConfig, epochs: Sequence[Epoch], work: Work) -> SentenceTransformerTrainingArguments:
+def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> SentenceTransformerTrainingArguments:
     steps = last_steps(epochs, config.batch_size)[-1]
     on_gpu = torch.cuda.is_available()
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays()))

@@ -11,13 +11,21 @@ from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.base import linear_layers, load_base
 from training.config import TrainConfig
-from training.interpolation import FACTORS, Way
+from training.interpolation import FACTORS, Way, general_clusters
 from training.moments import input_moments
 from training.train import train
 
 
 def frontier(run):
     return json.loads((run.work / "frontier.json").read_text())
+
+
+def test_general_sentences_are_many_and_each_is_there_once():
+    clusters = general_clusters()
+    texts = [text.casefold() for cluster in clusters for text in cluster]
+    assert {len(cluster) for cluster in clusters} == {5}
+    assert len(texts) == len(set(texts)) >= 1500
+    assert all(text == text.strip() for text in texts)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def made(lengths, epochs=None, *, seed=0):
         drop_last=False,
         generator=torch.Generator(),
         seed=seed,
-        epochs=epochs or [(range(len(lengths)),)],
+        epochs=epochs or [range(len(lengths))],
     )
 
 
@@ -35,14 +35,14 @@ def test_every_pair_is_in_one_batch_of_like_length(lengths):
 
 
 def test_same_seed_gives_the_same_batches_and_another_epoch_or_seed_does_not(lengths):
-    whole = (range(203),)
+    whole = range(203)
     first, second = (list(made(lengths, [whole, whole]))[i : i + 26] for i in (0, 26))
     assert list(made(lengths)) == first
     assert second not in (first, list(made(lengths, seed=5)))
 
 
 def test_epochs_come_one_after_the_other_and_each_goes_over_its_own_pairs(lengths):
-    epochs = [(range(5),), (range(5),), (range(5, 203),)]
+    epochs = [range(5), range(5), range(5, 203)]
     batches = list(made(lengths, epochs))
     assert last_steps(epochs, 8) == [1, 2, 27]
     assert len(made(lengths, epochs)) == len(batches) == 27
@@ -59,22 +59,7 @@ def test_epochs_come_one_after_the_other_and_each_goes_over_its_own_pairs(length
     ],
 )
 def test_number_of_epochs_is_of_all_files_or_of_each(epochs, expected):
-    found = epochs_of(TrainConfig(base="bundled:minilm", epochs=epochs), [3, 4])
-    assert found == [(file, range(7, 7)) for file in expected]
-
-
-def test_general_pairs_lie_behind_the_files_and_each_epoch_has_its_share_of_them():
-    config = TrainConfig(base="bundled:minilm", epochs=(1, 2), general_share=0.5)
-    assert epochs_of(config, [4, 20], 8) == [(range(4), range(24, 26)), *[(range(4, 24), range(24, 32))] * 2]
-
-
-def test_no_batch_has_pairs_of_two_ranges_of_an_epoch(lengths):
-    batches = list(made(lengths, [(range(100), range(150, 203))]))
-    assert sorted(index for batch in batches for index in batch) == [*range(100), *range(150, 203)]
-    assert len(batches) == last_steps([(range(100), range(150, 203))], 8)[0] == 20
-    of_first = [{index < 100 for index in batch} for batch in batches]
-    assert all(len(kinds) == 1 for kinds in of_first)
-    assert of_first[:13] != [{True}] * 13
+    assert epochs_of(TrainConfig(base="bundled:minilm", epochs=epochs), [3, 4]) == expected
 
 
 def test_epochs_for_another_number_of_files_are_an_error():

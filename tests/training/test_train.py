@@ -135,7 +135,6 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         {"most_pairs": 40},
         {"method": "full", "average_from": 0.2},
         {"average_from": 0.2},
-        {"general_share": 0.5, "most_pairs": 40},
     ],
     ids=[
         "lora",
@@ -147,7 +146,6 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         "lora-averaged",
         "steps-averaged",
         "lora-steps-averaged",
-        "general",
     ],
 )
 def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
@@ -156,20 +154,6 @@ def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
     # Tiny encoders give many pairs nearly the same score; rounding may swap some.
     assert spearman(score_P, dev.target_P) == pytest.approx(run.dev_spearmans[1], abs=5e-3)
-
-
-def test_general_pairs_are_trained_on_beside_labelled_ones_only(settings, material, few, tmp_path):
-    graded = read_labelled_pairs(material.graded)
-    graded = dataclasses.replace(graded, rows=graded.rows[:32])
-    steps = {}
-    for name, pairs, share in (("alone", few, 0), ("beside", few, 0.5), ("graded", graded, 0.5)):
-        config = TrainConfig(**settings(general_share=share, batch_size=2))
-        bundle = train(config, [pairs], [few], tmp_path / name)
-        steps[name] = json.loads((tmp_path / f"{name}.work" / "losses.json").read_text())[-1]["step"]
-        texts = {text_hash(text) for pair in pairs.texts for text in pair}
-        assert read_training_texts(bundle) == texts
-    # Of 16, 24 and 16; each tenth is logged.
-    assert steps == {"alone": 10, "beside": 20, "graded": 10}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
