@@ -92,8 +92,8 @@ def train(
     require_cuts(config.base, base, config.matryoshka)
     work.begin(facts, restart=restart)
     with _stopping_on_full_disk(work):
-        pairs_of_texts = [pair for pairs in files for pair in pairs.texts]
-        texts = [text for epoch in dict.fromkeys(epochs) for i in epoch for text in pairs_of_texts[i]]
+        text_pairs = [pair for pairs in files for pair in pairs.texts]
+        texts = [text for epoch in dict.fromkeys(epochs) for i in epoch for text in text_pairs[i]]
         write_training_texts(out, texts)
         shares = deal([pairs.rows for pairs in files], config.most_pairs, config.seed)
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]

@@ -11,7 +11,7 @@ from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.base import linear_layers, load_base
 from training.config import TrainConfig
-from training.interpolation import FACTORS, Way, general_clusters
+from training.interpolation import FACTORS, Way, general_clusters, interpolate
 from training.moments import input_moments
 from training.train import train
 
@@ -156,3 +156,18 @@ def test_keep_of_zero_keeps_all(trained):
     run = trained()
     assert "kept" not in run.bundle.manifest.made
     assert not (run.work / "frontier.json").exists()
+
+
+def test_way_back_is_asked_about_the_texts_that_were_trained_on(settings, material, tmp_path, monkeypatch):
+    given = []
+
+    def spy(base, tuned, texts, *rest, **named):
+        given.extend(texts)
+        return interpolate(base, tuned, texts, *rest, **named)
+
+    monkeypatch.setattr("training.train.interpolate", spy)
+    pairs = read_labelled_pairs(material.pairs)
+    left_out, trained_on = (dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:32], pairs.rows[32:64]))
+    config = TrainConfig(**settings(keep=0.1, epochs=(0, 1)))
+    train(config, [left_out, trained_on], [pairs], tmp_path / "bundle")
+    assert given == [text for pair in trained_on.texts for text in pair]
