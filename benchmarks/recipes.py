@@ -17,6 +17,7 @@ from common import SIMILE, TESTS, commit, end_with_children, evaluate, parser_of
 from recipes_report import MEASURED, Measured, write_section
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from pipeline.presets import read_train_config
 from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
 
@@ -72,8 +73,7 @@ class Bench:
     @property
     def max_length(self) -> str:
         """Tokens of a text: the preset's, where the settings say nothing else."""
-        settings = dict(setting.split("=", 1) for setting in self.settings)
-        return settings.get("max_length", "128")
+        return str(read_train_config("minilm", self.settings).max_length)
 
 
 @dataclass(frozen=True, slots=True)

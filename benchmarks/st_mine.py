@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
     parser.add_argument("--pairs", type=int, default=10_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    parser.add_argument("--max-length", type=int, help="tokens of a text (default: the encoder's own)")
     args = parser.parse_args()
     documents = usable_documents(args.documents, args.held_out)
     rng = np.random.default_rng(args.seed)
@@ -79,15 +79,14 @@ def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator)
 
 
 def mine_with_sentence_transformers(
-    positives: Sequence[tuple[str, str]], corpus: list[str], max_length: int
+    positives: Sequence[tuple[str, str]], corpus: list[str], max_length: int | None
 ) -> list[Row]:
     """Return its labelled pairs: of each anchor the positives, then the negatives, hardest first."""
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
     anchors, partners = zip(*positives, strict=True)
-    model = load_base("bundled:minilm").model
-    model.max_seq_length = max_length
+    model = load_base("bundled:minilm", max_length=max_length).model
     mined: list[Row] = mine_hard_negatives(
         Dataset.from_dict({"anchor": anchors, "text": partners}),
         model,

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, action="append", default=[], metavar="PAIRS")
     parser.add_argument("--positives", type=int, default=7_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    parser.add_argument("--max-length", type=int, help="tokens of a text (default: the encoder's own)")
     args = parser.parse_args()
     documents = usable_documents(args.documents, args.held_out)
     positives = draw_positives(documents, args.positives, np.random.default_rng(args.seed))
@@ -32,7 +32,7 @@ def main() -> None:
         make_baseline(f"{folder}/model", args.out, max_length=args.max_length)
 
 
-def fine_tune(positives: list[tuple[str, str]], max_length: int, seed: int, folder: Path) -> None:
+def fine_tune(positives: list[tuple[str, str]], max_length: int | None, seed: int, folder: Path) -> None:
     """Write the tuned encoder into ``folder/model``."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments

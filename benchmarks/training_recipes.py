@@ -15,6 +15,7 @@ from typing import Any
 
 from common import SIMILE, TESTS, commit, end_with_children, evaluate, machine, parser_of, replace_section, run, table
 
+from pipeline.presets import read_train_config
 from simile.files import write_whole
 
 DEV_SETS = ("dev-seen", "dev-unseen")
@@ -113,7 +114,9 @@ def main() -> None:
     parser.set_defaults(corpora=GIVEN)
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
     parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
-    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    parser.add_argument(
+        "--max-length", type=int, default=read_train_config("minilm").max_length, help="tokens of a text"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dev-share", type=float, default=0.05, help="of groups and documents, held out of training")
     args = parser.parse_args()

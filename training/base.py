@@ -62,13 +62,16 @@ class Base:
         return self.model[0]
 
 
-def load_base(spec: str, revision: str | None = None, max_length: int | None = None) -> Base:
+def load_base(
+    spec: str, revision: str | None = None, max_length: int | None = None, *, attention_dropout: bool = True
+) -> Base:
     """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:minilm``.
 
     Args:
         spec: which.
         revision: commit of the hub's repository.
         max_length: in tokens; None for the encoder's own.
+        attention_dropout: whether training drops attention's weights as the encoder's config says, or never.
 
     Raises:
         InputError: it cannot be reached, is not what it should be, or is no encoder that we can export.
@@ -81,7 +84,11 @@ def load_base(spec: str, revision: str | None = None, max_length: int | None = N
             source = snapshot_download(source, revision=revision, allow_patterns=list(_HUB_FILES))
             revision = Path(source).name
         model = SentenceTransformer(
-            source, device="cpu", trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            source,
+            device="cpu",
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+            config_kwargs=None if attention_dropout else {"attention_probs_dropout_prob": 0.0},
         )
     # The hub's client, transformers and safetensors raise many classes of no common root.
     except Exception as error:

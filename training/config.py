@@ -36,8 +36,8 @@ class TrainConfig(BaseModel):
     """Commit of the hub's repository."""
     prompt: str = ""
     """Put before every text, in training as in serving."""
-    max_length: Annotated[int, Field(ge=MIN_LENGTH)] = 128
-    """In tokens; what is longer is cut."""
+    max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None
+    """In tokens; what is longer is cut. None: the encoder's own, as much as the untouched one reads."""
     method: Literal["lora", "full"] = "full"
     lora: LoraConfig = LoraConfig()
     loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}

@@ -34,8 +34,8 @@ FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3,
 """Parts of the way from the base that are tried, farthest first."""
 _FEWEST_PAIRS = 100
 """Of a dev set that has a say: a smaller one tells more of chance than of weights."""
-_MOST_TEXTS = 3000
-"""Of training, that show the layers what they are given."""
+_MOST_TOKENS = 40_000
+"""Of training texts, that show the layers what they are given."""
 _WORSE_IN_A_ROW = 2
 """After so many that win less than an earlier one, those nearer to the base are not tried."""
 
@@ -80,7 +80,7 @@ def interpolate(
         base.transformer.model,
         tuned.transformer.model,
         input_moments(base, [text for cluster in clusters[::2] for text in cluster], prompt),
-        input_moments(tuned, _some(texts), prompt),
+        input_moments(tuned, _some(texts, tuned), prompt),
     )
     general = _General(base, clusters[1::2], prompt)
     start = Point(0.0, 1.0, _dev_spearmans(base, dev_sets, prompt))
@@ -180,10 +180,11 @@ class _General:
         return cosines(encode(encoder, self._texts, self._prompt), self._pair_G2)
 
 
-def _some(texts: Sequence[str]) -> list[str]:
+def _some(texts: Sequence[str], encoder: Base) -> list[str]:
     """Return the different texts, or as many of them as it takes, evenly spread."""
     different = list(dict.fromkeys(texts))
-    return different[:: ceil(len(different) / _MOST_TEXTS)]
+    tokens = encoder.model.tokenizer(different, truncation=True, max_length=encoder.max_length)["input_ids"]
+    return different[:: ceil(sum(map(len, tokens)) / _MOST_TOKENS)]
 
 
 def _dev_spearmans(encoder: Base, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, float]:

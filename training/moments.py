@@ -37,12 +37,16 @@ class _Sums:
     def __init__(self) -> None:
         self.by_layer: dict[str, Tensor] = {}
         self.num_tokens = 0
+        self._input: Tensor | None = None
 
     def begin(self, _: nn.Module, given: tuple[dict[str, Any]]) -> None:
         self._is_token = given[0]["attention_mask"].flatten().bool()
         self.num_tokens += int(self._is_token.sum())
 
     def add(self, name: str, _: nn.Module, given: tuple[Tensor, ...]) -> None:
-        input_LI = given[0].flatten(0, -2)[self._is_token].float()
-        sum_II = input_LI.T @ input_LI
-        self.by_layer[name] = self.by_layer[name] + sum_II if name in self.by_layer else sum_II
+        # Query, key and value are given the same input, one after the other.
+        if given[0] is not self._input:
+            self._input = given[0]
+            input_LI = given[0].flatten(0, -2)[self._is_token].float()
+            self._sum_II = input_LI.T @ input_LI
+        self.by_layer[name] = self.by_layer[name] + self._sum_II if name in self.by_layer else self._sum_II

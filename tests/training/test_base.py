@@ -117,6 +117,19 @@ def test_length_may_go_past_the_tokenizers_where_there_are_positions(make_base):
     assert (base.max_length, base.model.max_seq_length) == (512, 512)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "nomic_bert"])
+def test_attentions_weights_are_dropped_only_where_that_is_asked_for(make_base, tmp_path, architecture):
+    folder = shutil.copytree(make_base(architecture), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_probs_dropout_prob": 0.3}))
+
+    def rates(model):
+        return {getattr(module, name, 0) for module in model.modules() for name in ("p", "attention_dropout")}
+
+    assert 0.3 in rates(load_base(str(folder)).model)
+    assert 0.3 not in rates(load_base(str(folder), attention_dropout=False).model)
+
+
 def test_shorter_length_is_what_the_encoder_then_reads(make_base):
     base = load_base(str(make_base("bert")), max_length=8)
     assert base.model.tokenize(["the card " * 20])["input_ids"].shape == (1, 8)

@@ -264,6 +264,14 @@ def test_best_epoch_is_kept(trained, material):
     assert spearman(score_P, dev.target_P) == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(settings, few, tmp_path, method):
+    config = TrainConfig(**settings(method=method, max_length=None))
+    bundle = train(config, [few], [], tmp_path / "bundle")
+    weights = load_base(str(next((tmp_path / "bundle.weights").iterdir())))
+    assert bundle.manifest.members[0].max_length == weights.max_length == load_base(config.base).max_length
+
+
 def test_same_seed_gives_the_same_dev_spearman(trained):
     assert trained(again=1).dev_spearmans == trained().dev_spearmans
 
