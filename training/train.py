@@ -376,6 +376,6 @@ def _best(config: TrainConfig, work: Work) -> Base:
             tuned = PeftModel.from_pretrained(base.transformer.model, str(work.best))
         base.transformer.model = tuned.merge_and_unload(safe_merge=True)
     else:
-        base.model[0] = SentenceTransformer(str(work.best), device="cpu")[0]
-        base.model.max_seq_length = base.max_length
+        tuned = SentenceTransformer(str(work.best), device="cpu")
+        base.transformer.model.load_state_dict(tuned[0].model.state_dict())
     return base

@@ -272,6 +272,17 @@ def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(setti
     assert bundle.manifest.members[0].max_length == weights.max_length == load_base(config.base).max_length
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_published_weights_have_the_bases_own_dropout(trained, make_base, method):
+    before, after = (
+        json.loads((folder / "config.json").read_text())
+        for folder in (make_base("bert"), trained(method=method).weights)
+    )
+    rates = [name for name in before if name.endswith("dropout_prob")]
+    assert len(rates) == 2
+    assert [after[name] for name in rates] == [before[name] for name in rates] == [0.1, 0.1]
+
+
 def test_same_seed_gives_the_same_dev_spearman(trained):
     assert trained(again=1).dev_spearmans == trained().dev_spearmans
 
