@@ -30,7 +30,7 @@ from training.base import Base
 from training.moments import input_moments
 from training.watch import dev_scores, encode
 
-FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1)
+FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
 _FEWEST_PAIRS = 100
 """Of a dev set that has a say: a smaller one tells more of chance than of weights."""

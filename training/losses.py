@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.losses.merged_forward import embed_columns
+from sentence_transformers.base.losses.merged_forward import embed_columns, merge_feature_batches
 from sentence_transformers.sentence_transformer.losses import (
     AnglELoss,
     ContrastiveLoss,
@@ -40,6 +40,8 @@ NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "
 """Losses that have no use for graded scores."""
 _SCALE = 20.0
 """Inverse temperature of the cosines, as sentence-transformers has it in its losses."""
+_TOKENS_AT_ONCE = 1024
+"""That a CPU encodes together. Fewer are padded less, but each time all words' gradients are summed up."""
 _NO_GROUP = -1.0
 _OWN = "loss.safetensors"
 
@@ -98,8 +100,8 @@ class PairLoss(nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them, and logs each."""
-        whole = embed_columns(self.model, sentence_features)
-        found = dict.fromkeys(self._weights, whole[0].new_zeros(()))
+        whole = embed(self.model, sentence_features)
+        found: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
             for name, loss in self._of([embedding_PD[:, :cut] for embedding_PD in whole], labels):
                 found[name] = found[name] + self._weights[name] / len(self._cuts) * loss.float()
@@ -134,6 +136,31 @@ class PairLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the trainer writes down of it."""
         return {"weights": self._weights, "cuts": self._cuts}
+
+
+def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> list[Tensor]:
+    """Return the embeddings of each column of texts, shape ``(P, D)``.
+
+    On a CPU texts of like length go through the encoder together, a few at a time: padded to the longest of their
+    column, a quarter to a third of all tokens would be padding.
+    """
+    columns = list(columns)
+    merged = merge_feature_batches(columns)
+    if merged is None or merged["attention_mask"].device.type != "cpu":
+        return list(embed_columns(model, columns))
+    mask = merged["attention_mask"]
+    length, by_length = mask.sum(1).sort(stable=True)
+    _, num_texts = ((length.cumsum(0) - 1) // _TOKENS_AT_ONCE).unique_consecutive(return_counts=True)
+    found: list[Tensor] = []
+    for rows in by_length.split(num_texts.tolist()):
+        width = int(mask[rows].any(0).nonzero().max()) + 1
+        part = {
+            name: value[rows, :width] if isinstance(value, Tensor) and value.ndim == 2 else value
+            for name, value in merged.items()
+        }
+        found.append(model(part)["sentence_embedding"])
+    embedding_TD = torch.cat(found)[by_length.argsort()]
+    return [*embedding_TD.chunk(len(columns))]
 
 
 def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor) -> Tensor:

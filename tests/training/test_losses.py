@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.losses import FocalLoss, PairLoss, loss_labels, ranking_loss, same_meaning
+from training.base import load_base
+from training.losses import FocalLoss, PairLoss, embed, loss_labels, ranking_loss, same_meaning
 
 
 def brute_force(embedding_TD, meaning_T):
@@ -123,7 +124,7 @@ def test_focal_loss_learns_where_the_classes_part():
 def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
     embeddings = list(torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)))
     label_PL = torch.tensor(loss_labels([Pair(f"a{i}", f"b{i}", label=i % 2) for i in range(6)]))
-    monkeypatch.setattr("training.losses.embed_columns", lambda _model, features: [e[:, :features] for e in embeddings])
+    monkeypatch.setattr("training.losses.embed", lambda _model, features: [e[:, :features] for e in embeddings])
     weights = {"ranking": 1.0, "cosent": 0.3}
     whole, first = (PairLoss(None, weights)(cut, label_PL) for cut in (8, 3))
     found = PairLoss(None, weights, matryoshka=(3,))(8, label_PL)
@@ -131,3 +132,19 @@ def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
     for name in weights:
         assert float(found[name]) == pytest.approx(float(whole[name] + first[name]) / 2)
         assert abs(float(whole[name] - first[name])) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "nomic_bert"])
+def test_texts_embedded_by_length_have_the_embeddings_they_have_alone(make_base, monkeypatch, kind):
+    monkeypatch.setattr("training.losses._TOKENS_AT_ONCE", 20)
+    model = load_base(str(make_base(kind))).model.eval()
+    columns = [["cancel my order", "a", "where is my parcel now and when will it come"], ["b", "a refund", "no"]]
+    shapes = []
+    model.register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0]["input_ids"].shape)))
+    found = embed(model, [model.preprocess(texts) for texts in columns])
+    assert len(shapes) > 1
+    assert sum(num for num, _ in shapes) == 6
+    assert shapes[0][1] < shapes[-1][1]
+    for embedding_PD, texts in zip(found, columns, strict=True):
+        alone = torch.cat([model(model.preprocess([text]))["sentence_embedding"] for text in texts])
+        torch.testing.assert_close(embedding_PD, alone, atol=1e-5, rtol=1e-4)
