@@ -142,11 +142,12 @@ def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> l
     """Return the embeddings of each column of texts, shape ``(P, D)``.
 
     On a CPU texts of like length go through the encoder together, a few at a time: padded to the longest of their
-    column, a quarter to a third of all tokens would be padding.
+    column, a quarter of all tokens and more would be padding.
     """
     columns = list(columns)
-    merged = merge_feature_batches(columns)
-    if merged is None or merged["attention_mask"].device.type != "cpu":
+    is_on_cpu = columns[0]["attention_mask"].device.type == "cpu"
+    merged = merge_feature_batches(columns) if is_on_cpu else None
+    if merged is None:
         return list(embed_columns(model, columns))
     mask = merged["attention_mask"]
     length, by_length = mask.sum(1).sort(stable=True)
