@@ -42,6 +42,8 @@ HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
 MIN_HELD_OUT = 4000
 """... and at least this many, where the documents give them: small sets make wide intervals."""
+_FEWEST_DEV = 100
+"""Pairs of a dev set like the target's: where there are fewer, training gives it no say."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
 """Documents to mine from, where there are more: or two a pair wanted, which leaves each pair its own texts."""
@@ -124,6 +126,7 @@ def mine(
         "band": list(miner.band),
         "wanted": config.pairs,
         "suspects": training.suspects.as_dict() if training.suspects else None,
+        "unlike_target": miner.unlike_target,
         "split": {
             name: {"documents": len(members), "groups": len({row.group for row in members})}
             for name, members in split.items()
@@ -184,6 +187,8 @@ class _Miner:
         self._rng = np.random.default_rng(config.seed)
         self.band: Band = target.band if target else config.band or DEFAULT_BAND
         self.target = self._completed(target, kinds) if target else None
+        self.unlike_target: list[str] = []
+        """Sets that could not follow the target."""
 
     def mine(self) -> dict[str, Found]:
         """Return what is found for each set: ``pairs``, a curriculum's phases, the held-out sets."""
@@ -193,7 +198,9 @@ class _Miner:
         found: dict[str, Found] = {}
         with Progress("mining", total, "pairs looked at") as progress:
             for name, num in wanted.items():
-                found |= self._training(num, progress) if name == _TRAIN else {name: self._matched(name, num, progress)}
+                found |= (
+                    self._training(num, progress) if name == _TRAIN else {name: self._held_out(name, num, progress)}
+                )
                 progress.advance(0, note=name)
         return found
 
@@ -210,6 +217,18 @@ class _Miner:
     def _matched(self, name: str, num_pairs: int, progress: Progress) -> Found:
         ground = self._grounds[name]
         return matched(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
+
+    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Found:
+        found = self._matched(name, num_pairs, progress)
+        if self.target is None or not name.startswith("dev") or len(found.chosen) >= _FEWEST_DEV:
+            return found
+        # What judges is as hard as the target or not there. What is to choose may be easier rather than silent.
+        ground = self._grounds[name]
+        alike = matched(ground, None, DEFAULT_BAND, num_pairs, self._rng, on_progress=lambda num: None)
+        if len(alike.chosen) < _FEWEST_DEV:
+            return found
+        self.unlike_target.append(name)
+        return alike
 
     def _training(self, num_pairs: int, progress: Progress) -> dict[str, Found]:
         config, ground = self._config, self._grounds[_TRAIN]

@@ -162,7 +162,7 @@ def _of_pairs(report: Mapping[str, Any]) -> list[str]:
 
 
 def _of_held_out(report: Mapping[str, Any]) -> list[str]:
-    """Return which held-out sets were asked for and cannot be made."""
+    """Return which held-out sets were asked for and cannot be made, or not like the target."""
     found = []
     for part in ("dev", "test"):
         share = report["config"].get(f"{part}_share", 0)
@@ -174,6 +174,12 @@ def _of_held_out(report: Mapping[str, Any]) -> list[str]:
             if split:
                 why = f"{split['documents']:,} documents of {split['groups']:,} groups give no pairs of both classes"
             found.append(f"no {name} with --{part}-share {share:g}: {why}")
+    for name in report["unlike_target"]:
+        documents = report["split"][name]["documents"]
+        found.append(
+            f"{name} does not follow the target: its {documents:,} documents give too few such pairs; "
+            "its classes are alike in words and length only"
+        )
     return found
 
 

@@ -454,3 +454,18 @@ def test_target_is_followed_where_documents_have_groups_or_categories_only(helpd
     pairs = mine(rows, MineConfig(pairs=600, dev_share=0), target).sets["pairs"]
     assert by_label(pairs) == {0: 300, 1: 300}
     assert abs(alone(pairs)) < 0.05
+
+
+def test_dev_set_that_cannot_follow_the_target_is_easier_and_large_enough_to_choose_by(helpdesk):
+    pairs = mine(helpdesk, MineConfig(pairs=4000, dev_share=0, seed=5)).sets["pairs"]
+    target = as_target(sorted(pairs, key=lambda pair: pair.tfidf)[-100:])
+    mined = mine(helpdesk, MineConfig(pairs=100, test_share=0.05, allow_fewer=True), target)
+    low, _ = mined.facts["band"]
+    assert mined.facts["unlike_target"] == ["dev-unseen"]
+    dev = mined.sets["dev-unseen"]
+    assert len(dev) >= 100
+    assert abs(alone(dev)) < 0.05
+    assert min(pair.tfidf for pair in dev) < low
+    # What judges is as hard as the target, or not there; so is what trains.
+    assert not set(mined.sets) & {"test-seen", "test-unseen"}
+    assert min(pair.tfidf for pair in mined.sets["pairs"]) >= low

@@ -182,6 +182,12 @@ def test_held_out_set_without_pairs_of_both_classes_is_warned_of(plain):
     assert warning.endswith("groups give no pairs of both classes")
 
 
+def test_dev_set_that_does_not_follow_the_target_is_warned_of(plain):
+    (warning,) = warnings_of(replace(plain, facts=plain.facts | {"unlike_target": ["dev-seen"]}))
+    documents = plain.facts["split"]["dev-seen"]["documents"]
+    assert warning.startswith(f"dev-seen does not follow the target: its {documents} documents give too few such pairs")
+
+
 def test_held_out_sets_that_nobody_asked_for_are_not_missed(helpdesk):
     config = MineConfig(pairs=60, dev_share=0)
     assert warnings_of(mine(helpdesk, config), config) == []
