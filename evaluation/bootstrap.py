@@ -16,6 +16,9 @@ from simile.artifacts import PairSet
 
 RESAMPLES = 1000
 SEED = 0
+FEWEST_UNITS = 5
+"""Of two groups each resample that has both classes is the set itself: an interval of no width. Of five one in 600 has
+only one class."""
 _TAILS = (2.5, 97.5)
 
 
@@ -33,14 +36,22 @@ def unit_of(pairs: PairSet) -> Literal["group", "text"]:
     return "group" if pairs.have_groups else "text"
 
 
+def num_units(pairs: PairSet) -> int:
+    """Return how many groups or texts there are to draw from."""
+    return len({end for pair in pairs.ends for end in pair})
+
+
 def difference(
     pairs: PairSet, score_P: NDArray[np.float32], baseline_P: NDArray[np.float32], *, resamples: int = RESAMPLES
 ) -> Interval:
-    """Return how much higher the scores' Spearman is than the baseline's, both on the same draws."""
+    """Return how much higher the scores' Spearman is than the baseline's, both on the same draws.
+
+    The interval's ends are NaN where scores order nothing, and where there are too few groups or texts to draw from.
+    """
     weights = _Draws(pairs, SEED)
     bundle, baseline = (WeightedSpearman(scores, pairs.target_P) for scores in (score_P, baseline_P))
     found_R = []
-    for _ in range(resamples):
+    for _ in range(resamples if num_units(pairs) >= FEWEST_UNITS else 0):
         weight_P = weights.draw()
         found = bundle(weight_P) - baseline(weight_P)
         if np.isfinite(found):

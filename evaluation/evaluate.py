@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from evaluation.bootstrap import RESAMPLES, SEED, difference, unit_of
+from evaluation.bootstrap import FEWEST_UNITS, RESAMPLES, SEED, difference, num_units, unit_of
 from simile.artifacts import Calibration, PairSet, text_hash
 from simile.errors import InputError
 from simile.progress import Progress
@@ -79,7 +79,7 @@ def evaluate(
         },
         "leaked_texts": _leaked([*sets, *guards], training_texts),
     }
-    report["verdict"], report["reasons"] = _judge(report, gate) if gate else (None, [])
+    report["verdict"], report["reasons"] = _judge(report, gate, sets) if gate else (None, [])
     return Evaluation(report, scores)
 
 
@@ -157,15 +157,25 @@ def _leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> 
     }
 
 
-def _judge(report: Mapping[str, Any], gate: Gate) -> tuple[str, list[str]]:
-    """Return the verdict and why: every reason against, or what held."""
+def _unproven(report: Mapping[str, Any], sets: Sequence[PairSet]) -> list[str]:
+    """Return on which sets the bundle is not shown to be better, and why."""
     against = []
-    for name, entry in report["sets"].items():
-        low = entry["difference"]["low"]
-        if low is None:
+    for pairs in sets:
+        name, units = pairs.name, num_units(pairs)
+        low = report["sets"][name]["difference"]["low"]
+        if units < FEWEST_UNITS:
+            of = unit_of(pairs)
+            against.append(f"{name}: got pairs of {units} {of}s, need at least {FEWEST_UNITS} to say how sure it is")
+        elif low is None:
             against.append(f"{name}: got scores that order nothing, need some that differ")
         elif not low > 0:
             against.append(f"{name}: the interval of the difference starts at {low:+.4f}, need above 0")
+    return against
+
+
+def _judge(report: Mapping[str, Any], gate: Gate, sets: Sequence[PairSet]) -> tuple[str, list[str]]:
+    """Return the verdict and why: every reason against, or what held."""
+    against = _unproven(report, sets)
     for name, entry in report["guards"].items():
         bundle, baseline = entry["bundle"]["spearman"], entry["baseline"]["spearman"]
         # None: scores that order nothing guard nothing.

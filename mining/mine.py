@@ -107,6 +107,8 @@ def mine(
     miner = _Miner(config, grounds, goal, _kind_source(rows, meaning))
     found = miner.mine()
     training = found["pairs"]
+    # Texts of known pairs are among the rows whether they were read as documents or not.
+    num_sampled = len(corpus.rows) if meaning.links else len(meaning.rows)
     _require_enough(len(training.chosen), config, miner.band)
     sets = {
         name: _pairs(split.get(name, split[_TRAIN]), part.chosen, with_groups=meaning.links is None)
@@ -116,8 +118,8 @@ def mine(
     }
     facts = {
         "documents": corpus.num_read,
-        "sampled": len(corpus.rows),
-        "not_sampled": corpus.num_read - meaning.num_without - len(corpus.rows),
+        "sampled": num_sampled,
+        "not_sampled": corpus.num_read - meaning.num_without - num_sampled,
         "groups": len({row.group for row in rows}),
         "categories": len({row.category for row in rows if row.category is not None}),
         "cut": corpus.num_cut,
@@ -224,7 +226,8 @@ class _Miner:
             return found
         # What judges is as hard as the target or not there. What is to choose may be easier rather than silent.
         ground = self._grounds[name]
-        alike = matched(ground, None, DEFAULT_BAND, num_pairs, self._rng, on_progress=lambda num: None)
+        band = self._config.band or DEFAULT_BAND
+        alike = matched(ground, None, band, num_pairs, self._rng, on_progress=lambda num: None)
         if len(alike.chosen) < _FEWEST_DEV:
             return found
         self.unlike_target.append(name)

@@ -113,7 +113,7 @@ def _hold_out_documents(
     """Move documents of the groups to the seen sets, to each its share of them, and the rest to train.
 
     A single document of a group makes no positive pair: what a small group owes is carried to the next one until it is
-    two.
+    two. A group too small to give two ever owes nothing.
     """
     left = {name: [members[i] for i in rng.permutation(len(members))] for name, members in groups.items()}
     names = list(groups)
@@ -121,7 +121,8 @@ def _hold_out_documents(
         held_out: list[Document] = []
         owed = 0.0
         for name in (names[i] for i in rng.permutation(len(names))):
-            owed += share * len(groups[name])
+            if len(groups[name]) >= _MIN_TRAIN_TEXTS + _MIN_SPLIT_TEXTS:
+                owed += share * len(groups[name])
             num = min(round(owed), len(left[name]) - _MIN_TRAIN_TEXTS)
             if num >= _MIN_SPLIT_TEXTS:
                 held_out += left[name][:num]

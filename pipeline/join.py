@@ -17,6 +17,7 @@ from simile.artifacts import (
     check_replaceable,
     read_bundle,
     read_training_texts,
+    remove_training_texts,
     write_bundle,
     write_training_hashes,
 )
@@ -86,6 +87,8 @@ def join(
             manifest, _scorer(out, manifest, data), calibration_sets, decided_on, method=calibration
         )
     texts = [read_training_texts(bundle) for bundle in bundles]
+    # Those of an earlier bundle there would answer for this one.
+    remove_training_texts(out)
     joined = write_bundle(out, manifest, data)
     if None not in texts:
         write_training_hashes(out, {line for known in texts if known for line in known})

@@ -106,6 +106,8 @@ def _read_given(config: RunConfig) -> _Given:
     target = read_pairs(config.target) if config.target else None
     if target and not config.pairs:
         check_target(target)
+    elif config.target and target and target.is_labelled:
+        target = read_labelled_pairs(config.target)
     dev, test, guard = (tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard))
     return _Given(dev, test, guard, target)
 

@@ -28,12 +28,10 @@ from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
 from training.moments import input_moments
-from training.watch import dev_scores, encode
+from training.watch import FEWEST_PAIRS, dev_scores, encode
 
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
-_FEWEST_PAIRS = 100
-"""Of a dev set that has a say: a smaller one tells more of chance than of weights."""
 _MOST_TOKENS = 40_000
 """Of training texts, that show the layers what they are given."""
 _WORSE_IN_A_ROW = 2
@@ -71,7 +69,7 @@ def interpolate(
     Chosen is the point that is best on the dev sets among those whose agreement is at least ``keep`` and that are not
     below the base on any dev set; sets of fewer than 100 pairs have no say.
     """
-    dev_sets = [dev for dev in dev_sets if len(dev.rows) >= _FEWEST_PAIRS]
+    dev_sets = [dev for dev in dev_sets if len(dev.rows) >= FEWEST_PAIRS]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):
         encoder.model.to(device)

@@ -14,13 +14,18 @@ from training.config import TrainConfig
 _BATCHES_SORTED_TOGETHER = 20
 
 
+def epochs_by_file(config: TrainConfig, num_files: int) -> tuple[int, ...]:
+    """Return how often each of so many files is gone over."""
+    return (config.epochs,) * num_files if isinstance(config.epochs, int) else tuple(config.epochs)
+
+
 def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
     """Return the pairs' indices that each epoch goes over, where files of so many pairs lie one after the other.
 
     Raises:
         ValueError: the config has epochs for another number of files.
     """
-    epochs = (config.epochs,) * len(num_pairs) if isinstance(config.epochs, int) else config.epochs
+    epochs = epochs_by_file(config, len(num_pairs))
     starts = [0, *accumulate(num_pairs)]
     files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=False)]
     return [file for file, num in zip(files, epochs, strict=True) for _ in range(num)]

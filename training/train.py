@@ -6,7 +6,7 @@ sentence-transformers trains; what is here sets it up, watches it, and turns the
 import errno
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -23,7 +23,16 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from transformers import PrinterCallback, set_seed
 
 from simile import __version__
-from simile.artifacts import Bundle, Pair, PairSet, check_replaceable, read_bundle, write_bundle, write_training_texts
+from simile.artifacts import (
+    Bundle,
+    Pair,
+    PairSet,
+    check_replaceable,
+    read_bundle,
+    text_key,
+    write_bundle,
+    write_training_texts,
+)
 from simile.errors import InputError, StoppedError
 from simile.files import whole_directory
 from simile.hardware import bf16_pays, usable_cores
@@ -38,7 +47,7 @@ from training.estimate import seconds_a_step
 from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
 from training.interpolation import as_json, interpolate
 from training.losses import NEED_LABELS, PairLoss, loss_labels
-from training.sampler import LengthBatchSampler, epochs_of, last_steps
+from training.sampler import LengthBatchSampler, epochs_by_file, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
 from training.watch import SavesOwn, Watch, measured
 from training.work import Work, step_of
@@ -70,6 +79,7 @@ def train(
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
         StoppedError: SIGTERM came or the disk is full; the same call goes on from the last checkpoint.
     """
+    torch.set_num_threads(usable_cores())
     check_replaceable(out)
     work = Work(out)
     _require_our_weights(_weights_folder(out))
@@ -97,7 +107,12 @@ def train(
         text_pairs = [pair for pairs in files for pair in pairs.texts]
         texts = [text for epoch in dict.fromkeys(epochs) for i in epoch for text in text_pairs[i]]
         write_training_texts(out, texts)
-        shares = deal([pairs.rows for pairs in files], config.most_pairs, config.seed)
+        _tell_of_known_texts(texts, [*dev_sets, *calibration_sets])
+        # Pairs that no epoch goes over are none to deal out.
+        trained = [
+            pairs.rows if num else () for pairs, num in zip(files, epochs_by_file(config, len(files)), strict=True)
+        ]
+        shares = deal(trained, config.most_pairs, config.seed)
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
         for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
             if len(parts) > 1:
@@ -165,6 +180,14 @@ def _epochs(config: TrainConfig, files: Sequence[PairSet]) -> list[range]:
         ) from error
 
 
+def _tell_of_known_texts(texts: Iterable[str], sets: Iterable[PairSet]) -> None:
+    """Say of which sets that something is chosen or fitted by texts are trained on."""
+    trained = {text_key(text) for text in texts}
+    for pairs in sets:
+        if num := len(trained & {text_key(text) for pair in pairs.texts for text in pair}):
+            say(f"{pairs.name}: {num:,} of its texts are trained on, so that what it says of new texts is too good")
+
+
 def _dataset(rows: Sequence[Pair]) -> Dataset:
     """Return the pairs as the trainer takes them: two texts, and the label that `PairLoss` reads."""
     return Dataset.from_dict(
@@ -206,7 +229,6 @@ def _fit(
     """Train the base itself on the files' pairs, and leave the best epoch's weights in ``work.best``."""
     set_seed(config.seed)
     epochs = epochs_of(config, [len(rows) for rows in files])
-    torch.set_num_threads(usable_cores())
     # The model card's examples are else drawn under a progress bar of their own.
     base.model.model_card_data.widget = [{"text": ""}]
     if config.method == "lora":

@@ -24,6 +24,8 @@ from training.losses import PairLoss
 from training.tracking import Log
 from training.work import Work
 
+FEWEST_PAIRS = 100
+"""Of a dev set that has a say: a smaller one tells more of chance than of weights."""
 _RATES = ("learning_rate", "grad_norm")
 """What the trainer logs of a step beside its losses."""
 
@@ -54,7 +56,8 @@ def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, n
     seconds = time.monotonic() - start
     scored = list(zip(dev_sets, scores, strict=True))
     figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
-    spearmans = [found["spearman"] for found in figures_by_set.values()]
+    heard = [dev.name for dev in dev_sets if len(dev.rows) >= FEWEST_PAIRS] or list(figures_by_set)
+    spearmans = [figures_by_set[name]["spearman"] for name in heard]
     entry: dict[str, Any] = {"epoch": epoch, "seconds": seconds, "dev": figures_by_set}
     entry["histograms"] = {
         dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}

@@ -24,6 +24,7 @@ from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelle
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
     read_training_texts,
+    remove_training_texts,
     text_hash,
     text_key,
     work_folder,
@@ -59,6 +60,7 @@ __all__ = [
     "read_labelled_pairs",
     "read_pairs",
     "read_training_texts",
+    "remove_training_texts",
     "text_hash",
     "text_key",
     "work_folder",

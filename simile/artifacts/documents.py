@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simile.artifacts.reading import Row, read_rows, require_text
+from simile.artifacts.texts import MAX_CHARACTERS
 from simile.errors import InputError
-
-MAX_CHARACTERS = 20_000
-"""A longer text is cut here: far past what any encoder reads, and it bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)

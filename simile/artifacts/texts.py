@@ -6,12 +6,14 @@ from pathlib import Path
 from simile.artifacts.bundle import Bundle
 from simile.files import sha256_bytes, write_whole
 
+MAX_CHARACTERS = 20_000
+"""Of a document, and of what tells one text from another: far past what any encoder reads, and it bounds memory."""
 _FILE = "texts.sha256"
 
 
 def text_key(text: str) -> str:
-    """Return what two texts share that are the same but for case and white space."""
-    return " ".join(text.lower().split())
+    """Return what two texts share that are the same but for case and white space, as far as documents are read."""
+    return " ".join(text[:MAX_CHARACTERS].lower().split())
 
 
 def text_hash(text: str) -> str:
@@ -32,6 +34,11 @@ def write_training_texts(bundle: Path, texts: Iterable[str]) -> None:
 def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
     """Keep these hashes of training texts beside the bundle."""
     write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in sorted(hashes)))
+
+
+def remove_training_texts(bundle: Path) -> None:
+    """Remove the hashes beside a bundle that is about to be another one."""
+    (work_folder(bundle) / _FILE).unlink(missing_ok=True)
 
 
 def read_training_texts(bundle: Bundle) -> frozenset[str] | None:

@@ -410,6 +410,21 @@ def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(stat
     assert "-" in result_table(found.report)
 
 
+def test_two_groups_are_too_few_to_pass_the_gate(state):
+    rows = [
+        Pair(f"{a} {i}", f"{b} {i} too", label=int(a == b), group_a=a, group_b=b)
+        for i in range(9)
+        for a, b in (("x", "x"), ("y", "y"), ("x", "y"), ("y", "x"))
+    ]
+    pairs = PairSet("unseen", tuple(rows), "0" * 64)
+    report = evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.9, pairs), gate=Gate()).report
+    found = report["sets"]["unseen"]["difference"]
+    assert found["spearman"] > 0
+    assert (found["low"], found["high"]) == (None, None)
+    assert report["verdict"] == "fail"
+    assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 5 to say how sure it is"]
+
+
 def test_gate_says_where_leaks_could_not_be_looked_for(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)

@@ -213,6 +213,21 @@ def test_without_groups_the_category_is_the_group_and_labels_are_said_to_be_nois
         assert pair.label == (pair.group_a == pair.group_b)
 
 
+def test_documents_without_a_category_are_left_out_once():
+    rows = [replace(row, category=row.group if i % 10 else None, group=None) for i, row in enumerate(corpus())]
+    facts = mine(rows, MineConfig(pairs=100)).facts
+    assert facts["dropped"]["no category"] == 15
+    assert (facts["sampled"], facts["not_sampled"]) == (129, 0)
+
+
+def test_held_out_text_is_known_where_the_document_is_cut():
+    text = " ".join(f"word{i}" for i in range(30_000))
+    document = Document("long", text[:20_000], None, "g", is_cut=True)
+    kept, dropped = distinct([document], [text])
+    assert kept == []
+    assert dropped["text of held-out pairs"] == 1
+
+
 def test_with_groups_labels_are_not_said_to_be_noisy(mined):
     assert mined.facts["labels"] == "groups"
 
@@ -339,6 +354,15 @@ def test_small_groups_give_no_more_than_their_share(size, test_share):
         assert of_set[name] == pytest.approx(share * (len(rows) - unseen), abs=4)
         assert min(Counter(row.group for row in split[name]).values()) >= 2
     assert sum(of_set.values()) == len(rows)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_groups_too_small_to_give_leave_others_their_documents(size):
+    tiny = [Document(f"s{i}", f"lonely {i}", "one", f"alone{i // size}") for i in range(600 * size)]
+    split = split_documents([*corpus(20, 10), *tiny], dev_share=0.1, test_share=0.1, seed=0)
+    for name in ("dev-seen", "test-seen"):
+        assert 10 <= len(split[name]) <= 20
+        assert max(Counter(row.group for row in split[name]).values()) == 2
 
 
 def test_group_of_one_document_is_not_held_out():

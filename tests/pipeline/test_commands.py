@@ -728,6 +728,13 @@ def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_p
     assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
+def test_joined_bundle_has_no_earlier_ones_training_texts(words, tiny, tmp_path):
+    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
+    write_training_texts(tmp_path / "both", ["a text of what was there before"])
+    assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
+    assert read_training_texts(read_bundle(tmp_path / "both")) is None
+
+
 def test_join_replaces_none_of_its_inputs(words, tiny, tmp_path, capsys):
     out = shutil.copytree(words.path, tmp_path / "words")
     assert main(["join", str(out), str(tiny.path), "--out", str(out)]) == 2

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,13 @@ def test_each_training_gets_of_every_file_and_of_both_ends_of_a_sorted_one():
     for first, second in shares:
         assert 10 <= sum(number < 50 for number in first) <= 40
         assert min(second) >= 100
+
+
+def test_pairs_that_no_epoch_goes_over_are_not_dealt_out(settings, material, tmp_path, capfd):
+    files = [read_labelled_pairs(getattr(material, name)) for name in ("pairs", "upside_down", "pairs")]
+    few = [replace(pairs, rows=pairs.rows[:32]) for pairs in files]
+    train(TrainConfig(**settings(epochs=[0, 0, 1], most_pairs=MOST)), few, [], tmp_path / "bundle")
+    assert "training 1 of" not in capfd.readouterr().err
 
 
 def test_same_seed_deals_the_same():

@@ -264,6 +264,22 @@ def test_best_epoch_is_kept(trained, material):
     assert spearman(score_P, dev.target_P) == pytest.approx(best, abs=1e-3)
 
 
+def test_small_dev_set_does_not_choose_the_epoch(settings, material, tmp_path):
+    dev = read_labelled_pairs(material.dev)
+    small = dataclasses.replace(dev, name="small", rows=dev.rows[:4])
+    train(TrainConfig(**settings()), [read_labelled_pairs(material.pairs)], [dev, small], tmp_path / "bundle")
+    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
+    for entry in history:
+        assert entry["mean"] == entry["dev"]["dev"]["spearman"] != entry["dev"]["small"]["spearman"]
+
+
+def test_dev_texts_that_are_trained_on_are_told(settings, few, tmp_path, capfd):
+    known = dataclasses.replace(few, name="known", rows=few.rows[:20])
+    train(TrainConfig(**settings()), [few], [], tmp_path / "bundle", calibration_sets=[known])
+    num = len({text for pair in known.texts for text in pair})
+    assert f"known: {num} of its texts are trained on" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(settings, few, tmp_path, method):
     config = TrainConfig(**settings(method=method, max_length=None))
