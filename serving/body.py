@@ -12,6 +12,7 @@ from serving.errors import (
     BodyTooSlowError,
     ClientGoneError,
     InvalidRequestError,
+    MalformedError,
     ServingError,
     error_response,
 )
@@ -56,6 +57,9 @@ class LimitBody:
             return
         try:
             body = await self._arrived(Headers(scope=scope), receive)
+            # Python's parser takes UTF-16 and UTF-32 as well, whose quotes and commas are not those counted here.
+            if b"\0" in body:
+                raise MalformedError("the body is not JSON in UTF-8")
             self._check_texts(body)
         except ClientGoneError:
             pass  # Nobody to answer.

@@ -9,18 +9,28 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+_MOST_HEAD_BYTES = 64 * 1024
+"""Of a request's line and headers, beside the first piece that arrives: the parser itself would take any number, and
+nobody has shown a key yet."""
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n"
+    b'{"error":{"type":"head_too_large","message":"the line and headers of the request are too long","param":null}}'
+)
+
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     """uvicorn's connection, which waits no longer than ``transfer_s`` for the head of a request.
 
-    uvicorn itself waits forever for the first one, and for any whose first byte has come. The body's time is for
-    `serving.body`.
+    uvicorn itself waits forever for the first one, and for any whose first byte has come, and takes as much of it as
+    comes. The body is for `serving.body`.
     """
 
     def __init__(self, *arguments: Any, transfer_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._transfer_s = transfer_s
         self._closing: asyncio.TimerHandle | None = None
+        self._is_in_head = False
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin to wait for the first request."""
@@ -29,9 +39,26 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; a request that has begun is waited for no longer."""
+        was_in_head = self._is_in_head
         super().data_received(data)
+        if was_in_head and self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self._is_in_head = False
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
         if self._is_answering():
             self._stop_waiting()
+
+    def on_message_begin(self) -> None:
+        """Count what the head takes."""
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Leave the rest to the body's limit."""
+        self._is_in_head = False
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, unless it is here already."""

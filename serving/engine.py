@@ -35,6 +35,8 @@ _CHARACTERS_PER_TOKEN = 4
 """Of English, about: for the budget, until a text is tokenized."""
 _NO_ENCODER = -1
 """Of texts whose words are counted."""
+_MOST_LEXICAL = 512
+"""Tokens that such a text counts as: words are counted quickly, and a long text keeps nobody waiting."""
 
 _BATCHES = {
     "CPU": {"batch_tokens": 512, "most_padding": 128},
@@ -151,7 +153,9 @@ class Engine:
         if self._open:
             await asyncio.wait(self._open, timeout=timeout_s)
         for deadline in self._open.values():
-            deadline.reschedule(0)
+            # One that is due in this very moment cannot be set again.
+            if not deadline.expired():
+                deadline.reschedule(0)
         self.waiting.close()
         self._helpers.shutdown(wait=False)
         self._lexical_helpers.shutdown(wait=False)
@@ -178,7 +182,7 @@ class Engine:
         if not self._lexicals:
             return {}
         now = perf_counter()
-        jobs = [Job(_NO_ENCODER, text, _about(text), now) for text in texts]
+        jobs = [Job(_NO_ENCODER, text, min(_MOST_LEXICAL, _about(text)), now) for text in texts]
         self._admit(jobs)
 
         def begin() -> None:

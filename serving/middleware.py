@@ -16,6 +16,7 @@ from serving.metrics import Metrics
 
 PROBES = ("/healthz", "/readyz")
 _UNMATCHED = "unmatched"
+_NOT_TIMED = (408, 429)
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,9 @@ class Observe:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in self._routes else _UNMATCHED
         self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        # How fast we refuse, and how slowly a body comes, is not how long an answer takes.
+        if status not in _NOT_TIMED:
+            self._metrics.request_seconds.labels(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
         num_pairs = scope["state"].get("num_pairs", 0)
         _log.log(level, "%s %d %.1f ms %d pairs", route, status, seconds * 1000, num_pairs)

@@ -36,7 +36,9 @@ class Service:
         """Set once the process has to end: it was told to, or it has nothing to serve."""
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
-        self._replaced: set[Engine] = set()
+        self._is_reload_waiting = False
+        self._replaced: Engine | None = None
+        """What has been served until a moment ago, while it still answers."""
         """Engines that still have calls to answer, while another takes the new ones."""
 
     @property
@@ -67,7 +69,12 @@ class Service:
 
     async def reload(self) -> None:
         """Serve what the bundle's path leads to now; where that cannot be served, what is served stays."""
+        # One that waits already will load what is there then.
+        if self._is_reload_waiting:
+            return
+        self._is_reload_waiting = True
         async with self._loading:
+            self._is_reload_waiting = False
             old = self._engine
             if old is None or self.stopping.is_set():
                 return
@@ -77,11 +84,12 @@ class Service:
                 _log.error("not replaced: %s; %s stays", error, old.scorer.bundle.identity)
                 self.metrics.loads.labels("refused").inc()
                 return
-        # A request that was given the old engine a moment ago has come in there by then; all have their full time.
-        self._replaced.add(old)
-        await asyncio.sleep(_HANDOVER_S)
-        await old.close(self.settings.deadline_s)
-        self._replaced.discard(old)
+            # A request that was given the old engine a moment ago has come in there by then; all have their full time.
+            # The next bundle waits for it: there is memory for two.
+            self._replaced = old
+            await asyncio.sleep(_HANDOVER_S)
+            await old.close(self.settings.deadline_s)
+            self._replaced = None
 
     async def _load_next(self) -> None:
         # In a thread: the event loop answers meanwhile, from the old engine where there is one.
@@ -110,5 +118,5 @@ class Service:
     async def close(self) -> None:
         """Take no more requests and wait for those that are here, as long as ``drain_s``."""
         self.stop()
-        engines = [*self._replaced, *([self._engine] if self._engine else [])]
+        engines = [engine for engine in (self._replaced, self._engine) if engine]
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-_LONGEST_MESSAGE = 200
 """Characters of an error's parts: what stands in front of a server may put anything there."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -152,8 +151,7 @@ def read_problem(answer: Answer) -> Problem:
     except ValidationError:
         phrase = _PHRASES.get(answer.status, "unknown status")
         return Problem(type=phrase.lower().replace(" ", "_"), message="the answer is not that of a Simile server")
-    short = {name: " ".join(text.split())[:_LONGEST_MESSAGE] for name, text in found if text is not None}
-    return Problem(**short)
+    return Problem(**{name: " ".join(text.split()) for name, text in found if text is not None})
 
 
 def join(parts: Sequence[Similarity]) -> Similarity:

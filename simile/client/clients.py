@@ -4,7 +4,8 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
@@ -160,8 +161,13 @@ class _BlockingWire:
         self._http, self._url = http, url
 
     async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
+        end = time.monotonic() + timeout_s
         try:
-            return _answer(self._http.send(_request(self._http, self._url + path, body, timeout_s)))
+            response = self._http.send(_request(self._http, self._url + path, body, timeout_s), stream=True)
+            with closing(response):
+                # The library's own time is for each piece of an answer.
+                content = b"".join(_in_time(response.iter_bytes(), end))
+            return _answer(response, content)
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -183,7 +189,9 @@ class _AwaitingWire:
 
     async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
         try:
-            return _answer(await self._http.send(_request(self._http, self._url + path, body, timeout_s)))
+            async with asyncio.timeout(timeout_s):
+                response = await self._http.send(_request(self._http, self._url + path, body, timeout_s))
+            return _answer(response, response.content)
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -264,8 +272,15 @@ def _request(
     return http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
 
 
-def _answer(response: httpx2.Response) -> Answer:
-    return Answer(response.status_code, dict(response.headers), response.content)
+def _answer(response: httpx2.Response, content: bytes) -> Answer:
+    return Answer(response.status_code, dict(response.headers), content)
+
+
+def _in_time(pieces: Iterable[bytes], end: float) -> Iterator[bytes]:
+    for piece in pieces:
+        if time.monotonic() > end:
+            raise TimeoutError
+        yield piece
 
 
 def _wire_error(error: httpx2.RequestError) -> OSError:

@@ -41,6 +41,7 @@ _UNAVAILABLE = (*_RETRIED, 502, 504)
 
 _FIRST_BACKOFF_S, _DOUBLINGS = 0.25, 5
 _SHORTEST_TIMEOUT_S = 0.001
+_LONGEST_MESSAGE = 200
 """Where a wait took a little longer than it was to: HTTP libraries take no time below 0 for a timeout."""
 
 _PAIR_PLACE = re.compile(r"^pairs\[(\d+)\]")
@@ -190,18 +191,19 @@ class Remote:
             kind = ServerUnavailableError
         elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = ServerRefusedError
-        shown = self._without_secret(problem)
+        shown = self._shown(problem)
         code = f"{status} " if status else ""
         where = f" ({shown.param})" if shown.param else ""
         tried = f", tried {attempt} times" if attempt > 1 else ""
         line = f"{self._url}{path}: {code}{shown.type}: {shown.message}{where}{tried}"
         return kind(line, status=status, kind=shown.type, param=shown.param)
 
-    def _without_secret(self, problem: Problem) -> Problem:
-        secret = self._secret
-        if secret is None:
-            return problem
-        return Problem(**{name: text and text.replace(secret, "[api key]") for name, text in problem})
+    def _shown(self, problem: Problem) -> Problem:
+        """Return the problem without the key, and only then cut: a part of the key is a secret as well."""
+        whole = {name: text for name, text in problem if text is not None}
+        if self._secret is not None:
+            whole = {name: text.replace(self._secret, "[api key]") for name, text in whole.items()}
+        return Problem(**{name: text[:_LONGEST_MESSAGE] for name, text in whole.items()})
 
 
 def encode_pairs(pairs: Pairs) -> list[bytes]:

@@ -5,7 +5,9 @@ import json
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -245,6 +247,27 @@ def test_server_that_does_not_answer_in_time_is_unavailable(ask):
         assert server.paths.count(SIMILARITY) == 1
 
 
+def test_server_whose_answer_trickles_in_is_unavailable(ask):
+    def trickle(listener):
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with suppress(OSError), connection:
+                    connection.recv(10_000)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                    for _ in range(100):
+                        connection.sendall(b"x")
+                        time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=trickle, args=[listener], daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ServerUnavailableError, match=r"timeout: no answer within 0\.3 s$"):
+            ask(f"http://127.0.0.1:{listener.getsockname()[1]}", "bundle", options={"timeout": 0.3})
+        assert time.monotonic() - start < 3
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 # Answers that are none.
 
 
@@ -360,6 +383,11 @@ def test_key_and_texts_are_in_no_log_representation_or_error(ask, caplog):
     with scripted(in_turn(Reply(status=0), refusal)) as server, refused as caught:
         ask(server.url, "score", ONE, options={"api_key": KEY})
     shown = [caplog.text, str(caught.value), repr(caught.value), repr(caught.value.param)]
+    # Where a message is cut, a part of the key must not be left.
+    cut = error(401, "unauthorized", f"{'x' * 195}{KEY}")
+    with scripted(in_turn(cut)) as server, pytest.raises(ServerRefusedError) as caught:
+        ask(server.url, "score", ONE, options={"api_key": KEY})
+    assert KEY[:3] not in str(caught.value)
     shown += [repr(simile.Client(server.url, api_key=KEY)), repr(simile.AsyncClient(server.url, api_key=KEY))]
     assert "127.0.0.1" in caplog.text
     assert not [text for text in shown if KEY in text or "cold water" in text]

@@ -24,6 +24,13 @@ def error_of(answer):
     return answer.status_code, body["error"]["type"], body["error"]["param"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_body_in_another_encoding_is_malformed(client, encoding):
+    # A letter whose UTF-16 has the byte of a quote: what follows would be taken for a text.
+    content = json.dumps({"a": "\u0122"} | BODY, ensure_ascii=False).encode(encoding)
+    assert error_of(client.post("/v1/similarity", content=content)) == (400, "malformed", None)
+
+
 def test_every_error_has_an_answer_and_the_drawing_names_it():
     classes = {
         value

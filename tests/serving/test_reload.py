@@ -100,6 +100,19 @@ def test_bundle_is_swapped_under_load_without_a_failed_or_mixed_answer(bundles, 
         np.testing.assert_allclose(body["scores"], expected[body["bundle"]], rtol=0, atol=1e-6)
 
 
+def test_many_signals_at_once_load_twice_at_most(link):
+    async def scenario():
+        async with running(link) as (app, _):
+            for _ in range(10):
+                os.kill(os.getpid(), signal.SIGHUP)
+                await asyncio.sleep(0)
+            await until(lambda: loads(app, "served") == 3)
+            await asyncio.sleep(0.5)
+            return loads(app, "served")
+
+    assert asyncio.run(scenario()) <= 3
+
+
 def test_bundle_that_is_damaged_is_refused_and_the_old_one_stays(bundles, link, caplog):
     async def scenario():
         async with running(link) as (app, client):

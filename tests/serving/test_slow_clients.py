@@ -105,6 +105,46 @@ def test_client_that_takes_its_time_is_sent_away_and_others_are_served(scorer, s
         assert all(b"connection: close" in answer for answer in answers)
 
 
+@pytest.mark.parametrize(
+    "begun", [b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n"], ids=["path", "value", "lines"]
+)
+def test_head_without_an_end_is_cut_short(scorer, begun):
+    piece = b"x: y\r\n" * 10_000 if begun.endswith(b"\n") else b"x" * 60_000
+
+    async def scenario():
+        async with running(scorer, transfer_s=20) as (client, connect):
+            reader, writer = await connect()
+            writer.write(begun)
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 100 * len(piece) and not reader.at_eof():
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += len(piece)
+                    await asyncio.sleep(0.01)
+            answer = b""
+            with suppress(ConnectionError):
+                answer = await reader.read()
+            writer.close()
+            assert await is_served(client)
+            return sent, answer
+
+    sent, answer = asyncio.run(scenario())
+    assert sent < 2_000_000
+    assert answer[:12] in (b"HTTP/1.1 431", b"")
+
+
+def test_long_head_and_long_body_are_taken(scorer):
+    async def scenario():
+        async with running(scorer) as (client, _):
+            for _ in range(2):
+                body = {"pairs": BODY["pairs"] * 60 + [["word " * 5000, "text " * 5000]]}
+                answer = await client.post("/v1/similarity", json=body, headers={"x-long": "y" * 60_000})
+                assert answer.status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_request_of_a_kept_connection_has_its_full_time(scorer):
     async def scenario():
         async with running(scorer, transfer_s=1) as (client, _):
