@@ -80,7 +80,9 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
         extras = "client"
     if command in ("push", "pull"):
         extras = "s3"
-    return f"{command} needs the package {package}, which is not installed (pip install 'simile[{extras}]')"
+    return (
+        f"{command} needs the package {package}, which is not installed (simile[{extras}], from where you have Simile)"
+    )
 
 
 @contextmanager

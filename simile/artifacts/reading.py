@@ -175,7 +175,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: reading Parquet needs pyarrow (pip install 'simile[train]')") from error
+        raise InputError(
+            f"{path}: reading Parquet needs pyarrow (simile[train], from where you have Simile)"
+        ) from error
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches():

@@ -19,6 +19,8 @@ COMPOSED = {
     "dev with trainjob": ("trainjob",),
     "production with members": ("members",),
     "production with monitoring": ("monitoring",),
+    "production with members and monitoring": ("members", "monitoring"),
+    "production with trainjob and monitoring": ("trainjob", "monitoring"),
     "production with trainjob": ("trainjob",),
     "production-bucket": (),
     "production-bucket with members": ("members",),

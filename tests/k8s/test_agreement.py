@@ -339,12 +339,21 @@ def test_what_watches_is_a_part_of_its_own(render):
     assert parts == {"store", "files", "train", "serve", "monitoring"}
 
 
-def test_training_tells_the_gateway_that_is_there(render):
-    manifests = render("production with monitoring")
-    (train,) = [pod for pod in pods(manifests) if pod.name == "Job/simile-train"]
-    (variable,) = train.spec["initContainers"][0]["env"]
+@pytest.mark.parametrize(
+    "name", [f"production with {what}monitoring" for what in ("", "members and ", "trainjob and ")]
+)
+def test_training_tells_the_gateway_that_is_there(render, name):
+    manifests = render(name)
     gateway = the(manifests, "Service", "simile-pushgateway")
-    assert variable == {
-        "name": "PROMETHEUS_PUSHGATEWAY_URL",
-        "value": f"http://{gateway['metadata']['name']}:{gateway['spec']['ports'][0]['port']}",
-    }
+    address = f"http://{gateway['metadata']['name']}:{gateway['spec']['ports'][0]['port']}"
+    trainings = [
+        container
+        for pod in pods(manifests)
+        for container in pod.containers
+        if container["image"].rpartition("/")[2].startswith("simile-train") and pod.name != "Pod/simile-files"
+    ]
+    assert trainings
+    for container in trainings:
+        (source,) = container["envFrom"]
+        settings = the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+        assert settings["PROMETHEUS_PUSHGATEWAY_URL"] == address
