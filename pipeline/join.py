@@ -17,7 +17,7 @@ from simile.artifacts import (
     check_replaceable,
     read_bundle,
     read_training_texts,
-    remove_training_texts,
+    texts_digest,
     write_bundle,
     write_training_hashes,
 )
@@ -61,6 +61,7 @@ def join(
     if len(members) < 2:
         raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
     names = [member.name for member in members]
+    texts = _training_texts(bundles)
     manifest = Manifest(
         name=out.name,
         members=tuple(members),
@@ -75,6 +76,7 @@ def join(
             "by": "simile join",
             "of": [bundle.identity for bundle in bundles],
             "fitted_on": fit.sha256 if fit else None,
+            "texts": None if texts is None else texts_digest(texts),
         },
     )
     if fit:
@@ -86,13 +88,20 @@ def join(
         manifest = with_decisions(
             manifest, _scorer(out, manifest, data), calibration_sets, decided_on, method=calibration
         )
-    texts = [read_training_texts(bundle) for bundle in bundles]
-    # Those of an earlier bundle there would answer for this one.
-    remove_training_texts(out)
     joined = write_bundle(out, manifest, data)
-    if None not in texts:
-        write_training_hashes(out, {line for known in texts if known for line in known})
+    if texts is not None:
+        write_training_hashes(out, texts)
     return joined
+
+
+def _training_texts(bundles: Sequence[Bundle]) -> set[str] | None:
+    """Return the hashes of all that some bundle was trained on; None where one does not know."""
+    known: set[str] = set()
+    for bundle in bundles:
+        if (hashes := read_training_texts(bundle)) is None:
+            return None
+        known |= hashes
+    return known
 
 
 def _scorer(out: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Scorer:

@@ -28,6 +28,12 @@ ROOT = Path(__file__).parent.parent
 # it when it is loaded, as scikit-learn and torch do: neither is imported above.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# A core to each of the processes that test side by side, and to what they start: threads of two trainings on the same
+# cores wait for each other more than they compute.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 # The same examples every time: a test that fails, fails for everybody.
 settings.register_profile("repository", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.load_profile("repository")

@@ -29,7 +29,9 @@ from simile.artifacts import (
     PairSet,
     check_replaceable,
     read_bundle,
+    text_hash,
     text_key,
+    texts_digest,
     write_bundle,
     write_training_texts,
 )
@@ -351,7 +353,13 @@ def _to_bundle(
 ) -> Bundle:
     work = Work(out)
     calibration_sets, dev_sets = chosen_by
-    made: dict[str, Any] = {"by": "simile train", "run": _published(facts), "seed": config.seed, "versions": versions()}
+    made: dict[str, Any] = {
+        "by": "simile train",
+        "run": _published(facts),
+        "seed": config.seed,
+        "texts": texts_digest(map(text_hash, texts)),
+        "versions": versions(),
+    }
     tuned = _best(config, parts[0])
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))

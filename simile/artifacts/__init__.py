@@ -24,9 +24,9 @@ from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelle
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
     read_training_texts,
-    remove_training_texts,
     text_hash,
     text_key,
+    texts_digest,
     work_folder,
     write_training_hashes,
     write_training_texts,
@@ -60,9 +60,9 @@ __all__ = [
     "read_labelled_pairs",
     "read_pairs",
     "read_training_texts",
-    "remove_training_texts",
     "text_hash",
     "text_key",
+    "texts_digest",
     "work_folder",
     "write_bundle",
     "write_pairs",

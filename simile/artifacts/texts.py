@@ -33,17 +33,28 @@ def write_training_texts(bundle: Path, texts: Iterable[str]) -> None:
 
 def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
     """Keep these hashes of training texts beside the bundle."""
-    write_whole(work_folder(bundle) / _FILE, "".join(f"{line}\n" for line in sorted(hashes)))
+    write_whole(work_folder(bundle) / _FILE, _content(hashes))
 
 
-def remove_training_texts(bundle: Path) -> None:
-    """Remove the hashes beside a bundle that is about to be another one."""
-    (work_folder(bundle) / _FILE).unlink(missing_ok=True)
+def texts_digest(hashes: Iterable[str]) -> str:
+    """Return the sha256 of such hashes, by which a bundle's manifest knows them: ``made["texts"]``."""
+    return sha256_bytes(_content(hashes).encode())
+
+
+def _content(hashes: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in sorted(set(hashes)))
 
 
 def read_training_texts(bundle: Bundle) -> frozenset[str] | None:
-    """Return the hashes of the bundle's training texts: none for an untouched encoder, None where not known."""
+    """Return the hashes of the bundle's training texts: none for an untouched encoder, None where not known.
+
+    Those of another bundle, which was or will be at its place, are not its own.
+    """
+    made = bundle.manifest.made
+    if made.get("by") == "simile baseline":
+        return frozenset()
     file = work_folder(bundle.path) / _FILE
-    if file.is_file():
-        return frozenset(file.read_text().split())
-    return frozenset() if bundle.manifest.made.get("by") == "simile baseline" else None
+    if not file.is_file():
+        return None
+    hashes = frozenset(file.read_text().split())
+    return hashes if made.get("texts", texts_digest(hashes)) == texts_digest(hashes) else None

@@ -98,7 +98,7 @@ def test_match_with_the_target_is_told_by_class(followed):
 
 
 def test_report_is_json_for_machines_other_than_ours(plain, followed, helpdesk):
-    bands = mine(helpdesk, MineConfig(recipe="bands", pairs=100))
+    bands = mine(helpdesk, MineConfig(recipe="bands", pairs=100, dev_share=0))
     for mined in (plain, followed, bands):
         report = describe(mined, SETTINGS)
         assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -125,7 +125,7 @@ def test_band_that_recipe_bands_does_not_take_its_pairs_from_is_warned_of(helpde
 )
 def test_bands_that_are_of_another_recipe_are_warned_of(helpdesk, recipe, instead):
     # As they are by default: somebody wants them all the same.
-    config = MineConfig(recipe=recipe, pairs=60, positive_band=(0.3, 0.5), negative_band=(0.15, 0.45))
+    config = MineConfig(recipe=recipe, pairs=60, positive_band=(0.3, 0.5), negative_band=(0.15, 0.45), dev_share=0)
     warnings = of_settings(mine(helpdesk[:1000], config), config)
     assert warnings == [f"--positive-band and --negative-band had no effect: recipe '{recipe}' {instead}"]
 
@@ -194,7 +194,7 @@ def test_held_out_sets_that_nobody_asked_for_are_not_missed(helpdesk):
 
 
 def test_shortcut_is_warned_of(helpdesk):
-    config = MineConfig(recipe="bands", pairs=200)
+    config = MineConfig(recipe="bands", pairs=200, dev_share=0)
     assert any(
         warning.startswith("TF-IDF alone reaches Spearman 0.") and "training pairs" in warning
         for warning in warnings_of(mine(helpdesk, config), config)
@@ -202,7 +202,7 @@ def test_shortcut_is_warned_of(helpdesk):
 
 
 def test_target_that_is_not_followed_is_warned_of(helpdesk, plain):
-    config = MineConfig(recipe="bands", pairs=200)
+    config = MineConfig(recipe="bands", pairs=200, dev_share=0)
     mined = mine(helpdesk, config, as_target(plain.sets["pairs"][:50]))
     assert any("do not follow the target" in warning for warning in warnings_of(mined, config))
 
@@ -211,25 +211,25 @@ def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
     bare = [
         replace(pair, label=None, same_category=None, group_a=None, group_b=None) for pair in plain.sets["pairs"][:200]
     ]
-    warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100), as_target(bare)))
+    warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100, dev_share=0), as_target(bare)))
     assert any("the target has no labels: they were guessed" in warning for warning in warnings)
     assert any("do not say if they are of one category" in warning for warning in warnings)
     for without in ("category", "group"):
         rows = [replace(row, **{without: None}) for row in helpdesk]
-        warnings = warnings_of(mine(rows, MineConfig(pairs=100), as_target(bare)))
+        warnings = warnings_of(mine(rows, MineConfig(pairs=100, dev_share=0), as_target(bare)))
         assert not any("the share of the config was taken" in warning for warning in warnings)
 
 
 def test_shortcut_of_the_target_is_warned_of(helpdesk):
-    target = mine(helpdesk, MineConfig(recipe="bands", pairs=300)).sets["pairs"]
-    mined = mine(helpdesk, MineConfig(pairs=60, allow_fewer=True), as_target(target))
+    target = mine(helpdesk, MineConfig(recipe="bands", pairs=300, dev_share=0)).sets["pairs"]
+    mined = mine(helpdesk, MineConfig(pairs=60, dev_share=0, allow_fewer=True), as_target(target))
     assert any("on the target: its pairs were weighted" in warning for warning in warnings_of(mined))
 
 
 def test_pairs_of_the_target_outside_the_band_are_warned_of(helpdesk, plain):
     target = plain.sets["dev-unseen"]
     num = sum(not 0.1 <= pair.tfidf <= 0.2 for pair in target)
-    mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), allow_fewer=True), as_target(target))
+    mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), dev_share=0, allow_fewer=True), as_target(target))
     outside = [warning for warning in warnings_of(mined) if "outside the band" in warning]
     assert len(outside) == 1
     # A cosine on the edge falls on either side, by its fifth digit.

@@ -728,6 +728,14 @@ def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_p
     assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
+def test_texts_of_another_training_at_its_place_are_not_a_bundles_own(words, tiny, tmp_path):
+    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
+    write_training_texts(paths[0], ["a text"])
+    assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
+    write_training_texts(tmp_path / "both", ["a text of a training that began over"])
+    assert read_training_texts(read_bundle(tmp_path / "both")) is None
+
+
 def test_joined_bundle_has_no_earlier_ones_training_texts(words, tiny, tmp_path):
     paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
     write_training_texts(tmp_path / "both", ["a text of what was there before"])
