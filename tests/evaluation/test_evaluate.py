@@ -422,7 +422,7 @@ def test_two_groups_are_too_few_to_pass_the_gate(state):
     assert found["spearman"] > 0
     assert (found["low"], found["high"]) == (None, None)
     assert report["verdict"] == "fail"
-    assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 5 to say how sure it is"]
+    assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 4 to say how sure it is"]
 
 
 def test_gate_says_where_leaks_could_not_be_looked_for(state):

@@ -356,6 +356,13 @@ def test_small_groups_give_no_more_than_their_share(size, test_share):
     assert sum(of_set.values()) == len(rows)
 
 
+@pytest.mark.parametrize(("num_groups", "num_held_out"), [(6, 2), (11, 2), (12, 4), (40, 8)])
+def test_as_many_groups_as_a_verdict_takes_are_held_out_where_there_are_many(num_groups, num_held_out):
+    split = split_documents(corpus(num_groups, 8), dev_share=0.05, test_share=0.2, seed=0)
+    assert len({row.group for row in split["test-unseen"]}) == num_held_out
+    assert len({row.group for row in split["dev-unseen"]}) == 2
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_groups_too_small_to_give_leave_others_their_documents(size):
     tiny = [Document(f"s{i}", f"lonely {i}", "one", f"alone{i // size}") for i in range(600 * size)]
