@@ -67,9 +67,12 @@ def interpolate(
     The texts are those that it was tuned on.
 
     Chosen is the point that is best on the dev sets among those whose agreement is at least ``keep`` and that are not
-    below the base on any dev set; sets of fewer than 100 pairs have no say.
+    below the base on any dev set. Sets of fewer than 100 pairs have no say; where there is one, the farthest such point
+    is chosen: the others would speak for unseen groups alone, say, and give away what was learned of those trained on.
     """
+    num_given = len(dev_sets)
     dev_sets = [dev for dev in dev_sets if len(dev.rows) >= FEWEST_PAIRS]
+    takes_farthest = not dev_sets or len(dev_sets) < num_given
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):
         encoder.model.to(device)
@@ -95,7 +98,7 @@ def interpolate(
             if agreement < keep or not point.is_nowhere_below(start):
                 continue
             best, worse = (point, 0) if best is start or point.mean > best.mean else (best, worse + 1)
-            if worse == _WORSE_IN_A_ROW or not dev_sets:
+            if worse == _WORSE_IN_A_ROW or takes_farthest:
                 break
     way.go_to(best.factor)
     tuned.model.to("cpu")

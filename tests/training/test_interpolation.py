@@ -167,6 +167,17 @@ def test_small_dev_set_has_no_say(settings, material, tmp_path):
     assert [point["dev"] for point in json.loads((tmp_path / "bundle.work" / "frontier.json").read_text())] == [{}, {}]
 
 
+@pytest.mark.parametrize(("beside", "chosen"), [((), 0.1), (("small",), 1)])
+def test_where_a_set_has_no_say_the_others_do_not_choose(make_base, material, monkeypatch, beside, chosen):
+    # On the set that is heard every step back wins.
+    spearmans = iter(np.arange(1, 50) / 100)
+    monkeypatch.setattr("training.interpolation._dev_spearmans", lambda *_: {"dev": next(spearmans)})
+    dev = read_labelled_pairs(material.dev)
+    sets = [dev, *(dataclasses.replace(dev, name=name, rows=dev.rows[:80]) for name in beside)]
+    base, tuned = (load_base(str(make_base("bert"))) for _ in range(2))
+    assert interpolate(base, tuned, ["a text"], sets, "", keep=0.5)[-1].factor == chosen
+
+
 def test_adapters_are_interpolated_as_all_weights_are(trained):
     run = trained(keep=0.9)
     assert frontier(run)[-1]["agreement"] >= 0.9
