@@ -3,11 +3,8 @@
 sentence-transformers trains; what is here sets it up, watches it, and turns the best weights into a bundle.
 """
 
-import errno
-import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -52,7 +49,7 @@ from training.losses import NEED_LABELS, PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_by_file, epochs_of, last_steps
 from training.tracking import require_trackers, tracking
 from training.watch import SavesOwn, Watch, measured
-from training.work import Work, step_of
+from training.work import Work, step_of, stopping_on_full_disk
 
 _CHECKPOINTS_A_RUN = 20
 _MIN_STEPS_BETWEEN_CHECKPOINTS = 10
@@ -105,7 +102,7 @@ def train(
     require_room(config.base, base, config.prompt)
     require_cuts(config.base, base, config.matryoshka)
     work.begin(facts, restart=restart)
-    with _stopping_on_full_disk(work):
+    with stopping_on_full_disk(work):
         text_pairs = [pair for pairs in files for pair in pairs.texts]
         texts = [text for epoch in dict.fromkeys(epochs) for i in epoch for text in text_pairs[i]]
         write_training_texts(out, texts)
@@ -268,23 +265,6 @@ def _fit(
     work.finish()
 
 
-@contextmanager
-def _stopping_on_full_disk(work: Work) -> Iterator[None]:
-    """Turn a full disk into a stop that the same command goes on from.
-
-    Raises:
-        StoppedError: the disk is full; the last whole checkpoint is kept, the half-written one is not.
-    """
-    try:
-        yield
-    # torch, safetensors and the file system each say "disk full" in a class of their own.
-    except Exception as error:
-        if not _is_disk_full(error, work.folder):
-            raise
-        work.last_checkpoint()
-        raise StoppedError(f"{work.folder}: the disk is full; make room and run the same command again") from error
-
-
 def _adapter(config: TrainConfig, base: Base) -> PeftLoraConfig:
     return PeftLoraConfig(
         r=config.lora.rank,
@@ -329,17 +309,6 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         # One process is for one GPU: torch's DataParallel would take batches of another size than was asked for.
         arguments._n_gpu = 1
     return arguments
-
-
-def _is_disk_full(error: BaseException, folder: Path) -> bool:
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    # torch says no more than that writing failed, or where the file's end should have been.
-    said = str(error).lower()
-    return ("write" in said or "unexpected pos" in said) and shutil.disk_usage(folder).free < 2**20
 
 
 def _to_bundle(

@@ -12,13 +12,16 @@ texts.sha256   hashes of the training texts: evaluation refuses to judge on them
 part-1/ ...    of several trainings (`training.averaging`) the work folder of each: checkpoints, best, tensorboard, ...
 """
 
+import errno
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from simile.artifacts import work_folder
-from simile.errors import InputError
+from simile.errors import InputError, StoppedError
 from simile.files import whole_directory, write_whole
 
 _COMPLETE = "complete"
@@ -135,3 +138,31 @@ def _entries(file: Path) -> list[dict[str, Any]]:
 def _lines(entries: list[dict[str, Any]]) -> str:
     """Return the entries as a JSON list, one a line."""
     return "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n"
+
+
+@contextmanager
+def stopping_on_full_disk(work: Work) -> Iterator[None]:
+    """Turn a full disk into a stop that the same command goes on from.
+
+    Raises:
+        StoppedError: the disk is full; the last whole checkpoint is kept, the half-written one is not.
+    """
+    try:
+        yield
+    # torch, safetensors and the file system each say "disk full" in a class of their own.
+    except Exception as error:
+        if not _is_disk_full(error, work.folder):
+            raise
+        work.last_checkpoint()
+        raise StoppedError(f"{work.folder}: the disk is full; make room and run the same command again") from error
+
+
+def _is_disk_full(error: BaseException, folder: Path) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    # torch says no more than that writing failed, or where the file's end should have been.
+    said = str(error).lower()
+    return ("write" in said or "unexpected pos" in said) and shutil.disk_usage(folder).free < 2**20
