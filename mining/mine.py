@@ -31,7 +31,7 @@ from mining.target import (
 )
 from mining.triplets import Triplet, triplets, write_triplets
 from mining.vectors import Vectors
-from simile.artifacts import Document, Pair, PairSet, write_pairs
+from simile.artifacts import FEWEST_DEV_PAIRS, Document, Pair, PairSet, write_pairs
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer
@@ -42,8 +42,6 @@ HELD_OUT_SHARE = 0.2
 """Pairs of each held-out set, as a share of the training pairs."""
 MIN_HELD_OUT = 4000
 """... and at least this many, where the documents give them: small sets make wide intervals."""
-_FEWEST_DEV = 100
-"""Pairs of a dev set like the target's: where there are fewer, training gives it no say."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
 """Documents to mine from, where there are more: or two a pair wanted, which leaves each pair its own texts."""
@@ -222,13 +220,13 @@ class _Miner:
 
     def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Found:
         found = self._matched(name, num_pairs, progress)
-        if self.target is None or not name.startswith("dev") or len(found.chosen) >= _FEWEST_DEV:
+        if self.target is None or not name.startswith("dev") or len(found.chosen) >= FEWEST_DEV_PAIRS:
             return found
         # What judges is as hard as the target or not there. What is to choose may be easier rather than silent.
         ground = self._grounds[name]
         band = self._config.band or DEFAULT_BAND
         alike = matched(ground, None, band, num_pairs, self._rng, on_progress=lambda num: None)
-        if len(alike.chosen) < _FEWEST_DEV:
+        if len(alike.chosen) < FEWEST_DEV_PAIRS:
             return found
         self.unlike_target.append(name)
         return alike

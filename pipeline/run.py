@@ -22,6 +22,7 @@ from simile.artifacts import (
     read_labelled_pairs,
     read_pairs,
     read_training_texts,
+    require_labels,
 )
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
@@ -107,7 +108,7 @@ def _read_given(config: RunConfig) -> _Given:
     if target and not config.pairs:
         check_target(target)
     elif config.target and target and target.is_labelled:
-        target = read_labelled_pairs(config.target)
+        require_labels(target, config.target)
     dev, test, guard = (tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard))
     return _Given(dev, test, guard, target)
 

@@ -38,8 +38,7 @@ class Service:
         self._loading = asyncio.Lock()
         self._is_reload_waiting = False
         self._replaced: Engine | None = None
-        """What has been served until a moment ago, while it still answers."""
-        """Engines that still have calls to answer, while another takes the new ones."""
+        """The engine that still has calls to answer, while another takes the new ones."""
 
     @property
     def engine(self) -> Engine:

@@ -28,7 +28,7 @@ from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.base import Base
 from training.moments import input_moments
-from training.watch import FEWEST_PAIRS, dev_scores, encode
+from training.watch import dev_scores, encode, heard
 
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the way from the base that are tried, farthest first."""
@@ -70,8 +70,7 @@ def interpolate(
     below the base on any dev set. Sets of fewer than 100 pairs have no say; where there is one, the farthest such point
     is chosen: the others would speak for unseen groups alone, say, and give away what was learned of those trained on.
     """
-    num_given = len(dev_sets)
-    dev_sets = [dev for dev in dev_sets if len(dev.rows) >= FEWEST_PAIRS]
+    num_given, dev_sets = len(dev_sets), heard(dev_sets)
     takes_farthest = not dev_sets or len(dev_sets) < num_given
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):

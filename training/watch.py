@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from simile.artifacts import PairSet
+from simile.artifacts import FEWEST_DEV_PAIRS, PairSet
 from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from simile.scoring import cosines
@@ -24,8 +24,6 @@ from training.losses import PairLoss
 from training.tracking import Log
 from training.work import Work
 
-FEWEST_PAIRS = 100
-"""Of a dev set that has a say: a smaller one tells more of chance than of weights."""
 _RATES = ("learning_rate", "grad_norm")
 """What the trainer logs of a step beside its losses."""
 
@@ -48,6 +46,11 @@ def encode(base: Base, texts: Sequence[str], prompt: str) -> NDArray[np.float32]
     return embedding_ND
 
 
+def heard(dev_sets: Sequence[PairSet]) -> list[PairSet]:
+    """Return the dev sets that have a say: a smaller one tells more of chance than of weights."""
+    return [dev for dev in dev_sets if len(dev.rows) >= FEWEST_DEV_PAIRS]
+
+
 def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, name: str) -> dict[str, Any]:
     """Return what the weights as they stand are worth, as the history tells it of an epoch, and say it by a name."""
     start = time.monotonic()
@@ -56,8 +59,7 @@ def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, n
     seconds = time.monotonic() - start
     scored = list(zip(dev_sets, scores, strict=True))
     figures_by_set = {dev.name: figures(score_P, dev.target_P, is_graded=dev.is_graded) for dev, score_P in scored}
-    heard = [dev.name for dev in dev_sets if len(dev.rows) >= FEWEST_PAIRS] or list(figures_by_set)
-    spearmans = [figures_by_set[name]["spearman"] for name in heard]
+    spearmans = [figures_by_set[dev.name]["spearman"] for dev in heard(dev_sets) or dev_sets]
     entry: dict[str, Any] = {"epoch": epoch, "seconds": seconds, "dev": figures_by_set}
     entry["histograms"] = {
         dev.name: {name: counts.tolist() for name, counts in class_counts(score_P, dev.target_P).items()}

@@ -20,7 +20,16 @@ from simile.artifacts.bundle import (
 from simile.artifacts.bundle_files import check_replaceable, read_bundle, write_bundle
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
-from simile.artifacts.pairs import Pair, PairSet, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
+from simile.artifacts.pairs import (
+    FEWEST_DEV_PAIRS,
+    Pair,
+    PairSet,
+    named_pair_paths,
+    read_labelled_pairs,
+    read_pairs,
+    require_labels,
+    write_pairs,
+)
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
     read_training_texts,
@@ -35,6 +44,7 @@ from simile.artifacts.texts import (
 __all__ = [
     "CARD",
     "EVALUATION",
+    "FEWEST_DEV_PAIRS",
     "Bundle",
     "Calibration",
     "CalibrationMethod",
@@ -60,6 +70,7 @@ __all__ = [
     "read_labelled_pairs",
     "read_pairs",
     "read_training_texts",
+    "require_labels",
     "text_hash",
     "text_key",
     "texts_digest",

@@ -30,6 +30,9 @@ _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
+FEWEST_DEV_PAIRS = 100
+"""Of a dev set that has a say in a training; mining makes an easier one rather than a smaller."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -123,12 +126,21 @@ def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None,
         InputError: as `read_pairs`, and where pairs have no label, or all the same one.
     """
     pairs = read_pairs(path, columns=columns, name=name)
+    require_labels(pairs, path)
+    return pairs
+
+
+def require_labels(pairs: PairSet, path: Path) -> None:
+    """Insist on something to learn or to judge by.
+
+    Raises:
+        InputError: pairs have no label, or all the same one.
+    """
     if not pairs.is_labelled:
         raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
     values = {row.target for row in pairs.rows}
     if len(values) < 2:
         raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
-    return pairs
 
 
 def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:

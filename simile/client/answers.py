@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-"""Characters of an error's parts: what stands in front of a server may put anything there."""
-
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 

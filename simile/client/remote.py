@@ -41,8 +41,9 @@ _UNAVAILABLE = (*_RETRIED, 502, 504)
 
 _FIRST_BACKOFF_S, _DOUBLINGS = 0.25, 5
 _SHORTEST_TIMEOUT_S = 0.001
-_LONGEST_MESSAGE = 200
 """Where a wait took a little longer than it was to: HTTP libraries take no time below 0 for a timeout."""
+_LONGEST_MESSAGE = 200
+"""Characters of an error's parts: what stands in front of a server may put anything there."""
 
 _PAIR_PLACE = re.compile(r"^pairs\[(\d+)\]")
 
@@ -200,10 +201,9 @@ class Remote:
 
     def _shown(self, problem: Problem) -> Problem:
         """Return the problem without the key, and only then cut: a part of the key is a secret as well."""
-        whole = {name: text for name, text in problem if text is not None}
-        if self._secret is not None:
-            whole = {name: text.replace(self._secret, "[api key]") for name, text in whole.items()}
-        return Problem(**{name: text[:_LONGEST_MESSAGE] for name, text in whole.items()})
+        secret = self._secret
+        without = {name: text and text.replace(secret, "[api key]") if secret else text for name, text in problem}
+        return Problem(**{name: text and text[:_LONGEST_MESSAGE] for name, text in without.items()})
 
 
 def encode_pairs(pairs: Pairs) -> list[bytes]:
