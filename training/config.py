@@ -57,7 +57,7 @@ class TrainConfig(BaseModel):
     warm-up has brought it. Without, it falls to nothing over the steps, and the last weights count."""
     most_pairs: Annotated[int, Field(ge=1)] | None = None
     """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
-    keep: Annotated[float, Field(ge=0, lt=1)] = 0.97
+    keep: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
     weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""
     calibration: CalibrationMethod = "platt"
