@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import write_jsonl
+from harness import write_jsonl
 from numpy.typing import NDArray
 from target_pairs import target_pairs
 

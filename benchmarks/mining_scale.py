@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import SIMILE, commit, end_with_children, machine, replace_section, run, table
+from harness import SIMILE, commit, end_with_children, machine, replace_section, run, table
 
 from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import SIMILE, TESTS, commit, end_with_children, evaluate, parser_of, run, write_jsonl
+from harness import SIMILE, TESTS, commit, end_with_children, evaluate, parser_of, run, write_jsonl
 from recipes_report import MEASURED, Measured, write_section
 from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from common import GUARD, TESTS, machine, replace_section, table
+from harness import GUARD, TESTS, machine, replace_section, table
 
 MEASURED = 2000
 """Pairs of each mined file, drawn at random, by which its difficulty is measured."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import SIMILE, run, write_jsonl
+from harness import SIMILE, run, write_jsonl
 
 from simile.artifacts.reading import read_rows
 

@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
-
-from serving import Connection, Server, draw_pairs, request, running
+from harness import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
+from serving_throughput import Connection, Server, draw_pairs, request, running
 
 PATH = "/v1/similarity"
 PAIRS_A_REQUEST = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import write_jsonl
+from harness import write_jsonl
 
 from simile.artifacts import read_pairs, text_key
 from simile.artifacts.reading import read_rows

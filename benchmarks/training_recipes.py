@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import SIMILE, TESTS, commit, end_with_children, evaluate, machine, parser_of, replace_section, run, table
+from harness import SIMILE, TESTS, commit, end_with_children, evaluate, machine, parser_of, replace_section, run, table
 
 from pipeline.presets import read_train_config
 from simile.files import write_whole

@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mining.candidates import num_looks
-from mining.choose import Found, Ground, banded, curriculum, matched, natural
 from mining.config import MineConfig
-from mining.corpus import Corpus, gather
-from mining.features import Candidates, Features, codes, join
-from mining.meaning import Links, Meaning, known_pairs, with_meaning
-from mining.noise import best_positive
-from mining.recipes import Band
-from mining.split import distinct, split_documents
-from mining.target import (
+from mining.corpus.embeddings import Vectors
+from mining.corpus.gather import Corpus, gather
+from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
+from mining.corpus.split import distinct, split_documents
+from mining.matching.bands import Band
+from mining.matching.strategies import Found, Ground, banded, curriculum, matched, natural
+from mining.matching.target import (
     KindSource,
     Target,
     categories_of_groups,
@@ -29,8 +27,10 @@ from mining.target import (
     settle_kinds,
     without_shortcut,
 )
-from mining.triplets import Triplet, triplets, write_triplets
-from mining.vectors import Vectors
+from mining.matching.triplets import Triplet, triplets, write_triplets
+from mining.sampling.candidates import num_looks
+from mining.sampling.features import Candidates, Features, codes, join
+from mining.sampling.label_noise import best_positive
 from simile.artifacts import FEWEST_DEV_PAIRS, Document, Pair, PairSet, write_pairs
 from simile.errors import InputError
 from simile.progress import Progress

@@ -9,8 +9,8 @@ from typing import Any
 
 from mining.config import MineConfig
 from mining.mine import mine, write_mined
-from mining.page import to_page
-from mining.report import describe
+from mining.report.figures import describe
+from mining.report.page import to_page
 from simile.artifacts import read_documents, read_pairs
 from simile.errors import InputError
 from simile.files import whole_directory, write_whole

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.evaluate import Evaluation, Gate, evaluate
 from evaluation.report import to_page as evaluation_page
-from mining.target import check_target
+from mining.matching.target import check_target
 from pipeline.evaluations import remember_evaluation
 from pipeline.join import join
 from pipeline.mine import MineInputs, mine_to

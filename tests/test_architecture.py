@@ -136,7 +136,7 @@ def test_every_room_and_every_part_of_simile_is_looked_at():
         ("training/train.py", "from peft import PeftModel\nimport fastapi", "belongs into serving/"),
         ("pipeline/commands.py", "import uvicorn", "belongs into serving/"),
         ("simile/progress.py", "from starlette.types import Scope", "belongs into serving/"),
-        ("mining/report.py", "import prometheus_client", "belongs into serving/ or training/"),
+        ("mining/report/figures.py", "import prometheus_client", "belongs into serving/ or training/"),
         ("mining/mine.py", "from . import config", "is relative"),
         ("serving/app.py", "\n" * 400, "more than 400"),
     ],
@@ -185,6 +185,6 @@ def test_what_serves_loads_nothing_that_the_serving_image_lacks():
 
 
 def test_mining_evaluating_and_joining_load_no_torch():
-    names = loaded("-c", "import mining.report, evaluation.report, pipeline.run, pipeline.join")
+    names = loaded("-c", "import mining.report.figures, evaluation.report, pipeline.run, pipeline.join")
     assert {"sklearn", "onnxruntime"} <= names
     assert not names & {"torch", "transformers", "fastapi"}

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-COMMON = Path(__file__).parent.parent / "benchmarks" / "common.py"
+HARNESS = Path(__file__).parent.parent / "benchmarks" / "harness.py"
 
 
 @pytest.fixture
 def parser(monkeypatch):
     """The benchmarks' parser, in an environment with this SIMILE_DATA."""
-    spec = importlib.util.spec_from_file_location("common", COMMON)
+    spec = importlib.util.spec_from_file_location("common", HARNESS)
     common = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(common)
 

@@ -7,7 +7,7 @@ import pytest
 
 from mining.config import MineConfig
 from mining.mine import mine
-from mining.report import describe
+from mining.report.figures import describe
 from simile.artifacts import read_documents, read_pairs
 from simile.scoring import load
 

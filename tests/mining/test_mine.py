@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from scipy.stats import spearmanr
 
 from mining.config import MineConfig
+from mining.corpus.split import distinct, split_documents
 from mining.mine import mine, write_mined
-from mining.split import distinct, split_documents
 from simile.artifacts import Document, Pair, PairSet, read_labelled_pairs, text_key
 from simile.errors import InputError
 from tests.mining.corpora import corpus

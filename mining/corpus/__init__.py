@@ -1,0 +1,1 @@
+"""Documents in, split documents out: reading, near-duplicate removal, meaning, held-out splits, embeddings."""

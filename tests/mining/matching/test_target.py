@@ -1,0 +1,358 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm, spearmanr
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import roc_auc_score
+
+from mining.corpus.embeddings import Vectors
+from mining.matching.target import (
+    Target,
+    categories_of_groups,
+    check_target,
+    impute,
+    read_target,
+    settle_kinds,
+    without_shortcut,
+)
+from mining.sampling.cells import tfidf_bins
+from mining.sampling.features import Candidates
+from simile.artifacts import Document, Pair, PairSet
+from simile.errors import InputError
+from simile.scoring import load
+from training.baseline import make_baseline
+
+# Each word is in one of four texts: all weigh the same.
+TFIDF = TfidfVectorizer(sublinear_tf=True).fit(["ant", "bee", "cat", "dog"])
+HALF, NOTHING = ("ant bee", "ant cat"), ("ant", "dog")
+
+
+def pair_set(pairs) -> PairSet:
+    return PairSet("test", tuple(pairs), "0" * 64)
+
+
+def read(pairs, *, categories=None, band=None, vectors=None) -> Target:
+    return read_target(pair_set(pairs), TFIDF, vectors, categories or {}, band=band)
+
+
+def target_of(
+    tfidf, is_positive=False, *, is_same=False, baseline=np.nan, shortcut=None, knows_categories=True
+) -> Target:
+    num = len(tfidf)
+    feature_TF = np.stack([np.broadcast_to(np.asarray(of, dtype=float), num) for of in (tfidf, 0.5, baseline)], axis=1)
+    is_positive_T, is_same_T = (
+        np.broadcast_to(np.asarray(of, dtype=bool), num).copy() for of in (is_positive, is_same)
+    )
+    like = Candidates(np.arange(num) * 2, np.arange(num) * 2 + 1, is_positive_T, is_same_T, feature_TF)
+    pairs = tuple(Pair(f"a{i}", f"b{i}") for i in range(num))
+    return Target(pairs, like, np.ones(num), (0.0, 1.0), True, 0, shortcut, np.full(num, knows_categories))
+
+
+# What can be followed
+
+
+def test_graded_target_is_refused():
+    with pytest.raises(InputError, match=r"target test: got graded scores, need label 0\|1 or no label"):
+        check_target(pair_set([Pair("ant", "bee", score=0.5), Pair("ant", "cat", score=0.1)]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_target_of_one_label_is_refused(label):
+    with pytest.raises(InputError, match="target test: got pairs of one label only, need both"):
+        check_target(pair_set([Pair(*HALF, label=label), Pair(*NOTHING, label=label)]))
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (None, None)])
+def test_target_of_both_labels_or_of_none_is_not_refused(labels):
+    check_target(pair_set(Pair(*HALF, label=label) for label in labels))
+
+
+# Reading
+
+
+def test_features_are_those_of_the_texts():
+    target = read([Pair(*HALF, label=1), Pair(*NOTHING, label=0), Pair("bee cat", "bee", label=0)])
+    # Half of the words; none; one of two.
+    assert target.like.tfidf_C == pytest.approx([1 / 2, 0, 1 / np.sqrt(2)])
+    assert target.like.length_ratio_C == pytest.approx([1, 1, 3 / 7])
+    assert np.isnan(target.like.baseline_C).all()
+    assert target.like.is_positive_C.tolist() == [True, False, False]
+    assert target.weight_T.tolist() == [1, 1, 1]
+    assert (target.is_labelled, target.num_outside) == (True, 0)
+    # From the edge of the lowest bin to that of the highest, 0.025 wide each.
+    assert target.band == pytest.approx((0.0, 0.725))
+
+
+def test_words_that_repeat_count_less_each_time():
+    # Of two texts, one says a word twice: 1 + ln 2 in place of 2.
+    target = read([Pair("ant ant bee", "bee", label=1), Pair(*NOTHING, label=0)])
+    assert target.like.tfidf_C[0] == pytest.approx(1 / np.hypot(1 + np.log(2), 1))
+
+
+def test_texts_that_come_again_have_one_number():
+    like = read([Pair("ant", "bee", label=1), Pair("cat", "ant", label=0), Pair("bee", "cat", label=0)]).like
+    pairs = set(zip(like.a_C.tolist(), like.b_C.tolist(), strict=True))
+    assert pairs == {(0, 1), (0, 2), (1, 2)}
+
+
+def test_pairs_without_labels_are_not_labelled():
+    target = read([Pair(*HALF), Pair(*NOTHING)])
+    assert not target.is_labelled
+    assert target.shortcut is None
+    assert not target.like.is_positive_C.any()
+
+
+def test_baseline_is_the_bundles_score(make_base, tmp_path):
+    scorer = load(make_baseline(str(make_base("bert")), tmp_path / "tiny").path, device="cpu", precision="fp32")
+    pairs = [HALF, NOTHING, ("bee cat", "a password that I forgot")]
+    vectors = Vectors(scorer, [text for pair in pairs for text in pair])
+    target = read([Pair(*texts, label=i % 2) for i, texts in enumerate(pairs)], vectors=vectors)
+    assert target.like.baseline_C == pytest.approx(scorer.score(pairs), abs=1e-6)
+
+
+def test_pairs_outside_the_band_are_left_out_and_counted():
+    rows = [
+        Pair(*NOTHING, label=0),
+        Pair(*HALF, label=1),
+        Pair("cat dog", "cat ant", label=0),
+        Pair("ant", "ant", label=1),
+    ]
+    target = read(rows, band=(0.3, 0.6))
+    assert target.pairs == (rows[1], rows[2])
+    assert target.like.is_positive_C.tolist() == [True, False]
+    assert target.num_outside == 2
+    assert target.band == pytest.approx((0.5, 0.525))
+
+
+def test_band_is_no_wider_than_the_one_that_was_asked_for():
+    rows = [Pair(*HALF, label=1), Pair("cat dog", "cat ant", label=0)]
+    assert read([Pair("ant bee", "ant", 1), Pair("cat dog", "cat", 0)], band=(0.705, 1)).band == pytest.approx(
+        (0.705, 0.725)
+    )
+    assert read(rows, band=(0.4999, 0.51)).band == pytest.approx((0.5, 0.51))
+    assert read(rows, band=(0.499999999, 1.0)).band == pytest.approx((0.5, 0.525))
+
+
+def test_target_without_a_pair_in_the_band_is_refused():
+    with pytest.raises(
+        InputError, match=r"target test: got TF-IDF cosines of 0\.000-0\.500, need some in the band 0\.6-1"
+    ):
+        read([Pair(*HALF, label=1), Pair(*NOTHING, label=0)], band=(0.6, 1.0))
+
+
+def test_target_of_one_label_in_the_band_is_refused():
+    with pytest.raises(InputError, match=r"target test: got pairs of one label only in the band 0\.1-1, need both"):
+        read([Pair(*HALF, label=1), Pair(*NOTHING, label=0)], band=(0.1, 1.0))
+
+
+def test_shortcut_is_what_tfidf_alone_reaches():
+    texts = [
+        HALF,
+        ("ant bee cat", "ant dog cat bee dog"),
+        NOTHING,
+        ("ant dog", "dog"),
+        ("cat", "cat bee dog"),
+        ("bee", "ant"),
+        ("dog cat", "bee"),
+    ]
+    labels = [1, 0, 0, 1, 1, 0, 1]
+    target = read([Pair(*pair, label=label) for pair, label in zip(texts, labels, strict=True)])
+    assert target.shortcut == pytest.approx(spearmanr(target.like.tfidf_C, labels).statistic)
+    # As many words in common everywhere.
+    assert read([Pair(*HALF, label=1), Pair("cat dog", "cat ant", label=0)]).shortcut is None
+
+
+def test_category_is_the_pairs_own_or_that_of_its_groups():
+    categories = {"g1": "x", "g2": "x", "g3": "y"}
+    rows = [
+        Pair("ant", "bee", 1, group_a="g1", group_b="g2"),
+        Pair("ant", "cat", 0, group_a="g1", group_b="g3"),
+        Pair("ant", "dog", 0, group_a="g1", group_b="g2", same_category=False),
+        Pair("bee", "cat", 0, same_category=True),
+    ]
+    target = read(rows, categories=categories)
+    assert target.knows_category_T.all()
+    assert target.like.is_same_category_C.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        Pair("ant", "cat", 0),
+        Pair("ant", "cat", 0, group_a="g1"),
+        Pair("ant", "cat", 0, group_a="g1", group_b="new"),
+        Pair("ant", "cat", 0, group_a="g1", group_b="g4"),
+    ],
+    ids=["no groups", "one group", "a group of no document", "a group without a category"],
+)
+def test_categories_are_not_known_where_a_pair_does_not_say(unknown):
+    categories = {"g1": "x", "g2": "x", "g4": None}
+    target = read([Pair("ant", "bee", 1, group_a="g1", group_b="g2"), unknown], categories=categories)
+    assert target.knows_category_T.tolist() == [True, False]
+
+
+def test_category_of_a_group_is_its_first_documents():
+    rows = [
+        Document("0", "a", "x", "g1"),
+        Document("1", "b", "y", "g1"),
+        Document("2", "c", None, "g2"),
+        Document("3", "d", "z", "g2"),
+        Document("4", "e", "z", None),
+    ]
+    assert categories_of_groups(rows) == {"g1": "x", "g2": None}
+
+
+# Taking the shortcut away
+
+
+def histograms(target: Target):
+    """The weighted histogram of TF-IDF of each class, as shares."""
+    bin_T = tfidf_bins(target.like.tfidf_C)
+    for label in (True, False):
+        of = target.like.is_positive_C == label
+        counts = np.bincount(bin_T[of], weights=target.weight_T[of], minlength=41)
+        yield counts / counts.sum()
+
+
+def test_pairs_weigh_what_gives_both_classes_the_mean_of_their_shares():
+    target = target_of([0.11, 0.31, 0.31, 0.31, 0.11, 0.11, 0.11, 0.31], [1, 1, 1, 1, 0, 0, 0, 0], shortcut=0.5)
+    weight_T = without_shortcut(target).weight_T
+    assert weight_T == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 2])
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=2, max_size=60))
+def test_weighted_classes_have_one_distribution_of_tfidf(pairs):
+    tfidf, labels = zip(*[(0, True), (0, False), *pairs], strict=True)
+    weighted = without_shortcut(target_of(np.array(tfidf) * 0.025, labels, shortcut=-0.3))
+    np.testing.assert_allclose(*histograms(weighted), atol=1e-12)
+    assert weighted.weight_T.max() <= 3
+    # A pair counts for nothing where the other class has none of as many words in common, and only there.
+    met = {(of, label) for of, label in [(0, True), (0, False), *pairs]}
+    has_other = [(of, not label) in met for of, label in zip(tfidf, labels, strict=True)]
+    assert (weighted.weight_T > 0).tolist() == has_other
+
+
+@pytest.mark.parametrize("shortcut", [None, 0.0, 0.05, -0.05])
+def test_without_a_shortcut_every_pair_counts_the_same(shortcut):
+    target = target_of([0.1, 0.3, 0.3, 0.3], [1, 1, 1, 0], shortcut=shortcut)
+    assert without_shortcut(target) is target
+
+
+def test_classes_without_a_tfidf_in_common_are_refused():
+    with pytest.raises(InputError, match="classes have no TF-IDF cosine in common"):
+        without_shortcut(target_of([0.1, 0.2], [0, 1], shortcut=1.0))
+
+
+# Labels for a target without
+
+
+def candidates_of(num=4000, *, baselines=(0.4, 0.6), same=(0.5, 0.5)) -> Candidates:
+    """Negatives and positives whose baseline is normal, and a share of one category each."""
+    rng = np.random.default_rng(11)
+    label = np.arange(num) % 2
+    baseline = rng.normal(np.take(baselines, label), 0.1)
+    is_same = rng.random(num) < np.take(same, label)
+    return target_of(rng.uniform(0, 0.6, num), label, is_same=is_same, baseline=baseline).like
+
+
+def imputed(target: Target, candidates: Candidates, seed=0) -> Target:
+    bare = replace(target, is_labelled=False, like=replace(target.like, is_positive_C=np.zeros(len(target.like), bool)))
+    return impute(bare, candidates, np.random.default_rng(seed))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 5))
+def test_half_of_every_stretch_of_tfidf_is_positive(tfidf, seed):
+    found = imputed(target_of(tfidf), candidates_of(), seed)
+    stretch_T = tfidf_bins(found.like.tfidf_C) // 2
+    for stretch in set(stretch_T.tolist()):
+        num, num_positive = np.sum(stretch_T == stretch), found.like.is_positive_C[stretch_T == stretch].sum()
+        assert abs(2 * num_positive - num) <= 1
+
+
+def test_labels_are_all_that_is_imputed():
+    rng = np.random.default_rng(0)
+    target = target_of(rng.uniform(0, 0.6, 50), is_same=rng.random(50) < 0.5, baseline=rng.random(50))
+    found = imputed(target, candidates_of())
+    assert found.like.is_positive_C.sum() in range(20, 30)
+    assert not found.is_labelled
+    assert (found.pairs, found.band, found.shortcut) == (target.pairs, target.band, target.shortcut)
+    assert found.weight_T.tolist() == target.weight_T.tolist()
+    for column in ("a_C", "b_C", "is_same_category_C", "feature_CF"):
+        np.testing.assert_array_equal(getattr(found.like, column), getattr(target.like, column))
+
+
+def test_imputed_classes_overlap_in_the_baseline_as_the_candidates_do():
+    candidates = candidates_of()
+    # Pairs of the same kinds; by which is which we see what was imputed.
+    found = imputed(candidates_target(candidates), candidates)
+    classes = [found.like.baseline_C[found.like.is_positive_C == label] for label in (False, True)]
+    assert [of.mean() for of in classes] == pytest.approx([0.4, 0.6], abs=0.02)
+    assert [of.std() for of in classes] == pytest.approx([0.1, 0.1], abs=0.01)
+    auc = roc_auc_score(found.like.is_positive_C, found.like.baseline_C)
+    assert auc == pytest.approx(norm.cdf(0.2 / 0.1 / np.sqrt(2)), abs=0.02)
+
+
+def candidates_target(candidates: Candidates) -> Target:
+    return replace(target_of([0.1] * len(candidates)), like=candidates)
+
+
+def test_imputed_classes_have_the_categories_that_the_candidates_have():
+    candidates = candidates_of(baselines=(0.5, 0.5), same=(0.3, 0.9))
+    found = imputed(candidates_target(candidates), candidates)
+    for label, share in ((True, 0.9), (False, 0.3)):
+        of = found.like.is_positive_C == label
+        assert found.like.is_same_category_C[of].mean() == pytest.approx(share, abs=0.04)
+
+
+def test_categories_that_are_not_known_say_nothing():
+    candidates = candidates_of(baselines=(0.5, 0.5), same=(0.0, 1.0))
+    target = replace(candidates_target(candidates), knows_category_T=np.zeros(len(candidates), dtype=bool))
+    found = imputed(target, candidates)
+    assert abs(np.corrcoef(found.like.is_positive_C, found.like.is_same_category_C)[0, 1]) < 0.05
+
+
+def test_where_candidates_are_all_alike_labels_are_dealt_at_random():
+    target = target_of(np.full(2000, 0.1), is_same=np.arange(2000) % 2 == 0, baseline=np.linspace(0, 1, 2000))
+    found = imputed(target, candidates_of(baselines=(0.5, 0.5)))
+    assert found.like.is_positive_C.sum() == 1000
+    assert roc_auc_score(found.like.is_positive_C, target.like.baseline_C) == pytest.approx(0.5, abs=0.06)
+
+
+def test_imputed_labels_follow_the_seed():
+    target, candidates = target_of(np.full(100, 0.1), baseline=0.5), candidates_of()
+    one, again, other = (imputed(target, candidates, seed).like.is_positive_C.tolist() for seed in (1, 1, 2))
+    assert one == again != other
+
+
+# Categories for a target without
+
+
+def test_categories_that_are_known_are_kept():
+    target = target_of([0.1] * 4, [1, 0, 1, 0])
+    some = replace(target, knows_category_T=np.array([True, True, False, False]))
+    assert not target.like.is_same_category_C.any()
+    like = settle_kinds(some, "categories", 1.0, np.random.default_rng(0)).like
+    assert like.is_same_category_C.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_negatives_is_of_one_category_where_it_is_not_known(share):
+    target = target_of(np.full(4000, 0.1), np.arange(4000) % 2, knows_categories=False)
+    like = settle_kinds(target, "categories", share, np.random.default_rng(0)).like
+    assert like.is_same_category_C[like.is_positive_C].all()
+    # 2000 draws: a standard deviation of 0.01.
+    assert like.is_same_category_C[~like.is_positive_C].mean() == pytest.approx(share, abs=0.04 if share % 1 else 0)
+
+
+def test_where_categories_label_the_documents_positives_are_of_one_and_no_others():
+    target = target_of([0.1] * 4, [1, 0, 1, 0], is_same=[0, 1, 0, 1])
+    like = settle_kinds(target, "labels", 0.7, np.random.default_rng(0)).like
+    assert like.is_same_category_C.tolist() == [True, False, True, False]
+
+
+def test_where_documents_have_no_category_no_pair_is_of_one():
+    target = target_of([0.1] * 4, [1, 0, 1, 0], is_same=[1, 1, 0, 1])
+    assert not settle_kinds(target, "nothing", 0.7, np.random.default_rng(0)).like.is_same_category_C.any()

@@ -1,0 +1,291 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mining.corpus.embeddings import Vectors
+from mining.matching.target import Target
+from mining.report.comparison import View, length_ratio, proof, view_of, view_of_target
+from mining.sampling.features import Candidates
+from simile.artifacts import Pair
+from simile.scoring import load
+from training.baseline import make_baseline
+
+
+def texts(rng, num, *, num_words=6) -> list[str]:
+    return [" ".join(rng.choice(list("abcdefgh"), num_words)) for _ in range(num)]
+
+
+def random_view(seed, num=1500, *, shift=0.0, num_words=6, has_baseline=True) -> View:
+    """Pairs with random features, each of texts of its own; the positives' TF-IDF shifted."""
+    rng = np.random.default_rng(seed)
+    is_positive_P = rng.random(num) < 0.5
+    return View(
+        [
+            Pair(f"{seed} {i} {a}", f"{seed} {i} {b}")
+            for i, (a, b) in enumerate(
+                zip(texts(rng, num, num_words=num_words), texts(rng, num, num_words=num_words), strict=True)
+            )
+        ],
+        is_positive_P,
+        rng.normal(0.3, 0.05, num).clip(0, 1).round(4) + shift * is_positive_P,
+        rng.random(num),
+        rng.random(num) < 0.5,
+        rng.normal(0.4, 0.1, num) if has_baseline else None,
+    )
+
+
+def target_of(view: View, *, weights=None, is_labelled=True) -> Target:
+    num = len(view.pairs)
+    baseline_P = np.full(num, np.nan) if view.baseline_P is None else view.baseline_P
+    feature_TF = np.stack([view.tfidf_P, view.length_ratio_P, baseline_P], axis=1)
+    ends = np.arange(num) * 2, np.arange(num) * 2 + 1
+    like = Candidates(*ends, view.is_positive_P, view.is_same_category_P, feature_TF)
+    weight_T = np.ones(num) if weights is None else np.array(weights, dtype=np.float64)
+    return Target(tuple(view.pairs), like, weight_T, (0.0, 1.0), is_labelled, 0, None, True)
+
+
+def view(tfidf, is_positive, *, is_same=False) -> View:
+    num = len(tfidf)
+    return View(
+        [Pair(f"one {i}", f"other {i}") for i in range(num)],
+        np.array(is_positive, dtype=bool),
+        np.array(tfidf, dtype=np.float64),
+        np.full(num, 0.5),
+        np.broadcast_to(np.asarray(is_same, dtype=bool), num).copy(),
+        None,
+    )
+
+
+# Views
+
+
+def test_view_of_pairs_is_what_they_say():
+    pairs = [
+        Pair("abcd", "ab", 1, tfidf=0.25, same_category=True),
+        Pair("x", "xyzzy", 0, tfidf=0.5, same_category=False),
+        Pair("abc", "cde", 0, tfidf=0.0),
+    ]
+    found = view_of(pairs, None)
+    assert found.pairs == pairs
+    assert found.is_positive_P.tolist() == [True, False, False]
+    assert found.is_same_category_P.tolist() == [True, False, False]
+    assert found.baseline_P is None
+    assert found.matched_features().tolist() == [[0.25, 0.5, 1], [0.5, 0.2, 0], [0, 1, 0]]
+
+
+def test_length_ratio_is_the_same_both_ways():
+    assert length_ratio(Pair("abcd", "abc")) == length_ratio(Pair("abc", "abcd")) == 0.75
+
+
+def test_view_of_a_target_is_rounded_as_mined_pairs_are():
+    target = target_of(view([0.123456, 0.2], [1, 0], is_same=[False, True]))
+    found = view_of_target(target)
+    assert found.matched_features().tolist() == [[0.1235, 0.5, 0], [0.2, 0.5, 1]]
+    assert found.is_positive_P.tolist() == [True, False]
+    assert (found.pairs, found.baseline_P) == (target.pairs, None)
+
+
+def test_baseline_is_one_more_feature():
+    found = view_of_target(target_of(random_view(0, 10)))
+    assert found.matched_features().shape == (10, 4)
+    np.testing.assert_array_equal(found.matched_features()[:, 3], found.baseline_P)
+
+
+def test_some_pairs_of_a_view_are_its_pairs_with_their_features():
+    whole = random_view(0, 10)
+    some = whole.take(np.array([7, 2]))
+    assert some.pairs == [whole.pairs[7], whole.pairs[2]]
+    np.testing.assert_array_equal(some.matched_features(), whole.matched_features()[[7, 2]])
+    assert some.is_positive_P.tolist() == whole.is_positive_P[[7, 2]].tolist()
+
+
+# Proof
+
+
+@pytest.fixture(scope="module")
+def same():
+    """Of the target and of the very same pairs."""
+    target = random_view(0)
+    return proof(target, target_of(target), None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def alike():
+    """Of other pairs of the target's distribution."""
+    return proof(random_view(1), target_of(random_view(2)), None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """Of positives that have more words in common than the target's."""
+    return proof(random_view(1, shift=0.2), target_of(random_view(2)), None, seed=0)
+
+
+def test_the_same_pairs_have_no_distance_and_cannot_be_told_apart(same):
+    assert same["distance"] == {"positive": 0, "negative": 0}
+    # Below 0.5: a classifier that saw one of two twins takes the other one for its like.
+    assert all(0.3 < auc < 0.5 for found in same["adversarial"].values() for auc in found.values())
+
+
+def test_pairs_of_the_same_distribution_are_near_and_cannot_be_told_apart(alike):
+    assert max(alike["distance"].values()) < 0.15
+    assert set(alike["distance"]) == set(alike["adversarial"]) == {"positive", "negative"}
+    for found in alike["adversarial"].values():
+        assert found == {"matched": pytest.approx(0.5, abs=0.06), "all": pytest.approx(0.5, abs=0.06)}
+
+
+def test_pairs_of_another_distribution_are_told_apart_in_the_class_that_has_it(shifted):
+    assert shifted["distance"]["positive"] > 0.6
+    assert shifted["distance"]["negative"] < 0.15
+    assert shifted["adversarial"]["positive"]["matched"] > 0.95
+    assert shifted["adversarial"]["positive"]["all"] > 0.95
+    assert shifted["adversarial"]["negative"]["matched"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_shares_of_the_joint_table_sum_to_one(same, alike, shifted):
+    for found in (same, alike, shifted):
+        for name in ("positive", "negative", "all"):
+            for side in ("target", "mined"):
+                assert math.fsum(cell[name][side] for cell in found["joint"]) == pytest.approx(1)
+
+
+def test_every_cell_of_the_joint_table_holds_a_pair(same, alike, shifted):
+    for found in (same, alike, shifted):
+        assert all(cell["all"]["target"] or cell["all"]["mined"] for cell in found["joint"])
+        places = [
+            (*cell["tfidf"], *cell["length_ratio"], *cell["baseline"], cell["same_category"]) for cell in found["joint"]
+        ]
+        assert len(set(places)) == len(places) <= 3 * 2 * 3 * 2
+
+
+def test_distance_is_half_of_what_the_shares_differ_by(shifted):
+    for name, distance in shifted["distance"].items():
+        gaps = [abs(cell[name]["target"] - cell[name]["mined"]) for cell in shifted["joint"]]
+        assert distance == pytest.approx(sum(gaps) / 2)
+
+
+def test_joint_table_of_a_few_pairs():
+    target = view([0.0, 0.1, 0.1, 0.3, 0.3, 0.0], [1, 1, 0, 0, 1, 0])
+    mined = view([0.2, 0.2, 0.2, 0.05], [1, 1, 0, 0], is_same=[False, False, False, True])
+    found = proof(mined, target_of(target), None, seed=0)
+    # Thirds of the target's sorted TF-IDF: at 5/3 and 10/3 of the steps from one pair to the next.
+    edges = [0.067, 0.167]
+    cells = {
+        (None, edges[0], False): [(1 / 3, 0), (1 / 3, 0), (1 / 3, 0)],
+        (None, edges[0], True): [(0, 0), (0, 1 / 2), (0, 1 / 4)],
+        (edges[0], edges[1], False): [(1 / 3, 0), (1 / 3, 0), (1 / 3, 0)],
+        (edges[1], None, False): [(1 / 3, 1), (1 / 3, 1 / 2), (1 / 3, 3 / 4)],
+    }
+    assert {
+        (*cell["tfidf"], cell["same_category"]): [
+            (cell[name]["target"], cell[name]["mined"]) for name in ("positive", "negative", "all")
+        ]
+        for cell in found["joint"]
+    } == {place: [pytest.approx(pair) for pair in shares] for place, shares in cells.items()}
+    assert found["distance"] == pytest.approx({"positive": 2 / 3, "negative": 2 / 3})
+    # Too few to judge by.
+    assert found["adversarial"] == {name: {"matched": None, "all": None} for name in ("positive", "negative")}
+
+
+def test_words_and_letters_tell_pairs_apart_that_were_matched():
+    mined, target = random_view(1, num_words=9), random_view(2)
+    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)["adversarial"]["all"]
+    assert found["matched"] == pytest.approx(0.5, abs=0.06)
+    assert found["all"] > 0.95
+
+
+def test_letters_in_common_tell_pairs_apart_that_were_matched():
+    def with_common(of: View, num: int) -> View:
+        """The same numbers of words and letters, some words in both texts."""
+        rng = np.random.default_rng(3)
+        words = ["".join(word) for word in rng.choice(list("abcdefgh"), (500, 5))]
+        rows = [rng.permutation(words)[:10].tolist() for _ in of.pairs]
+        return replace(of, pairs=[Pair(" ".join(row[:5]), " ".join(row[5 - num : 10 - num])) for row in rows])
+
+    mined, target = with_common(random_view(1), 2), with_common(random_view(2), 1)
+    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)["adversarial"]["all"]
+    assert found["matched"] == pytest.approx(0.5, abs=0.06)
+    assert found["all"] > 0.95
+
+
+def test_of_imputed_labels_only_all_pairs_are_judged():
+    mined, target = random_view(1), random_view(2)
+    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)
+    assert set(found["distance"]) == set(found["adversarial"]) == {"all"}
+    assert found["distance"]["all"] < 0.1
+    assert found["adversarial"]["all"]["matched"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_pairs_without_weight_are_not_compared_with():
+    kept = random_view(2, 300)
+    target = replace(
+        target_of(
+            View(
+                [*kept.pairs] * 2,
+                *(
+                    np.concatenate([of, of])
+                    for of in (kept.is_positive_P, kept.tfidf_P, kept.length_ratio_P, kept.is_same_category_P)
+                ),
+                np.concatenate([kept.baseline_P, kept.baseline_P - 1]),
+            ),
+            weights=[0.5] * 300 + [0] * 300,
+        )
+    )
+    assert proof(kept, target, None, seed=0)["distance"] == {"positive": 0, "negative": 0}
+
+
+def test_pairs_of_less_weight_count_less():
+    target = view([0.1] * 2000 + [0.3] * 1000, [1, 0] * 1500)
+    weights = [0.25] * 2000 + [1.0] * 1000
+    found = proof(view([0.1, 0.3, 0.3], [1, 1, 1]), target_of(target, weights=weights), None, seed=0)
+    # A quarter of two thirds beside one third whole.
+    shares = [cell["all"]["target"] for cell in found["joint"]]
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.03)
+
+
+def test_a_class_without_mined_pairs_is_left_out():
+    mined = view([0.1, 0.3], [1, 1])
+    found = proof(mined, target_of(view([0.1, 0.3, 0.2], [1, 1, 0])), None, seed=0)
+    assert set(found["distance"]) == set(found["adversarial"]) == {"positive"}
+
+
+def test_proof_follows_the_seed():
+    mined, target = random_view(1, 400), target_of(random_view(2, 400), is_labelled=False)
+    one, again, other = (proof(mined, target, None, seed=seed)["adversarial"] for seed in (1, 1, 2))
+    assert one == again != other
+
+
+# The baseline's embeddings
+
+
+@pytest.fixture(scope="module")
+def scorer(make_base, tmp_path_factory):
+    bundle = make_baseline(str(make_base("bert")), tmp_path_factory.mktemp("baseline") / "tiny")
+    return load(bundle.path, device="cpu", precision="fp32")
+
+
+def test_baseline_of_a_view_is_the_bundles_score(scorer):
+    pairs = [Pair("my password", "the password", 1, tfidf=0.5), Pair("a room", "my account", 0, tfidf=0.0)]
+    found = view_of(pairs, Vectors(scorer, [text for pair in pairs for text in (pair.text_a, pair.text_b)]))
+    assert found.baseline_P == pytest.approx(scorer.score([(pair.text_a, pair.text_b) for pair in pairs]), abs=1e-6)
+
+
+def test_embeddings_tell_pairs_apart_that_were_matched(scorer):
+    others = ["contract", "delivery", "transfer", "anything", "tomorrow", "question", "remember"]
+    rng = np.random.default_rng(0)
+
+    def positives(seed, words) -> View:
+        """Pairs that differ in one word, of eight letters."""
+        swaps = [(text, rng.permutation(words)[:2]) for text in texts(rng, 800)]
+        pairs = [Pair(f"{text} {a}", f"{text} {b}") for text, (a, b) in swaps]
+        return replace(random_view(seed, 800), pairs=pairs, is_positive_P=np.ones(800, dtype=bool))
+
+    mined, target = positives(1, ["password", "accounts"]), positives(2, others)
+    vectors = Vectors(
+        scorer, [text for of in (mined, target) for pair in of.pairs for text in (pair.text_a, pair.text_b)]
+    )
+    plain, found = (proof(mined, target_of(target), of, seed=0)["adversarial"]["positive"] for of in (None, vectors))
+    assert found["matched"] == plain["matched"] == pytest.approx(0.5, abs=0.08)
+    assert found["all"] > max(0.9, plain["all"] + 0.1)
