@@ -1,0 +1,102 @@
+"""The evaluation report: what `simile evaluate --json` writes, and what a bundle remembers in ``evaluation.json``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from simile.artifacts.strict import StrictModel
+
+
+class EvaluatedBundle(StrictModel):
+    """A bundle and the runtime that scored with it."""
+
+    name: str
+    digest: str
+    """The sha256 of the bundle's canonical manifest."""
+    provider: str
+    """ONNX Runtime's execution provider."""
+    precision: str
+
+
+class Figures(StrictModel):
+    """How well scores order pairs; a graded set has its Spearman only."""
+
+    spearman: float | None
+    """Rank correlation of score and label; None where the scores are constant."""
+    auc: float | None = Field(None, exclude_if=lambda value: value is None)
+    """Probability that a positive pair outscores a negative one."""
+    separability: float | None = Field(None, exclude_if=lambda value: value is None)
+    """Mean score of the positive pairs minus that of the negative ones."""
+    overlap: float | None = Field(None, exclude_if=lambda value: value is None)
+    """Area that the score histograms of the two classes share."""
+    calibration_error: float | None = Field(None, exclude_if=lambda value: value is None)
+    """Expected calibration error of the probabilities; only where the bundle is calibrated."""
+
+
+class Difference(StrictModel):
+    """The bundle's Spearman minus the baseline's, with the ends of the 95 % interval; None where undefined."""
+
+    spearman: float | None
+    low: float | None
+    high: float | None
+
+
+class LexicalFigures(StrictModel):
+    """What word overlap alone reaches."""
+
+    spearman: float | None
+    """Spearman of the TF-IDF cosine; None where it is constant."""
+
+
+class SetEvaluation(StrictModel):
+    """The figures of one set of labelled pairs."""
+
+    pairs: int
+    """Number of pairs."""
+    sha256: str
+    """Hash of the pair file."""
+    graded: bool
+    """Whether the labels are graded scores instead of 0 and 1."""
+    bundle: Figures
+    baseline: Figures | None
+    difference: Difference | None
+    lexical: LexicalFigures
+
+
+class IntervalMethod(StrictModel):
+    """How the intervals were computed."""
+
+    unit: dict[str, Literal["group", "text"]]
+    """What was resampled, by set."""
+    resamples: int
+    seed: int
+
+
+class EvaluationReport(StrictModel):
+    """The figures of a bundle on every set, beside the baseline's, and the verdict of the gate."""
+
+    schema_version: Literal[1] = 1
+    bundle: EvaluatedBundle
+    baseline: EvaluatedBundle | None
+    prior: float | None
+    """Share of positives that the probabilities assume; None for the calibrations' own."""
+    sets: dict[str, SetEvaluation]
+    guards: dict[str, SetEvaluation]
+    """Sets on which nothing may be lost."""
+    interval: IntervalMethod
+    leaked_texts: dict[str, int] | None
+    """Number of texts per set that were trained on; None where the training texts are unknown."""
+    verdict: Literal["pass", "fail"] | None = None
+    reasons: tuple[str, ...] = ()
+    """Every reason against a pass, or else what held."""
+
+    @property
+    def all_sets(self) -> dict[str, SetEvaluation]:
+        """Sets and guards by name."""
+        return self.sets | self.guards
+
+
+class StoredEvaluations(StrictModel):
+    """The content of ``evaluation.json``: the newest report of each runtime, the latest last."""
+
+    reports: tuple[EvaluationReport, ...]
