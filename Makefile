@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: quickstart install check lint types test gpu-check network images picture pin wheel clean
+.PHONY: quickstart install check lint types test gpu-check network images docs picture pin wheel clean
 
 quickstart: $(STAMP)
 	$(BIN)/simile quickstart
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"got Python {sys.version.split()[0]}, need 3.11 or later (make PYTHON=python3.11)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,s3,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,s3,dev,docs]'
 	touch $@
 
 check: lint types test
@@ -49,6 +49,9 @@ network: $(STAMP)
 images: $(STAMP)
 	$(BIN)/python -m pytest -m images tests/images
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 picture: $(STAMP)
 	$(BIN)/python -m tests.monitoring.picture docs/images/dashboard.png
 
@@ -63,4 +66,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist quickstart
+	rm -rf $(VENV) build dist quickstart site

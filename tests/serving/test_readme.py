@@ -1,4 +1,4 @@
-"""The calls that README and OpenAPI show, made with the real curl."""
+"""The calls that README, docs/serving.md and OpenAPI show, made with the real curl."""
 
 import json
 import re
@@ -13,20 +13,22 @@ from serving.app import create_app
 from serving.settings import Settings
 from tests.live_servers import served
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGES = [(ROOT / name).read_text() for name in ("README.md", "docs/serving.md")]
 ADDRESS = "localhost:8080"
 JSON = "-H 'content-type: application/json'"
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="no curl on the path")
 
 
 def calls() -> list[tuple[str, object]]:
-    """Every command of README that begins with curl, and the answer that is shown after it."""
-    found = re.findall(r"^```\n(curl [^`]*)\n```\n[^`]*```json\n([^`]*)\n```$", README, re.M)
-    return [(command, json.loads(answer)) for command, answer in found]
+    """Return every command of the pages that begins with curl, and the answer that is shown after it."""
+    pattern = r"^```\n(curl [^`]*)\n```\n[^`]*```json\n([^`]*)\n```$"
+    shown = [call for page in PAGES for call in re.findall(pattern, page, re.M)]
+    return [(command, json.loads(answer)) for command, answer in shown]
 
 
 def shape(value: object) -> object:
-    """What kind of answer it is: names, types, and how many there are of what."""
+    """Return the answer's names, types and lengths in place of its values."""
     if isinstance(value, dict):
         return {name: shape(of) for name, of in value.items()}
     if isinstance(value, list):
@@ -37,19 +39,20 @@ def shape(value: object) -> object:
 
 
 def ask(command: str) -> tuple[int, object]:
-    """Return status and body of what the command gets."""
+    """Run the command and return the status and the body of its response."""
     with_status = f"{command} -w '\\n%{{http_code}}'"
     done = subprocess.run(["sh", "-c", with_status], capture_output=True, text=True, check=True)
     body, _, status = done.stdout.rpartition("\n")
     return int(status), json.loads(body)
 
 
-def test_every_curl_of_readme_is_looked_at():
-    assert len(calls()) == README.count("curl -") > 0
+def test_every_curl_of_the_pages_is_checked():
+    assert all("curl -" in page for page in PAGES)
+    assert len(calls()) == sum(page.count("curl -") for page in PAGES)
 
 
 @needs_curl
-def test_calls_of_readme_are_answered_as_it_shows(scorer):
+def test_calls_of_the_pages_are_answered_as_they_show(scorer):
     with served(create_app(Settings(), scorer)) as url:
         for command, shown in calls():
             assert ADDRESS in command
