@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from simile.artifacts.provenance import Provenance
+from simile.artifacts.strict import StrictModel
 from simile.files import sha256_bytes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
 CARD = "README.md"
@@ -28,11 +30,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileEntry(_Strict):
+class FileEntry(StrictModel):
     """One file of the bundle."""
 
     path: str
@@ -41,7 +39,7 @@ class FileEntry(_Strict):
     size_bytes: int = Field(ge=0)
 
 
-class EncoderMember(_Strict):
+class EncoderMember(StrictModel):
     """A text encoder: pooling and L2 normalisation are inside its graphs, output ``[B, D]``."""
 
     kind: Literal["encoder"] = "encoder"
@@ -78,7 +76,7 @@ class EncoderMember(_Strict):
         return tuple(file for file in (self.model, self.model_fp16, self.tokenizer) if file)
 
 
-class LexicalMember(_Strict):
+class LexicalMember(StrictModel):
     """A TF-IDF cosine (sublinear term frequency, smoothed inverse document frequency), as scikit-learn defines it."""
 
     kind: Literal["lexical"] = "lexical"
@@ -95,7 +93,7 @@ class LexicalMember(_Strict):
 Member = Annotated[EncoderMember | LexicalMember, Field(discriminator="kind")]
 
 
-class Combine(_Strict):
+class Combine(StrictModel):
     """How the members' cosines become one score: their weighted mean."""
 
     method: Literal["mean", "learned"] = "mean"
@@ -109,7 +107,7 @@ class Combine(_Strict):
         return self
 
 
-class _Calibration(_Strict):
+class _Calibration(StrictModel):
     """What every curve from score to probability tells of the labelled pairs that it was fitted on."""
 
     positive_share: Annotated[float, Field(gt=0, lt=1)]
@@ -154,7 +152,7 @@ Calibration = Annotated[PlattCalibration | IsotonicCalibration, Field(discrimina
 CalibrationMethod = Literal["platt", "isotonic"]
 
 
-class Thresholds(_Strict):
+class Thresholds(StrictModel):
     """Scores to decide at, found on the dev pairs."""
 
     best_f1: float
@@ -162,7 +160,7 @@ class Thresholds(_Strict):
     """The lowest score from which on 95 % of the pairs are positive; None where no score reaches that."""
 
 
-class GoldenPair(_Strict):
+class GoldenPair(StrictModel):
     """A pair of the project's own with the score that each member gave it when the bundle was made."""
 
     text_a: str
@@ -170,18 +168,18 @@ class GoldenPair(_Strict):
     scores: dict[str, float]
 
 
-class Manifest(_Strict):
+class Manifest(StrictModel):
     """What a bundle is."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     members: tuple[Member, ...] = Field(min_length=1)
     combine: Combine
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
     golden: tuple[GoldenPair, ...]
-    made: dict[str, Any]
-    """How it was made: config without secrets and paths, seed, versions, data hashes."""
+    made: Provenance
+    """How the bundle was made: config without secrets and paths, seed, versions, data hashes."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Manifest":

@@ -68,7 +68,7 @@ def _what(manifest: Manifest) -> str:
     score = "the cosine of their embeddings" if num == 1 else f"the weighted mean of {num} members' cosines"
     return (
         f"Tells how alike two texts are, from -1 to 1: {score}. A bundle of Simile, made by "
-        f"{_plain(manifest.made.get('by', 'an unknown hand'))}: ONNX graphs and tokenizers that need no torch.\n\n"
+        f"{_plain(manifest.made.by)}: ONNX graphs and tokenizers that need no torch.\n\n"
         f"Digest: sha256:{manifest.digest}"
     )
 
@@ -181,7 +181,7 @@ def _curve(calibration: Calibration) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    rows = [[name, _value(value)] for name, value in flat(manifest.made).items()]
+    rows = [[name, _value(value)] for name, value in flat(manifest.made.model_dump(mode="json")).items()]
     return f"## How it was made\n\n{_table(('setting', 'value'), rows)}" if rows else ""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simile.artifacts.bundle import Bundle
+from simile.artifacts.provenance import BaselineProvenance
 from simile.files import sha256_bytes, write_whole
 
 MAX_CHARACTERS = 20_000
@@ -37,7 +38,7 @@ def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
 
 
 def texts_digest(hashes: Iterable[str]) -> str:
-    """Return the sha256 of such hashes, by which a bundle's manifest knows them: ``made["texts"]``."""
+    """Return the sha256 of such hashes, by which a bundle's manifest knows them: ``made.texts``."""
     return sha256_bytes(_content(hashes).encode())
 
 
@@ -51,12 +52,10 @@ def read_training_texts(bundle: Bundle) -> frozenset[str] | None:
     Those of another bundle, which was or will be at its place, are not its own.
     """
     made = bundle.manifest.made
-    if made.get("by") == "simile baseline":
+    if isinstance(made, BaselineProvenance):
         return frozenset()
     file = work_folder(bundle.path) / _FILE
     if not file.is_file():
         return None
     content = file.read_bytes()
-    # Bundles of an earlier version do not know them by a digest.
-    is_own = "texts" not in made or made["texts"] == sha256_bytes(content)
-    return frozenset(content.decode().split()) if is_own else None
+    return frozenset(content.decode().split()) if made.texts == sha256_bytes(content) else None

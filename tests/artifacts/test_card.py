@@ -23,6 +23,11 @@ HELD = {"spearman": 0.5, "auc": 0.8, "separability": 0.2, "overlap": 0.6}
 DIFFERENCE = {"spearman": 0.2, "low": 0.125, "high": 0.25}
 
 
+def trained_with(config):
+    run = {"config": config, "base": None, "version": "1", "pairs": [], "dev": {}, "calibration": []}
+    return {"by": "simile train", "run": run, "seed": 7, "texts": "f00d"}
+
+
 def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
     file = file_entry("members/x", b"x")
     encoder = EncoderMember(
@@ -34,7 +39,7 @@ def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
         members=(encoder, LexicalMember(name="words", vocabulary=file, dimension=3)),
         combine=Combine(weights={"small": 0.75, "words": 0.25}),
         golden=(),
-        made=made or {"by": "simile join"},
+        made=made or {"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         **changed,
     )
 
@@ -123,14 +128,15 @@ def test_newest_evaluation_comes_first():
 def test_members_decisions_and_how_it_was_made_are_told():
     manifest = manifest_of(
         prompt="query: ",
-        made={"by": "simile train", "run": {"config": {"lora": {"rank": 32}, "epochs": [1, 2]}, "base": None}},
+        made=trained_with({"lora": {"rank": 32}, "epochs": [1, 2]}),
         thresholds=Thresholds(best_f1=0.41, precision_95=0.5),
         calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
     )
     page, rows = rendered(model_card(manifest))
     assert ["small", "0.7500", "someone/encoder", "abc", "mean", "'query: '", "64", "8"] in rows
     assert ["words", "0.2500", "TF-IDF", "-", "-", "-", "-", "3"] in rows
-    assert rows[-3:] == [["run.config.lora.rank", "32"], ["run.config.epochs", "1, 2"], ["run.base", "-"]]
+    for row in (["run.config.lora.rank", "32"], ["run.config.epochs", "1, 2"], ["run.base", "-"], ["seed", "7"]):
+        assert row in rows
     text = "".join(page.itertext())
     assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
@@ -163,7 +169,7 @@ def test_commands_name_the_bundle():
 
 @pytest.mark.parametrize("place", ["base", "prompt", "set", "made"])
 def test_markdown_in_names_and_texts_is_shown_as_it_is(place):
-    made = {"by": "simile train", NASTY: [NASTY]} if place == "made" else None
+    made = trained_with({NASTY: [NASTY]}) if place == "made" else None
     manifest = manifest_of(base=NASTY if place == "base" else "b", prompt=NASTY if place == "prompt" else "", made=made)
     page, rows = rendered(model_card(manifest, [report_of(name=NASTY if place == "set" else "s")]))
     shown = " ".join(NASTY.split())

@@ -337,7 +337,7 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
     fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
     assert fitted.manifest.combine.method == "learned"
     assert sum(fitted.manifest.combine.weights.values()) == pytest.approx(1)
-    assert fitted.manifest.made["fitted_on"] == judged.sha256
+    assert fitted.manifest.made.fitted_on == judged.sha256
     correlations = [np.corrcoef(scored(bundle, judged.texts), judged.target_P)[0, 1] for bundle in (fitted, both)]
     assert correlations[0] >= correlations[1]
 
@@ -582,7 +582,7 @@ def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path
     assert "--restart" in capsys.readouterr().err
     assert times(out) == before
     assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
-    assert read_bundle(out / "bundle").manifest.made["seed"] == 7
+    assert read_bundle(out / "bundle").manifest.made.seed == 7
     assert (out / "notes.txt").read_text() == "mine"
 
 

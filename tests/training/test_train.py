@@ -200,10 +200,10 @@ def test_stopped_run_goes_on_with_what_is_learned_beside_the_encoder(settings, m
 
 def test_manifest_says_how_the_bundle_was_made(trained, material):
     made = trained().bundle.manifest.made
-    assert made["by"] == "simile train"
-    assert (made["run"]["config"]["method"], made["run"]["config"]["base"], made["seed"]) == ("lora", "tiny-bert", 0)
-    assert made["run"]["pairs"] == [read_labelled_pairs(material.pairs).sha256]
-    assert {"torch", "transformers", "simile"} <= set(made["versions"])
+    assert made.by == "simile train"
+    assert (made.run.config["method"], made.run.config["base"], made.seed) == ("lora", "tiny-bert", 0)
+    assert made.run.pairs == (read_labelled_pairs(material.pairs).sha256,)
+    assert {"torch", "transformers", "simile"} <= set(made.versions)
 
 
 @pytest.mark.parametrize("changed", [{}, {"method": "full", "prompt": "query: "}], ids=["lora", "full"])
@@ -217,7 +217,7 @@ def test_nothing_that_is_published_names_a_place_on_this_machine(trained, tmp_pa
 
 def test_labelled_dev_pairs_give_calibration_and_thresholds(trained):
     manifest = trained().bundle.manifest
-    assert (manifest.calibration.method, manifest.made["run"]["config"]["calibration"]) == ("platt", "platt")
+    assert (manifest.calibration.method, manifest.made.run.config["calibration"]) == ("platt", "platt")
     assert manifest.calibration.slope > 0
     assert -1 <= manifest.thresholds.best_f1 <= 1
 
@@ -339,7 +339,7 @@ def test_other_bundle_in_the_way_stops_and_says_how_to_go_on(copied, command, ca
 
 def test_restart_throws_the_earlier_run_away(copied, command):
     assert main(command("--restart", out=copied.out, seed=7)) == 0
-    assert read_bundle(copied.out).manifest.made["seed"] == 7
+    assert read_bundle(copied.out).manifest.made.seed == 7
     assert len(copied.history) == 2
 
 
