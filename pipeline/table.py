@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simile.artifacts import Calibration
+from simile.artifacts import Calibration, EvaluationReport, SetEvaluation
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,17 +20,17 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])])
 
 
-def result_table(report: Mapping[str, Any]) -> str:
-    """Return an evaluation's figures: baseline, Simile, and their difference with its 95 % interval."""
-    entries = report["sets"]
-    if report["baseline"] is None:
+def result_table(report: EvaluationReport) -> str:
+    """Return the figures of an evaluation: baseline, Simile, and their difference with its 95 % interval."""
+    entries = report.sets
+    if report.baseline is None:
         columns = ["Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone"]
         rows = [_row(name, entry) for name, entry in entries.items()]
     else:
         columns = ["Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone"]
-        entries = entries | {f"{name} (guard)": entry for name, entry in report["guards"].items()}
+        entries = entries | {f"{name} (guard)": entry for name, entry in report.guards.items()}
         rows = [_compared(name, entry) for name, entry in entries.items()]
-    errors = [entry["bundle"].get("calibration_error") for entry in entries.values()]
+    errors = [entry.bundle.calibration_error for entry in entries.values()]
     if any(error is not None for error in errors):
         columns.append("ECE")
         rows = [[*row, figure(error)] for row, error in zip(rows, errors, strict=True)]
@@ -63,22 +63,24 @@ def _mined(name: str, entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
-    found = entry["bundle"]
-    figures = [figure(found[key]) if key in found else "" for key in ("spearman", "auc", "separability", "overlap")]
-    return [name, f"{entry['pairs']:,}", *figures, figure(entry["lexical"]["spearman"])]
+def _row(name: str, entry: SetEvaluation) -> list[str]:
+    figures = entry.bundle
+    shown = ["" if entry.graded else figure(value) for value in (figures.auc, figures.separability, figures.overlap)]
+    return [name, f"{entry.pairs:,}", figure(figures.spearman), *shown, figure(entry.lexical.spearman)]
 
 
-def _compared(name: str, entry: Mapping[str, Any]) -> list[str]:
-    difference = entry["difference"]
+def _compared(name: str, entry: SetEvaluation) -> list[str]:
+    baseline, gain = entry.baseline, entry.difference
+    if baseline is None or gain is None:
+        raise ValueError(f"{name}: got a set without a baseline in a report that has one")
     return [
         name,
-        f"{entry['pairs']:,}",
-        figure(entry["baseline"]["spearman"]),
-        figure(entry["bundle"]["spearman"]),
-        figure(difference["spearman"], "+.4f"),
-        f"[{figure(difference['low'], '+.4f')}, {figure(difference['high'], '+.4f')}]",
-        figure(entry["lexical"]["spearman"]),
+        f"{entry.pairs:,}",
+        figure(baseline.spearman),
+        figure(entry.bundle.spearman),
+        figure(gain.spearman, "+.4f"),
+        f"[{figure(gain.low, '+.4f')}, {figure(gain.high, '+.4f')}]",
+        figure(entry.lexical.spearman),
     ]
 
 

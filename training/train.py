@@ -207,8 +207,6 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
     Raises:
         InputError: they are such.
     """
-    if any(row.weight not in (None, 1.0) for row in pairs.rows):
-        raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
     if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
         raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
     if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):

@@ -17,7 +17,7 @@ from simile.artifacts.bundle import (
     Thresholds,
     file_entry,
 )
-from simile.artifacts.bundle_files import check_replaceable, read_bundle, write_bundle
+from simile.artifacts.bundle_files import check_replaceable, read_bundle, stored_evaluations, write_bundle
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.evaluation_report import (
@@ -44,7 +44,7 @@ from simile.artifacts.mining_report import (
     TargetSet,
 )
 from simile.artifacts.pairs import (
-    FEWEST_DEV_PAIRS,
+    MIN_DEV_PAIRS,
     Pair,
     PairSet,
     named_pair_paths,
@@ -81,7 +81,7 @@ from simile.artifacts.training_history import (
 __all__ = [
     "CARD",
     "EVALUATION",
-    "FEWEST_DEV_PAIRS",
+    "MIN_DEV_PAIRS",
     "AdversarialAuc",
     "BaselineFigures",
     "BaselineProvenance",
@@ -137,6 +137,7 @@ __all__ = [
     "read_pairs",
     "read_training_texts",
     "require_labels",
+    "stored_evaluations",
     "text_hash",
     "text_key",
     "texts_digest",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
+from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
 from simile.errors import BundleError
 from simile.files import sha256_bytes, whole_directory, write_whole
 
@@ -51,9 +52,13 @@ def read_manifest(path: Path, root: Path) -> Manifest:
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+        raise BundleError(f"{file}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where + ': ' if where else ''}{fault['msg']}"
 
 
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
@@ -102,6 +107,23 @@ def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
 def _check_content(path: Path, entry: FileEntry, data: bytes) -> None:
     if (found := sha256_bytes(data)) != entry.sha256:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {found[:12]}…, need {entry.sha256[:12]}…")
+
+
+def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
+    """Return the evaluation reports stored in the bundle, the latest last.
+
+    Raises:
+        BundleError: ``evaluation.json`` holds something else.
+    """
+    file = bundle.path / EVALUATION
+    try:
+        return StoredEvaluations.model_validate_json(file.read_bytes()).reports
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        raise BundleError(
+            f"{file}: no valid evaluation ({_first_fault(error)}); remove it and evaluate again"
+        ) from error
 
 
 def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:

@@ -30,7 +30,7 @@ _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
-FEWEST_DEV_PAIRS = 100
+MIN_DEV_PAIRS = 100
 """Of a dev set that has a say in a training; mining makes an easier one rather than a smaller."""
 
 
@@ -49,7 +49,6 @@ class Pair:
     tfidf: float | None = None
     """TF-IDF cosine of the two texts, in [0, 1]."""
     same_category: bool | None = None
-    weight: float | None = None
 
     @property
     def target(self) -> float | None:
@@ -187,7 +186,6 @@ def _pair(row: Row) -> Pair:
         group_b=None if group_b is None else str(group_b),
         tfidf=_optional_number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
-        weight=_weight(row),
     )
 
 
@@ -205,13 +203,6 @@ def _label(value: Any, where: str) -> int:
     if number not in (0, 1):
         raise InputError(f"{where}: got label {value!r}, need 0 or 1 (a graded similarity goes into 'score')")
     return int(number)
-
-
-def _weight(row: Row) -> float | None:
-    weight = _optional_number(row, "weight")
-    if weight is not None and weight < 0:
-        raise InputError(f"{row.where}: got weight {weight:g}, need a number of at least 0")
-    return weight
 
 
 def _boolean(row: Row, field: str) -> bool | None:

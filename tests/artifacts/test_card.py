@@ -16,6 +16,7 @@ from simile.artifacts import (
     file_entry,
     model_card,
 )
+from tests.evaluation_reports import evaluation_report
 
 NASTY = "a | b *c* _d_ `e` <script>f</script> [g](h) $$i$$ \\( j\n# k &amp; ~~l~~"
 FOUND = {"spearman": 0.7, "auc": 0.9, "separability": 0.3, "overlap": 0.4}
@@ -44,23 +45,27 @@ def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
     )
 
 
-def report_of(*, name="test-seen", baseline=True, verdict="pass", precision="fp32"):
+def report_of(*, name="test-seen", baseline=True, verdict="pass", precision="fp32", figures=FOUND, **changed):
     compared = {
         "pairs": 4000,
-        "bundle": FOUND,
+        "sha256": "0" * 64,
+        "graded": False,
+        "bundle": figures,
         "baseline": HELD if baseline else None,
         "difference": DIFFERENCE if baseline else None,
         "lexical": {"spearman": 0.01},
     }
-    return {
-        "bundle": {"name": "my_bundle", "digest": "f" * 64, "provider": "CPUExecutionProvider", "precision": precision},
-        "baseline": {"name": "base", "digest": "0" * 64} if baseline else None,
-        "sets": {name: compared},
-        "guards": {"general": {**compared, "bundle": {"spearman": None}}} if baseline else {},
-        "leaked_texts": {name: 0},
-        "verdict": verdict,
-        "reasons": [f"{name}: low end +0.1250"] if verdict else [],
-    }
+    runtime = {"provider": "CPUExecutionProvider", "precision": precision}
+    return evaluation_report(
+        bundle=runtime,
+        baseline={"name": "base", "digest": "0" * 64, **runtime} if baseline else None,
+        sets={name: compared},
+        guards={"general": {**compared, "bundle": {"spearman": None}}} if baseline else {},
+        leaked_texts={name: 0},
+        verdict=verdict,
+        reasons=[f"{name}: low end +0.1250"] if verdict else [],
+        **changed,
+    )
 
 
 def rendered(card):
@@ -109,12 +114,11 @@ def test_table_without_a_baseline_compares_with_nothing():
     ("prior", "said"), [(None, "probabilities."), (0.1, "shifted to a share of positives of 0.1.")]
 )
 def test_table_has_the_calibration_error_where_one_was_found(prior, said):
-    report = report_of() | {"prior": prior}
-    report["sets"] = {"test-seen": report["sets"]["test-seen"] | {"bundle": FOUND | {"calibration_error": 0.0312}}}
+    report = report_of(prior=prior, figures=FOUND | {"calibration_error": 0.0312})
     page, rows = rendered(model_card(manifest_of(), [report]))
     assert [row[-1] for row in rows[:3]] == ["ECE", "0.0312", "-"]
     text = "".join(page.itertext())
-    assert "ECE: the expected calibration error of the probabilities" in text
+    assert "ECE is the expected calibration error of the probabilities" in text
     assert said in text
     assert "ECE" not in model_card(manifest_of(), [report_of()])
 

@@ -355,7 +355,6 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
     ("rows", "changed", "message"),
     [
         ([{"label": 1}] * 40, {}, "all 40 pairs have the same label 1"),
-        ([{"label": i % 2, "weight": 0.5} for i in range(40)], {}, "pairs with weights"),
         ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got no positive pair, loss 'ranking' needs some"),
         ([{"score": i} for i in range(40)], {"loss": "focal"}, "got graded scores, loss 'focal' needs labels"),
         ([{"score": i} for i in range(40)], {"loss": "mse"}, "got a score of 2.0, loss 'mse' needs cosines"),
@@ -380,9 +379,8 @@ def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, caps
     assert not out.parent.exists()
 
 
-def test_weights_of_one_say_nothing_and_are_accepted(settings, few, tmp_path):
-    pairs = dataclasses.replace(few, rows=tuple(dataclasses.replace(row, weight=1.0) for row in few.rows))
-    assert train(TrainConfig(**settings()), [pairs], [], tmp_path / "bundle").manifest.calibration is None
+def test_training_without_dev_sets_gives_no_calibration(settings, few, tmp_path):
+    assert train(TrainConfig(**settings()), [few], [], tmp_path / "bundle").manifest.calibration is None
 
 
 def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
