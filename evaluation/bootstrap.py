@@ -82,7 +82,7 @@ class WeightedSpearman:
 
 
 class _Ties:
-    """Values grouped by ties, which are found once."""
+    """Values grouped by ties; the groups are computed once."""
 
     def __init__(self, value_P: NDArray[np.float64]) -> None:
         _, self._tie_P = np.unique(value_P, return_inverse=True)

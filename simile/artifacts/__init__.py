@@ -1,4 +1,4 @@
-"""The files that stages exchange, and their only definition."""
+"""The files that the stages exchange, each defined here and nowhere else."""
 
 from simile.artifacts.bundle import (
     CARD,

@@ -1,6 +1,6 @@
 """The model card: ``README.md`` in a bundle, for people and for the Hugging Face hub.
 
-It tells what the manifest and the evaluations tell, and nothing else.
+It states what the manifest and the evaluations state, and nothing else.
 """
 
 import re
@@ -19,11 +19,11 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
-    """Return the card: the hub's YAML, then Markdown.
+    """Return the card: YAML for the hub, then Markdown.
 
     Args:
-        manifest: the bundle's.
-        reports: its evaluations, the newest last.
+        manifest: manifest of the bundle.
+        reports: evaluation reports of the bundle, the latest last.
     """
     head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
     sections = [
@@ -40,10 +40,10 @@ def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> 
 
 
 def _for_the_hub(manifest: Manifest, reports: Sequence[EvaluationReport]) -> dict[str, Any]:
-    """Return what the hub reads: how to load the bundle, what it comes from, and the newest evaluation's figures."""
+    """Return the hub's metadata: how to load the bundle, its base models, and the figures of the latest evaluation."""
     bases = {member.base for member in manifest.members if isinstance(member, EncoderMember)}
     known: dict[str, Any] = {"library_name": "simile", "pipeline_tag": _TASK, "tags": ["simile", "onnx", _TASK]}
-    # A folder's name would be taken for a model of the hub.
+    # The hub would take a folder's name for a model.
     if on_hub := sorted(base for base in bases if _HUB_NAME.fullmatch(base)):
         known["base_model"] = on_hub
     if reports:
@@ -67,8 +67,8 @@ def _what(manifest: Manifest) -> str:
     num = len(manifest.members)
     score = "the cosine of their embeddings" if num == 1 else f"the weighted mean of {num} members' cosines"
     return (
-        f"Tells how alike two texts are, from -1 to 1: {score}. A bundle of Simile, made by "
-        f"{_plain(manifest.made.by)}: ONNX graphs and tokenizers that need no torch.\n\n"
+        f"This bundle of Simile scores how similar two texts are, from -1 to 1: {score}. It was made by "
+        f"{_plain(manifest.made.by)} and holds ONNX graphs and tokenizers that need no torch.\n\n"
         f"Digest: sha256:{manifest.digest}"
     )
 
@@ -158,7 +158,7 @@ def _decisions(manifest: Manifest) -> str:
     lines = []
     if thresholds := manifest.thresholds:
         precise = thresholds.precision_95
-        sure = "No score is so high that" if precise is None else f"From a score of {precise:.4f} on,"
+        sure = "No score is so high that" if precise is None else f"Above a score of {precise:.4f},"
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
         lines.append(
@@ -167,8 +167,8 @@ def _decisions(manifest: Manifest) -> str:
         )
         if calibration.error is not None:
             lines.append(
-                f"Its expected calibration error is {calibration.error:.4f} on these pairs, each judged by a curve "
-                "fitted on those of other groups or texts."
+                f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
+                "probability from a curve fitted on pairs of other groups or texts."
             )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
 
@@ -181,7 +181,10 @@ def _curve(calibration: Calibration) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    rows = [[name, _value(value)] for name, value in flat(manifest.made.model_dump(mode="json")).items()]
+    rows = [
+        [name, _value(value)]
+        for name, value in flat({"by": manifest.made.by} | manifest.made.model_dump(mode="json")).items()
+    ]
     return f"## How it was made\n\n{_table(('setting', 'value'), rows)}" if rows else ""
 
 
@@ -197,5 +200,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: object) -> str:
-    """Return the text so that Markdown shows it as it is, in one line."""
+    """Return the text escaped so that Markdown shows it literally, on one line."""
     return re.sub(r"([\\`*_{}\[\]()<>#|~&!$])", r"\\\1", " ".join(str(text).split()))

@@ -206,7 +206,7 @@ def test_link_in_place_of_a_file_is_refused(bundle, tmp_path, name):
 def test_link_in_place_of_the_manifest_is_refused(bundle, tmp_path):
     shutil.move(bundle.path / "manifest.json", tmp_path / "outside")
     (bundle.path / "manifest.json").symlink_to(tmp_path / "outside")
-    assert "no bundle, it has no manifest.json" in fault_of(bundle.path)
+    assert "not a bundle, it has no manifest.json" in fault_of(bundle.path)
 
 
 def test_linked_folder_is_refused(bundle, tmp_path):
@@ -295,7 +295,7 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
         (lambda value: value["combine"].update(weights={"small": 1.5, "words": -0.5}), "combine.weights.words"),
         (lambda value: value["combine"].update(weights={"small": math.nan, "words": 1}), "combine.weights.small"),
         (lambda value: value["combine"].update(weights={"small": 1.0}), "got weights for ['small'], need one for each"),
-        (lambda value: value["members"][1].update(name="small"), "need one a name"),
+        (lambda value: value["members"][1].update(name="small"), "need a different name for each"),
         (lambda value: value["members"][0].update(name="../small"), "members.0.encoder.name"),
         (lambda value: value["members"][0].update(kind="pickle"), "members.0"),
         (lambda value: value["members"][0].update(dimension=0), "members.0.encoder.dimension"),
@@ -375,7 +375,7 @@ def test_what_is_no_bundle_is_refused(tmp_path, make):
         path.write_text("hello")
     if make == "empty folder":
         path.mkdir()
-    assert "no bundle" in fault_of(path) or "no such bundle" in fault_of(path)
+    assert "not a bundle" in fault_of(path) or "no such bundle" in fault_of(path)
 
 
 def test_bundle_reached_through_a_link_stays_what_it_was_when_the_link_moves(tmp_path):
@@ -445,7 +445,7 @@ def test_failure_half_way_leaves_the_old_bundle(bundle):
 def test_folder_that_holds_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(BundleError, match="holds files that are no bundle"):
+    with pytest.raises(BundleError, match="holds files that are not a bundle"):
         write_bundle(tmp_path / "thesis", manifest_of(), DATA)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
 

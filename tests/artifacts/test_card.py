@@ -142,7 +142,7 @@ def test_members_decisions_and_how_it_was_made_are_told():
     for row in (["run.config.lora.rank", "32"], ["run.config.epochs", "1, 2"], ["run.base", "-"], ["seed", "7"]):
         assert row in rows
     text = "".join(page.itertext())
-    assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
+    assert "best F1 is at a score of 0.4100. Above a score of 0.5000, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
     assert "expected calibration error" not in text
     assert manifest.digest in text
@@ -154,7 +154,7 @@ def test_isotonic_calibration_is_told_by_its_points():
     )
     text = "".join(rendered(model_card(manifest_of(calibration=calibration)))[0].itertext())
     assert "a monotone curve through 3 points at scores from -0.2500 to 0.7500, fitted on pairs of which 25%" in text
-    assert "Its expected calibration error is 0.0312 on these pairs" in text
+    assert "Its expected calibration error on these pairs is 0.0312" in text
 
 
 def test_threshold_that_does_not_exist_is_said():

@@ -156,7 +156,7 @@ def test_unusable_pair_is_refused_with_its_line(tmp_path, record, fault):
 )
 def test_file_that_mixes_kinds_is_refused_with_the_line(tmp_path, first, second, fault):
     path = write(tmp_path / "x.jsonl", first, second)
-    assert fault_of(read_pairs, path) == f"{path}:2: {fault}, need one kind a file"
+    assert fault_of(read_pairs, path) == f"{path}:2: {fault}, need the same for all"
 
 
 def test_unlabelled_pairs_can_be_read_but_not_judged_by(tmp_path):
