@@ -1,23 +1,31 @@
-"""Tables for a terminal."""
+"""Tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from simile.artifacts import Calibration, EvaluationReport, SetEvaluation
 
+_MAX_WIDTH = 1000
+
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows under their columns, the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (columns, *rows)
-    ]
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])])
+    """Return a plain-text table: the first column is left-aligned, the others right-aligned, nothing is wrapped."""
+    # Text, because rich would read brackets in a plain string as markup.
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(file=StringIO(), color_system=None, width=_MAX_WIDTH)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def result_table(report: EvaluationReport) -> str:
@@ -85,13 +93,13 @@ def _compared(name: str, entry: SetEvaluation) -> list[str]:
 
 
 def calibration_told(calibration: Calibration | None) -> str:
-    """Return in a line what the calibration is, and how far off it was on pairs that it was not fitted on."""
+    """Return one line about the calibration: its method, its prior, and its cross-fitted error."""
     if calibration is None:
         return "none"
     error = "" if calibration.error is None else f", expected calibration error {calibration.error:.4f}"
-    return f"{calibration.method}, of pairs of which {calibration.positive_share:.0%} are positive{error}"
+    return f"{calibration.method}, fitted on pairs of which {calibration.positive_share:.0%} are positive{error}"
 
 
 def figure(value: float | None, form: str = ".4f") -> str:
-    """Return the figure as it is shown; a dash where there is none."""
+    """Return the figure formatted, or a dash where there is none."""
     return "-" if value is None else format(value, form)

@@ -236,7 +236,7 @@ def test_read_only_bundle_is_evaluated_all_the_same(tiny, pairs, disk, capsys):
     assert main(["evaluate", str(disk / "tiny"), str(pairs), *PLAIN]) == 0
     out, error = capsys.readouterr()
     assert "judged" in out
-    assert "cannot be written to, the evaluation is not kept in it" in error
+    assert "cannot be written to, so the evaluation is not stored in it" in error
 
 
 def test_page_shows_the_figures(own, words, pairs, tmp_path, parse_page):
@@ -365,7 +365,7 @@ def test_ensemble_is_calibrated_by_the_method_asked_for(tiny, words, pairs, tmp_
     assert 0 <= calibration.error < 0.5
     capsys.readouterr()
     assert main(["inspect", str(tmp_path / "fitted")]) == 0
-    share = f"isotonic, of pairs of which {judged.target_P.mean():.0%} are positive"
+    share = f"isotonic, fitted on pairs of which {judged.target_P.mean():.0%} are positive"
     told = f"calibration  {share}, expected calibration error {calibration.error:.4f}\n"
     assert told in capsys.readouterr().out
 
