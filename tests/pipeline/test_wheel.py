@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS, recipes
+from pipeline.embedded import PRESETS
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(
         "pipeline/examples/helpdesk/documents.jsonl",
         "pipeline/examples/helpdesk/run.yaml",
         *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
-        *(f"pipeline/examples/recipes/{name}.yaml" for name in recipes()),
+        "pipeline/examples/recipes.yaml",
         "simile/reports/style.css",
         "simile/reports/theme.css",
         *(
