@@ -27,7 +27,7 @@ BASE_IMAGE = "localhost/simile-test-base"
 SUITE = "bookworm"
 FIGURES = pytest.StashKey[list[str]]()
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
-REVISION = "0123456789" * 4
+COMMIT = "0123456789" * 4
 
 # What a kubelet does with `readOnlyRootFilesystem: true`, `drop: ALL` and no new privileges: /tmp and the image's
 # volumes are writable, the rest is not. Each step execs the next, so the command is process 1 of its own namespace.
@@ -105,7 +105,7 @@ class Buildah:
 
     def build(self, dockerfile: str, **build_args: str) -> Image:
         """Return the image that the Dockerfile makes of the working tree."""
-        build_args = {"BASE": BASE_IMAGE, "REVISION": REVISION, **build_args}
+        build_args = {"BASE": BASE_IMAGE, "COMMIT": COMMIT, **build_args}
         arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
         tag = f"localhost/{dockerfile.lower()}"
         file = str(REPOSITORY / dockerfile)

@@ -20,7 +20,7 @@ import simile
 from simile.artifacts import Combine, GoldenPair, LexicalMember, Manifest, file_entry, read_bundle, write_bundle
 from simile.scoring import pack_vocabulary
 from simile.version import __version__
-from tests.images.conftest import REVISION, checked
+from tests.images.conftest import COMMIT, checked
 from tests.images.processes import first_child
 
 pytestmark = pytest.mark.images
@@ -145,7 +145,7 @@ def test_image_says_what_it_is(fixture, title, request):
         "org.opencontainers.image.title": title,
         "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.version": __version__,
-        "org.opencontainers.image.revision": REVISION,
+        "org.opencontainers.image.revision": COMMIT,
         "simile.sbom": f"/usr/share/sbom/{title}.cdx.json",
     }
     assert config["Entrypoint"] == ["simile"]
@@ -160,7 +160,7 @@ def test_sbom_lists_what_is_installed_and_nothing_else(image):
         kind = re.match(r"pkg:(\w+)/", one.get("purl", "pkg:pypi/"))[1]
         listed[kind].append(f"{one['name']}=={one['version']}")
     assert sorted(listed["pypi"]) == sorted(image.python(INSTALLED).splitlines())
-    assert f"simile=={__version__}" in listed["pypi"]
+    assert f"simile-pairs=={__version__}" in listed["pypi"]
     debian = checked(image.run("dpkg-query", "--show", r"--showformat=${Package}==${Version}\n"))
     assert sorted(listed["deb"]) == sorted(debian.splitlines())
     assert listed["generic"] == [image.python("import platform; print('python==' + platform.python_version())")]

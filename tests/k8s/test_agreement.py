@@ -199,6 +199,7 @@ def test_images_are_of_this_version_and_run_as_the_user_that_they_have(manifests
             dockerfile = (ROOT / f"Dockerfile.{name.removeprefix('simile-')}").read_text()
             assert tag in (__version__, f"{__version__}-gpu")
             user = pod.spec["securityContext"]
+            assert f"ARG VERSION={__version__}\n" in dockerfile
             assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
 
 
