@@ -1,4 +1,4 @@
-"""The images are what they promise, and run as a kubelet runs them: unprivileged, on a root that is read-only."""
+"""Checks the images, and runs them as a kubelet does: unprivileged and with a read-only root."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def bundle(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What the train image left in its volume, started as it is."""
+    """The results of the train image's default command in its volume."""
 
     folder: Path
     done: subprocess.CompletedProcess[str]
@@ -156,7 +156,7 @@ def test_sbom_lists_what_is_installed_and_nothing_else(image):
     document = json.loads((image.root / labels["simile.sbom"].lstrip("/")).read_text())
     listed = {"pypi": [], "deb": [], "generic": []}
     for one in document["components"]:
-        # Without an address: Simile, which comes from a folder and not from the index.
+        # Simile itself has no purl, since it is installed from a file.
         kind = re.match(r"pkg:(\w+)/", one.get("purl", "pkg:pypi/"))[1]
         listed[kind].append(f"{one['name']}=={one['version']}")
     assert sorted(listed["pypi"]) == sorted(image.python(INSTALLED).splitlines())
@@ -239,12 +239,12 @@ def test_train_image_shows_its_commands(train_image):
 
 @dataclass(frozen=True)
 class Service:
-    """The service, started as its image starts it and ready."""
+    """The ready service, started by the image's own command."""
 
     client: httpx2.Client
     metrics_url: str
     process: subprocess.Popen[bytes]
-    """Around it."""
+    """The `unshare` process around the service."""
     ready_s: float
 
 
@@ -264,7 +264,7 @@ def serving(image, bundle, log, **env):
             ready_s = time.monotonic() - start
             yield Service(client, f"http://127.0.0.1:{metrics_port}/metrics", process, ready_s)
         finally:
-            # `--kill-child` is no help: a process that has changed its user is not told of its parent's death.
+            # `--kill-child` does not help: a process that changed its user gets no signal when its parent dies.
             if process.poll() is None:
                 os.kill(first_child(process), signal.SIGKILL)
             process.kill()
@@ -283,7 +283,7 @@ def wait_until_ready(client, process, log):
 
 
 def status_of(pid):
-    """What the kernel says of the process, and whether its root is read-only (`ro`) or not (`rw`)."""
+    """Return the process' status from the kernel, and whether its root is read-only (`ro`) or not (`rw`)."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
     root = [options.split(",")[0] for _, folder, _, options, *_ in mounts if folder == "/"][-1]

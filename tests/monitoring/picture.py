@@ -62,7 +62,7 @@ def main(out: Path) -> None:
 
 
 def train(stack: Stack, folder: Path) -> None:
-    """Train, and let the Pushgateway see it."""
+    """Run a training that reports to the Pushgateway."""
     mined = folder / "mined"
     files = ["--pairs", mined / "pairs.jsonl", "--dev", mined / "dev-seen.jsonl"]
     less = ["--set", "epochs=3", "--set", "keep=0"]
@@ -71,7 +71,7 @@ def train(stack: Stack, folder: Path) -> None:
 
 
 def drawn(prometheus: Prometheus, start: float, end: float) -> Iterator[Block]:
-    """The rows of the dashboard, each with its panels that have data."""
+    """Yield the rows of the dashboard, each with its panels that have data."""
     row: list[Block] = []
     title = ""
     for panel in [*DASHBOARD["panels"], {"type": "row", "title": ""}]:

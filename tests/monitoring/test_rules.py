@@ -1,4 +1,4 @@
-"""The alerts, as Prometheus' own tool reads and tries them."""
+"""Tests the alerts with promtool."""
 
 import copy
 import re
@@ -33,7 +33,7 @@ def promtool(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def rule_file(tmp_path) -> Path:
-    """The rules with no annotation but the summary: the others are the same whatever fires."""
+    """The rule file with only the summary of each alert, since the other annotations do not vary."""
     rules = copy.deepcopy(RULES)
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -69,7 +69,7 @@ def test_alert_says_how_grave_it_is_what_it_means_and_where_its_runbook_is(name)
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    # Only summaries are tried with labels and values.
+    # Only the summaries are tested with labels and values.
     assert "{{" not in rule["annotations"]["description"]
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
 
