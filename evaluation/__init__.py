@@ -1,1 +1,1 @@
-"""Evaluation: bundles x labelled pairs -> figures and a verdict."""
+"""Evaluation: bundles and labelled pairs in, figures and a verdict out."""

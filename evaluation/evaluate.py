@@ -1,18 +1,28 @@
-"""Bundles x labelled pairs -> figures and a verdict, on the artefact that is served.
+"""Bundles and labelled pairs in, figures and a verdict out, measured on the artifact that is served.
 
 Shape suffix: P = pairs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from evaluation.bootstrap import FEWEST_UNITS, RESAMPLES, SEED, difference, num_units, unit_of
-from simile.artifacts import Calibration, PairSet, text_hash
+from evaluation.bootstrap import MIN_UNITS, RESAMPLES, SEED, difference, num_units, unit_of
+from simile.artifacts import (
+    Calibration,
+    Difference,
+    EvaluatedBundle,
+    EvaluationReport,
+    Figures,
+    IntervalMethod,
+    LexicalFigures,
+    PairSet,
+    SetEvaluation,
+    text_hash,
+)
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer, probability, require_finite, require_prior
@@ -21,16 +31,16 @@ from simile.scoring.metrics import expected_calibration_error, figures, known, s
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was found: the report as written to JSON, and the scores behind it."""
+    """The report, and the scores that it was computed from."""
 
-    report: dict[str, Any]
+    report: EvaluationReport
     scores: Mapping[str, Mapping[str, NDArray[np.float32]]]
-    """By set or guard, then ``bundle`` and ``baseline``."""
+    """Scores by set or guard, then by ``bundle`` and ``baseline``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a release has to hold."""
+    """The conditions of a release."""
 
     guard_margin: float = 0.01
     """How far a guard's Spearman may fall below the baseline's."""
@@ -49,106 +59,101 @@ def evaluate(
     """Return the figures of the bundle on every set, beside the baseline's, and the gate's verdict.
 
     Args:
-        scorer: the bundle's.
+        scorer: scorer of the bundle.
         sets: labelled pairs to judge on.
-        baseline: another bundle's scorer, on the same runtime.
+        baseline: scorer of another bundle, on the same runtime.
         guards: labelled pairs on which nothing may be lost.
         gate: None for no verdict; needs a baseline.
-        training_texts: hashes of the texts the bundle was trained on (`text_hash`); None where they are not known.
+        training_texts: hashes of the bundle's training texts (`text_hash`); None where they are unknown.
         prior: share of positives that the probabilities assume; None for the calibrations' own.
 
     Raises:
-        InputError: two sets of one name, a score that is not finite, or a prior for a bundle without calibration.
+        InputError: two sets have one name, a score is not finite, or a prior was given for an uncalibrated bundle.
     """
-    names = [pairs.name for pairs in (*sets, *guards)]
+    judged = [*sets, *guards]
+    names = [pairs.name for pairs in judged]
     if len(set(names)) < len(names):
-        raise InputError(f"got sets named {', '.join(names)}, need one set a name")
+        raise InputError(f"got sets named {', '.join(names)}, need a different name for each set")
     require_prior(scorer.bundle, prior)
     scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
-    scores = _score_all([*sets, *guards], scorers)
-    report: dict[str, Any] = {
-        "bundle": _identity(scorer),
-        "baseline": _identity(baseline) if baseline else None,
-        "prior": prior,
-        "sets": {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in sets},
-        "guards": {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in guards},
-        "interval": {
-            "unit": {pairs.name: unit_of(pairs) for pairs in (*sets, *guards)},
-            "resamples": RESAMPLES,
-            "seed": SEED,
-        },
-        "leaked_texts": _leaked([*sets, *guards], training_texts),
-    }
-    report["verdict"], report["reasons"] = _judge(report, gate, sets) if gate else (None, [])
-    return Evaluation(report, scores)
+    scores = _score_all(judged, scorers)
+    report = EvaluationReport(
+        bundle=_evaluated(scorer),
+        baseline=_evaluated(baseline) if baseline else None,
+        prior=prior,
+        sets={pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in sets},
+        guards={pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in guards},
+        interval=IntervalMethod(unit={pairs.name: unit_of(pairs) for pairs in judged}, resamples=RESAMPLES, seed=SEED),
+        leaked_texts=_leaked(judged, training_texts),
+    )
+    return Evaluation(_judge(report, gate, sets) if gate else report, scores)
 
 
-def _identity(scorer: Scorer) -> dict[str, str]:
-    return {
-        "name": scorer.bundle.manifest.name,
-        "digest": scorer.bundle.manifest.digest,
-        "provider": scorer.runtime.provider,
-        "precision": scorer.runtime.precision,
-    }
+def _evaluated(scorer: Scorer) -> EvaluatedBundle:
+    return EvaluatedBundle(
+        name=scorer.bundle.manifest.name,
+        digest=scorer.bundle.manifest.digest,
+        provider=scorer.runtime.provider,
+        precision=scorer.runtime.precision,
+    )
 
 
 def _score_all(sets: Sequence[PairSet], scorers: Mapping[str, Scorer]) -> dict[str, dict[str, NDArray[np.float32]]]:
     num_texts = sum(len({text for pair in pairs.texts for text in pair}) for pairs in sets)
-    num_encoders = sum(len(one.members) for one in scorers.values())
-    found: dict[str, dict[str, NDArray[np.float32]]] = {pairs.name: {} for pairs in sets}
+    num_encoders = sum(len(scorer.members) for scorer in scorers.values())
+    scores: dict[str, dict[str, NDArray[np.float32]]] = {pairs.name: {} for pairs in sets}
     with Progress("evaluating", num_texts * num_encoders, "texts") as progress:
         for pairs in sets:
-            for who, one in scorers.items():
-                score_P = one.score_members(pairs.texts, progress.advance).score_P
-                require_finite(score_P, one.runtime)
-                found[pairs.name][who] = score_P
-    return found
+            for role, scorer in scorers.items():
+                score_P = scorer.score_members(pairs.texts, progress.advance).score_P
+                require_finite(score_P, scorer.runtime)
+                scores[pairs.name][role] = score_P
+    return scores
 
 
 def _compare(
     pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], scorers: Mapping[str, Scorer], prior: float | None
-) -> dict[str, Any]:
-    found = {
-        who: _figures(pairs, scores[who], scorer.bundle.manifest.calibration, prior) for who, scorer in scorers.items()
+) -> SetEvaluation:
+    by_role = {
+        role: _figures(pairs, scores[role], scorer.bundle.manifest.calibration, prior)
+        for role, scorer in scorers.items()
     }
-    entry: dict[str, Any] = {
-        "pairs": len(pairs.rows),
-        "sha256": pairs.sha256,
-        "graded": pairs.is_graded,
-        "bundle": found["bundle"],
-        "baseline": found.get("baseline"),
-        "difference": None,
-        "lexical": known({"spearman": spearman(lexical_scores(pairs), pairs.target_P)}),
-    }
-    if "baseline" in scores:
-        gain = difference(pairs, scores["bundle"], scores["baseline"])
-        entry["difference"] = known({"spearman": gain.value, "low": gain.low, "high": gain.high})
-    return entry
+    gain = difference(pairs, scores["bundle"], scores["baseline"]) if "baseline" in scores else None
+    lexical = known({"spearman": spearman(lexical_scores(pairs), pairs.target_P)})
+    return SetEvaluation(
+        pairs=len(pairs.rows),
+        sha256=pairs.sha256,
+        graded=pairs.is_graded,
+        bundle=by_role["bundle"],
+        baseline=by_role.get("baseline"),
+        difference=Difference(**known({"spearman": gain.value, "low": gain.low, "high": gain.high})) if gain else None,
+        lexical=LexicalFigures(**lexical),
+    )
 
 
 def _figures(
     pairs: PairSet, score_P: NDArray[np.float32], calibration: Calibration | None, prior: float | None
-) -> dict[str, float | None]:
-    found = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+) -> Figures:
+    values = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
     if calibration and not pairs.is_graded:
         probability_P = probability(calibration, score_P, prior=prior)
-        found["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
-    return known(found)
+        values["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
+    return Figures(**known(values))
 
 
 def lexical_scores(pairs: PairSet) -> NDArray[np.float64]:
-    """Return each pair's TF-IDF cosine, shape ``(P,)``: as the pairs state it, else fitted on their own texts."""
+    """Return the TF-IDF cosine of each pair, shape ``(P,)``: the pairs' own, or else fitted on their texts."""
     if all(row.tfidf is not None for row in pairs.rows):
         return np.array([row.tfidf for row in pairs.rows], dtype=np.float64)
     texts = list(dict.fromkeys(text for pair in pairs.texts for text in pair))
-    # Single letters count as words here: the shortest texts have nothing else.
+    # Single letters count as words here, because the shortest texts have nothing else.
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+").fit(texts)
     a_PW, b_PW = (vectorizer.transform([pair[side] for pair in pairs.texts]) for side in (0, 1))
     return np.asarray(a_PW.multiply(b_PW).sum(axis=1), dtype=np.float64).ravel()
 
 
 def _leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> dict[str, int] | None:
-    """Return how many of each set's texts were trained on, or None where that is not known."""
+    """Return the number of texts per set that were trained on, or None where the training texts are unknown."""
     if training_texts is None:
         return None
     return {
@@ -157,38 +162,52 @@ def _leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> 
     }
 
 
-def _unproven(report: Mapping[str, Any], sets: Sequence[PairSet]) -> list[str]:
-    """Return on which sets the bundle is not shown to be better, and why."""
+def _judge(report: EvaluationReport, gate: Gate, sets: Sequence[PairSet]) -> EvaluationReport:
+    """Return the report with the verdict and its reasons: every reason against, or else what held."""
+    against = [
+        *_unproven_gains(report, sets),
+        *_lost_guards(report, gate),
+        *(
+            f"{name}: {num} of its texts are among the training texts, need none"
+            for name, num in (report.leaked_texts or {}).items()
+            if num
+        ),
+    ]
+    if against:
+        return report.model_copy(update={"verdict": "fail", "reasons": tuple(against)})
+    held = [
+        f"{name}: low end {entry.difference.low:+.4f}"
+        for name, entry in report.sets.items()
+        if entry.difference and entry.difference.low is not None
+    ]
+    if report.leaked_texts is None:
+        held.append("the training texts are unknown, so it was not checked that none of them was judged on")
+    return report.model_copy(update={"verdict": "pass", "reasons": tuple(held)})
+
+
+def _unproven_gains(report: EvaluationReport, sets: Sequence[PairSet]) -> list[str]:
+    """Return the sets on which the bundle is not shown to be better, and why."""
     against = []
     for pairs in sets:
         name, units = pairs.name, num_units(pairs)
-        low = report["sets"][name]["difference"]["low"]
-        if units < FEWEST_UNITS:
-            of = unit_of(pairs)
-            against.append(f"{name}: got pairs of {units} {of}s, need at least {FEWEST_UNITS} to say how sure it is")
+        gain = report.sets[name].difference
+        low = gain.low if gain else None
+        if units < MIN_UNITS:
+            against.append(f"{name}: got pairs of {units} {unit_of(pairs)}s, need at least {MIN_UNITS} for an interval")
         elif low is None:
-            against.append(f"{name}: got scores that order nothing, need some that differ")
+            against.append(f"{name}: got constant scores, need some that differ")
         elif not low > 0:
             against.append(f"{name}: the interval of the difference starts at {low:+.4f}, need above 0")
     return against
 
 
-def _judge(report: Mapping[str, Any], gate: Gate, sets: Sequence[PairSet]) -> tuple[str, list[str]]:
-    """Return the verdict and why: every reason against, or what held."""
-    against = _unproven(report, sets)
-    for name, entry in report["guards"].items():
-        bundle, baseline = entry["bundle"]["spearman"], entry["baseline"]["spearman"]
-        # None: scores that order nothing guard nothing.
-        if None in (bundle, baseline) or bundle < baseline - gate.guard_margin:
-            got = "none" if bundle is None else f"{bundle:.4f}"
+def _lost_guards(report: EvaluationReport, gate: Gate) -> list[str]:
+    """Return the guards on which too much was lost; constant scores guard nothing."""
+    against = []
+    for name, entry in report.guards.items():
+        got, baseline = entry.bundle.spearman, entry.baseline.spearman if entry.baseline else None
+        if got is None or baseline is None or got < baseline - gate.guard_margin:
+            shown = "none" if got is None else f"{got:.4f}"
             need = "one of the baseline" if baseline is None else f"at least {baseline - gate.guard_margin:.4f}"
-            against.append(f"{name}: Spearman {got}, need {need} (the guard)")
-    for name, num in (report["leaked_texts"] or {}).items():
-        if num:
-            against.append(f"{name}: {num} of its texts are among the training texts, need none")
-    if against:
-        return "fail", against
-    held = [f"{name}: low end {entry['difference']['low']:+.4f}" for name, entry in report["sets"].items()]
-    if report["leaked_texts"] is None:
-        held.append("the training texts are not known: that none was judged on is not checked")
-    return "pass", held
+            against.append(f"{name}: Spearman {shown}, need {need} (the guard)")
+    return against

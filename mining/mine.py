@@ -31,7 +31,7 @@ from mining.matching.triplets import Triplet, triplets, write_triplets
 from mining.sampling.candidates import num_looks
 from mining.sampling.features import Candidates, Features, codes, join
 from mining.sampling.label_noise import best_positive
-from simile.artifacts import FEWEST_DEV_PAIRS, Document, Pair, PairSet, write_pairs
+from simile.artifacts import MIN_DEV_PAIRS, Document, Pair, PairSet, write_pairs
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer
@@ -220,13 +220,13 @@ class _Miner:
 
     def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Found:
         found = self._matched(name, num_pairs, progress)
-        if self.target is None or not name.startswith("dev") or len(found.chosen) >= FEWEST_DEV_PAIRS:
+        if self.target is None or not name.startswith("dev") or len(found.chosen) >= MIN_DEV_PAIRS:
             return found
         # What judges is as hard as the target or not there. What is to choose may be easier rather than silent.
         ground = self._grounds[name]
         band = self._config.band or DEFAULT_BAND
         alike = matched(ground, None, band, num_pairs, self._rng, on_progress=lambda num: None)
-        if len(alike.chosen) < FEWEST_DEV_PAIRS:
+        if len(alike.chosen) < MIN_DEV_PAIRS:
             return found
         self.unlike_target.append(name)
         return alike

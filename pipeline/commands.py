@@ -8,8 +8,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simile.errors import InputError
+
+if TYPE_CHECKING:
+    from simile.artifacts import EvaluationReport
 
 _GATE_SAID_NO = 3
 
@@ -35,7 +39,7 @@ def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
 
     config = read_run_config(path, overrides)
     evaluation = run_stages(config, restart=restart)
-    passed = evaluation.report["verdict"] == "pass"
+    passed = evaluation.report.verdict == "pass"
     # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.
     command = "simile" if shutil.which("simile") else shlex.quote(sys.argv[0])
     serve = f"{command} serve {shlex.quote(str(config.out))}/bundle"
@@ -130,14 +134,14 @@ def evaluate(args: Namespace) -> int:
         prior=args.prior,
     )
     if args.json:
-        write_whole(args.json, json.dumps(found.report, indent=2) + "\n")
+        write_whole(args.json, found.report.model_dump_json(indent=2) + "\n")
     if args.html:
         write_whole(args.html, to_page(found, judged, extra=training_blocks(args.bundle)))
     remember_evaluation(scorer.bundle, found.report)
     _print(result_table(found.report))
     if args.gate:
         _print(f"gate: {_verdict(found.report)}")
-    return _GATE_SAID_NO if found.report["verdict"] == "fail" else 0
+    return _GATE_SAID_NO if found.report.verdict == "fail" else 0
 
 
 def join(args: Namespace) -> int:
@@ -256,7 +260,7 @@ def inspect(args: Namespace) -> int:
         f"thresholds   best F1 at {thresholds.best_f1:.4f}" if thresholds else "thresholds   none",
         f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
-        f"made         {manifest.made.get('by', 'unknown')}",
+        f"made         {manifest.made.by}",
         "verified     every file has the sha256 of the manifest",
     )
     return 0
@@ -279,10 +283,8 @@ def _columns(arguments: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def _verdict(report: dict[str, object]) -> str:
-    reasons = report["reasons"]
-    assert isinstance(reasons, list), "reasons are always a list"
-    return f"{report['verdict']} ({'; '.join(map(str, reasons))})"
+def _verdict(report: "EvaluationReport") -> str:
+    return f"{report.verdict} ({'; '.join(report.reasons)})"
 
 
 def _print(*lines: str) -> None:

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from simile import __version__
 from simile.artifacts import (
     Bundle,
     CalibrationMethod,
     Combine,
     GoldenPair,
+    JoinProvenance,
     Manifest,
     PairSet,
     check_replaceable,
@@ -72,12 +74,12 @@ def join(
             for (a, b), scores in golden.items()
             if len(scores) == len(names)
         ),
-        made={
-            "by": "simile join",
-            "of": [bundle.identity for bundle in bundles],
-            "fitted_on": fit.sha256 if fit else None,
-            "texts": None if texts is None else texts_digest(texts),
-        },
+        made=JoinProvenance(
+            of=tuple(bundle.identity for bundle in bundles),
+            fitted_on=fit.sha256 if fit else None,
+            texts=None if texts is None else texts_digest(texts),
+            versions={"simile": __version__},
+        ),
     )
     if fit:
         scores = _scorer(out, manifest, data).score_members(fit.texts).members

@@ -277,7 +277,7 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
         gate=Gate(config.guard_margin),
         training_texts=read_training_texts(scorer.bundle),
     )
-    write_whole(out / "report.json", json.dumps(evaluation.report, indent=2) + "\n")
+    write_whole(out / "report.json", evaluation.report.model_dump_json(indent=2) + "\n")
     paths = _member_paths(config)
     titles = [f"Training: {path.name}" if len(paths) > 1 else "Training" for path in paths]
     curves = [block for path, title in zip(paths, titles, strict=True) for block in training_blocks(path, title)]

@@ -15,6 +15,7 @@ from simile.artifacts import (
     Bundle,
     Combine,
     Document,
+    JoinProvenance,
     LexicalMember,
     Manifest,
     file_entry,
@@ -133,7 +134,11 @@ def write_lexical() -> Callable[..., Bundle]:
         content = pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)
         member = LexicalMember(name=name, vocabulary=file_entry(file, content), dimension=len(vectorizer.vocabulary_))
         manifest = Manifest(
-            name=name, members=(member,), combine=Combine(weights={name: 1.0}), golden=(), made={"by": "a test"}
+            name=name,
+            members=(member,),
+            combine=Combine(weights={name: 1.0}),
+            golden=(),
+            made=JoinProvenance(of=(), fitted_on=None, texts=None),
         )
         bundle = write_bundle(path, manifest, {file: content})
         golden = golden_pairs(load(bundle.path, device="cpu", precision="fp32"))

@@ -124,7 +124,7 @@ class Ensemble:
             combine=Combine(weights={"small": 0.75, "words": 0.25}),
             calibration=PlattCalibration(slope=8, intercept=-4, positive_share=0.5),
             golden=(),
-            made={},
+            made={"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         )
         bundle = write_bundle(self.folder / name, manifest, data)
         if not with_golden:

@@ -6,6 +6,7 @@ from pathlib import Path
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from simile.artifacts import (
+    BaselineProvenance,
     Bundle,
     Combine,
     LexicalMember,
@@ -49,7 +50,7 @@ def make_baseline(
     require_room(spec, base, prompt)
     require_cuts(spec, base, matryoshka)
     member, files = export_member(base, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
-    made = {"by": "simile baseline", "base": base.name, "revision": base.revision, "versions": versions()}
+    made = BaselineProvenance(base=base.name, revision=base.revision, versions=versions())
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
 
 
@@ -63,7 +64,7 @@ def _lexical(documents: Path, out: Path) -> Bundle:
     member = LexicalMember(
         name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
     )
-    made = {"by": "simile baseline", "base": "lexical", "versions": versions()}
+    made = BaselineProvenance(base="lexical", versions=versions())
     manifest = Manifest(
         name=out.name, members=(member,), combine=Combine(weights={"lexical": 1.0}), golden=(), made=made
     )

@@ -7,7 +7,7 @@ import copy
 import io
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from simile import __version__
-from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, file_entry
+from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
 from simile.errors import SimileError
 from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
@@ -91,14 +91,14 @@ def export_member(
     return member, files
 
 
-def manifest_of(name: str, member: EncoderMember, files: dict[str, bytes], *, made: Mapping[str, object]) -> Manifest:
+def manifest_of(name: str, member: EncoderMember, files: dict[str, bytes], *, made: Provenance) -> Manifest:
     """Return the manifest of a bundle with this one member, its golden pairs scored on the plainest runtime."""
     manifest = Manifest(
         name=name,
         members=(member,),
         combine=Combine(weights={member.name: 1.0}),
         golden=(),
-        made=dict(made),
+        made=made,
     )
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
     return manifest.model_copy(update={"golden": golden_pairs(scorer)})

@@ -24,6 +24,8 @@ from simile.artifacts import (
     Bundle,
     Pair,
     PairSet,
+    RunFacts,
+    TrainingProvenance,
     check_replaceable,
     read_bundle,
     text_hash,
@@ -85,7 +87,7 @@ def train(
     facts = facts_of(config) | {
         "pairs": [pairs.sha256 for pairs in files],
         "dev": {dev.name: dev.sha256 for dev in dev_sets},
-        "calibrated on": [pairs.sha256 for pairs in calibration_sets],
+        "calibration": [pairs.sha256 for pairs in calibration_sets],
     }
     if not restart:
         work.require_same(facts)
@@ -147,7 +149,8 @@ def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
     if not out.exists() or not any(out.iterdir()):
         return None
     bundle = read_bundle(out)
-    if bundle.manifest.made.get("run") == _published(facts):
+    made = bundle.manifest.made
+    if isinstance(made, TrainingProvenance) and made.run == _published(facts):
         say(f"{out}: already trained by this very run (--restart to do it again)")
         return bundle
     if not work.is_begun:
@@ -155,9 +158,9 @@ def _made_by(out: Path, facts: dict[str, Any], work: Work) -> Bundle | None:
     return None
 
 
-def _published(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts as the manifest tells them: where the base lay on this machine is nobody's business."""
-    return facts | {"config": _public(facts["config"])}
+def _published(facts: dict[str, Any]) -> RunFacts:
+    """Return the facts as the manifest states them, without the path of a local base encoder."""
+    return RunFacts.model_validate(facts | {"config": _public(facts["config"])})
 
 
 def _public(settings: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +207,6 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
     Raises:
         InputError: they are such.
     """
-    if any(row.weight not in (None, 1.0) for row in pairs.rows):
-        raise InputError(f"{pairs.name}: got pairs with weights, no loss here uses them; remove the column")
     if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
         raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
     if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):
@@ -322,13 +323,12 @@ def _to_bundle(
 ) -> Bundle:
     work = Work(out)
     calibration_sets, dev_sets = chosen_by
-    made: dict[str, Any] = {
-        "by": "simile train",
-        "run": _published(facts),
-        "seed": config.seed,
-        "texts": texts_digest(map(text_hash, texts)),
-        "versions": versions(),
-    }
+    made = TrainingProvenance(
+        run=_published(facts),
+        seed=config.seed,
+        texts=texts_digest(map(text_hash, texts)),
+        versions=versions(),
+    )
     tuned = _best(config, parts[0])
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
@@ -336,7 +336,7 @@ def _to_bundle(
     if config.keep:
         points = interpolate(base, tuned, texts, dev_sets, config.prompt, keep=config.keep)
         work.write_frontier(as_json(points))
-        made["kept"] = points[-1].factor
+        made = made.model_copy(update={"alpha": points[-1].factor})
     say("exporting to ONNX and comparing with torch")
     # The weights then give the bundle's embeddings to whoever just calls `encode`.
     tuned.model.prompts, tuned.model.default_prompt_name = {"text": config.prompt}, "text"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from simile.artifacts import FEWEST_DEV_PAIRS, PairSet
+from simile.artifacts import MIN_DEV_PAIRS, PairSet
 from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from simile.scoring import cosines
@@ -48,7 +48,7 @@ def encode(base: Base, texts: Sequence[str], prompt: str) -> NDArray[np.float32]
 
 def heard(dev_sets: Sequence[PairSet]) -> list[PairSet]:
     """Return the dev sets that have a say: a smaller one tells more of chance than of weights."""
-    return [dev for dev in dev_sets if len(dev.rows) >= FEWEST_DEV_PAIRS]
+    return [dev for dev in dev_sets if len(dev.rows) >= MIN_DEV_PAIRS]
 
 
 def measured(base: Base, dev_sets: Sequence[PairSet], prompt: str, epoch: int, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The files that stages exchange, and their only definition."""
+"""The files that the stages exchange, each defined here and nowhere else."""
 
 from simile.artifacts.bundle import (
     CARD,
@@ -17,11 +17,34 @@ from simile.artifacts.bundle import (
     Thresholds,
     file_entry,
 )
-from simile.artifacts.bundle_files import check_replaceable, read_bundle, write_bundle
+from simile.artifacts.bundle_files import check_replaceable, read_bundle, stored_evaluations, write_bundle
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
+from simile.artifacts.evaluation_report import (
+    Difference,
+    EvaluatedBundle,
+    EvaluationReport,
+    Figures,
+    IntervalMethod,
+    LexicalFigures,
+    SetEvaluation,
+    StoredEvaluations,
+)
+from simile.artifacts.mining_report import (
+    AdversarialAuc,
+    BaselineFigures,
+    CellShare,
+    FalseNegatives,
+    JointCell,
+    MatchReport,
+    MinedSet,
+    MiningReport,
+    Shortcuts,
+    SplitSize,
+    TargetSet,
+)
 from simile.artifacts.pairs import (
-    FEWEST_DEV_PAIRS,
+    MIN_DEV_PAIRS,
     Pair,
     PairSet,
     named_pair_paths,
@@ -29,6 +52,13 @@ from simile.artifacts.pairs import (
     read_pairs,
     require_labels,
     write_pairs,
+)
+from simile.artifacts.provenance import (
+    BaselineProvenance,
+    JoinProvenance,
+    Provenance,
+    RunFacts,
+    TrainingProvenance,
 )
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
@@ -40,26 +70,62 @@ from simile.artifacts.texts import (
     write_training_hashes,
     write_training_texts,
 )
+from simile.artifacts.training_history import (
+    ClassCounts,
+    EpochEntry,
+    InterpolationPoint,
+    StepLoss,
+    TrainingHistory,
+)
 
 __all__ = [
     "CARD",
     "EVALUATION",
-    "FEWEST_DEV_PAIRS",
+    "MIN_DEV_PAIRS",
+    "AdversarialAuc",
+    "BaselineFigures",
+    "BaselineProvenance",
     "Bundle",
     "Calibration",
     "CalibrationMethod",
+    "CellShare",
+    "ClassCounts",
     "Combine",
+    "Difference",
     "Document",
     "EncoderMember",
+    "EpochEntry",
+    "EvaluatedBundle",
+    "EvaluationReport",
+    "FalseNegatives",
+    "Figures",
     "FileEntry",
     "GoldenPair",
+    "InterpolationPoint",
+    "IntervalMethod",
     "IsotonicCalibration",
+    "JoinProvenance",
+    "JointCell",
+    "LexicalFigures",
     "LexicalMember",
     "Manifest",
+    "MatchReport",
+    "MinedSet",
+    "MiningReport",
     "Pair",
     "PairSet",
     "PlattCalibration",
+    "Provenance",
+    "RunFacts",
+    "SetEvaluation",
+    "Shortcuts",
+    "SplitSize",
+    "StepLoss",
+    "StoredEvaluations",
+    "TargetSet",
     "Thresholds",
+    "TrainingHistory",
+    "TrainingProvenance",
     "bare_name",
     "check_replaceable",
     "file_entry",
@@ -71,6 +137,7 @@ __all__ = [
     "read_pairs",
     "read_training_texts",
     "require_labels",
+    "stored_evaluations",
     "text_hash",
     "text_key",
     "texts_digest",

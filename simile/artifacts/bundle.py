@@ -1,9 +1,9 @@
-"""The bundle: a directory that holds everything a score needs, and the only definition of it.
+"""The bundle: a directory that holds everything that scoring needs.
 
-manifest.json      what the bundle is; its canonical form is what the digest is taken of
+manifest.json      what the bundle is; the digest is the hash of its canonical form
 members/<name>/    model.onnx, model.fp16.onnx, tokenizer.json    kind "encoder"
 members/<name>/    lexical.npz                                    kind "lexical"
-evaluation.json    what evaluation found; not part of the digest
+evaluation.json    the evaluation reports; not part of the digest
 README.md          the model card; not part of the digest
 """
 
@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from simile.artifacts.provenance import Provenance
+from simile.artifacts.strict import StrictModel
 from simile.files import sha256_bytes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
 CARD = "README.md"
@@ -28,11 +30,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileEntry(_Strict):
+class FileEntry(StrictModel):
     """One file of the bundle."""
 
     path: str
@@ -41,28 +39,28 @@ class FileEntry(_Strict):
     size_bytes: int = Field(ge=0)
 
 
-class EncoderMember(_Strict):
+class EncoderMember(StrictModel):
     """A text encoder: pooling and L2 normalisation are inside its graphs, output ``[B, D]``."""
 
     kind: Literal["encoder"] = "encoder"
     name: Name
     model: FileEntry
     model_fp16: FileEntry | None = None
-    """For CUDA."""
+    """The graph for CUDA."""
     tokenizer: FileEntry
     base: str
-    """The model it was made from, by its public name."""
+    """Public name of the model that it was made from."""
     revision: str | None
     pooling: Literal["mean", "cls"]
     prompt: str = ""
-    """Put before every text."""
+    """Prepended to every text."""
     max_length: int = Field(ge=2)
-    """In tokens, special tokens included; what is longer is cut."""
+    """The longest text in tokens, special tokens included; longer ones are cut."""
     pad_id: int = Field(ge=0)
     dimension: int = Field(ge=1)
     matryoshka: Annotated[tuple[int, ...], Field(exclude_if=lambda dimensions: not dimensions)] = ()
-    """To how many dimensions its embedding may be cut: the first ones, brought to length 1 again. It was trained to be
-    good so (Kusupati et al. 2022, arXiv:2205.13147). Where there are none, that is not in the digest."""
+    """Numbers of first dimensions that its embedding may be cut to, normalised again, because it was trained for that
+    (Kusupati et al. 2022, arXiv:2205.13147). An empty list is left out of the digest."""
 
     @model_validator(mode="after")
     def _cuts_something(self) -> "EncoderMember":
@@ -78,7 +76,7 @@ class EncoderMember(_Strict):
         return tuple(file for file in (self.model, self.model_fp16, self.tokenizer) if file)
 
 
-class LexicalMember(_Strict):
+class LexicalMember(StrictModel):
     """A TF-IDF cosine (sublinear term frequency, smoothed inverse document frequency), as scikit-learn defines it."""
 
     kind: Literal["lexical"] = "lexical"
@@ -95,12 +93,12 @@ class LexicalMember(_Strict):
 Member = Annotated[EncoderMember | LexicalMember, Field(discriminator="kind")]
 
 
-class Combine(_Strict):
+class Combine(StrictModel):
     """How the members' cosines become one score: their weighted mean."""
 
     method: Literal["mean", "learned"] = "mean"
     weights: dict[str, Annotated[float, Field(ge=0)]]
-    """By member; they sum to 1."""
+    """Weights by member; they sum to 1."""
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Combine":
@@ -109,14 +107,14 @@ class Combine(_Strict):
         return self
 
 
-class _Calibration(_Strict):
-    """What every curve from score to probability tells of the labelled pairs that it was fitted on."""
+class _Calibration(StrictModel):
+    """The facts about the labelled pairs that every curve from score to probability was fitted on."""
 
     positive_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of positives among them: the prior that its probabilities assume."""
+    """Share of positives among these pairs: the prior that the probabilities assume."""
     error: Annotated[float | None, Field(ge=0, le=1, exclude_if=lambda error: error is None)] = None
-    """Expected calibration error, each pair's probability from a curve of pairs that share nothing with it; None, and
-    then not in the digest, where the pairs cannot be kept apart so."""
+    """Expected calibration error, cross-fitted: each pair's probability comes from a curve fitted on pairs that share
+    nothing with it. None, and then left out of the digest, where the pairs cannot be separated like that."""
 
 
 class PlattCalibration(_Calibration):
@@ -128,16 +126,16 @@ class PlattCalibration(_Calibration):
 
 
 class IsotonicCalibration(_Calibration):
-    """Probability that a pair is positive: straight lines between these points, level beyond the first and the last.
+    """Probability that a pair is positive: linear between these points, constant beyond the first and the last.
 
-    A monotone fit by pooling adjacent violators (Zadrozny & Elkan 2002, doi:10.1145/775047.775151).
+    The points are a monotone fit by pooling adjacent violators (Zadrozny & Elkan 2002, doi:10.1145/775047.775151).
     """
 
     method: Literal["isotonic"] = "isotonic"
     scores: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
-    """Each above the one before."""
+    """Scores in strictly increasing order."""
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-    """One a score, none below the one before."""
+    """One probability per score, none below the one before."""
 
     @model_validator(mode="after")
     def _is_monotone(self) -> "IsotonicCalibration":
@@ -154,40 +152,40 @@ Calibration = Annotated[PlattCalibration | IsotonicCalibration, Field(discrimina
 CalibrationMethod = Literal["platt", "isotonic"]
 
 
-class Thresholds(_Strict):
-    """Scores to decide at, found on the dev pairs."""
+class Thresholds(StrictModel):
+    """Decision thresholds on the score, fitted on the dev pairs."""
 
     best_f1: float
     precision_95: float | None
-    """The lowest score from which on 95 % of the pairs are positive; None where no score reaches that."""
+    """The lowest score above which 95 % of the pairs are positive; None where no score reaches that."""
 
 
-class GoldenPair(_Strict):
-    """A pair of the project's own with the score that each member gave it when the bundle was made."""
+class GoldenPair(StrictModel):
+    """A pair shipped with the project, with the score that each member gave it when the bundle was made."""
 
     text_a: str
     text_b: str
     scores: dict[str, float]
 
 
-class Manifest(_Strict):
-    """What a bundle is."""
+class Manifest(StrictModel):
+    """The description of a bundle."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     members: tuple[Member, ...] = Field(min_length=1)
     combine: Combine
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
     golden: tuple[GoldenPair, ...]
-    made: dict[str, Any]
-    """How it was made: config without secrets and paths, seed, versions, data hashes."""
+    made: Provenance
+    """How the bundle was made: config without secrets and paths, seed, versions, data hashes."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Manifest":
         names = [member.name for member in self.members]
         if len(set(names)) < len(names):
-            raise ValueError(f"got members {names}, need one a name")
+            raise ValueError(f"got members {names}, need a different name for each")
         if set(self.combine.weights) != set(names):
             raise ValueError(f"got weights for {sorted(self.combine.weights)}, need one for each of {sorted(names)}")
         if any(set(golden.scores) != set(names) for golden in self.golden):
@@ -196,31 +194,31 @@ class Manifest(_Strict):
 
     @property
     def digest(self) -> str:
-        """The sha256 of the canonical manifest, which holds the sha256 of every file."""
+        """The sha256 of the canonical manifest, which contains the sha256 of every file."""
         value = self.model_dump(mode="json")
         return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle in memory: its files were read once, and what is here is what was hashed."""
+    """A bundle in memory: each file was read once, and these are the bytes that were hashed."""
 
     path: Path
-    """Resolved, so that it stays the same where the caller's path is a link that moves."""
+    """The resolved path, which stays the same if the caller's path is a link that moves."""
     manifest: Manifest
     data: Mapping[str, bytes]
-    """The files' bytes, by their path in the manifest."""
+    """Bytes of the files, by their path in the manifest."""
     identity: str = field(init=False)
-    """``name@sha256:digest``; kept, as each answer of the service names it and the digest takes 0.1 ms."""
+    """``name@sha256:digest``; computed once, because every response names it and the digest takes 0.1 ms."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identity", f"{self.manifest.name}@sha256:{self.manifest.digest}")
 
     def without_data(self) -> "Bundle":
-        """Return what is known of the bundle, without its files' bytes, which are most of its memory."""
+        """Return the bundle without the bytes of its files, which take most of its memory."""
         return replace(self, data={})
 
 
 def file_entry(path: str, data: bytes) -> FileEntry:
-    """Return the manifest's entry for a file of these bytes."""
+    """Return the manifest entry of a file with these bytes."""
     return FileEntry(path=path, sha256=sha256_bytes(data), size_bytes=len(data))

@@ -1,4 +1,4 @@
-"""Bundles on disk: read whole and verified, written whole or not at all."""
+"""Bundles on disk: read and verified as a whole, written as a whole or not at all."""
 
 import json
 import os
@@ -10,18 +10,19 @@ from pydantic import ValidationError
 
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
+from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
 from simile.errors import BundleError
 from simile.files import sha256_bytes, whole_directory, write_whole
 
 _OWN = {MANIFEST, EVALUATION, CARD}
-"""Files that no manifest lists."""
+"""Files that the manifest does not list."""
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Return the bundle at ``path``, every file read and verified.
+    """Return the bundle at ``path`` after reading and verifying every file.
 
     Raises:
-        BundleError: there is none, or it is damaged, of an unknown version, or holds links or files not listed.
+        BundleError: there is none, it is damaged or of an unknown version, or it holds links or unlisted files.
     """
     root = path.resolve()
     manifest = read_manifest(path, root)
@@ -31,7 +32,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def read_manifest(path: Path, root: Path) -> Manifest:
-    """Return the manifest in ``root``, which messages call ``path``.
+    """Return the manifest in ``root``; error messages name ``path``.
 
     Raises:
         BundleError: there is none, or it is of an unknown version.
@@ -40,7 +41,7 @@ def read_manifest(path: Path, root: Path) -> Manifest:
     if not root.is_dir():
         raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
     if not file.is_file() or file.is_symlink():
-        raise BundleError(f"{path}: no bundle, it has no {MANIFEST}")
+        raise BundleError(f"{path}: not a bundle, it has no {MANIFEST}")
     try:
         value = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -51,13 +52,17 @@ def read_manifest(path: Path, root: Path) -> Manifest:
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{file}: {where + ': ' if where else ''}{first['msg']}") from error
+        raise BundleError(f"{file}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where + ': ' if where else ''}{fault['msg']}"
 
 
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
-    """Return the manifest's files by their path, each of which stays inside the bundle and stands for one content."""
+    """Return the manifest's files by path; each path stays inside the bundle and has one content."""
     entries: dict[str, FileEntry] = {}
     for entry in (entry for member in manifest.members for entry in member.files):
         _check_entry_path(entry.path, path)
@@ -100,15 +105,32 @@ def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
 
 
 def _check_content(path: Path, entry: FileEntry, data: bytes) -> None:
-    if (found := sha256_bytes(data)) != entry.sha256:
-        raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {found[:12]}…, need {entry.sha256[:12]}…")
+    if (digest := sha256_bytes(data)) != entry.sha256:
+        raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {digest[:12]}…, need {entry.sha256[:12]}…")
+
+
+def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
+    """Return the evaluation reports stored in the bundle, the latest last.
+
+    Raises:
+        BundleError: ``evaluation.json`` holds something else.
+    """
+    file = bundle.path / EVALUATION
+    try:
+        return StoredEvaluations.model_validate_json(file.read_bytes()).reports
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        raise BundleError(
+            f"{file}: no valid evaluation ({_first_fault(error)}); remove it and evaluate again"
+        ) from error
 
 
 def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
-    """Write the bundle, whole or not at all, and return it as `read_bundle` would.
+    """Write the bundle as a whole or not at all, and return it as `read_bundle` would.
 
     Raises:
-        BundleError: ``data`` is not what the manifest lists, or ``path`` holds something that is no bundle.
+        BundleError: ``data`` does not match the manifest, or ``path`` holds something other than a bundle.
     """
     listed = listed_files(path, manifest)
     if set(listed) != set(data):
@@ -125,10 +147,10 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse a place that no bundle can be written to, before any work is done.
+    """Refuse a path that a bundle cannot be written to, before any work is done.
 
     Raises:
-        BundleError: writing a bundle to ``path`` would remove what is no bundle, or its last part is no name of one.
+        BundleError: writing to ``path`` would remove something other than a bundle, or its last part is no valid name.
     """
     if not re.fullmatch(NAME, path.name):
         raise BundleError(
@@ -137,4 +159,4 @@ def check_replaceable(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise BundleError(f"{path}: holds files that are no bundle, need a new or empty directory")
+        raise BundleError(f"{path}: holds files that are not a bundle, need a new or empty directory")

@@ -1,29 +1,29 @@
 """The model card: ``README.md`` in a bundle, for people and for the Hugging Face hub.
 
-It tells what the manifest and the evaluations tell, and nothing else.
+It states what the manifest and the evaluations state, and nothing else.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 
 from simile.artifacts.bundle import Calibration, EncoderMember, IsotonicCalibration, Manifest, Member
+from simile.artifacts.evaluation_report import EvaluationReport, SetEvaluation
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
 _COLUMNS = ("set", "pairs", "baseline", "Simile", "difference", "95 % interval", "AUC", "separability", "TF-IDF alone")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_Report = Mapping[str, Any]
 
 
-def model_card(manifest: Manifest, reports: Sequence[_Report] = ()) -> str:
-    """Return the card: the hub's YAML, then Markdown.
+def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
+    """Return the card: YAML for the hub, then Markdown.
 
     Args:
-        manifest: the bundle's.
-        reports: its evaluations, the newest last.
+        manifest: manifest of the bundle.
+        reports: evaluation reports of the bundle, the latest last.
     """
     head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
     sections = [
@@ -39,11 +39,11 @@ def model_card(manifest: Manifest, reports: Sequence[_Report] = ()) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _for_the_hub(manifest: Manifest, reports: Sequence[_Report]) -> dict[str, Any]:
-    """Return what the hub reads: how to load the bundle, what it comes from, and the newest evaluation's figures."""
+def _for_the_hub(manifest: Manifest, reports: Sequence[EvaluationReport]) -> dict[str, Any]:
+    """Return the hub's metadata: how to load the bundle, its base models, and the figures of the latest evaluation."""
     bases = {member.base for member in manifest.members if isinstance(member, EncoderMember)}
     known: dict[str, Any] = {"library_name": "simile", "pipeline_tag": _TASK, "tags": ["simile", "onnx", _TASK]}
-    # A folder's name would be taken for a model of the hub.
+    # The hub would take a folder's name for a model.
     if on_hub := sorted(base for base in bases if _HUB_NAME.fullmatch(base)):
         known["base_model"] = on_hub
     if reports:
@@ -51,15 +51,15 @@ def _for_the_hub(manifest: Manifest, reports: Sequence[_Report]) -> dict[str, An
     return known
 
 
-def _results(report: _Report) -> list[dict[str, Any]]:
+def _results(report: EvaluationReport) -> list[dict[str, Any]]:
     return [
         {
             "task": {"type": _TASK},
             "dataset": {"name": name, "type": "text-pairs"},
-            "metrics": [{"type": "spearmanr", "name": "Spearman", "value": round(entry["bundle"]["spearman"], 4)}],
+            "metrics": [{"type": "spearmanr", "name": "Spearman", "value": round(entry.bundle.spearman, 4)}],
         }
-        for name, entry in {**report["sets"], **report["guards"]}.items()
-        if entry["bundle"]["spearman"] is not None
+        for name, entry in report.all_sets.items()
+        if entry.bundle.spearman is not None
     ]
 
 
@@ -67,8 +67,8 @@ def _what(manifest: Manifest) -> str:
     num = len(manifest.members)
     score = "the cosine of their embeddings" if num == 1 else f"the weighted mean of {num} members' cosines"
     return (
-        f"Tells how alike two texts are, from -1 to 1: {score}. A bundle of Simile, made by "
-        f"{_plain(manifest.made.get('by', 'an unknown hand'))}: ONNX graphs and tokenizers that need no torch.\n\n"
+        f"This bundle of Simile scores how similar two texts are, from -1 to 1: {score}. It was made by "
+        f"{_plain(manifest.made.by)} and holds ONNX graphs and tokenizers that need no torch.\n\n"
         f"Digest: sha256:{manifest.digest}"
     )
 
@@ -94,44 +94,44 @@ simile.load("{name}").score([("card lost", "where is my card")])
 ```"""
 
 
-def _evaluation(report: _Report) -> str:
-    bundle, baseline = report["bundle"], report["baseline"]
-    where = f"{bundle['provider'].removesuffix('ExecutionProvider')}, {bundle['precision']}"
-    against = f", against {baseline['name']}@sha256:{baseline['digest'][:12]}" if baseline else ""
-    rows = [_judged(name, entry) for name, entry in report["sets"].items()]
-    rows += [_judged(f"{name} (guard)", entry) for name, entry in report["guards"].items()]
-    leaked = report["leaked_texts"]
-    remarks = [
-        "Spearman's rank correlation of score and label; intervals by resampling the groups or texts that pairs share.",
-        "Whether texts of these sets were trained on is not known."
-        if leaked is None
-        else f"Texts of these sets that were trained on: {sum(leaked.values())}.",
-    ]
-    if report["verdict"]:
-        remarks.append(f"The gate's verdict: {report['verdict']} ({'; '.join(report['reasons'])}).")
+def _evaluation(report: EvaluationReport) -> str:
+    bundle, baseline, leaked = report.bundle, report.baseline, report.leaked_texts
+    where = f"{bundle.provider.removesuffix('ExecutionProvider')}, {bundle.precision}"
+    against = f", against {baseline.name}@sha256:{baseline.digest[:12]}" if baseline else ""
     columns = [*_COLUMNS]
-    errors = [entry["bundle"].get("calibration_error") for of in ("sets", "guards") for entry in report[of].values()]
+    rows = [_row(name, entry) for name, entry in report.sets.items()]
+    rows += [_row(f"{name} (guard)", entry) for name, entry in report.guards.items()]
+    remarks = [
+        "The figures are Spearman's rank correlations of score and label. The intervals come from resampling the "
+        "groups or texts that pairs share.",
+        "Whether texts of these sets were trained on is unknown."
+        if leaked is None
+        else f"Number of texts of these sets that were trained on: {sum(leaked.values())}.",
+    ]
+    if report.verdict:
+        remarks.append(f"The gate's verdict: {report.verdict} ({'; '.join(report.reasons)}).")
+    errors = [entry.bundle.calibration_error for entry in report.all_sets.values()]
     if any(error is not None for error in errors):
         columns.append("ECE")
         rows = [[*row, _figure(error)] for row, error in zip(rows, errors, strict=True)]
-        prior = "" if report["prior"] is None else f", shifted to a share of positives of {report['prior']:g}"
-        remarks.append(f"ECE: the expected calibration error of the probabilities{prior}.")
+        prior = "" if report.prior is None else f", shifted to a share of positives of {report.prior:g}"
+        remarks.append(f"ECE is the expected calibration error of the probabilities{prior}.")
     table = _table(columns, rows)
     return "\n\n".join([f"## Evaluation on {_plain(where + against)}", table, *map(_plain, remarks)])
 
 
-def _judged(name: str, entry: _Report) -> list[str]:
-    found, difference = entry["bundle"], entry["difference"] or {}
-    low, high = (_figure(difference.get(end), "+.4f") for end in ("low", "high"))
+def _row(name: str, entry: SetEvaluation) -> list[str]:
+    gain = entry.difference
     return [
         name,
-        f"{entry['pairs']:,}",
-        _figure((entry["baseline"] or {}).get("spearman")),
-        _figure(found["spearman"]),
-        _figure(difference.get("spearman"), "+.4f"),
-        f"[{low}, {high}]" if difference else "-",
-        *(_figure(found.get(key)) for key in ("auc", "separability")),
-        _figure(entry["lexical"]["spearman"]),
+        f"{entry.pairs:,}",
+        _figure(entry.baseline.spearman if entry.baseline else None),
+        _figure(entry.bundle.spearman),
+        _figure(gain.spearman if gain else None, "+.4f"),
+        f"[{_figure(gain.low, '+.4f')}, {_figure(gain.high, '+.4f')}]" if gain else "-",
+        _figure(entry.bundle.auc),
+        _figure(entry.bundle.separability),
+        _figure(entry.lexical.spearman),
     ]
 
 
@@ -158,7 +158,7 @@ def _decisions(manifest: Manifest) -> str:
     lines = []
     if thresholds := manifest.thresholds:
         precise = thresholds.precision_95
-        sure = "No score is so high that" if precise is None else f"From a score of {precise:.4f} on,"
+        sure = "No score is so high that" if precise is None else f"Above a score of {precise:.4f},"
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
         lines.append(
@@ -167,8 +167,8 @@ def _decisions(manifest: Manifest) -> str:
         )
         if calibration.error is not None:
             lines.append(
-                f"Its expected calibration error is {calibration.error:.4f} on these pairs, each judged by a curve "
-                "fitted on those of other groups or texts."
+                f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
+                "probability from a curve fitted on pairs of other groups or texts."
             )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
 
@@ -181,7 +181,10 @@ def _curve(calibration: Calibration) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    rows = [[name, _value(value)] for name, value in flat(manifest.made).items()]
+    rows = [
+        [name, _value(value)]
+        for name, value in flat({"by": manifest.made.by} | manifest.made.model_dump(mode="json")).items()
+    ]
     return f"## How it was made\n\n{_table(('setting', 'value'), rows)}" if rows else ""
 
 
@@ -197,5 +200,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: object) -> str:
-    """Return the text so that Markdown shows it as it is, in one line."""
+    """Return the text escaped so that Markdown shows it literally, on one line."""
     return re.sub(r"([\\`*_{}\[\]()<>#|~&!$])", r"\\\1", " ".join(str(text).split()))

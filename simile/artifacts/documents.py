@@ -1,4 +1,4 @@
-"""Documents: what mining draws pairs from."""
+"""Documents, which pairs are mined from."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from simile.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text, and what is known of its meaning."""
+    """One text, and what is known about its meaning."""
 
     id: str
     text: str
@@ -25,7 +25,7 @@ class Document:
 def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Document]:
     """Yield the documents of a JSONL, JSON, CSV, TSV or Parquet file, one at a time.
 
-    A document without ``id`` is named by its place (``row-17``).
+    A document without an ``id`` is named after its position (``row-17``).
 
     Raises:
         InputError: the file cannot be read, a document has no text, or two share an id.
@@ -34,7 +34,7 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
     for number, row in enumerate(read_rows(path, columns), 1):
         document = _document(row, number)
         if document.id in ids:
-            raise InputError(f"{row.where}: got id {document.id!r} a second time, need one document an id")
+            raise InputError(f"{row.where}: got id {document.id!r} a second time, need unique ids")
         ids.add(document.id)
         yield document
 
@@ -42,7 +42,7 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
 def _document(row: Row, number: int) -> Document:
     if "text" not in row.fields:
         got = ", ".join(map(repr, row.fields)) or "none"
-        raise InputError(f"{row.where}: document without text, got fields {got}, need 'text' (or --column text=NAME)")
+        raise InputError(f"{row.where}: got a document with the fields {got}, need 'text' (or --column text=NAME)")
     text = require_text(row.fields["text"], "text", row.where)
     return Document(
         id=f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"]),

@@ -15,7 +15,7 @@ class EvaluatedBundle(StrictModel):
     """The sha256 of the bundle's canonical manifest."""
     provider: str
     """ONNX Runtime's execution provider."""
-    precision: str
+    precision: Literal["fp32", "bf16", "fp16"]
 
 
 class Figures(StrictModel):

@@ -1,4 +1,4 @@
-"""Pairs: two texts and, where it is known, whether (or how far) they mean the same.
+"""Pairs of texts and, where it is known, whether (or how far) they mean the same.
 
 Shape suffix: P = pairs.
 """
@@ -30,30 +30,29 @@ _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
-FEWEST_DEV_PAIRS = 100
-"""Of a dev set that has a say in a training; mining makes an easier one rather than a smaller."""
+MIN_DEV_PAIRS = 100
+"""The fewest pairs of a dev set that training chooses weights by; mining prefers an easier dev set to a smaller one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts and what is known of them."""
+    """Two texts and what is known about them."""
 
     text_a: str
     text_b: str
     label: int | None = None
-    """1: positive, they mean the same; 0: negative."""
+    """1 where the texts mean the same (a positive pair), 0 where they do not."""
     score: float | None = None
-    """Graded similarity on any finite scale, in place of a label."""
+    """Graded similarity on any finite scale, instead of a label."""
     group_a: str | None = None
     group_b: str | None = None
     tfidf: float | None = None
     """TF-IDF cosine of the two texts, in [0, 1]."""
     same_category: bool | None = None
-    weight: float | None = None
 
     @property
     def target(self) -> float | None:
-        """The label or the graded score, whichever is there."""
+        """The label, or else the graded score."""
         return self.label if self.label is not None else self.score
 
 
@@ -64,7 +63,7 @@ class PairSet:
     name: str
     rows: tuple[Pair, ...]
     sha256: str
-    """Of the file's bytes."""
+    """Hash of the file's bytes."""
 
     @property
     def is_labelled(self) -> bool:
@@ -78,7 +77,7 @@ class PairSet:
 
     @property
     def have_groups(self) -> bool:
-        """Whether every text names its group."""
+        """Whether the group of every text is known."""
         return all(row.group_a is not None and row.group_b is not None for row in self.rows)
 
     @property
@@ -88,7 +87,7 @@ class PairSet:
 
     @property
     def ends(self) -> tuple[tuple[str, str], ...]:
-        """What the texts of each pair share with other pairs: their groups where all are known, else themselves."""
+        """The two units of each pair that other pairs may share: the groups where all are known, else the texts."""
         if self.have_groups:
             return tuple((str(row.group_a), str(row.group_b)) for row in self.rows)
         return self.texts
@@ -107,23 +106,21 @@ def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: st
             not finite, or the file mixes labels, scores and unlabelled pairs.
     """
     rows: list[Pair] = []
-    kind = None
+    labelling = None
     for row in read_rows(path, columns):
         pair = _pair(row)
-        this_kind = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
-        if kind is None:
-            kind = this_kind
-        elif kind != this_kind:
-            raise InputError(f"{row.where}: got a pair with {this_kind} after pairs with {kind}, need one kind a file")
+        own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
+        if own != (labelling := labelling or own):
+            raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
         rows.append(pair)
     return PairSet(name or bare_name(path), tuple(rows), sha256_file(path))
 
 
 def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a file as `read_pairs` does, and insist on something to learn or to judge by.
+    """Return the pairs of a file as `read_pairs` does, and require labels of both classes.
 
     Raises:
-        InputError: as `read_pairs`, and where pairs have no label, or all the same one.
+        InputError: see `read_pairs`; also if pairs have no label, or all have the same one.
     """
     pairs = read_pairs(path, columns=columns, name=name)
     require_labels(pairs, path)
@@ -131,10 +128,10 @@ def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None,
 
 
 def require_labels(pairs: PairSet, path: Path) -> None:
-    """Insist on something to learn or to judge by.
+    """Require labels of both classes.
 
     Raises:
-        InputError: pairs have no label, or all the same one.
+        InputError: pairs have no label, or all have the same one.
     """
     if not pairs.is_labelled:
         raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
@@ -144,10 +141,10 @@ def require_labels(pairs: PairSet, path: Path) -> None:
 
 
 def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """Return the files of ``PATH`` or ``NAME=PATH`` arguments by the name they have in reports.
+    """Return the files of ``PATH`` or ``NAME=PATH`` arguments by the name that reports use.
 
     Raises:
-        InputError: two files of one name.
+        InputError: two files have the same name.
     """
     named: dict[str, Path] = {}
     for argument in arguments:
@@ -161,12 +158,12 @@ def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write the pairs as JSONL, whole or not at all."""
+    """Write the pairs as JSONL, as a whole or not at all."""
     write_whole(path, "".join(_json_lines(pairs)))
 
 
 def _json_lines(pairs: Iterable[Pair]) -> Iterator[str]:
-    # Not asdict: it copies every value, and is slower than writing it.
+    # dataclasses.asdict copies every value, which takes longer than writing it.
     names = [field.name for field in fields(Pair)]
     for pair in pairs:
         values = ((name, getattr(pair, name)) for name in names)
@@ -187,7 +184,6 @@ def _pair(row: Row) -> Pair:
         group_b=None if group_b is None else str(group_b),
         tfidf=_optional_number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
-        weight=_weight(row),
     )
 
 
@@ -205,13 +201,6 @@ def _label(value: Any, where: str) -> int:
     if number not in (0, 1):
         raise InputError(f"{where}: got label {value!r}, need 0 or 1 (a graded similarity goes into 'score')")
     return int(number)
-
-
-def _weight(row: Row) -> float | None:
-    weight = _optional_number(row, "weight")
-    if weight is not None and weight < 0:
-        raise InputError(f"{row.where}: got weight {weight:g}, need a number of at least 0")
-    return weight
 
 
 def _boolean(row: Row, field: str) -> bool | None:

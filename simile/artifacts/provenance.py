@@ -8,7 +8,7 @@ from simile.artifacts.strict import StrictModel
 
 
 class _Provenance(StrictModel):
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field({})
     """Version of Simile, Python and the libraries that the bundle's numbers depend on."""
     commit: str | None = None
     """Commit of Simile's source; None where neither the build nor git knows it."""

@@ -1,6 +1,6 @@
-"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, one at a time, each with the place it stands at.
+"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, read one at a time, each with its file and line.
 
-Every fault is an `InputError` that names file and line.
+Every fault is an `InputError` that names them.
 """
 
 import csv
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     where: str
     """``file:line`` (or ``file: row n`` where the format has no lines)."""
     fields: dict[str, Any]
-    """By column; None where the record says nothing (an empty cell, a null)."""
+    """Values by column; None for an empty cell or a null."""
 
 
 def bare_name(path: Path) -> str:
@@ -39,11 +39,11 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
     """Yield the rows of a file in order, streaming all formats but ``.json``.
 
     Args:
-        path: the file; the suffix says the format, ``.gz`` is unpacked on the way.
-        columns: our name for each of the file's column names that differ, e.g. ``{"text": "body"}``.
+        path: the file; its suffix gives the format, and ``.gz`` is decompressed while it is read.
+        columns: names of the file's columns by ours, where they differ, e.g. ``{"text": "body"}``.
 
     Raises:
-        InputError: the file is missing, empty, of unknown format, no UTF-8, or a line is not a record.
+        InputError: the file is missing, empty, of unknown format or not UTF-8, or a line is not a record.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -59,10 +59,10 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
 
 
 def require_text(value: Any, field: str, where: str) -> str:
-    """Return the value if it is a text that holds something.
+    """Return the value if it is a non-blank text.
 
     Raises:
-        InputError: it is none, it is blank, or it is no text that UTF-8 can write (half a surrogate pair).
+        InputError: it is no text, it is blank, or UTF-8 cannot encode it (half a surrogate pair).
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: got {field} {value!r:.60}, need a non-empty text")
@@ -80,7 +80,7 @@ def _check_columns(row: Row, columns: Mapping[str, str]) -> None:
 
 
 def _renamed(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields under our names; a column of the file that already has one of those gives way."""
+    """Return the fields under our names, which replace columns of the file that already have such a name."""
     others = {name: value for name, value in fields.items() if name not in {*columns, *columns.values()}}
     return others | {ours: fields.get(theirs) for ours, theirs in columns.items()}
 
@@ -101,7 +101,7 @@ def _rows_of(path: Path) -> Iterator[Row]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, decoded one by one so that a bad byte is reported with its line."""
+    """Yield numbered lines, decoded one by one so that an invalid byte is reported with its line."""
     number = 0
     try:
         with _open_bytes(path) as file:
@@ -143,7 +143,7 @@ def _parse_json(text: str, path: Path, first_line: int) -> Any:
     except RecursionError as error:
         raise InputError(f"{path}:{first_line}: JSON nested too deep") from error
     except ValueError as error:
-        # A whole number of thousands of digits: Python refuses to read it.
+        # Python refuses to parse whole numbers of thousands of digits.
         raise InputError(f"{path}:{first_line}: no JSON that can be read ({error})") from error
 
 
@@ -154,7 +154,7 @@ def _record(value: Any, where: str) -> Row:
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    # The module's own limit, for all readers at once, is 131,072 characters a cell: whole documents are longer.
+    # The module's default limit is 131,072 characters per cell, and whole documents are longer.
     csv.field_size_limit(_MAX_CSV_CELL)
     reader = csv.DictReader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
     try:
@@ -166,7 +166,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
                 )
             yield Row(where, {name: value or None for name, value in fields.items()})
     except csv.Error as error:
-        # DictReader counts a line only once it has read it whole.
+        # DictReader counts a line only after it has read all of it.
         raise InputError(f"{path}:{reader.reader.line_num}: no valid CSV ({error})") from error
 
 
@@ -175,9 +175,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path}: reading Parquet needs pyarrow (simile[train], from where you have Simile)"
-        ) from error
+        raise InputError(f"{path}: reading Parquet needs pyarrow (pip install 'simile-pairs[train]')") from error
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches():

@@ -3,7 +3,6 @@
 Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts import EVALUATION, Bundle, EncoderMember, GoldenPair, read_bundle
+from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, stored_evaluations
 from simile.errors import BundleError, InputError
 from simile.scoring.encoder import Encoder, cosines
 from simile.scoring.golden import GOLDEN_PAIRS
@@ -163,16 +162,11 @@ def load(path: str | Path, *, device: Device = "auto", precision: Precision = "a
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
     """Return the runtimes under which this very bundle was evaluated."""
-    file = bundle.path / EVALUATION
-    try:
-        reports = json.loads(file.read_bytes())["reports"] if file.is_file() else []
-        return [
-            Runtime(report["bundle"]["provider"], report["bundle"]["precision"])
-            for report in reports
-            if report["bundle"]["digest"] == bundle.manifest.digest
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{file}: no valid evaluation ({error!r})") from error
+    return [
+        Runtime(report.bundle.provider, report.bundle.precision)
+        for report in stored_evaluations(bundle)
+        if report.bundle.digest == bundle.manifest.digest
+    ]
 
 
 def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:

@@ -58,7 +58,19 @@ def manifest_of(data=DATA, *, name="tiny") -> Manifest:
         calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
         thresholds=Thresholds(best_f1=0.41, precision_95=None),
         golden=(GoldenPair(text_a="é", text_b="b", scores={"small": 0.1 + 0.2, "words": 1e-7}),),
-        made={"seed": 3, "config": {"rate": 2e-5, "layers": [1, 2]}, "by": "a test"},
+        made={
+            "by": "simile train",
+            "run": {
+                "config": {"rate": 2e-5, "layers": [1, 2]},
+                "base": None,
+                "version": "1",
+                "pairs": [],
+                "dev": {},
+                "calibration": [],
+            },
+            "seed": 3,
+            "texts": "f00d",
+        },
     )
 
 
@@ -194,7 +206,7 @@ def test_link_in_place_of_a_file_is_refused(bundle, tmp_path, name):
 def test_link_in_place_of_the_manifest_is_refused(bundle, tmp_path):
     shutil.move(bundle.path / "manifest.json", tmp_path / "outside")
     (bundle.path / "manifest.json").symlink_to(tmp_path / "outside")
-    assert "no bundle, it has no manifest.json" in fault_of(bundle.path)
+    assert "not a bundle, it has no manifest.json" in fault_of(bundle.path)
 
 
 def test_linked_folder_is_refused(bundle, tmp_path):
@@ -246,14 +258,14 @@ def test_one_path_with_two_contents_is_refused(bundle):
 
 
 def test_digest_of_a_manifest_is_what_it_was_when_it_was_written():
-    # What the first version that wrote bundles made of this manifest: bundles are known by their digest.
-    assert manifest_of().digest == "5e44a551cc8b85b3eeb91c2775bab1cb006b2381be3206ae2135c2614761785a"
+    # Written down from the version that introduced this schema: bundles are identified by their digest.
+    assert manifest_of().digest == "f473225bca0dc37c17e25d46f889feb7350ded4edf165483781cf196bc65d5a0"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [1, 3, "2", None])
 def test_unknown_schema_version_is_refused(bundle, version):
     edit(bundle, lambda value: value.update(schema_version=version))
-    assert f"got schema version {version!r}, this Simile reads 1" in fault_of(bundle.path)
+    assert f"got schema version {version!r}, this Simile reads 2" in fault_of(bundle.path)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +277,7 @@ def test_unknown_schema_version_is_refused(bundle, version):
         (b"[" * 100_000, "no valid JSON"),
         (b"[]", "got schema version None"),
         (b"{}", "got schema version None"),
-        (b'{"schema_version": 1}', "name: Field required"),
+        (b'{"schema_version": 2}', "name: Field required"),
     ],
 )
 def test_manifest_that_is_none_is_refused(bundle, content, fault):
@@ -283,7 +295,7 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
         (lambda value: value["combine"].update(weights={"small": 1.5, "words": -0.5}), "combine.weights.words"),
         (lambda value: value["combine"].update(weights={"small": math.nan, "words": 1}), "combine.weights.small"),
         (lambda value: value["combine"].update(weights={"small": 1.0}), "got weights for ['small'], need one for each"),
-        (lambda value: value["members"][1].update(name="small"), "need one a name"),
+        (lambda value: value["members"][1].update(name="small"), "need a different name for each"),
         (lambda value: value["members"][0].update(name="../small"), "members.0.encoder.name"),
         (lambda value: value["members"][0].update(kind="pickle"), "members.0"),
         (lambda value: value["members"][0].update(dimension=0), "members.0.encoder.dimension"),
@@ -363,7 +375,7 @@ def test_what_is_no_bundle_is_refused(tmp_path, make):
         path.write_text("hello")
     if make == "empty folder":
         path.mkdir()
-    assert "no bundle" in fault_of(path) or "no such bundle" in fault_of(path)
+    assert "not a bundle" in fault_of(path) or "no such bundle" in fault_of(path)
 
 
 def test_bundle_reached_through_a_link_stays_what_it_was_when_the_link_moves(tmp_path):
@@ -433,7 +445,7 @@ def test_failure_half_way_leaves_the_old_bundle(bundle):
 def test_folder_that_holds_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(BundleError, match="holds files that are no bundle"):
+    with pytest.raises(BundleError, match="holds files that are not a bundle"):
         write_bundle(tmp_path / "thesis", manifest_of(), DATA)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
 

@@ -16,11 +16,17 @@ from simile.artifacts import (
     file_entry,
     model_card,
 )
+from tests.evaluation_reports import evaluation_report
 
 NASTY = "a | b *c* _d_ `e` <script>f</script> [g](h) $$i$$ \\( j\n# k &amp; ~~l~~"
 FOUND = {"spearman": 0.7, "auc": 0.9, "separability": 0.3, "overlap": 0.4}
 HELD = {"spearman": 0.5, "auc": 0.8, "separability": 0.2, "overlap": 0.6}
 DIFFERENCE = {"spearman": 0.2, "low": 0.125, "high": 0.25}
+
+
+def trained_with(config):
+    run = {"config": config, "base": None, "version": "1", "pairs": [], "dev": {}, "calibration": []}
+    return {"by": "simile train", "run": run, "seed": 7, "texts": "f00d"}
 
 
 def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
@@ -34,28 +40,32 @@ def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
         members=(encoder, LexicalMember(name="words", vocabulary=file, dimension=3)),
         combine=Combine(weights={"small": 0.75, "words": 0.25}),
         golden=(),
-        made=made or {"by": "simile join"},
+        made=made or {"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         **changed,
     )
 
 
-def report_of(*, name="test-seen", baseline=True, verdict="pass", precision="fp32"):
+def report_of(*, name="test-seen", baseline=True, verdict="pass", precision="fp32", figures=FOUND, **changed):
     compared = {
         "pairs": 4000,
-        "bundle": FOUND,
+        "sha256": "0" * 64,
+        "graded": False,
+        "bundle": figures,
         "baseline": HELD if baseline else None,
         "difference": DIFFERENCE if baseline else None,
         "lexical": {"spearman": 0.01},
     }
-    return {
-        "bundle": {"name": "my_bundle", "digest": "f" * 64, "provider": "CPUExecutionProvider", "precision": precision},
-        "baseline": {"name": "base", "digest": "0" * 64} if baseline else None,
-        "sets": {name: compared},
-        "guards": {"general": {**compared, "bundle": {"spearman": None}}} if baseline else {},
-        "leaked_texts": {name: 0},
-        "verdict": verdict,
-        "reasons": [f"{name}: low end +0.1250"] if verdict else [],
-    }
+    runtime = {"provider": "CPUExecutionProvider", "precision": precision}
+    return evaluation_report(
+        bundle=runtime,
+        baseline={"name": "base", "digest": "0" * 64, **runtime} if baseline else None,
+        sets={name: compared},
+        guards={"general": {**compared, "bundle": {"spearman": None}}} if baseline else {},
+        leaked_texts={name: 0},
+        verdict=verdict,
+        reasons=[f"{name}: low end +0.1250"] if verdict else [],
+        **changed,
+    )
 
 
 def rendered(card):
@@ -104,12 +114,11 @@ def test_table_without_a_baseline_compares_with_nothing():
     ("prior", "said"), [(None, "probabilities."), (0.1, "shifted to a share of positives of 0.1.")]
 )
 def test_table_has_the_calibration_error_where_one_was_found(prior, said):
-    report = report_of() | {"prior": prior}
-    report["sets"] = {"test-seen": report["sets"]["test-seen"] | {"bundle": FOUND | {"calibration_error": 0.0312}}}
+    report = report_of(prior=prior, figures=FOUND | {"calibration_error": 0.0312})
     page, rows = rendered(model_card(manifest_of(), [report]))
     assert [row[-1] for row in rows[:3]] == ["ECE", "0.0312", "-"]
     text = "".join(page.itertext())
-    assert "ECE: the expected calibration error of the probabilities" in text
+    assert "ECE is the expected calibration error of the probabilities" in text
     assert said in text
     assert "ECE" not in model_card(manifest_of(), [report_of()])
 
@@ -123,16 +132,17 @@ def test_newest_evaluation_comes_first():
 def test_members_decisions_and_how_it_was_made_are_told():
     manifest = manifest_of(
         prompt="query: ",
-        made={"by": "simile train", "run": {"config": {"lora": {"rank": 32}, "epochs": [1, 2]}, "base": None}},
+        made=trained_with({"lora": {"rank": 32}, "epochs": [1, 2]}),
         thresholds=Thresholds(best_f1=0.41, precision_95=0.5),
         calibration=PlattCalibration(slope=7.25, intercept=-3.1, positive_share=0.5),
     )
     page, rows = rendered(model_card(manifest))
     assert ["small", "0.7500", "someone/encoder", "abc", "mean", "'query: '", "64", "8"] in rows
     assert ["words", "0.2500", "TF-IDF", "-", "-", "-", "-", "3"] in rows
-    assert rows[-3:] == [["run.config.lora.rank", "32"], ["run.config.epochs", "1, 2"], ["run.base", "-"]]
+    for row in (["run.config.lora.rank", "32"], ["run.config.epochs", "1, 2"], ["run.base", "-"], ["seed", "7"]):
+        assert row in rows
     text = "".join(page.itertext())
-    assert "best F1 is at a score of 0.4100. From a score of 0.5000 on, 95 % of the pairs are positive" in text
+    assert "best F1 is at a score of 0.4100. Above a score of 0.5000, 95 % of the pairs are positive" in text
     assert "1 / (1 + exp(-(7.2500 * score -3.1000))), fitted on pairs of which 50% are positive" in text
     assert "expected calibration error" not in text
     assert manifest.digest in text
@@ -144,7 +154,7 @@ def test_isotonic_calibration_is_told_by_its_points():
     )
     text = "".join(rendered(model_card(manifest_of(calibration=calibration)))[0].itertext())
     assert "a monotone curve through 3 points at scores from -0.2500 to 0.7500, fitted on pairs of which 25%" in text
-    assert "Its expected calibration error is 0.0312 on these pairs" in text
+    assert "Its expected calibration error on these pairs is 0.0312" in text
 
 
 def test_threshold_that_does_not_exist_is_said():
@@ -163,7 +173,7 @@ def test_commands_name_the_bundle():
 
 @pytest.mark.parametrize("place", ["base", "prompt", "set", "made"])
 def test_markdown_in_names_and_texts_is_shown_as_it_is(place):
-    made = {"by": "simile train", NASTY: [NASTY]} if place == "made" else None
+    made = trained_with({NASTY: [NASTY]}) if place == "made" else None
     manifest = manifest_of(base=NASTY if place == "base" else "b", prompt=NASTY if place == "prompt" else "", made=made)
     page, rows = rendered(model_card(manifest, [report_of(name=NASTY if place == "set" else "s")]))
     shown = " ".join(NASTY.split())

@@ -66,8 +66,8 @@ def test_documents_are_read_one_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     ("record", "fault"),
     [
-        ({"id": "x"}, "document without text, got fields 'id', need 'text' (or --column text=NAME)"),
-        ({}, "document without text, got fields none"),
+        ({"id": "x"}, "got a document with the fields 'id', need 'text' (or --column text=NAME)"),
+        ({}, "got a document with the fields none"),
         ({"text": ""}, "got text '', need a non-empty text"),
         ({"text": " \n\t "}, "got text ' \\n\\t ', need a non-empty text"),
         ({"text": None}, "got text None, need a non-empty text"),
@@ -92,7 +92,7 @@ def test_blank_cell_of_a_csv_is_refused_with_its_line(tmp_path):
 
 def test_second_document_of_an_id_is_refused_with_its_line(tmp_path):
     path = write(tmp_path / "x.jsonl", {"id": 1, "text": "a"}, {"id": "2", "text": "b"}, {"id": "1", "text": "c"})
-    assert fault_of(path) == f"{path}:3: got id '1' a second time, need one document an id"
+    assert fault_of(path) == f"{path}:3: got id '1' a second time, need unique ids"
 
 
 def test_an_own_id_may_not_be_the_place_of_another(tmp_path):

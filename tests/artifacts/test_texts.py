@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from simile.artifacts import (
     read_training_texts,
     text_hash,
     text_key,
+    texts_digest,
     work_folder,
     write_training_texts,
 )
@@ -43,14 +45,15 @@ def test_work_folder_stands_beside_the_bundle():
     assert work_folder(Path("out/my.bundle")) == Path("out/my.bundle.work")
 
 
-def bundle_at(path: Path, made_by: str = "simile train") -> Bundle:
+def bundle_at(path: Path, texts: Iterable[str] = (), made: dict | None = None) -> Bundle:
+    joined = {"by": "simile join", "of": [], "fitted_on": None, "texts": texts_digest(map(text_hash, texts))}
     member = LexicalMember(name="words", vocabulary=file_entry("members/words/lexical.npz", b"x"), dimension=1)
     combine = Combine(weights={"words": 1.0})
-    return Bundle(path, Manifest(name="x", members=(member,), combine=combine, golden=(), made={"by": made_by}), {})
+    return Bundle(path, Manifest(name="x", members=(member,), combine=combine, golden=(), made=made or joined), {})
 
 
 def test_training_texts_are_known_again_by_their_hashes(tmp_path):
-    bundle = bundle_at(tmp_path / "bundle")
+    bundle = bundle_at(tmp_path / "bundle", ["The cat", "A dog"])
     write_training_texts(bundle.path, ["The cat", "the  CAT", "A dog"])
     assert read_training_texts(bundle) == {text_hash("the cat"), text_hash("a dog")}
 
@@ -71,4 +74,6 @@ def test_a_bundle_trained_on_nothing_is_not_the_same_as_not_known(tmp_path):
 
 
 def test_an_untouched_encoder_is_trained_on_nothing(tmp_path):
-    assert read_training_texts(bundle_at(tmp_path / "bundle", "simile baseline")) == frozenset()
+    assert (
+        read_training_texts(bundle_at(tmp_path / "bundle", made={"by": "simile baseline", "base": "b"})) == frozenset()
+    )

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import difference
-from evaluation.evaluate import Gate, evaluate, lexical_scores
+from evaluation.evaluate import Evaluation, Gate, evaluate, lexical_scores
 from evaluation.report import to_page
 from pipeline.table import result_table
 from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash
@@ -18,6 +18,11 @@ from simile.scoring.metrics import expected_calibration_error, figures
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
 NUM = 120
+
+
+def as_json(evaluation: Evaluation) -> dict:
+    """Return the report as it is written to JSON."""
+    return evaluation.report.model_dump(mode="json")
 
 
 @dataclass
@@ -77,11 +82,12 @@ def test_report_has_exactly_the_shape_it_promises(state):
     guard = pairs_named("guard")
     good, base = (state(name, noise, *sets, guard) for name, noise in (("good", 0.1), ("base", 0.5)))
     found = evaluate(good, sets, baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset())
-    report = found.report
+    report = as_json(found)
     four = {"spearman", "auc", "separability", "overlap"}
     # design.md, and beyond it what a report is checked by: the file's sha256, the kind of labels, leaked texts.
     assert set(report) == {
-        "bundle", "baseline", "prior", "sets", "guards", "interval", "leaked_texts", "verdict", "reasons"
+        "schema_version", "bundle", "baseline", "prior", "sets", "guards", "interval", "leaked_texts", "verdict",
+        "reasons",
     }  # fmt: skip
     for who, scorer in (("bundle", good), ("baseline", base)):
         assert report[who] == {
@@ -108,7 +114,7 @@ def test_report_has_exactly_the_shape_it_promises(state):
 
 def test_without_a_baseline_there_is_nothing_to_compare_with(state):
     pairs = pairs_named("seen")
-    report = evaluate(state("good", 0.1, pairs), [pairs]).report
+    report = as_json(evaluate(state("good", 0.1, pairs), [pairs]))
     assert report["baseline"] is None
     assert report["sets"]["seen"]["baseline"] is None
     assert report["sets"]["seen"]["difference"] is None
@@ -119,7 +125,7 @@ def test_figures_are_those_of_the_scores(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.2, pairs), state("base", 0.5, pairs)
     found = evaluate(good, [pairs], baseline=base)
-    entry = found.report["sets"]["seen"]
+    entry = as_json(found)["sets"]["seen"]
     for who, scorer in (("bundle", good), ("baseline", base)):
         score_P = np.array([scorer.score_by_pair[pair] for pair in pairs.texts], dtype=np.float32)
         np.testing.assert_array_equal(found.scores["seen"][who], score_P)
@@ -147,7 +153,7 @@ def test_calibration_error_is_that_of_the_probabilities(state, calibrate, prior)
     pairs, guard, graded = pairs_named("seen"), pairs_named("guard"), pairs_named("graded", graded=True)
     good, base = state("good", 0.2, pairs, graded, guard), state("base", 0.5, pairs, graded, guard)
     good = calibrate(good)
-    report = evaluate(good, [pairs, graded], baseline=base, guards=[guard], prior=prior).report
+    report = as_json(evaluate(good, [pairs, graded], baseline=base, guards=[guard], prior=prior))
     assert report["prior"] == prior
     for of, entry in ((pairs, report["sets"]["seen"]), (guard, report["guards"]["guard"])):
         score_P = np.array([good.score_by_pair[pair] for pair in of.texts], dtype=np.float32)
@@ -162,7 +168,7 @@ def test_calibration_error_is_that_of_the_probabilities(state, calibrate, prior)
 def test_baseline_that_is_calibrated_has_its_calibration_error_too(state, calibrate):
     pairs = pairs_named("seen")
     base = calibrate(state("base", 0.5, pairs), slope=0, intercept=5)
-    report = evaluate(state("good", 0.2, pairs), [pairs], baseline=base).report
+    report = as_json(evaluate(state("good", 0.2, pairs), [pairs], baseline=base))
     assert "calibration_error" not in report["sets"]["seen"]["bundle"]
     assert report["sets"]["seen"]["baseline"]["calibration_error"] == pytest.approx(0.5, abs=0.01)
 
@@ -181,10 +187,10 @@ def test_tables_and_page_show_the_calibration_error_where_there_is_one(state, ca
     for scorer, prior in ((good, None), (calibrate(good), None), (calibrate(good), 0.1)):
         is_calibrated = scorer is not good
         found = evaluate(scorer, sets, baseline=baseline, prior=prior)
-        error = found.report["sets"]["seen"]["bundle"].get("calibration_error")
+        error = as_json(found)["sets"]["seen"]["bundle"].get("calibration_error")
         text = " ".join(parse_page(to_page(found, sets)).itertext())
         header, _, first, second = result_table(found.report).splitlines()
-        assert header.endswith("ECE") == is_calibrated == ("ECE, the expected calibration error" in text)
+        assert header.endswith("ECE") == is_calibrated == ("ECE is the expected calibration error" in text)
         assert ("the share of positives that was given, 0.1" in text) == (prior == 0.1)
         if is_calibrated:
             assert (first.split()[-1], second.split()[-1]) == (f"{error:.4f}", "-")
@@ -206,7 +212,7 @@ def test_a_real_bundle_is_evaluated_by_the_scores_it_serves(helpdesk, write_lexi
 def test_a_bundle_against_itself_differs_by_nothing(state):
     pairs = pairs_named("seen")
     scorer = state("good", 0.3, pairs)
-    report = evaluate(scorer, [pairs], baseline=scorer, gate=Gate()).report
+    report = as_json(evaluate(scorer, [pairs], baseline=scorer, gate=Gate()))
     assert report["sets"]["seen"]["difference"] == {"spearman": 0, "low": 0, "high": 0}
     assert report["verdict"] == "fail"
 
@@ -222,14 +228,14 @@ def test_score_that_is_not_finite_is_refused(state):
 def test_two_sets_of_one_name_are_refused(state):
     pairs = pairs_named("seen")
     scorer = state("good", 0.1, pairs)
-    with pytest.raises(InputError, match="got sets named seen, seen, need one set a name"):
+    with pytest.raises(InputError, match="got sets named seen, seen, need a different name for each set"):
         evaluate(scorer, [pairs], guards=[pairs])
 
 
 def test_gate_passes_a_sure_gain(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
-    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset()).report
+    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset()))
     low = report["sets"]["seen"]["difference"]["low"]
     assert low > 0
     assert (report["verdict"], report["reasons"]) == ("pass", [f"seen: low end {low:+.4f}"])
@@ -239,7 +245,7 @@ def test_gate_fails_on_one_set_without_a_sure_gain(state):
     easy, hard = pairs_named("easy"), pairs_named("hard")
     good, base = state("good", 0.1, easy, hard), state("base", 0.6, easy, hard)
     base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in hard.texts}
-    report = evaluate(good, [easy, hard], baseline=base, gate=Gate()).report
+    report = as_json(evaluate(good, [easy, hard], baseline=base, gate=Gate()))
     assert report["verdict"] == "fail"
     assert report["reasons"] == ["hard: the interval of the difference starts at +0.0000, need above 0"]
 
@@ -248,7 +254,7 @@ def test_gate_fails_where_nothing_can_be_said(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)
     base.score_by_pair = dict.fromkeys(base.score_by_pair, 0.5)
-    report = evaluate(good, [pairs], baseline=base, gate=Gate()).report
+    report = as_json(evaluate(good, [pairs], baseline=base, gate=Gate()))
     assert report["verdict"] == "fail"
 
 
@@ -259,13 +265,13 @@ def test_gate_fails_on_a_guard_that_lost_more_than_the_margin(state):
     lost = state("base", 0.3, guard).score_by_pair
     base.score_by_pair |= {pair: guard_score(pair, guard) for pair in guard.texts}
     good.score_by_pair |= lost
-    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()))
     before, after = (report["guards"]["guard"][who]["spearman"] for who in ("baseline", "bundle"))
     assert before > after + 0.01
     assert report["verdict"] == "fail"
     assert report["reasons"] == [f"guard: Spearman {after:.4f}, need at least {before - 0.01:.4f} (the guard)"]
     margin = Gate(guard_margin=before - after + 1e-6)
-    assert evaluate(good, [pairs], baseline=base, guards=[guard], gate=margin).report["verdict"] == "pass"
+    assert as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=margin))["verdict"] == "pass"
 
 
 def guard_score(pair: tuple[str, str], guard: PairSet) -> float:
@@ -277,7 +283,7 @@ def test_guard_need_not_gain(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
     base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in guard.texts}
-    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(guard_margin=0)).report
+    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(guard_margin=0)))
     assert report["guards"]["guard"]["difference"]["low"] == 0
     assert report["verdict"] == "pass"
 
@@ -286,9 +292,11 @@ def test_gate_fails_on_texts_that_were_trained_on(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
     trained_on = ["SEEN  text 3", " seen other 7\n", "guard text 0", "something else"]
-    report = evaluate(
-        good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts={text_hash(t) for t in trained_on}
-    ).report
+    report = as_json(
+        evaluate(
+            good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts={text_hash(t) for t in trained_on}
+        )
+    )
     assert report["leaked_texts"] == {"seen": 2, "guard": 1}
     assert report["verdict"] == "fail"
     assert report["reasons"] == [
@@ -301,7 +309,7 @@ def test_gate_gives_every_reason_against(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     worse, base = state("good", 2.0, pairs, guard), state("base", 0.1, pairs, guard)
     trained_on = {text_hash("seen text 3")}
-    report = evaluate(worse, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=trained_on).report
+    report = as_json(evaluate(worse, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=trained_on))
     assert [reason.split(":")[0] for reason in report["reasons"]] == ["seen", "guard", "seen"]
 
 
@@ -334,30 +342,30 @@ def judged(state, *, gate: bool = True, noise: float = 0.6):
 def test_page_shows_every_set_and_the_verdict(state, parse_page):
     found, sets = judged(state)
     text = " ".join(parse_page(to_page(found, sets)).itertext())
-    for shown in ("Evaluation of good", "seen", "graded", "The gate says yes", found.report["bundle"]["digest"][:16]):
+    for shown in ("Evaluation of good", "seen", "graded", "The gate passes", as_json(found)["bundle"]["digest"][:16]):
         assert shown in text
-    assert "groups in seen, texts in graded" in text
+    assert "groups of seen, texts of graded" in text
 
 
 def test_page_of_a_failure_says_why(state, parse_page):
     found, sets = judged(state, noise=0.1)
     text = " ".join(parse_page(to_page(found, sets)).itertext())
-    assert "The gate says no" in text
-    assert found.report["reasons"][0] in text
+    assert "The gate fails" in text
+    assert as_json(found)["reasons"][0] in text
 
 
 def test_page_without_a_gate_gives_no_verdict(state, parse_page):
     found, sets = judged(state, gate=False)
     text = " ".join(parse_page(to_page(found, sets)).itertext())
-    assert "The gate says" not in text
-    assert "Whether texts were trained on is not known" in text
+    assert "The gate" not in text
+    assert "Whether texts of these sets were trained on is unknown" in text
 
 
 def test_page_without_a_baseline_is_well_formed(state, parse_page):
     pairs = pairs_named("seen")
     found = evaluate(state("good", 0.1, pairs), [pairs], training_texts=set())
     text = " ".join(parse_page(to_page(found, [pairs])).itertext())
-    assert "Texts of these sets that were trained on: 0." in text
+    assert "Number of texts of these sets that were trained on: 0." in text
 
 
 def test_page_shows_the_pairs_it_gets_most_wrong(state, parse_page):
@@ -401,11 +409,11 @@ def test_figures_that_are_not_numbers_are_set_as_gaps(state, parse_page):
 def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(state, constant):
     pairs = pairs_named("judged")
     found = evaluate(constant("good", pairs), [pairs], baseline=state("base", 1.0, pairs), gate=Gate())
-    entry = found.report["sets"]["judged"]
+    entry = as_json(found)["sets"]["judged"]
     assert entry["bundle"]["spearman"] is None
     assert set(entry["difference"].values()) == {None}
-    assert found.report["reasons"] == ["judged: got scores that order nothing, need some that differ"]
-    assert "NaN" not in json.dumps(found.report)
+    assert as_json(found)["reasons"] == ["judged: got constant scores, need some that differ"]
+    assert "NaN" not in json.dumps(as_json(found))
     assert "judged" in to_page(found, [pairs])
     assert "-" in result_table(found.report)
 
@@ -417,26 +425,26 @@ def test_two_groups_are_too_few_to_pass_the_gate(state):
         for a, b in (("x", "x"), ("y", "y"), ("x", "y"), ("y", "x"))
     ]
     pairs = PairSet("unseen", tuple(rows), "0" * 64)
-    report = evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.9, pairs), gate=Gate()).report
+    report = as_json(evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.9, pairs), gate=Gate()))
     found = report["sets"]["unseen"]["difference"]
     assert found["spearman"] > 0
     assert (found["low"], found["high"]) == (None, None)
     assert report["verdict"] == "fail"
-    assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 4 to say how sure it is"]
+    assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 4 for an interval"]
 
 
 def test_gate_says_where_leaks_could_not_be_looked_for(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)
-    report = evaluate(good, [pairs], baseline=base, gate=Gate()).report
+    report = as_json(evaluate(good, [pairs], baseline=base, gate=Gate()))
     assert report["verdict"] == "pass"
-    assert report["reasons"][-1].startswith("the training texts are not known")
+    assert report["reasons"][-1].startswith("the training texts are unknown")
 
 
 def test_guard_that_the_bundle_orders_not_at_all_fails_the_gate(state, constant):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
     good.score_by_pair |= dict.fromkeys(guard.texts, 0.5)
-    report = evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()).report
+    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()))
     assert report["verdict"] == "fail"
     assert report["reasons"][0].startswith("guard: Spearman none, need at least")

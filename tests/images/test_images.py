@@ -65,7 +65,7 @@ def bundle(tmp_path_factory):
         members=(LexicalMember(name="words", vocabulary=file, dimension=len(words)),),
         combine=Combine(weights={"words": 1}),
         golden=(GoldenPair(text_a="card lost", text_b="find card", scores={"words": 0.5}),),
-        made={},
+        made={"by": "simile join", "of": [], "fitted_on": None, "texts": None},
     )
     return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", manifest, {file.path: data}).path
 

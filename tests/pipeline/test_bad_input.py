@@ -46,7 +46,6 @@ FILES = {
     "label-2.jsonl": pairs({"label": 0}, {"label": 2}),
     "mixed.jsonl": pairs({"label": 0}, {"score": 0.5}),
     "one-text.jsonl": lines([{"text_a": "a card", "label": 1}]),
-    "weights.jsonl": pairs({"label": 0, "weight": 2}, {"label": 1, "weight": 1}),
     "config.yaml": json.dumps(CONFIG),
     "misspelt.yaml": "base: x/y\nlearning_rat: 1e-4\n",
     "misspelt-inside.yaml": "base: x/y\nlora: {rnk: 4}\n",
@@ -143,7 +142,6 @@ CASES = [
     (train("config.yaml", "label-2.jsonl"), "label-2.jsonl:2: got label 2, need 0 or 1"),
     (train("config.yaml", "mixed.jsonl"), "mixed.jsonl:2: got a pair with score after pairs with"),
     (train("config.yaml", "one-text.jsonl"), "one-text.jsonl:1: got fields 'text_a', 'label'"),
-    (train("config.yaml", "weights.jsonl"), "pairs with weights, no loss here uses them"),
     (train("config.yaml", "good.csv --dev gone.csv"), "gone.csv: no such file"),
     (train("config.yaml", "good.csv --dev good.csv --dev other/good.csv"), "two pair files named"),
     # configs

@@ -236,7 +236,7 @@ def test_read_only_bundle_is_evaluated_all_the_same(tiny, pairs, disk, capsys):
     assert main(["evaluate", str(disk / "tiny"), str(pairs), *PLAIN]) == 0
     out, error = capsys.readouterr()
     assert "judged" in out
-    assert "cannot be written to, the evaluation is not kept in it" in error
+    assert "cannot be written to, so the evaluation is not stored in it" in error
 
 
 def test_page_shows_the_figures(own, words, pairs, tmp_path, parse_page):
@@ -337,7 +337,7 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
     fitted, judged = read_bundle(out), read_labelled_pairs(pairs)
     assert fitted.manifest.combine.method == "learned"
     assert sum(fitted.manifest.combine.weights.values()) == pytest.approx(1)
-    assert fitted.manifest.made["fitted_on"] == judged.sha256
+    assert fitted.manifest.made.fitted_on == judged.sha256
     correlations = [np.corrcoef(scored(bundle, judged.texts), judged.target_P)[0, 1] for bundle in (fitted, both)]
     assert correlations[0] >= correlations[1]
 
@@ -365,7 +365,7 @@ def test_ensemble_is_calibrated_by_the_method_asked_for(tiny, words, pairs, tmp_
     assert 0 <= calibration.error < 0.5
     capsys.readouterr()
     assert main(["inspect", str(tmp_path / "fitted")]) == 0
-    share = f"isotonic, of pairs of which {judged.target_P.mean():.0%} are positive"
+    share = f"isotonic, fitted on pairs of which {judged.target_P.mean():.0%} are positive"
     told = f"calibration  {share}, expected calibration error {calibration.error:.4f}\n"
     assert told in capsys.readouterr().out
 
@@ -582,7 +582,7 @@ def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path
     assert "--restart" in capsys.readouterr().err
     assert times(out) == before
     assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
-    assert read_bundle(out / "bundle").manifest.made["seed"] == 7
+    assert read_bundle(out / "bundle").manifest.made.seed == 7
     assert (out / "notes.txt").read_text() == "mine"
 
 

@@ -110,7 +110,13 @@ GOOD = pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0, 2.0]))
 )
 def test_file_that_is_no_vocabulary_is_refused(tmp_path, content, fault):
     member = LexicalMember(name="words", vocabulary=file_entry("lexical.npz", content), dimension=2)
-    manifest = Manifest(name="bad", members=(member,), combine=Combine(weights={"words": 1.0}), golden=(), made={})
+    manifest = Manifest(
+        name="bad",
+        members=(member,),
+        combine=Combine(weights={"words": 1.0}),
+        golden=(),
+        made={"by": "simile baseline", "base": "lexical"},
+    )
     bundle = write_bundle(tmp_path / "bundle", manifest, {"lexical.npz": content})
     with pytest.raises(BundleError, match=fault):
         Lexical(bundle, member)

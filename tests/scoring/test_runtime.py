@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import onnxruntime
 import pytest
 
 import simile
-from simile.artifacts import EVALUATION
+from simile.artifacts import EVALUATION, StoredEvaluations
 from simile.errors import BundleError, InputError
 from simile.hardware import bf16_pays, num_cuda_devices
 from simile.scoring import (
@@ -19,6 +17,7 @@ from simile.scoring import (
     require_finite,
 )
 from simile.scoring.provider import TOLERANCE
+from tests.evaluation_reports import evaluation_report
 from tests.tiny_ensembles import graph, table
 
 AVAILABLE = onnxruntime.get_available_providers()
@@ -34,10 +33,10 @@ def remember(bundle, *runtimes: Runtime, digest: str | None = None) -> None:
     """Write an evaluation under these runtimes into the bundle."""
     digest = digest or bundle.manifest.digest
     reports = [
-        {"bundle": {"digest": digest, "provider": runtime.provider, "precision": runtime.precision}}
+        evaluation_report(bundle={"digest": digest, "provider": runtime.provider, "precision": runtime.precision})
         for runtime in runtimes
     ]
-    (bundle.path / EVALUATION).write_text(json.dumps({"reports": reports}))
+    (bundle.path / EVALUATION).write_text(StoredEvaluations(reports=reports).model_dump_json())
 
 
 @needs_no_gpu

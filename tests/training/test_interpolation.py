@@ -45,7 +45,7 @@ def test_chosen_is_the_best_of_those_that_agree_and_lose_nowhere(kept):
     assert 0 < points[-1]["factor"] < 1
     assert all(point["dev"] for point in points if point["agreement"] >= 0.965)
     assert points[-1]["dev"]["dev"] == max(point["dev"]["dev"] for point in allowed)
-    assert kept.bundle.manifest.made["kept"] == points[-1]["factor"]
+    assert kept.bundle.manifest.made.alpha == points[-1]["factor"]
 
 
 def test_agreement_falls_with_the_way_from_the_base(kept):
@@ -153,7 +153,7 @@ def test_of_many_tokens_of_training_texts_an_even_part_shows_what_layers_are_giv
 
 def test_training_that_loses_on_a_dev_set_gives_the_base(trained, make_base):
     run = trained(keep=0.01, dev="upside_down", method="full", loss="cosent", epochs=2)
-    assert run.bundle.manifest.made["kept"] == 0
+    assert run.bundle.manifest.made.alpha == 0
     before, found = (load_file(folder / "model.safetensors") for folder in (make_base("bert"), run.weights))
     assert all(torch.equal(before[name], found[name]) for name in found)
 
@@ -163,7 +163,7 @@ def test_small_dev_set_has_no_say(settings, material, tmp_path):
     small = dataclasses.replace(dev, rows=dev.rows[:80])
     config = TrainConfig(**settings(keep=0.01, method="full", loss="cosent", epochs=2))
     bundle = train(config, [pairs], [small], tmp_path / "bundle")
-    assert bundle.manifest.made["kept"] == 1
+    assert bundle.manifest.made.alpha == 1
     assert [point["dev"] for point in json.loads((tmp_path / "bundle.work" / "frontier.json").read_text())] == [{}, {}]
 
 
@@ -185,7 +185,7 @@ def test_adapters_are_interpolated_as_all_weights_are(trained):
 
 def test_keep_of_zero_keeps_all(trained):
     run = trained()
-    assert "kept" not in run.bundle.manifest.made
+    assert run.bundle.manifest.made.alpha is None
     assert not (run.work / "frontier.json").exists()
 
 

@@ -1,0 +1,29 @@
+"""The JSON schemas of what Simile writes: `python -m pipeline.schemas docs/schemas`."""
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from simile.artifacts import EvaluationReport, Manifest, MiningReport, StoredEvaluations, TrainingHistory
+from simile.files import write_whole
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "manifest": Manifest,
+    "evaluation-report": EvaluationReport,
+    "evaluation": StoredEvaluations,
+    "mining-report": MiningReport,
+    "training-history": TrainingHistory,
+}
+"""The model of each schema, by the name of its file."""
+
+
+def schema(name: str) -> str:
+    """Return the JSON schema of this name as the text of its file."""
+    return json.dumps(SCHEMAS[name].model_json_schema(mode="serialization"), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for name in SCHEMAS:
+        write_whole(Path(sys.argv[1], f"{name}.json"), schema(name))
