@@ -6,8 +6,8 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BASE := docker.io/library/python:3.11-slim-bookworm
-# Test processes. Each takes whole files, so that the tests of a file share their fixtures.
-WORKERS ?= 2
+# Test processes, one per core up to eight. Each takes whole files, so that the tests of a file share their fixtures.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed

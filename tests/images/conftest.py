@@ -88,7 +88,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Buildah:
-    """buildah with a storage of its own that is removed at the end of the session."""
+    """The buildah command with a storage of its own that is removed at the end of the session."""
 
     home: Path
     options: list[str] = field(default_factory=list)
@@ -196,7 +196,7 @@ def run(argv: Sequence[str]) -> str:
 
 @pytest.fixture(scope="session")
 def buildah() -> Iterator[Buildah]:
-    """buildah with the base image in its storage; skips with the reason where that is not possible."""
+    """The buildah command with the base image in its storage; skips with the reason where that is not possible."""
     if reason := why_not():
         pytest.skip(reason)
     home = Path(tempfile.mkdtemp(prefix="simile-images-"))

@@ -113,8 +113,8 @@ def is_program(path):
 
 def test_image_gives_no_other_users_rights_and_lets_all_write_to_tmp_only(image):
     beyond = stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH
-    found = [path for path in image.root.rglob("*") if not path.is_symlink() and path.stat().st_mode & beyond]
-    assert found == [image.root / "tmp"]
+    too_open = [path for path in image.root.rglob("*") if not path.is_symlink() and path.stat().st_mode & beyond]
+    assert too_open == [image.root / "tmp"]
 
 
 def test_interpreter_of_the_base_has_no_pip_either(image):

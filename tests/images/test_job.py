@@ -113,8 +113,8 @@ def test_evicted_job_goes_on_in_the_next_pod_and_ends_as_the_gate_says(start, re
 
 
 def steps_to_go(log):
-    (found,) = re.findall(r"steps to go: ([\d,]+)", log)
-    return int(found.replace(",", ""))
+    (num_steps,) = re.findall(r"steps to go: ([\d,]+)", log)
+    return int(num_steps.replace(",", ""))
 
 
 def wait_for(line, log, process):

@@ -38,9 +38,9 @@ def fake_cluster() -> Iterator[Cluster]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            found = discovery(self.path.partition("?")[0].strip("/"))
+            document = discovery(self.path.partition("?")[0].strip("/"))
             missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
-            self._answer(found or missing, 200 if found else 404)
+            self._answer(document or missing, 200 if document else 404)
 
         def do_POST(self) -> None:
             cluster.created.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))

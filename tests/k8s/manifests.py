@@ -74,8 +74,8 @@ def of_kind(manifests: Sequence[Manifest], kind: str, name: str | None = None) -
 
 def the(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
     """Return the one manifest of the kind (and name)."""
-    (found,) = of_kind(manifests, kind, name)
-    return found
+    (manifest,) = of_kind(manifests, kind, name)
+    return manifest
 
 
 def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> dict[str, str]:

@@ -11,17 +11,17 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 def violations(manifests: Sequence[Manifest]) -> list[str]:
     """Return each violated rule with its place."""
     policies = of_kind(manifests, "NetworkPolicy")
-    found = [f"{pod.name}: {wrong}" for pod in pods(manifests) for wrong in _of_pod(pod)]
+    broken_rules = [f"{pod.name}: {wrong}" for pod in pods(manifests) for wrong in _of_pod(pod)]
     for pod in pods(manifests):
         for direction in ("Ingress", "Egress"):
             if not any(holds(policy, pod, direction) for policy in policies):
-                found.append(f"{pod.name}: no NetworkPolicy for its {direction.lower()}")
+                broken_rules.append(f"{pod.name}: no NetworkPolicy for its {direction.lower()}")
     for policy in policies:
-        found += [f"NetworkPolicy/{policy['metadata']['name']}: {wrong}" for wrong in _of_policy(policy["spec"])]
+        broken_rules += [f"NetworkPolicy/{policy['metadata']['name']}: {wrong}" for wrong in _of_policy(policy["spec"])]
     for account in of_kind(manifests, "ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            found.append(f"ServiceAccount/{account['metadata']['name']}: mounts its token")
-    return found
+            broken_rules.append(f"ServiceAccount/{account['metadata']['name']}: mounts its token")
+    return broken_rules
 
 
 def _of_pod(pod: Pod) -> Iterator[str]:

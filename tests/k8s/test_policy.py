@@ -50,9 +50,9 @@ def test_violation_planted_in_a_container_is_detected(render, planted):
             for j, container in enumerate(pod.containers):
                 changed = deepcopy(rendered)
                 plant(pods(changed)[i].containers[j])
-                found = violations(changed)
-                assert any(expected in line for line in found), (pod.name, found)
-                assert all(line.startswith(f"{pod.name}: {container['name']}: ") for line in found)
+                broken_rules = violations(changed)
+                assert any(expected in line for line in broken_rules), (pod.name, broken_rules)
+                assert all(line.startswith(f"{pod.name}: {container['name']}: ") for line in broken_rules)
 
 
 def _projected_token(spec):
@@ -81,9 +81,9 @@ def test_violation_planted_in_a_pod_is_detected(production, planted):
     for i, pod in enumerate(pods(production)):
         changed = deepcopy(production)
         plant(pods(changed)[i].spec)
-        found = violations(changed)
-        assert found, pod.name
-        assert all(line.startswith(f"{pod.name}: ") and expected in line for line in found)
+        broken_rules = violations(changed)
+        assert broken_rules, pod.name
+        assert all(line.startswith(f"{pod.name}: ") and expected in line for line in broken_rules)
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
@@ -120,9 +120,9 @@ def test_open_egress_is_detected(production):
 
 def test_pod_without_a_network_policy_is_detected(production):
     policies = of_kind(production, "NetworkPolicy")
-    found = violations([one for one in production if one not in policies])
-    assert len(found) == 2 * len(pods(production))
-    assert "Job/simile-train: no NetworkPolicy for its egress" in found
+    broken_rules = violations([one for one in production if one not in policies])
+    assert len(broken_rules) == 2 * len(pods(production))
+    assert "Job/simile-train: no NetworkPolicy for its egress" in broken_rules
 
 
 def test_service_account_that_mounts_its_token_is_detected(production):

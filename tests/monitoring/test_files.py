@@ -20,12 +20,12 @@ needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no pro
 
 def mounts(service: str) -> dict[str, Path]:
     """Return the files of the repository that a service mounts, by their path in the container."""
-    found = {}
+    sources = {}
     for volume in COMPOSE["services"][service]["volumes"]:
         source, target, *_ = volume.split(":")
         assert source.startswith("./"), volume
-        found[target] = ROOT / source
-    return found
+        sources[target] = ROOT / source
+    return sources
 
 
 def run_as_in_compose(folder: Path) -> None:

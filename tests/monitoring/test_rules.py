@@ -86,7 +86,7 @@ def test_runbooks_are_of_the_alerts_in_their_order_and_each_is_whole():
 def test_objectives_are_of_the_routes_that_compute_something():
     routes = [*api.routes, *compatible.routes, *page.routes]
     posted = {route.path for route in routes if "POST" in route.methods}
-    (pattern,) = {found for rule in ALL for found in re.findall(r'route=~"([^"]*)"', rule["expr"])}
+    (pattern,) = {route for rule in ALL for route in re.findall(r'route=~"([^"]*)"', rule["expr"])}
     assert {route.path for route in routes if re.fullmatch(pattern, route.path)} == posted
     assert "/readyz" not in posted
 
@@ -100,4 +100,4 @@ def test_the_latency_that_is_aimed_at_is_a_bucket():
         for sample in family.samples
         if sample.name == "simile_request_duration_seconds_bucket"
     }
-    assert {found for rule in ALL for found in re.findall(r'le="([^"]*)"', rule["expr"])} < buckets
+    assert {bound for rule in ALL for bound in re.findall(r'le="([^"]*)"', rule["expr"])} < buckets
