@@ -1,69 +1,88 @@
-# Everything a person runs; continuous integration runs `make check`.
+# The commands of a developer; `make help` lists them. Continuous integration runs `make check`.
 #
-#   make quickstart                 the whole path on the embedded sample
-#   make check                      lint, types, tests
+# On Linux without a GPU, torch for CPUs avoids the download of CUDA:
 #   make install TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
-#                                   on Linux without a GPU: no CUDA to download
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BASE := docker.io/library/python:3.11-slim-bookworm
-# Processes that test side by side, each a file at a time: what a file's tests share is made once.
-WORKERS ?= 2
+# Test processes, one per core up to eight. Each takes whole files, so that the tests of a file share their fixtures.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install check lint types test gpu-check network images docs picture pin wheel clean
+.PHONY: help quickstart install check format lint types test test-fast gpu-check network images docs schemas reference picture pin wheel clean
 
-quickstart: $(STAMP)
+help: ## List the targets.
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+
+quickstart: $(STAMP) ## Mine, train, evaluate and export on the embedded sample.
 	$(BIN)/simile quickstart
 
-install: $(STAMP)
+install: $(STAMP) ## Create .venv with all dependencies for development.
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"got Python {sys.version.split()[0]}, need 3.11 or later (make PYTHON=python3.11)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,s3,dev,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,client,s3,dev,docs]'
 	touch $@
 
-check: lint types test
+check: lint types test ## Lint, check types and run all tests that need no GPU, hub or container builds.
 
-lint: $(STAMP)
+format: $(STAMP) ## Format the code and apply the safe fixes.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP) ## Check format and style.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(STAMP)
+types: $(STAMP) ## Check types with mypy.
 	$(BIN)/mypy
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
+test: $(STAMP) ## Run the tests with coverage.
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-gpu-check: $(STAMP)
-	$(BIN)/python -m pytest -m gpu
+test-fast: $(STAMP) ## Run the tests that an edit needs: none that trains or starts servers (under 90 s).
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not gpu and not network and not images"
 
-network: $(STAMP)
-	$(BIN)/python -m pytest -m network
+test-%: $(STAMP) ## Run the tests of one package or folder, e.g. test-mining, test-k8s.
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images" tests/$*
 
-images: $(STAMP)
-	$(BIN)/python -m pytest -m images tests/images
+gpu-check: $(STAMP) ## Run the tests that need a CUDA device.
+	$(PYTEST) -m gpu
 
-docs: $(STAMP)
+network: $(STAMP) ## Run the tests that need the model hub.
+	$(PYTEST) -m network
+
+images: $(STAMP) ## Build both container images and test them (needs root, buildah and debootstrap).
+	$(PYTEST) -m images tests/images
+
+docs: $(STAMP) ## Build the site of the documents; a broken link fails.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-picture: $(STAMP)
+schemas: $(STAMP) ## Write the JSON schemas of manifest and reports.
+	$(BIN)/python -m pipeline.schemas docs/schemas
+
+reference: $(STAMP) ## Write the reference of commands and settings.
+	$(BIN)/python -m pipeline.reference docs
+
+picture: $(STAMP) ## Render the dashboard's screenshot for the documents.
 	$(BIN)/python -m tests.monitoring.picture docs/images/dashboard.png
 
-pin:
+pin: ## Append the base image's current digest to its tag in both Dockerfiles.
 	@digest=$$(timeout 60 skopeo inspect --no-tags --format '{{.Digest}}' docker://$(BASE) 2>/dev/null); \
 	case "$$digest" in \
 	sha256:*) sed -i "s|^ARG BASE=.*|ARG BASE=$(BASE)@$$digest|" Dockerfile.train Dockerfile.serve; grep '^ARG BASE=' Dockerfile.train Dockerfile.serve ;; \
-	*) echo "pin: got no digest of $(BASE), need skopeo and a way to its registry; nothing changed" >&2; exit 2 ;; \
+	*) echo "pin: got no digest of $(BASE), need skopeo and access to its registry; nothing was changed" >&2; exit 2 ;; \
 	esac
 
-wheel: $(STAMP)
+wheel: $(STAMP) ## Build the wheel into dist/.
 	$(BIN)/python -m build --wheel
 
-clean:
-	rm -rf $(VENV) build dist quickstart site
+clean: ## Remove the environment and what was built.
+	rm -rf $(VENV) build dist site quickstart

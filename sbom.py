@@ -1,7 +1,7 @@
-"""Completes an image's SBOM: `python sbom.py IMAGE.cdx.json` adds to a CycloneDX document what pip does not know of.
+"""Completes an image's SBOM: `python sbom.py IMAGE.cdx.json` adds what pip does not know to a CycloneDX document.
 
-That is what the document is of, the interpreter and the Debian packages of the machine it runs on. A build runs it, in
-the builder stage, beside the package cyclonedx-bom.
+It adds the image itself, the Python interpreter and the Debian packages. The image's build runs it in the builder
+stage, where cyclonedx-bom is installed.
 """
 
 import json
@@ -19,26 +19,26 @@ def main(path: Path) -> None:
     """Rewrite the document in place.
 
     Raises:
-        SystemExit: what came of it breaks CycloneDX' schema.
+        SystemExit: the result is not valid by CycloneDX' schema.
     """
     document = json.loads(path.read_text())
-    (version,) = [one["version"] for one in document["components"] if one["name"] == "simile"]
+    (version,) = [one["version"] for one in document["components"] if one["name"] == "simile-pairs"]
     name = path.name.removesuffix(".cdx.json")
     document["metadata"]["component"] = {"type": "container", "bom-ref": name, "name": name, "version": version}
     document["components"] += [interpreter(), *debian_packages()]
     text = json.dumps(document, indent=2)
     if error := JsonStrictValidator(SchemaVersion.from_version(document["specVersion"])).validate_str(text):
-        sys.exit(f"{path}: got a document that its schema refuses: {error}")
+        sys.exit(f"{path}: the completed SBOM is not valid by its schema: {error}")
     path.write_text(text + "\n")
 
 
 def interpreter() -> dict[str, str]:
-    """Return this Python as a component: the base images of Docker's library build it from source."""
+    """Return the Python interpreter as a component; Docker's official images build it from source."""
     return component(PackageURL("generic", None, "python", platform.python_version()))
 
 
 def debian_packages() -> list[dict[str, str]]:
-    """Return the installed packages as components; scanners look for a package's flaws by its release of Debian."""
+    """Return the Debian packages as components, with the release that scanners need to look up vulnerabilities."""
     release = platform.freedesktop_os_release()
     distro = f"{release['ID']}-{release['VERSION_ID']}"
     listing = subprocess.run(
@@ -55,7 +55,7 @@ def debian_packages() -> list[dict[str, str]]:
 
 
 def component(purl: PackageURL) -> dict[str, str]:
-    """Return the package as CycloneDX writes it."""
+    """Return the CycloneDX component of this package."""
     return {
         "type": "library",
         "bom-ref": str(purl),

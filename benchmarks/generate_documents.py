@@ -1,8 +1,8 @@
-"""Write synthetic documents with the word frequencies and lengths of real ones, in any number.
+"""Write any number of synthetic documents with the word frequencies and lengths of real ones.
 
-Words: those of a source at their own frequencies, continued by made-up ones along the curve of large corpora, so that
-the vocabulary grows with the number of documents as it does in real text. Each document mixes common words with words
-of its category and of its group, so that documents of one group share more words than others.
+The words of a source keep their frequencies; made-up words continue them along the curve of large corpora, so that the
+vocabulary grows with the number of documents as in real text. Each document mixes common words with words of its
+category and of its group, so that documents of one group share more words than others.
 """
 
 import argparse
@@ -23,28 +23,28 @@ from simile.scoring import words
 
 SOURCE = Path(__file__).parent.parent / "examples" / "helpdesk" / "documents.jsonl"
 BATCH = 20_000
-SMALLEST = 1000
-"""Fewer documents have too few groups to a category."""
+MIN_DOCUMENTS = 1000
+"""Minimum number of documents; fewer would have too few groups per category."""
 
-# Word frequencies beyond the source: as 1/rank, then falling faster. Large collections show two such regimes (Gerlach &
-# Altmann 2013, Physical Review X 3, 021006); where the second begins and how it falls is rounded.
+# Word frequencies beyond the source fall as 1/rank, and faster from rank `BEND` on. Large collections show two such
+# regimes (Gerlach & Altmann 2013, Physical Review X 3, 021006); both constants are rounded.
 BEND, TAIL = 8000, 1.8
 TRUSTED = 5
-"""Occurrences from which on a word's frequency in the source is taken as it is."""
+"""Minimum number of occurrences for which a word keeps its frequency in the source."""
 SYLLABLES = ["".join(letters) for letters in itertools.product("bcdfghjklmnprstvwxyz", "aeiou")]
 
 GROUP_SIZE = (20, 200)
 CATEGORIES = (10, 50)
 CATEGORY_WORDS, GROUP_WORDS = 60, 15
 CATEGORY_SHARE, GROUP_SHARE = 0.10, 0.20
-"""Of a document's words, those drawn from its category's and from its group's own."""
+"""Shares of a document's words that are drawn from its category's and its group's words."""
 TOPIC_RANKS = (50, 10_000)
-"""Words of a topic are neither the commonest ones nor the rarest."""
+"""Range of the ranks of topic words: neither the most common words nor the rarest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """Words by rank, the cumulative frequencies of those of no topic, and the lengths of texts."""
+    """Words by rank, the cumulative frequencies of common words, and the lengths of texts."""
 
     words: list[str]
     cumulative: NDArray[np.float64]
@@ -53,20 +53,20 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which groups there are, and what they talk about."""
+    """The groups, and the words of their topics."""
 
     sizes: NDArray[np.int64]
-    """Documents of each group."""
+    """Number of documents per group."""
     category_of_group: NDArray[np.int64]
     category_words: NDArray[np.int64]
-    """Ranks of each category's own words, by row."""
+    """Ranks of each category's topic words, one row per category."""
     group_words: NDArray[np.int64]
 
 
 def main() -> None:
-    """Write the documents, and target pairs where they are asked for."""
+    """Write the documents and, if requested, target pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("num", type=int, metavar="N", help=f"at least {SMALLEST:,}")
+    parser.add_argument("num", type=int, metavar="N", help=f"at least {MIN_DOCUMENTS:,}")
     parser.add_argument("out", type=Path, metavar="OUT", help=".jsonl or .jsonl.gz")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -75,10 +75,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, metavar="FILE", help="labelled pairs of other documents of these groups")
     parser.add_argument("--target-pairs", type=int, default=4000, metavar="N")
     args = parser.parse_args()
-    if args.num < SMALLEST:
-        parser.error(f"got {args.num} documents, need at least {SMALLEST}")
+    if args.num < MIN_DOCUMENTS:
+        parser.error(f"got {args.num} documents, need at least {MIN_DOCUMENTS}")
     language = language_of(row.fields["text"] for row in read_rows(args.source))
-    # A generator for each part: the target does not change the documents.
+    # Each part has its own generator, so that the target does not change the documents.
     world_rng, documents_rng, target_rng = np.random.default_rng(args.seed).spawn(3)
     world = make_world(args.num, world_rng)
     write_jsonl(args.out, draw_documents(world, language, args.num, documents_rng))
@@ -91,16 +91,16 @@ def main() -> None:
 
 
 def language_of(texts: Iterable[str]) -> Language:
-    """Return the words of these texts, continued by made-up ones, and the lengths of the texts."""
+    """Return the words of the texts, continued by made-up words, and the lengths of the texts."""
     split = [words(text) for text in texts]
     counts = Counter(word for words_of_text in split for word in words_of_text)
     made_up = ("".join(parts) for parts in itertools.product(SYLLABLES, repeat=3))
-    # By count, then by name: the same on every machine.
+    # The order by count and name is the same on every machine.
     known = sorted(counts, key=lambda word: (-counts[word], word))
     vocabulary = known + [word for word in made_up if word not in counts]
     trusted = np.array([counts[word] for word in known if counts[word] >= TRUSTED], dtype=np.float64)
     if not len(trusted):
-        sys.exit(f"got a source without a word that occurs {TRUSTED} times, need more text")
+        sys.exit(f"got a source in which no word occurs {TRUSTED} times, need more text")
     curve = zipf_curve(np.arange(len(trusted), len(vocabulary) + 1))
     frequencies = np.concatenate([trusted, trusted[-1] * curve[1:] / curve[0]])
     common = without_topics(frequencies / frequencies.sum())
@@ -109,12 +109,12 @@ def language_of(texts: Iterable[str]) -> Language:
 
 
 def zipf_curve(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the relative frequency of the words at these ranks."""
+    """Return the relative frequencies of words at these ranks."""
     return np.where(ranks < BEND, 1 / ranks, BEND ** (TAIL - 1) * ranks.astype(np.float64) ** -TAIL)
 
 
 def without_topics(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what is left of the frequencies for common words, so that they and the topics' together make the same."""
+    """Return the frequencies minus the share that topic words contribute, so that the total stays the same."""
     low, high = TOPIC_RANKS
     ranks = np.arange(1, len(frequencies) + 1)
     of_topics = (CATEGORY_SHARE + GROUP_SHARE) / (ranks * np.log(high / low))
@@ -122,7 +122,7 @@ def without_topics(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def make_world(num: int, rng: np.random.Generator) -> World:
-    """Return groups that hold this many documents in all."""
+    """Return groups with this many documents in total."""
     low, high = np.log(GROUP_SIZE)
     sizes = np.exp(rng.uniform(low, high, size=num // GROUP_SIZE[0] + 1)).astype(np.int64)
     num_groups = int(np.searchsorted(np.cumsum(sizes), num)) + 1
@@ -136,13 +136,13 @@ def make_world(num: int, rng: np.random.Generator) -> World:
 
 
 def _topic_words(num: int, num_words: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return ranks even in their logarithm, as `without_topics` has it."""
+    """Return ranks drawn uniformly in their logarithm, as `without_topics` assumes."""
     low, high = np.log(TOPIC_RANKS)
     return np.exp(rng.uniform(low, high, size=(num, num_words))).astype(np.int64)
 
 
 def draw_documents(world: World, language: Language, num: int, rng: np.random.Generator) -> Iterator[dict[str, str]]:
-    """Yield the documents, the groups mixed."""
+    """Yield the documents, with the groups in random order."""
     group_of = rng.permutation(np.repeat(np.arange(len(world.sizes)), world.sizes)[:num])
     for start in range(0, num, BATCH):
         groups = group_of[start : start + BATCH]
@@ -154,29 +154,29 @@ def draw_documents(world: World, language: Language, num: int, rng: np.random.Ge
 
 
 def draw_texts(groups: NDArray[np.int64], world: World, language: Language, rng: np.random.Generator) -> list[str]:
-    """Return a text for each of these groups (T: its words, one after the other)."""
+    """Return a text per group (T: the words of all texts, concatenated)."""
     lengths = rng.choice(language.lengths, size=len(groups))
     ends = np.cumsum(lengths)
     group_T = np.repeat(groups, lengths)
-    kind_T, draw_T = rng.random(len(group_T)), rng.random(len(group_T))
+    source_T, draw_T = rng.random(len(group_T)), rng.random(len(group_T))
     of_group_T = world.group_words[group_T, _zipf_place(draw_T, GROUP_WORDS)]
     of_category_T = world.category_words[world.category_of_group[group_T], _zipf_place(draw_T, CATEGORY_WORDS)]
-    # The last cumulative frequency may lie below 1 by rounding.
+    # Rounding may leave the last cumulative frequency below 1.
     common_T = np.minimum(np.searchsorted(language.cumulative, draw_T, side="right"), len(language.words) - 1)
     rank_T = np.select(
-        [kind_T < GROUP_SHARE, kind_T < GROUP_SHARE + CATEGORY_SHARE], [of_group_T, of_category_T], common_T
+        [source_T < GROUP_SHARE, source_T < GROUP_SHARE + CATEGORY_SHARE], [of_group_T, of_category_T], common_T
     )
     words = [language.words[rank] for rank in rank_T.tolist()]
     return [" ".join(words[end - length : end]) for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
 
 def _zipf_place(draw_T: NDArray[np.float64], num: int) -> NDArray[np.int64]:
-    """Return places in a list of ``num`` words, the first ones the likeliest: about as 1 / (place + 1)."""
+    """Return places in a list of ``num`` words, with a probability of about 1 / (place + 1)."""
     return ((num + 1) ** draw_T).astype(np.int64) - 1
 
 
 def target_groups(world: World) -> NDArray[np.int64]:
-    """Return the groups of the target's documents: 30 each of up to 20 groups in each of 10 categories."""
+    """Return the groups of the target's documents: 30 each for up to 20 groups of 10 categories."""
     chosen = [np.flatnonzero(world.category_of_group == category)[:20] for category in range(CATEGORIES[0])]
     return np.repeat(np.concatenate(chosen), 30)
 

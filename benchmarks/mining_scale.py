@@ -1,6 +1,6 @@
-"""How does mining grow with the documents? Wall time and peak memory of `simile mine` on synthetic documents.
+"""Measure how wall time and peak memory of `simile mine` grow with the number of synthetic documents.
 
-Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
+A stopped benchmark resumes from its results under --work. The figures go into docs/results.md.
 """
 
 import argparse
@@ -12,18 +12,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import SIMILE, commit, end_with_children, machine, replace_section, run, table
+from harness import SIMILE, end_with_children, run
+from results_file import commit, machine, replace_section, table
 
 from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
 
 ABOUT = """\
-`simile mine` on synthetic documents (`benchmarks/generate_documents.py`), as hard as a target of 4,000 pairs of other
-documents of the same groups. Seconds and memory are of the whole process, reading and writing included."""
+`simile mine` on synthetic documents (`benchmarks/generate_documents.py`), matched to a target of 4,000 pairs of other
+documents of the same groups. Seconds and memory are those of the whole process, including reading and writing."""
 
 
 def main() -> None:
-    """Measure each size that is not measured yet, and write the section."""
+    """Measure the sizes without a result, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--pairs", type=int, default=20_000, metavar="N")
@@ -31,23 +32,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     args = parser.parse_args()
     end_with_children()
-    found = [measure(size, args.pairs, args.work / "scale") for size in args.sizes]
+    results = [measure(size, args.pairs, args.work / "scale") for size in args.sizes]
     command = ["--sizes", *map(str, args.sizes), "--pairs", str(args.pairs)]
-    write_section(args.out, command, found)
+    write_section(args.out, command, results)
 
 
 def measure(size: int, pairs: int, work: Path) -> dict[str, Any]:
-    """Return what mining this many pairs from this many documents took."""
+    """Return time and memory of mining this many pairs from this many documents."""
     file = work / f"{size}-documents-{pairs}-pairs.json"
     if not file.is_file():
         report = {"commit": commit(), "documents": size, **mine(generated(size, work), pairs)}
         write_whole(file, json.dumps(report, indent=2) + "\n")
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    result: dict[str, Any] = json.loads(file.read_text())
+    return result
 
 
 def mine(folder: Path, pairs: int) -> dict[str, float]:
-    """Mine from the folder's documents, and return how many pairs came of it and what it took."""
+    """Mine from the folder's documents; return the number of pairs, time and memory."""
     documents, target = folder / "documents.jsonl", folder / "target.jsonl"
     with TemporaryDirectory(dir=folder.parent) as temporary:
         out = Path(temporary) / "mined"
@@ -59,7 +60,7 @@ def mine(folder: Path, pairs: int) -> dict[str, float]:
 
 
 def generated(size: int, work: Path) -> Path:
-    """Return the folder of this many documents and their target, generated once."""
+    """Return the folder with this many documents and their target; generate it if it is missing."""
     folder = work / f"{size}-documents"
     if not folder.is_dir():
         with whole_directory(folder) as new:
@@ -68,7 +69,7 @@ def generated(size: int, work: Path) -> Path:
     return folder
 
 
-def write_section(path: Path, command: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
+def write_section(path: Path, command: Sequence[str], results: Sequence[Mapping[str, Any]]) -> None:
     """Write the section ``scale`` of the results."""
     rows = [
         [
@@ -78,10 +79,10 @@ def write_section(path: Path, command: Sequence[str], found: Sequence[Mapping[st
             f"{one['seconds']:.1f}",
             f"{one['peak_mib']:,.0f}",
         ]
-        for one in found
+        for one in results
     ]
     parts = [
-        f"Commit {', '.join(sorted({one['commit'] for one in found}))}, on {machine()}:",
+        f"Commit {', '.join(sorted({one['commit'] for one in results}))}, on {machine()}:",
         f"```\npython benchmarks/mining_scale.py {shlex.join(command)}\n```",
         ABOUT,
         table(["documents", "distinct words", "pairs", "seconds", "peak MiB"], rows),

@@ -1,7 +1,7 @@
-"""Lay the helpdesk sample out as a corpus of its own, with its categories and without, for `training_recipes.py`.
+"""Write the helpdesk sample as a corpus, with and without its categories, for `training_settings.py`.
 
-`simile mine` holds out what is judged on (whole groups, and other documents of the groups that stay) and a target; what
-is left are the documents. Nothing is chosen by these sets.
+`simile mine` holds out the test sets (whole groups, and other documents of the remaining groups) and a target; the
+remaining documents are the corpus. No setting is chosen by these sets.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from simile.artifacts.reading import read_rows
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "helpdesk" / "documents.jsonl"
 HELD_OUT = {"dev-seen": "dev", "test-seen": "test-seen", "test-unseen": "test-unseen"}
-"""Mined sets, and what they are called in a corpus."""
+"""Mined sets and their names in a corpus."""
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
-"""Does the service last? ``overload``: twice what it can take, for long. ``soak``: many texts of all lengths.
+"""Test the service's endurance: ``overload`` sends twice its throughput, ``soak`` many texts of all lengths.
 
-Clients and server share the same cores. The answers' time is what the client sees, its own work included.
+Clients and server share the same cores. Latencies are measured in the client and include its own work.
 """
 
 import asyncio
@@ -18,66 +18,68 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
+from harness import GUARD, SIMILE, place_parser, run
+from results_file import commit, machine, replace_section, table
 from serving_throughput import Connection, Server, draw_pairs, request, running
 
 PATH = "/v1/similarity"
-PAIRS_A_REQUEST = 8
-SATURATING = 32
-"""Clients that each wait for their answer: more than enough to keep the service busy, none is refused."""
-SOAKING = 4
-LONGEST_WORDS = 256
-MOST_BELOW_BEST, LONGEST_REFUSAL_MS, MOST_GROWTH = 0.10, 50.0, 0.05
+PAIRS_PER_REQUEST = 8
+SATURATING_CLIENTS = 32
+"""Clients that each wait for their response: enough to saturate the service without refusals."""
+SOAKING_CLIENTS = 4
+MAX_WORDS = 256
+MAX_LOSS, MAX_REFUSAL_MS, MAX_GROWTH = 0.10, 50.0, 0.05
+"""Limits of the loss of throughput, of a refusal's p99 latency, and of the growth of memory."""
 _PERIOD_S, _KEPT_S = 0.5, 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was found, and whether it is as it has to be."""
+    """A measured value, its requirement, and whether it is met."""
 
     name: str
-    found: str
+    value: str
     need: str
     passes: bool
 
 
 @dataclass(slots=True)
 class Memory:
-    """The server's resident memory: when (`time.monotonic`), and MiB."""
+    """The server's resident memory in MiB over time (`time.monotonic`)."""
 
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     async def watch(self, port: int) -> None:
-        """Look at the service's own metric until cancelled."""
+        """Sample the service's own metric until cancelled."""
         while True:
             _, answer = await request(port, "GET", "/metrics")
-            found = re.search(rb"^process_resident_memory_bytes (\S+)", answer, re.M)
-            assert found
-            self.samples.append((time.monotonic(), float(found[1]) / 2**20))
+            match = re.search(rb"^process_resident_memory_bytes (\S+)", answer, re.M)
+            assert match
+            self.samples.append((time.monotonic(), float(match[1]) / 2**20))
             await asyncio.sleep(_PERIOD_S)
 
     def figure(self, marks: Sequence[float]) -> Figure:
-        """Return how much more there is in the last tenth than in the second.
+        """Return the growth from the second tenth of the work to the last.
 
         Args:
-            marks: when each tenth of the work was done.
+            marks: the time at which each tenth was done.
         """
         second = [mib for at, mib in self.samples if marks[0] <= at <= marks[1]]
         last = [mib for at, mib in self.samples if marks[8] <= at <= marks[9]]
         growth = statistics.mean(last) / statistics.mean(second) - 1
-        found = f"{statistics.mean(second):,.0f} -> {statistics.mean(last):,.0f} MiB ({growth:+.1%})"
-        need = f"at most {MOST_GROWTH:+.0%} from the second tenth to the last"
-        return Figure("resident memory", found, need, growth <= MOST_GROWTH)
+        value = f"{statistics.mean(second):,.0f} -> {statistics.mean(last):,.0f} MiB ({growth:+.1%})"
+        need = f"at most {MAX_GROWTH:+.0%} from the second tenth to the last"
+        return Figure("resident memory", value, need, growth <= MAX_GROWTH)
 
 
 @dataclass(slots=True)
 class Answers:
-    """When each answer came, its status, and the seconds that it took."""
+    """Time, status and latency of each response."""
 
     got: list[tuple[float, int, float]] = field(default_factory=list)
 
     async def ask(self, connection: Connection, body: bytes, num_pairs: int) -> bool:
-        """Send the body, note what comes (a status of 0 is nothing at all), and return whether anything did."""
+        """Send the body, record the response (status 0: none), and return whether there was one."""
         start, status = time.monotonic(), 0
         try:
             status, answer = await connection.send("POST", PATH, body)
@@ -90,32 +92,34 @@ class Answers:
         return status > 0
 
     def num(self, *statuses: int) -> int:
-        """Return how many had one of these."""
+        """Return the number of responses with one of these statuses."""
         return sum(status in statuses for _, status, _ in self.got)
 
     def pairs_per_s(self, begin: float, end: float) -> float:
-        """Return the pairs that were answered between the two, a second."""
-        return PAIRS_A_REQUEST * sum(begin < at <= end and status == 200 for at, status, _ in self.got) / (end - begin)
+        """Return the pairs per second that were scored between the two times."""
+        return (
+            PAIRS_PER_REQUEST * sum(begin < at <= end and status == 200 for at, status, _ in self.got) / (end - begin)
+        )
 
 
 def main() -> None:
-    """Run one of the two, and write its section."""
+    """Run one of the two tests, and write its section."""
     parser = place_parser(__doc__)
     parser.add_argument("what", choices=("overload", "soak"))
     parser.add_argument(
         "--seconds",
         type=float,
         default=600.0,
-        help="of overload, a tenth of it before, to find the most; a full queue waits a quarter of a minute",
+        help="duration of the overload, after a tenth of it to find the throughput; a full queue waits 15 s",
     )
-    parser.add_argument("--pairs", type=int, default=200_000, help="of the soak")
+    parser.add_argument("--pairs", type=int, default=200_000, help="pairs of the soak")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     args = parser.parse_args()
     bundle = args.work / "serving" / "minilm"
     if not bundle.is_dir():
         run([*SIMILE, "baseline", "bundled:minilm", "--out", bundle])
     texts = [text for pair in draw_pairs(args.data / GUARD / "test.jsonl.gz", "stsb") for text in pair]
-    # The soak fills the cache within its first tenth, the overload may not: it would look like a leak.
+    # The cache is off for the overload, which might fill it slowly: that would look like a leak.
     options = ["--cache-bytes", "0"] if args.what == "overload" else []
     with served(bundle, args.precision, options) as (port, metrics_port):
         if args.what == "overload":
@@ -124,13 +128,13 @@ def main() -> None:
             about, figures = asyncio.run(soak(port, metrics_port, texts, args.pairs))
     replace_section(args.out, f"serving-{args.what}", section(about, args.precision, figures))
     for figure in figures:
-        print(f"{'pass' if figure.passes else 'FAIL'}  {figure.name}: {figure.found} (need {figure.need})")
+        print(f"{'pass' if figure.passes else 'FAIL'}  {figure.name}: {figure.value} (need {figure.need})")
     sys.exit(0 if all(figure.passes for figure in figures) else 1)
 
 
 @contextmanager
 def served(bundle: Path, precision: str, options: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start the service, and yield the ports of its API and of its metrics."""
+    """Start the service; yield the ports of its API and its metrics."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         metrics_port = listener.getsockname()[1]
     command = [*SIMILE, "serve", str(bundle), "--device", "cpu", "--precision", precision, *options]
@@ -140,68 +144,70 @@ def served(bundle: Path, precision: str, options: Sequence[str]) -> Iterator[tup
 
 
 async def overload(port: int, metrics_port: int, texts: Sequence[str], seconds: float) -> tuple[str, list[Figure]]:
-    """Find what the service can take, then ask twice as much of it."""
+    """Measure the service's throughput, then send twice as much."""
     lengths = [len(text.split()) for text in texts]
     bodies = drawn(texts, lambda draw: draw.choice(lengths))
     best = await saturated(port, bodies, seconds / 10)
     memory, answers = Memory(), Answers()
     watching = asyncio.create_task(memory.watch(metrics_port))
     begin = time.monotonic()
-    await flood(port, bodies, answers, 2 * best / PAIRS_A_REQUEST, seconds)
+    await flood(port, bodies, answers, 2 * best / PAIRS_PER_REQUEST, seconds)
     watching.cancel()
     marks = [begin + seconds * tenth / 10 for tenth in range(1, 11)]
-    # The queue fills in the first tenth, of a run that is long enough.
+    # The queue fills within the first tenth.
     throughput = answers.pairs_per_s(marks[0], marks[9])
     refused_ms = sorted(1000 * took for _, status, took in answers.got if status == 429) or [math.inf]
     p99_ms = refused_ms[math.ceil(0.99 * len(refused_ms)) - 1]
     num_lost = len(answers.got) - answers.num(200, 429)
     figures = [
         Figure(
-            "pairs a second",
+            "pairs per second",
             f"{throughput:,.0f}, {throughput / best - 1:+.1%} of {best:,.0f}",
-            f"at most {MOST_BELOW_BEST:.0%} below what it does unhurried",
-            throughput >= (1 - MOST_BELOW_BEST) * best,
+            f"at most {MAX_LOSS:.0%} below the throughput without overload",
+            throughput >= (1 - MAX_LOSS) * best,
         ),
         Figure(
-            "99th percentile of a refusal",
+            "p99 latency of a refusal",
             f"{p99_ms:.1f} ms of {answers.num(429):,}",
-            f"at most {LONGEST_REFUSAL_MS:g} ms",
-            p99_ms <= LONGEST_REFUSAL_MS,
+            f"at most {MAX_REFUSAL_MS:g} ms",
+            p99_ms <= MAX_REFUSAL_MS,
         ),
-        Figure("answered neither 200 nor 429", f"{num_lost:,} of {len(answers.got):,} requests", "none", num_lost == 0),
+        Figure(
+            "responses other than 200 and 429", f"{num_lost:,} of {len(answers.got):,} requests", "none", num_lost == 0
+        ),
         memory.figure(marks),
     ]
-    load = f"twice the {best:,.0f} pairs a second that {SATURATING} waiting clients got"
-    return f"{seconds:g} s of {load}, {PAIRS_A_REQUEST} pairs a request, all texts different, cache off", figures
+    load = f"twice the {best:,.0f} pairs per second of {SATURATING_CLIENTS} waiting clients"
+    return f"{seconds:g} s of {load}, {PAIRS_PER_REQUEST} pairs per request, all texts distinct, cache off", figures
 
 
 async def saturated(port: int, bodies: Iterator[bytes], seconds: float) -> float:
-    """Return the pairs a second that clients get who each wait for their answer, after a fifth of warming up."""
+    """Return the pairs per second of clients that wait for each response, after a warm-up of a fifth."""
     answers, end = Answers(), time.monotonic() + seconds
 
     async def client() -> None:
         connection = await Connection.open(port)
         while time.monotonic() < end:
-            await answers.ask(connection, next(bodies), PAIRS_A_REQUEST)
+            await answers.ask(connection, next(bodies), PAIRS_PER_REQUEST)
         connection.close()
 
-    await asyncio.gather(*(client() for _ in range(SATURATING)))
+    await asyncio.gather(*(client() for _ in range(SATURATING_CLIENTS)))
     if answers.num(200) < len(answers.got):
-        sys.exit(f"got {len(answers.got) - answers.num(200)} answers that are not 200 before the overload, need none")
+        sys.exit(f"got {len(answers.got) - answers.num(200)} responses other than 200 before the overload, need none")
     return answers.pairs_per_s(end - 0.8 * seconds, end)
 
 
 async def flood(port: int, bodies: Iterator[bytes], answers: Answers, requests_per_s: float, seconds: float) -> None:
-    """Send so many requests a second, whether or not those before are answered, and wait for all answers."""
+    """Send requests at this rate without waiting for responses, then wait for all of them."""
     free: list[tuple[float, Connection]] = []
     asking: set[asyncio.Task[None]] = set()
 
     async def one(body: bytes) -> None:
-        # The one used last: the server closes those that are idle for five seconds.
+        # The most recently used connection, since the server closes those that are idle for five seconds.
         while free and free[-1][0] < time.monotonic() - _KEPT_S:
             free.pop()[1].close()
         connection = free.pop()[1] if free else await Connection.open(port)
-        if await answers.ask(connection, body, PAIRS_A_REQUEST):
+        if await answers.ask(connection, body, PAIRS_PER_REQUEST):
             free.append((time.monotonic(), connection))
 
     begin = time.monotonic()
@@ -215,38 +221,38 @@ async def flood(port: int, bodies: Iterator[bytes], answers: Answers, requests_p
 
 
 async def soak(port: int, metrics_port: int, texts: Sequence[str], num_pairs: int) -> tuple[str, list[Figure]]:
-    """Score so many pairs of new texts."""
+    """Score this many pairs of new texts."""
     memory, answers = Memory(), Answers()
     watching = asyncio.create_task(memory.watch(metrics_port))
-    # As many texts of 1 to 2 words as of 128 to 256.
-    bodies = drawn(texts, lambda draw: round(LONGEST_WORDS ** draw.random()))
-    requests = itertools.islice(bodies, max(10, num_pairs // PAIRS_A_REQUEST))
+    # Uniform in the logarithm: as many texts of 1 to 2 words as of 128 to 256.
+    bodies = drawn(texts, lambda draw: round(MAX_WORDS ** draw.random()))
+    requests = itertools.islice(bodies, max(10, num_pairs // PAIRS_PER_REQUEST))
     begin = time.monotonic()
 
     async def client() -> None:
         connection = await Connection.open(port)
         for body in requests:
-            await answers.ask(connection, body, PAIRS_A_REQUEST)
+            await answers.ask(connection, body, PAIRS_PER_REQUEST)
         connection.close()
 
-    await asyncio.gather(*(client() for _ in range(SOAKING)))
+    await asyncio.gather(*(client() for _ in range(SOAKING_CLIENTS)))
     watching.cancel()
     ends = sorted(at for at, _, _ in answers.got)
     marks = [ends[len(ends) * tenth // 10 - 1] for tenth in range(1, 11)]
     num_failed = len(answers.got) - answers.num(200)
-    rate = f"{PAIRS_A_REQUEST * answers.num(200) / (marks[-1] - begin):,.0f} pairs a second"
+    rate = f"{PAIRS_PER_REQUEST * answers.num(200) / (marks[-1] - begin):,.0f} pairs per second"
     figures = [
-        Figure("answered other than 200", f"{num_failed:,} of {len(answers.got):,} requests", "none", num_failed == 0),
+        Figure("responses other than 200", f"{num_failed:,} of {len(answers.got):,} requests", "none", num_failed == 0),
         memory.figure(marks),
     ]
-    about = f"{num_pairs:,} pairs, {PAIRS_A_REQUEST} a request, of 1 to {LONGEST_WORDS} words a text"
-    return f"{about}; cache as by default; {SOAKING} clients; {rate}", figures
+    about = f"{num_pairs:,} pairs, {PAIRS_PER_REQUEST} per request, 1 to {MAX_WORDS} words per text"
+    return f"{about}; default cache; {SOAKING_CLIENTS} clients; {rate}", figures
 
 
 def drawn(texts: Sequence[str], num_words: Callable[[random.Random], int]) -> Iterator[bytes]:
-    """Yield requests without end, of new texts made of these texts' words.
+    """Yield requests without end, whose new texts are made of these texts' words.
 
-    Texts that came again would be computed once for all requests that wait: they would be no load.
+    Repeated texts would be embedded once for all waiting requests, and would be no load.
     """
     draw = random.Random(0)
     words = [word for text in texts for word in text.split()]
@@ -255,14 +261,14 @@ def drawn(texts: Sequence[str], num_words: Callable[[random.Random], int]) -> It
         return " ".join(draw.choices(words, k=num_words(draw)))
 
     while True:
-        yield json.dumps({"pairs": [(text(), text()) for _ in range(PAIRS_A_REQUEST)]}).encode()
+        yield json.dumps({"pairs": [(text(), text()) for _ in range(PAIRS_PER_REQUEST)]}).encode()
 
 
 def section(about: str, precision: str, figures: Sequence[Figure]) -> str:
-    """Return the table."""
-    rows = [[one.name, one.found, one.need, "pass" if one.passes else "**fail**"] for one in figures]
+    """Return the section: conditions and table."""
+    rows = [[one.name, one.value, one.need, "pass" if one.passes else "**fail**"] for one in figures]
     where = f"Commit {commit()}, on {machine()}, {precision}: {about}."
-    return f"{where}\n\n{table(['', 'found', 'needed', ''], rows)}"
+    return f"{where}\n\n{table(['', 'measured', 'needed', ''], rows)}"
 
 
 if __name__ == "__main__":

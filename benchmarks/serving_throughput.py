@@ -1,7 +1,7 @@
-"""Pairs a second over HTTP, side by side with infinity-emb: the same encoder, texts and clients, one server at a time.
+"""Measure pairs per second over HTTP, compared with infinity-emb: the same encoder, texts and clients.
 
-Clients and server share the same cores. Each client sends its next request when it has its answer. The peer returns
-embeddings, whose cosines its client would still have to compute; here that is not even counted.
+One server runs at a time, on the same cores as the clients. Each client sends its next request when it has the response
+to the last. The peer returns embeddings; the time that its clients need to compute cosines is not counted.
 """
 
 import argparse
@@ -21,16 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from harness import GUARD, SIMILE, commit, machine, place_parser, replace_section, run, table
+from harness import GUARD, SIMILE, place_parser, run
+from results_file import commit, machine, replace_section, table
 
 from simile.artifacts import read_pairs
 from simile.scoring import Encoder, Precision, load
 
 LOADS = ((8, 32), (32, 1), (1, 256), (1, 1))
-"""Clients, and pairs a request."""
+"""Clients, and pairs per request."""
 LONG_TOKENS = 256
-ONE_IN = 20
-"""Of the mixed lengths, every how manieth text is long."""
+TEXTS_PER_LONG_TEXT = 20
+"""One of this many texts is long in the mixed lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +45,25 @@ class Server:
     environment: dict[str, str]
 
     def body(self, pairs: Sequence[tuple[str, str]]) -> bytes:
-        """Return the request that asks for the pairs."""
+        """Return the request body for the pairs."""
         if self.path == "/embeddings":
             texts = [text for pair in pairs for text in pair]
             return json.dumps({"model": "model", "encoding_format": "base64", "input": texts}).encode()
         return json.dumps({"pairs": pairs}).encode()
 
     def check(self, answer: bytes, num_pairs: int) -> None:
-        """Fail unless the answer holds what was asked for."""
-        found = json.loads(answer)
+        """Fail unless the response is complete."""
+        body = json.loads(answer)
         if self.path == "/embeddings":
-            assert len(found["data"]) == 2 * num_pairs
-            assert len(base64.b64decode(found["data"][0]["embedding"])) % 4 == 0
+            assert len(body["data"]) == 2 * num_pairs
+            assert len(base64.b64decode(body["data"][0]["embedding"])) % 4 == 0
         else:
-            assert len(found["scores"]) == num_pairs
+            assert len(body["scores"]) == num_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load found."""
+    """Throughput and latency under one load."""
 
     pairs_per_s: float
     p50_ms: float
@@ -72,45 +73,47 @@ class Load:
 def main() -> None:
     """Measure each server under each load, and write the section."""
     parser = place_parser(__doc__)
-    parser.add_argument("--infinity", metavar="COMMAND", help="the peer's infinity_emb, of an environment of its own")
-    parser.add_argument("--infinity-model", type=Path, metavar="FOLDER", help="its model, with onnx/model.onnx")
+    parser.add_argument("--infinity", metavar="COMMAND", help="the infinity_emb command of another environment")
+    parser.add_argument(
+        "--infinity-model", type=Path, metavar="FOLDER", help="folder of its model, with onnx/model.onnx"
+    )
     parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
     parser.add_argument("--cache-bytes", type=int, default=0)
     parser.add_argument("--texts", choices=("stsb", "mixed"), default="stsb")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load, after as many of warming up / 5")
-    parser.add_argument("--rounds", type=int, default=1, help="starts of each server; the (upper) median counts")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load, after a warm-up of a fifth")
+    parser.add_argument("--rounds", type=int, default=1, help="starts of each server; the (upper) median is reported")
     args = parser.parse_args()
     bundle = args.work / "serving" / "minilm"
     if not bundle.is_dir():
         run([*SIMILE, "baseline", "bundled:minilm", "--out", bundle])
     pairs = draw_pairs(args.data / GUARD / "test.jsonl.gz", args.texts)
-    found: dict[str, dict[tuple[int, int], list[Load]]] = {}
+    results: dict[str, dict[tuple[int, int], list[Load]]] = {}
     for _ in range(args.rounds):
         for server in servers(args, bundle):
             with running(server) as port:
                 for load_ in LOADS:
                     one = asyncio.run(measure(server, port, pairs, *load_, seconds=args.seconds))
-                    found.setdefault(server.name, {}).setdefault(load_, []).append(one)
+                    results.setdefault(server.name, {}).setdefault(load_, []).append(one)
                     print(f"{server.name} {load_}: {one}", file=sys.stderr, flush=True)
     bare = {precision: bare_loop(bundle, pairs, precision) for precision in args.precisions}
     name = f"serving-{args.texts}-{'cached' if args.cache_bytes else 'uncached'}"
-    replace_section(args.out, name, section(found, bare, args))
+    replace_section(args.out, name, section(results, bare, args))
 
 
 def draw_pairs(path: Path, texts: str) -> list[tuple[str, str]]:
-    """Return the pairs in an order of their own; ``mixed`` makes one text in `ONE_IN` long."""
+    """Return the pairs in random order; ``mixed`` makes one text in `TEXTS_PER_LONG_TEXT` long."""
     pairs = list(read_pairs(path).texts)
     draw = random.Random(0)
     draw.shuffle(pairs)
     if texts == "mixed":
         words = " ".join(text for pair in pairs for text in pair).split()
         long = (" ".join(draw.sample(words, LONG_TOKENS)) for _ in pairs)
-        pairs = [(next(long), b) if i % (ONE_IN // 2) == 0 else (a, b) for i, (a, b) in enumerate(pairs)]
+        pairs = [(next(long), b) if i % (TEXTS_PER_LONG_TEXT // 2) == 0 else (a, b) for i, (a, b) in enumerate(pairs)]
     return pairs
 
 
 def servers(args: argparse.Namespace, bundle: Path) -> Iterator[Server]:
-    """Yield ours at each precision, then the peer where there is one."""
+    """Yield Simile's server at each precision, then the peer's if it is given."""
     for precision in args.precisions:
         options = ["--device", "cpu", "--precision", precision, "--cache-bytes", str(args.cache_bytes)]
         ports = ["--port", "{port}", "--metrics-port", "0"]
@@ -126,7 +129,7 @@ def servers(args: argparse.Namespace, bundle: Path) -> Iterator[Server]:
 
 @contextmanager
 def running(server: Server) -> Iterator[int]:
-    """Start the server, and yield its port once it is ready."""
+    """Start the server; yield its port once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     command = [word.format(port=port) for word in server.command]
@@ -156,18 +159,18 @@ def running(server: Server) -> Iterator[int]:
 
 
 class Connection:
-    """One kept-alive connection of HTTP/1.1: a client library's own work would be measured as the server's."""
+    """A kept-alive HTTP/1.1 connection, without a client library whose work would count as the server's."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     @classmethod
     async def open(cls, port: int) -> "Connection":
-        """Connect to the port of this machine."""
+        """Connect to the port on this machine."""
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24))
 
     async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Return status and body of the answer."""
+        """Send a request; return status and body of the response."""
         head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         self._writer.write(head.encode() + b"\r\n\r\n" + body)
         head_lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
@@ -175,12 +178,12 @@ class Connection:
         return int(head_lines[0].split()[1]), await self._reader.readexactly(length)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
 
 
 async def request(port: int, method: str, path: str) -> tuple[int, bytes]:
-    """Return status and body of one answer on a connection of its own."""
+    """Send one request on a new connection; return status and body of the response."""
     connection = await Connection.open(port)
     try:
         return await connection.send(method, path)
@@ -191,7 +194,7 @@ async def request(port: int, method: str, path: str) -> tuple[int, bytes]:
 async def measure(
     server: Server, port: int, pairs: Sequence[tuple[str, str]], clients: int, size: int, *, seconds: float
 ) -> Load:
-    """Return what the clients saw in so many seconds, the first fifth of them again not counted."""
+    """Return throughput and latency as the clients see them, after a warm-up of a fifth of the seconds."""
     starts = range(0, len(pairs) - size + 1, size)
     bodies = [server.body(pairs[start : start + size]) for start in starts]
     began = time.perf_counter() + seconds / 5
@@ -215,13 +218,13 @@ async def measure(
 
     await asyncio.gather(*map(client, range(clients)))
     if not latencies:
-        sys.exit(f"{server.name}: got no answer within {seconds:g} seconds, need more --seconds")
+        sys.exit(f"{server.name}: got no response within {seconds:g} seconds, need more --seconds")
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
     return Load(len(latencies) * size / seconds, float(p50), float(p99))
 
 
 def bare_loop(bundle: Path, pairs: Sequence[tuple[str, str]], precision: Precision) -> float:
-    """Return the pairs a second of ONNX Runtime alone: texts tokenized already, in batches of like length."""
+    """Return the pairs per second of ONNX Runtime alone, with tokenized texts in batches of similar length."""
     scorer = load(bundle, device="cpu", precision=precision)
     (encoder,) = (member for member in scorer.members if isinstance(member, Encoder))
     tokens = encoder.tokenize([text for pair in pairs for text in pair])
@@ -232,11 +235,11 @@ def bare_loop(bundle: Path, pairs: Sequence[tuple[str, str]], precision: Precisi
 
 
 def section(
-    found: dict[str, dict[tuple[int, int], list[Load]]], bare: dict[str, float], args: argparse.Namespace
+    results: dict[str, dict[tuple[int, int], list[Load]]], bare: dict[str, float], args: argparse.Namespace
 ) -> str:
-    """Return the table."""
+    """Return the section: conditions and table."""
     rows = []
-    for name, loads in found.items():
+    for name, loads in results.items():
         cells = []
         for load_ in LOADS:
             one = sorted(loads[load_], key=lambda one: one.pairs_per_s)[len(loads[load_]) // 2]
@@ -245,9 +248,9 @@ def section(
     alone = ", ".join(f"{pairs:,.0f} in {precision}" for precision, pairs in bare.items())
     about = (
         f"Commit {commit()}, on {machine()}, {args.seconds:g} s each, {args.rounds} round(s), texts of {args.texts}, "
-        f"cache of {args.cache_bytes:,} bytes. Pairs a second (median and 99th percentile of a request in ms), by "
-        "clients x pairs a request. "
-        f"ONNX Runtime alone on these texts, tokenized already and by length: {alone} pairs a second."
+        f"cache of {args.cache_bytes:,} bytes. Pairs per second (p50 and p99 latency of a request in ms), by clients x "
+        "pairs per request. "
+        f"ONNX Runtime alone on these texts, tokenized and sorted by length: {alone} pairs per second."
     )
     header = ["server", *(f"{clients} x {size}" for clients, size in LOADS)]
     return f"{about}\n\n{table(header, rows)}"

@@ -1,10 +1,10 @@
-"""Mine pairs as a user of sentence-transformers does, with its `mine_hard_negatives`, for `recipes.py` to compare with.
+"""Mine pairs with sentence-transformers' `mine_hard_negatives`, as its users do, for `mining_strategies.py`.
 
-Anchors are drawn at random, and for each a positive from its group. Negatives are mined by the settings that the
-documentation recommends: ``relative_margin=0.05`` and ``sampling_strategy="top"`` (TopK-PercPos at 95 %). It knows
-nothing of groups, its user does: of each anchor's negatives the hardest of another group is kept. Its documentation
-recommends 10 negatives or less to train on; one is trained on, but those to choose it from have to be more, because
-most of the first ones are of the anchor's own group.
+Anchors are drawn at random, each with a positive from its group. Negatives are mined with the settings that the
+documentation recommends: ``relative_margin=0.05`` and ``sampling_strategy="top"`` (TopK-PercPos at 95 %). The function
+does not know the groups, so each anchor keeps the hardest negative of another group. The documentation recommends at
+most 10 negatives to train on. One is trained on here, but more are mined to choose it from, because most of the hardest
+belong to the anchor's own group.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 SETTINGS: dict[str, Any] = {"relative_margin": 0.05, "sampling_strategy": "top", "num_negatives": 50}
 SPARE_ANCHORS = 1.5
-"""Anchors drawn over those wanted: some get no negative that is below the margin and of another group."""
+"""Anchors drawn per anchor needed, since some get no negative from another group below the margin."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def usable_documents(path: Path, held_out: Sequence[Path]) -> list[Row]:
-    """Return the documents whose group holds another one, duplicates and held-out texts left out."""
+    """Return the documents of groups with at least two, without duplicates and held-out texts."""
     seen = {text_key(text) for file in held_out for pair in read_pairs(file).texts for text in pair}
     by_group: dict[str, list[Row]] = defaultdict(list)
     for _, document in read_rows(path):
@@ -63,7 +63,7 @@ def usable_documents(path: Path, held_out: Sequence[Path]) -> list[Row]:
 
 
 def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Return pairs of documents of one group; no document is an anchor again before every other one was."""
+    """Return pairs of documents of one group; every document is an anchor once before any is one again."""
     by_group: dict[str, list[int]] = defaultdict(list)
     for i, document in enumerate(documents):
         by_group[str(document["group"])].append(i)
@@ -73,7 +73,7 @@ def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator)
     for anchor in anchors:
         *others, last = by_group[str(documents[anchor]["group"])]
         partner = others[rng.integers(len(others))]
-        # The last one stands in for the anchor, which is no partner of its own.
+        # The last document replaces the anchor, which must not be its own partner.
         drawn.append((documents[anchor]["text"], documents[last if partner == anchor else partner]["text"]))
     return list(dict.fromkeys(drawn))
 
@@ -81,7 +81,7 @@ def draw_positives(documents: Sequence[Row], num: int, rng: np.random.Generator)
 def mine_with_sentence_transformers(
     positives: Sequence[tuple[str, str]], corpus: list[str], max_length: int | None
 ) -> list[Row]:
-    """Return its labelled pairs: of each anchor the positives, then the negatives, hardest first."""
+    """Return the labelled pairs of `mine_hard_negatives`: per anchor positives, then negatives, hardest first."""
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
@@ -98,13 +98,13 @@ def mine_with_sentence_transformers(
 
 
 def choose(rows: Iterable[Row], group_of: Mapping[str, str], num: int) -> tuple[list[Row], Row]:
-    """Return up to ``num`` positive pairs and as many negative ones, and how many were of the anchor's own group."""
+    """Return up to ``num`` positive and as many negative pairs, and counts of the negatives of the anchor's group."""
     positives: dict[str, list[str]] = defaultdict(list)
     negatives: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         (positives if row["label"] == 1 else negatives)[row["anchor"]].append(row["text"])
     kept = {a: [text for text in texts if group_of[text] != group_of[a]] for a, texts in negatives.items()}
-    # As many of each class from one anchor: otherwise the anchor alone would say something of the label.
+    # Each anchor has as many pairs of each class, so that the anchor alone does not reveal the label.
     both = [(a, p, n) for a in positives for p, n in zip(positives[a], kept.get(a, []), strict=False)][:num]
     pairs: list[Row] = [
         {"text_a": a, "text_b": text, "label": label, "group_a": group_of[a], "group_b": group_of[text]}

@@ -1,7 +1,8 @@
-"""Fine-tune as a user of sentence-transformers does, for `training_recipes.py` to compare with.
+"""Fine-tune with sentence-transformers as its users do, for `training_settings.py`.
 
-Positive pairs are drawn at random from the documents' groups, no document an anchor again before every other one was;
-multiple negatives ranking with in-batch negatives, all weights, batches of 32, 5e-5, one epoch.
+Positive pairs are drawn at random from the documents' groups; every document is an anchor once before any is one again.
+The loss is multiple negatives ranking with in-batch negatives; all weights are trained for one epoch with batches of 32
+and a learning rate of 5e-5.
 """
 
 import argparse

@@ -29,9 +29,7 @@ def quickstart(args: Namespace) -> int:
 
 def run(args: Namespace) -> int:
     """The whole path on one's own data."""
-    from pipeline.embedded import recipe_path
-
-    return _run(recipe_path(args.config), args.set, restart=args.restart)
+    return _run(Path(args.config), args.set, restart=args.restart)
 
 
 def _run(path: Path, overrides: Sequence[str], *, restart: bool) -> int:

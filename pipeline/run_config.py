@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mining.config import MineConfig
-from pipeline.config import read_yaml, validate
+from pipeline.config import validate
+from pipeline.embedded import run_values
 from pipeline.presets import relative_to, with_members_presets
 from training.config import TrainConfig
 
@@ -89,12 +90,14 @@ class RunConfig(BaseModel):
 
 
 def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Return the run in the file, overrides put in; paths in the file are relative to it, those of overrides are not.
+    """Return the run in the file, or of the recipe of this name, with the overrides put in.
+
+    Paths in the file are relative to it, those of overrides are not.
 
     Raises:
-        InputError: the file or a value in it is wrong.
+        InputError: there is neither, or a value is wrong.
     """
-    values: dict[str, Any] = read_yaml(path)
+    values = run_values(str(path))
     for key in ("documents", "pairs", "target", "positives"):
         if values.get(key) is not None:
             values[key] = path.parent / str(values[key])

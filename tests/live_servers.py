@@ -1,4 +1,4 @@
-"""Servers on real sockets: the application, its process, and one that answers whatever a test says."""
+"""Servers on real sockets: the application, the service's process, and one that replies as a test says."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ SIMILARITY = "/v1/similarity"
 
 
 class Watched:
-    """An ASGI application whose requests are counted: bodies, and the clients' ports."""
+    """An ASGI application that records the bodies and the clients' ports of its requests."""
 
     def __init__(self, app) -> None:
         self.app = app
@@ -50,7 +50,7 @@ class Watched:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait for what another thread or task does."""
+    """Wait until another thread or task makes the condition true."""
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
@@ -60,7 +60,7 @@ async def until(condition: Callable[[], Any]) -> None:
 def served(app) -> Iterator[str]:
     """Serve the application in a thread; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # As `serving.server` does, for the same reason.
+        # `serving.server` does the same, for the same reason.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", ws="none", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -86,7 +86,7 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Process:
-    """The service in a process of its own: its addresses, and what it wrote so far."""
+    """The service in a process of its own, with its addresses and log."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -120,18 +120,19 @@ def started(bundle: Path, log: Path, **environ: str) -> Iterator[Process]:
             stderr=file,
         )
     try:
-        yield Process(process, _told(log, "listening on"), _told(log, "metrics on"), log)
+        yield Process(process, _logged(log, "listening on"), _logged(log, "metrics on"), log)
     finally:
         process.kill()
         process.wait()
 
 
-def _told(log: Path, words: str) -> str:
+def _logged(log: Path, words: str) -> str:
+    """Return the address that the log gives after these words, once the service is ready."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         text = log.read_text()
-        if "ready: " in text and (found := re.search(rf"{words} (http://[^\s/]+)", text)):
-            return found[1]
+        if "ready: " in text and (match := re.search(rf"{words} (http://[^\s/]+)", text)):
+            return match[1]
         time.sleep(0.02)
     raise AssertionError(log.read_text())
 
@@ -149,7 +150,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, or where the status is 0 an end of the connection without any."""
+    """A response; with status 0 the connection is closed without one."""
 
     status: int = 200
     body: Any = None
@@ -159,7 +160,7 @@ class Reply:
 
 @dataclass
 class Script:
-    """A server's address, and what it was asked."""
+    """A scripted server's address, and the requests that it got."""
 
     url: str = ""
     requests: list[Request] = field(default_factory=list)
@@ -170,7 +171,7 @@ class Script:
 
 
 def described(name: str = "tiny", *, max_pairs: int = 4, max_body_bytes: int = 4096) -> Reply:
-    """What `/v1/bundle` tells, as far as a client reads it."""
+    """Return the response of `/v1/bundle`, as far as a client reads it."""
     limits = {"max_pairs": max_pairs, "max_body_bytes": max_body_bytes}
     return Reply(
         body={"name": name, "digest": "0" * 64, "members": [{"name": "small"}], "calibration": None, "limits": limits}
@@ -178,26 +179,26 @@ def described(name: str = "tiny", *, max_pairs: int = 4, max_body_bytes: int = 4
 
 
 def measured(request: Request, name: str = "tiny", scale: float = 0.001) -> Reply:
-    """Scores that a test can tell: the length of each pair's first text."""
+    """Return scores that a test can recognize: the length of each pair's first text."""
     usage = {"pairs": len(request.pairs), "texts": 2, "tokens": 3, "truncated": 0}
     scores = [len(a) * scale for a, _ in request.pairs]
     return Reply(body={"scores": scores, "usage": usage, "bundle": f"{name}@sha256:{'0' * 64}"})
 
 
 def error(status: int, kind: str = "kind", message: str = "message", param: str | None = None, **headers: str) -> Reply:
-    """An error as the application writes it."""
+    """Return an error response in the application's form."""
     body = {"error": {"type": kind, "message": message, "param": param}}
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def mlflow_run() -> Reply:
-    """What MLflow's tracking server tells of a run, whatever it was asked."""
+    """Return the description of a run by MLflow's tracking server, which answers every request."""
     info = {"run_id": "a" * 32, "experiment_id": "0", "status": "RUNNING", "lifecycle_stage": "active"}
     return Reply(body={"run": {"info": info, "data": {}}})
 
 
 def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
-    """Answer calls for scores with these, one after the other, then with scores."""
+    """Return a script that answers requests for scores with these replies in turn, then with scores."""
     waiting = iter(replies)
 
     def reply(request: Request) -> Reply:
@@ -210,7 +211,7 @@ def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
 
 @contextmanager
 def scripted(reply: Callable[[Request], Reply]) -> Iterator[Script]:
-    """Serve what ``reply`` returns for each request."""
+    """Serve the reply that the function returns for each request."""
     script = Script()
 
     class Handler(BaseHTTPRequestHandler):
@@ -241,7 +242,7 @@ def scripted(reply: Callable[[Request], Reply]) -> Iterator[Script]:
             self.wfile.write(content)
 
         def finish(self) -> None:
-            # The connection was reset, or the client has gone.
+            # The connection was reset, or the client has disconnected.
             with suppress(OSError):
                 super().finish()
 
@@ -250,7 +251,7 @@ def scripted(reply: Callable[[Request], Reply]) -> Iterator[Script]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            pass  # As `finish`.
+            pass  # The same errors as in `finish`.
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -8,14 +8,14 @@ HARNESS = Path(__file__).parent.parent / "benchmarks" / "harness.py"
 
 @pytest.fixture
 def parser(monkeypatch):
-    """The benchmarks' parser, in an environment with this SIMILE_DATA."""
-    spec = importlib.util.spec_from_file_location("common", HARNESS)
-    common = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(common)
+    """Returns the parser of the benchmarks with SIMILE_DATA set to the given value."""
+    spec = importlib.util.spec_from_file_location("harness", HARNESS)
+    harness = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(harness)
 
     def made(data):
         monkeypatch.setenv("SIMILE_DATA", data)
-        return common.parser_of(None, ["clinc150"])
+        return harness.parser_of(None, ["clinc150"])
 
     return made
 

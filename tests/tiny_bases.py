@@ -1,4 +1,4 @@
-"""Tiny random base encoders of the architectures that people train: everything as in the large ones, but the size."""
+"""Tiny random base encoders of the architectures that people train, which differ from the real ones in size only."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,17 +23,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-# It keeps oneDNN off what this processor lacks, and transformers quiet.
+# Importing it limits oneDNN to what this processor can do, and silences transformers.
 import training.base  # noqa: F401
 
 MAX_LENGTH = 130
-"""In tokens: longer than every length at which an export is checked."""
+"""Maximum length in tokens, longer than every length at which an export is checked."""
 _NUM_WORDS = 500
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
 
 def write_base(folder: Path, architecture: str, pooling: str, texts: Iterable[str]) -> Path:
-    """Write the encoder, its words the most frequent ones of the texts, and return its folder."""
+    """Write an encoder whose vocabulary is the most frequent words of the texts; return its folder."""
     tokenizer = _tokenizer(architecture, texts)
     transformer = _transformer(architecture, len(tokenizer), tokenizer.pad_token_id)
     parts = folder.with_name(f"{folder.name}-parts")
@@ -46,7 +46,7 @@ def write_base(folder: Path, architecture: str, pooling: str, texts: Iterable[st
 
 def _tokenizer(architecture: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     bert = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-    # MPNet's padding is token 1.
+    # MPNet's padding token has index 1.
     mpnet = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "[UNK]", "mask": "<mask>"}
     special = mpnet if architecture == "mpnet" else bert
     counts = Counter(word for text in texts for word, _ in Whitespace().pre_tokenize_str(text.lower()))
@@ -70,6 +70,6 @@ def _transformer(architecture: str, num_words: int, pad_id: int) -> PreTrainedMo
     if architecture == "bert":
         return BertModel(BertConfig(max_position_embeddings=MAX_LENGTH, **sizes))
     if architecture == "mpnet":
-        # Its first two positions are not for tokens.
+        # MPNet reserves the first two positions.
         return MPNetModel(MPNetConfig(max_position_embeddings=MAX_LENGTH + 2, **sizes))
     return NomicBertModel(NomicBertConfig(max_position_embeddings=512, **sizes))

@@ -1,4 +1,4 @@
-"""A small encoder whose embeddings NumPy can tell: the mean of its words' vectors, at length 1."""
+"""A small encoder whose embeddings NumPy can compute: the normalized mean of its words' vectors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,12 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", *sorted({word for pair in GOLDEN_PAIRS for t
 
 
 def table(seed: int = 0) -> NDArray[np.float32]:
-    """A vector for each word."""
+    """Return a vector per word."""
     return np.random.default_rng(seed).normal(size=(len(WORDS), DIMENSION)).astype(np.float32)
 
 
 def graph(table_VD: NDArray[np.float32]) -> bytes:
-    """Embedding lookup, masked mean, L2 norm."""
+    """Return the ONNX model: embedding lookup, masked mean, L2 norm."""
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["word_BTD"]),
         helper.make_node("Cast", ["attention_mask"], ["mask_BT"], to=TensorProto.FLOAT),
@@ -65,7 +65,7 @@ def graph(table_VD: NDArray[np.float32]) -> bytes:
 
 
 def tokenizer() -> bytes:
-    """Splits at white space and starts every text with [CLS]."""
+    """Return a tokenizer that splits at white space and puts [CLS] before every text."""
     made = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     made.pre_tokenizer = WhitespaceSplit()
     made.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", WORDS.index("[CLS]"))])
@@ -74,7 +74,7 @@ def tokenizer() -> bytes:
 
 @dataclass
 class Ensemble:
-    """Writes bundles of an encoder and a lexical member."""
+    """Writes bundles of an encoder and a lexical member into a folder."""
 
     folder: Path
 
@@ -88,7 +88,7 @@ class Ensemble:
         replace: dict[str, bytes] | None = None,
         with_golden: bool = True,
     ) -> Bundle:
-        """Write one whose words have vectors of this seed, the vector of the poisoned word not finite."""
+        """Write a bundle whose word vectors have this seed; the poisoned word's vector is NaN."""
         table_VD = table(seed)
         if poisoned is not None:
             table_VD[WORDS.index(poisoned)] = np.nan

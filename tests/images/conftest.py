@@ -1,7 +1,7 @@
 """Both images, built by buildah on a base root that debootstrap makes from this machine's own Debian mirror.
 
 Nothing is pulled from a registry. How pip reaches its index here (configuration, certificates, local wheels) is read
-from this machine and mounted into the build, so none of it is written into the repository or needed in the Dockerfiles.
+from this machine and mounted into the build, so that neither the repository nor the Dockerfiles need it.
 """
 
 import ast
@@ -27,10 +27,10 @@ BASE_IMAGE = "localhost/simile-test-base"
 SUITE = "bookworm"
 FIGURES = pytest.StashKey[list[str]]()
 PACKAGES = ("ca-certificates", "python3", "python3-venv")
-REVISION = "0123456789" * 4
+COMMIT = "0123456789" * 4
 
-# What a kubelet does with `readOnlyRootFilesystem: true`, `drop: ALL` and no new privileges: /tmp and the image's
-# volumes are writable, the rest is not. Each step execs the next, so the command is process 1 of its own namespace.
+# Does what a kubelet does for `readOnlyRootFilesystem: true`, `drop: ALL` and no new privileges: only /tmp and the
+# image's volumes are writable. Each step execs the next, so the command is process 1 of its own namespace.
 ENTER = """
 set -eu
 root=$1 user=$2 work=$3 volumes=$4
@@ -54,18 +54,18 @@ exec chroot "$root" setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-gr
 
 @dataclass(frozen=True)
 class Image:
-    """A built image with its root file system at hand, to run commands in as a kubelet would."""
+    """A built image with its root file system mounted, which runs commands as a kubelet would."""
 
     root: Path
     config: Mapping[str, Any]
     """The OCI image configuration."""
     size: str
-    """All layers unpacked, the base's too, as `docker images` counts: "584 MB"."""
+    """Size of all unpacked layers including the base's, as `docker images` shows it: "584 MB"."""
 
     def argv(
         self, command: Sequence[str], *, mounts: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None
     ) -> list[str]:
-        """Return what runs the command in a new container; /tmp and volumes without a mount are empty."""
+        """Return the argv that runs the command in a new container; /tmp and volumes without a mount are empty."""
         variables = [*self.config["Env"], *(f"{name}={value}" for name, value in (env or {}).items())]
         sources = dict.fromkeys(("/tmp", *self.config.get("Volumes", ())), "empty")
         sources |= {target: str(source) for source, target in (mounts or {}).items()}
@@ -88,11 +88,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Buildah:
-    """buildah with a storage of its own that ends with the session."""
+    """The buildah command with a storage of its own that is removed at the end of the session."""
 
     home: Path
     options: list[str] = field(default_factory=list)
-    """Of `build` and `run`: mounts that let pip reach its index."""
+    """Options of `build`: mounts that let pip reach its index."""
 
     def __call__(self, *arguments: str, timeout_s: float = 1800) -> str:
         """Return the command's output."""
@@ -104,8 +104,8 @@ class Buildah:
         return checked(done)
 
     def build(self, dockerfile: str, **build_args: str) -> Image:
-        """Return the image that the Dockerfile makes of the working tree."""
-        build_args = {"BASE": BASE_IMAGE, "REVISION": REVISION, **build_args}
+        """Build the Dockerfile from the working tree; return the image."""
+        build_args = {"BASE": BASE_IMAGE, "COMMIT": COMMIT, **build_args}
         arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
         tag = f"localhost/{dockerfile.lower()}"
         file = str(REPOSITORY / dockerfile)
@@ -115,19 +115,19 @@ class Buildah:
         return Image(Path(self("mount", container).strip()), config, self.size(tag))
 
     def size(self, tag: str) -> str:
-        """Return the size of the image's layers, its base's among them."""
+        """Return the size of the image's layers including its base's."""
         return self("images", "--format", "{{.Size}}", tag).strip()
 
 
 def checked(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the command's standard output, or fail with the end of all it said."""
+    """Return the command's standard output, or fail with the end of its output."""
     if done.returncode:
         pytest.fail(f"{done.args[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
 
 
 def why_not() -> str | None:
-    """Return why images cannot be built here."""
+    """Return the reason why images cannot be built here, or None."""
     absent = [name for name in ("buildah", "debootstrap", "apt-get", "unshare", "setpriv") if not shutil.which(name)]
     if absent:
         return f"no {', '.join(absent)} here (apt-get install buildah debootstrap)"
@@ -135,7 +135,7 @@ def why_not() -> str | None:
 
 
 def debian_mirror() -> list[str]:
-    """Return where apt takes the suite from on this machine; nothing where it has not looked yet."""
+    """Return the mirror that apt uses for the suite; an empty list before the first `apt-get update`."""
     query = ["Created-By: Packages", f"Codename: {SUITE}", "Component: main"]
     done = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", *query], capture_output=True, text=True, check=False
@@ -144,7 +144,7 @@ def debian_mirror() -> list[str]:
 
 
 def base_archive() -> Path:
-    """Return a root file system with Python as a tar file, made once a machine."""
+    """Return the tar file of a root file system with Python, made once per machine."""
     archive = BASE_CACHE / f"{SUITE}-{'-'.join(PACKAGES)}.tar"
     if archive.exists():
         return archive
@@ -160,9 +160,9 @@ def base_archive() -> Path:
 
 
 def pip_mounts(folder: Path) -> list[str]:
-    """Return buildah's options that give the build this machine's way to a package index.
+    """Return buildah's options that give the build this machine's access to a package index.
 
-    One pip.conf with the settings in force; the certificates and local folders it names are mounted where they are.
+    A pip.conf with the settings in force is mounted, and the certificates and local folders that it names.
     """
     settings = pip_settings()
     words = {path for value in settings.values() for word in value.split() if (path := local_path(word))}
@@ -172,17 +172,17 @@ def pip_mounts(folder: Path) -> list[str]:
 
 
 def pip_settings() -> dict[str, str]:
-    """Return the settings that decide where packages come from; what the environment says wins, as it does in pip."""
+    """Return the settings that decide where packages come from; the environment wins, as in pip."""
     names = ("index-url", "extra-index-url", "find-links", "cert", "trusted-host", "timeout", "default-timeout")
     listing = run([sys.executable, "-m", "pip", "config", "list"])
-    found = [line.partition("=") for line in listing.splitlines()]
-    found.sort(key=lambda item: item[0].startswith(":env:"))
-    settings = {key.rpartition(".")[2]: str(ast.literal_eval(value)) for key, _, value in found}
+    lines = [line.partition("=") for line in listing.splitlines()]
+    lines.sort(key=lambda item: item[0].startswith(":env:"))
+    settings = {key.rpartition(".")[2]: str(ast.literal_eval(value)) for key, _, value in lines}
     return {name: " ".join(value.split()) for name, value in settings.items() if name in names}
 
 
 def local_path(word: str) -> Path | None:
-    """Return what to mount for a setting's word: a file, a folder of wheels, a local index with its files beside it."""
+    """Return the path to mount for a setting's word: a file, a folder of wheels, or a local index with its files."""
     if word.startswith("file:"):
         path = Path(urlsplit(word).path)
         return path.parent if path.parent.is_dir() else None
@@ -190,13 +190,13 @@ def local_path(word: str) -> Path | None:
 
 
 def run(argv: Sequence[str]) -> str:
-    """Return what the command prints."""
+    """Run the command; return its output."""
     return checked(subprocess.run(argv, capture_output=True, text=True, check=False))
 
 
 @pytest.fixture(scope="session")
 def buildah() -> Iterator[Buildah]:
-    """A storage with the base image in it, or the reason why there is none."""
+    """The buildah command with the base image in its storage; skips with the reason where that is not possible."""
     if reason := why_not():
         pytest.skip(reason)
     home = Path(tempfile.mkdtemp(prefix="simile-images-"))
@@ -213,7 +213,7 @@ def buildah() -> Iterator[Buildah]:
 
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> list[str]:
-    """Lines that are printed when all tests have ended."""
+    """Lines to print after all tests."""
     return pytestconfig.stash.setdefault(FIGURES, [])
 
 
@@ -224,7 +224,7 @@ def serve_image(buildah: Buildah, figures: list[str]) -> Image:
 
 @pytest.fixture(scope="session")
 def train_image(buildah: Buildah, figures: list[str]) -> Image:
-    # The very torch of this environment: a machine with the one for CPUs does not fetch gigabytes of CUDA.
+    # The torch version of this environment, so that a machine with torch for CPUs does not download CUDA.
     return built(buildah, figures, "Dockerfile.train", TORCH=f"torch=={version('torch')}")
 
 

@@ -1,4 +1,4 @@
-"""The images are what they promise, and run as a kubelet runs them: unprivileged, on a root that is read-only."""
+"""Checks the images, and runs them as a kubelet does: unprivileged and with a read-only root."""
 
 import json
 import os
@@ -20,7 +20,7 @@ import simile
 from simile.artifacts import Combine, GoldenPair, LexicalMember, Manifest, file_entry, read_bundle, write_bundle
 from simile.scoring import pack_vocabulary
 from simile.version import __version__
-from tests.images.conftest import REVISION, checked
+from tests.images.conftest import COMMIT, checked
 from tests.images.processes import first_child
 
 pytestmark = pytest.mark.images
@@ -72,7 +72,7 @@ def bundle(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What the train image left in its volume, started as it is."""
+    """The results of the train image's default command in its volume."""
 
     folder: Path
     done: subprocess.CompletedProcess[str]
@@ -113,8 +113,8 @@ def is_program(path):
 
 def test_image_gives_no_other_users_rights_and_lets_all_write_to_tmp_only(image):
     beyond = stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH
-    found = [path for path in image.root.rglob("*") if not path.is_symlink() and path.stat().st_mode & beyond]
-    assert found == [image.root / "tmp"]
+    too_open = [path for path in image.root.rglob("*") if not path.is_symlink() and path.stat().st_mode & beyond]
+    assert too_open == [image.root / "tmp"]
 
 
 def test_interpreter_of_the_base_has_no_pip_either(image):
@@ -145,7 +145,7 @@ def test_image_says_what_it_is(fixture, title, request):
         "org.opencontainers.image.title": title,
         "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.version": __version__,
-        "org.opencontainers.image.revision": REVISION,
+        "org.opencontainers.image.revision": COMMIT,
         "simile.sbom": f"/usr/share/sbom/{title}.cdx.json",
     }
     assert config["Entrypoint"] == ["simile"]
@@ -156,11 +156,11 @@ def test_sbom_lists_what_is_installed_and_nothing_else(image):
     document = json.loads((image.root / labels["simile.sbom"].lstrip("/")).read_text())
     listed = {"pypi": [], "deb": [], "generic": []}
     for one in document["components"]:
-        # Without an address: Simile, which comes from a folder and not from the index.
+        # Simile itself has no purl, since it is installed from a file.
         kind = re.match(r"pkg:(\w+)/", one.get("purl", "pkg:pypi/"))[1]
         listed[kind].append(f"{one['name']}=={one['version']}")
     assert sorted(listed["pypi"]) == sorted(image.python(INSTALLED).splitlines())
-    assert f"simile=={__version__}" in listed["pypi"]
+    assert f"simile-pairs=={__version__}" in listed["pypi"]
     debian = checked(image.run("dpkg-query", "--show", r"--showformat=${Package}==${Version}\n"))
     assert sorted(listed["deb"]) == sorted(debian.splitlines())
     assert listed["generic"] == [image.python("import platform; print('python==' + platform.python_version())")]
@@ -239,12 +239,12 @@ def test_train_image_shows_its_commands(train_image):
 
 @dataclass(frozen=True)
 class Service:
-    """The service, started as its image starts it and ready."""
+    """The ready service, started by the image's own command."""
 
     client: httpx2.Client
     metrics_url: str
     process: subprocess.Popen[bytes]
-    """Around it."""
+    """The `unshare` process around the service."""
     ready_s: float
 
 
@@ -264,7 +264,7 @@ def serving(image, bundle, log, **env):
             ready_s = time.monotonic() - start
             yield Service(client, f"http://127.0.0.1:{metrics_port}/metrics", process, ready_s)
         finally:
-            # `--kill-child` is no help: a process that has changed its user is not told of its parent's death.
+            # `--kill-child` does not help: a process that changed its user gets no signal when its parent dies.
             if process.poll() is None:
                 os.kill(first_child(process), signal.SIGKILL)
             process.kill()
@@ -283,7 +283,7 @@ def wait_until_ready(client, process, log):
 
 
 def status_of(pid):
-    """What the kernel says of the process, and whether its root is read-only (`ro`) or not (`rw`)."""
+    """Return the process' status from the kernel, and whether its root is read-only (`ro`) or not (`rw`)."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
     root = [options.split(",")[0] for _, folder, _, options, *_ in mounts if folder == "/"][-1]

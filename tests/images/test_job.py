@@ -1,4 +1,4 @@
-"""The training Job's command in the real image, as the manifests start it: how it ends, and that it goes on."""
+"""Runs the training Job's command in the real image as the manifests do, and checks exit codes and resumption."""
 
 import os
 import re
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.images
 
 TIMEOUT_S = 1200
 TRAINING_LINE = b"steps to go"
-"""Said when the first step begins."""
+"""Logged when the first step begins."""
 RUN = {
     "documents": "/work/documents.jsonl",
     "mine": {"pairs": 1000, "test_share": 0.2},
-    # Nothing can be learned at this rate, so that no gain is sure.
+    # Nothing is learned at this rate, so that the gate fails.
     "train": {"preset": "minilm", "max_length": 16, "learning_rate": 1e-9},
 }
 
@@ -33,9 +33,9 @@ def rendered():
 
 @pytest.fixture(scope="module")
 def config(rendered, tmp_path_factory):
-    """What the Job finds at /etc/simile, with a smaller run than the manifests' own."""
+    """The files at /etc/simile, with a smaller run than the manifests' own."""
     folder = tmp_path_factory.mktemp("config")
-    # pytest's folders are root's alone; a ConfigMap's volume is for all to read.
+    # pytest's folders are readable by root only, a ConfigMap's volume by everybody.
     folder.chmod(0o755)
     (mounted,) = [one for one in of_kind(rendered, "ConfigMap") if "run.yaml" in one["data"]]
     for name, text in mounted["data"].items():
@@ -46,7 +46,7 @@ def config(rendered, tmp_path_factory):
 
 @pytest.fixture
 def work(train_image, tmp_path):
-    """An empty volume of the image's user's."""
+    """An empty volume that belongs to the image's user."""
     folder = tmp_path / "work"
     folder.mkdir()
     os.chown(folder, *map(int, train_image.config["User"].split(":")))
@@ -55,7 +55,7 @@ def work(train_image, tmp_path):
 
 @pytest.fixture
 def start(train_image, rendered, config, work):
-    """Starts the container that trains, with the Job's own arguments; its log is written to the file given."""
+    """Starts the training container with the Job's arguments; its log goes to the given file."""
     container = the(rendered, "Job", "simile-train")["spec"]["template"]["spec"]["initContainers"][0]
     command = [*train_image.config["Entrypoint"], *arguments(container, rendered)]
     started = []
@@ -75,7 +75,7 @@ def start(train_image, rendered, config, work):
 
 
 def rule_for(rendered, code):
-    """What the Job does about a container that ends with the code."""
+    """Return the Job's action for a container that exits with the code."""
     for rule in the(rendered, "Job", "simile-train")["spec"]["podFailurePolicy"]["rules"]:
         if code in rule.get("onExitCodes", {}).get("values", ()):
             return rule["action"]
@@ -98,7 +98,7 @@ def test_evicted_job_goes_on_in_the_next_pod_and_ends_as_the_gate_says(start, re
     os.kill(first_child(process), signal.SIGTERM)
     code = process.wait(TIMEOUT_S)
     assert code == 75, first.read_text()
-    # Not by its code: the eviction is what is ignored, and a full disk, which ends so too, is counted.
+    # The Job ignores the eviction, not the exit code, since a full disk has the same code and counts as a failure.
     assert rule_for(rendered, code) is None
     assert list((work / "runs" / "first").rglob("checkpoint-*/complete"))
 
@@ -113,8 +113,8 @@ def test_evicted_job_goes_on_in_the_next_pod_and_ends_as_the_gate_says(start, re
 
 
 def steps_to_go(log):
-    (found,) = re.findall(r"steps to go: ([\d,]+)", log)
-    return int(found.replace(",", ""))
+    (num_steps,) = re.findall(r"steps to go: ([\d,]+)", log)
+    return int(num_steps.replace(",", ""))
 
 
 def wait_for(line, log, process):

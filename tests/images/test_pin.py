@@ -1,4 +1,4 @@
-"""`make pin` with a stand-in for skopeo: nothing here reaches a registry."""
+"""Tests `make pin` with a stand-in for skopeo, so that no registry is needed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ DIGEST, OTHER_DIGEST = "sha256:" + "0" * 64, "sha256:" + "1" * 64
 
 @pytest.fixture
 def pin(tmp_path):
-    """Runs `make pin` on copies of the Dockerfiles, with a skopeo that does what is given."""
+    """Runs `make pin` on copies of the Dockerfiles, with the given script in place of skopeo."""
     for name in ("Makefile", "Dockerfile.serve", "Dockerfile.train"):
         shutil.copy(REPOSITORY / name, tmp_path)
     programs = tmp_path / "programs"

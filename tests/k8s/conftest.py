@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` makes of each overlay, alone and with each component that may be put on top."""
+"""Renders each overlay with `kubectl kustomize`, alone and with the components that may be added."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -26,12 +26,12 @@ COMPOSED = {
     "production-bucket with members": ("members",),
     "production-bucket with trainjob": ("trainjob",),
 }
-"""An overlay, and the components that are put before its own, or before those of the overlay that it stands on."""
+"""The components added before an overlay's own, or before those of the overlay that it builds on."""
 
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory) -> Callable[[str], list[Manifest]]:
-    """Renders an overlay by the name that it has in `COMPOSED`, once."""
+    """Renders an overlay by its name in `COMPOSED`, once per session."""
     rendered: dict[str, list[Manifest]] = {}
 
     def render(name: str) -> list[Manifest]:
@@ -61,5 +61,5 @@ def production(render) -> list[Manifest]:
 
 @pytest.fixture
 def every(render) -> Mapping[str, list[Manifest]]:
-    """All of them, by name."""
+    """The manifests of every composition, by name."""
     return {name: render(name) for name in COMPOSED}

@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API server as `kubectl apply` talks to: it has nothing yet, and takes what comes."""
+"""A stand-in for a Kubernetes API server: empty, it accepts all that `kubectl apply` creates."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ KINDS = {
 
 @dataclass
 class Cluster:
-    """The server's address, and what was created there."""
+    """The server's address, and the objects created there."""
 
     url: str = ""
     created: list[Manifest] = field(default_factory=list)
@@ -31,16 +31,16 @@ class Cluster:
 
 @contextmanager
 def fake_cluster() -> Iterator[Cluster]:
-    """Serve in a thread."""
+    """Serve the API in a thread."""
     cluster = Cluster()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            found = discovery(self.path.partition("?")[0].strip("/"))
+            document = discovery(self.path.partition("?")[0].strip("/"))
             missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
-            self._answer(found or missing, 200 if found else 404)
+            self._answer(document or missing, 200 if document else 404)
 
         def do_POST(self) -> None:
             cluster.created.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
@@ -69,7 +69,7 @@ def fake_cluster() -> Iterator[Cluster]:
 
 
 def discovery(path: str) -> dict[str, Any] | None:
-    """Return what the API server tells of its kinds there."""
+    """Return the discovery document at the path."""
     if path == "api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "apis":

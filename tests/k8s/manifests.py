@@ -1,4 +1,4 @@
-"""Rendered manifests, and the pods that are in them wherever they are."""
+"""Access to rendered manifests and to the pods in them."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ TIMEOUT_S = 60
 
 
 def kustomize(folder: Path) -> list[Manifest]:
-    """Return what the folder renders to, or fail with what kubectl said."""
+    """Return the rendered manifests of the folder, or fail with kubectl's message."""
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here, so that nothing renders the manifests")
     done = subprocess.run(
@@ -30,18 +30,18 @@ def kustomize(folder: Path) -> list[Manifest]:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod, or the template of some."""
+    """A pod or a pod template."""
 
     name: str
-    """Of what makes it: kind/name, and its job where there are several."""
+    """Kind and name of the workload, and its job where it has several."""
     labels: Mapping[str, str]
     spec: dict[str, Any]
     job: Mapping[str, Any] | None = None
-    """The Job's spec, where one makes it."""
+    """The spec of the Job that creates the pod, if any."""
 
     @property
     def containers(self) -> list[dict[str, Any]]:
-        """Containers of every kind, in the order in which they start."""
+        """All containers, in the order in which they start."""
         return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
 
 
@@ -68,18 +68,18 @@ def _of_template(name: str, template: Manifest, job: Mapping[str, Any] | None) -
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> list[Manifest]:
-    """Return the manifests of the kind, and of the name where one is given."""
+    """Return the manifests of the kind and, if given, of the name."""
     return [one for one in manifests if one["kind"] == kind and name in (None, one["metadata"]["name"])]
 
 
 def the(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
     """Return the one manifest of the kind (and name)."""
-    (found,) = of_kind(manifests, kind, name)
-    return found
+    (manifest,) = of_kind(manifests, kind, name)
+    return manifest
 
 
 def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> dict[str, str]:
-    """Return the container's environment as far as manifests say it."""
+    """Return the container's environment as far as the manifests define it."""
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
@@ -88,7 +88,7 @@ def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> 
 
 
 def arguments(container: Mapping[str, Any], manifests: Sequence[Manifest], **more: str) -> list[str]:
-    """Return the container's command line with each $(NAME) put in, as the kubelet does."""
+    """Return the container's command line with each $(NAME) expanded, as the kubelet does."""
     values = environment(container, manifests) | more
     words = [*container.get("command", ()), *container.get("args", ())]
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""What no manifest of ours may do: plain rules over rendered manifests."""
+"""The security rules that every rendered manifest must obey."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
 def violations(manifests: Sequence[Manifest]) -> list[str]:
-    """Return every broken rule, with its place."""
+    """Return each violated rule with its place."""
     policies = of_kind(manifests, "NetworkPolicy")
-    found = [f"{pod.name}: {wrong}" for pod in pods(manifests) for wrong in _of_pod(pod)]
+    broken_rules = [f"{pod.name}: {wrong}" for pod in pods(manifests) for wrong in _of_pod(pod)]
     for pod in pods(manifests):
         for direction in ("Ingress", "Egress"):
             if not any(holds(policy, pod, direction) for policy in policies):
-                found.append(f"{pod.name}: no NetworkPolicy for its {direction.lower()}")
+                broken_rules.append(f"{pod.name}: no NetworkPolicy for its {direction.lower()}")
     for policy in policies:
-        found += [f"NetworkPolicy/{policy['metadata']['name']}: {wrong}" for wrong in _of_policy(policy["spec"])]
+        broken_rules += [f"NetworkPolicy/{policy['metadata']['name']}: {wrong}" for wrong in _of_policy(policy["spec"])]
     for account in of_kind(manifests, "ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            found.append(f"ServiceAccount/{account['metadata']['name']}: mounts its token")
-    return found
+            broken_rules.append(f"ServiceAccount/{account['metadata']['name']}: mounts its token")
+    return broken_rules
 
 
 def _of_pod(pod: Pod) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _of_container(container: Mapping[str, Any]) -> Iterator[str]:
             if resource not in container.get("resources", {}).get(kind, {}):
                 yield f"no {kind} of {resource}"
     path, _, digest = container["image"].partition("@")
-    # A registry may have a port: only what follows the last slash can have a tag.
+    # A registry may have a port, so a colon starts a tag only after the last slash.
     tag = path.rpartition("/")[2].partition(":")[2]
     if tag == "latest" or not (tag or digest):
         yield f"image {container['image']} has no tag of its own"
@@ -83,7 +83,7 @@ def _of_security(security: Mapping[str, Any]) -> Iterator[str]:
 
 
 def holds(policy: Manifest, pod: Pod, direction: str) -> bool:
-    """Whether the policy is one for the pod in this direction."""
+    """Return whether the policy applies to the pod in this direction."""
     spec = policy["spec"]
     selector = spec["podSelector"]
     is_selected = selector.get("matchLabels", {}).items() <= pod.labels.items() and all(

@@ -1,4 +1,4 @@
-"""The manifests say what the code takes: arguments, settings, ports, paths, exit codes, and how long it drains."""
+"""Checks that the manifests agree with the code: arguments, settings, ports, paths, exit codes and drain time."""
 
 import re
 from pathlib import Path
@@ -24,17 +24,17 @@ from tests.live_servers import served
 SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
 PART = "app.kubernetes.io/component"
 NO_SIMILE = ("sleep", "sh")
-"""What containers run that is not ours; `publish.sh` is run in test_publish.py."""
+"""Commands of containers that are not Simile's; test_publish.py runs `publish.sh`."""
 
 
 @pytest.fixture
 def manifests(manifests):
-    """Without what watches ours: it runs others' images, and tests/monitoring looks after it."""
+    """The manifests without the monitoring component, which runs others' images and is tested in tests/monitoring."""
     return [one for one in manifests if one["metadata"].get("labels", {}).get(PART) != "monitoring"]
 
 
 def command_lines(manifests):
-    """Yield every `simile` command line, index by index where it has one, as the kubelet starts it."""
+    """Yield every `simile` command line as the kubelet runs it, one per completion index where there are several."""
     for pod in pods(manifests):
         is_indexed = pod.job is not None and pod.job.get("completionMode") == "Indexed"
         for container in pod.containers:
@@ -52,7 +52,7 @@ def command_lines(manifests):
 
 
 def config_files(manifests, folder):
-    """Write what is mounted at /etc/simile into the folder."""
+    """Write the files that are mounted at /etc/simile into the folder."""
     for config in of_kind(manifests, "ConfigMap"):
         for name, text in config["data"].items():
             if "." in name:
@@ -111,7 +111,7 @@ def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_pat
             assert Settings.from_environment(variables).all_api_keys() is not None
 
 
-def test_unknown_variable_would_be_found(production):
+def test_unknown_variable_is_detected(production):
     (container,) = the(production, "Deployment")["spec"]["template"]["spec"]["containers"]
     variables = environment(container, production)
     assert "SIMILE_DEVICE" in variables
@@ -132,7 +132,7 @@ def test_service_listens_where_the_manifests_look_for_it(manifests):
 
 @pytest.fixture(scope="module")
 def guarded(scorer):
-    """The address of a service that wants a key."""
+    """The address of a service that requires an API key."""
     with served(create_app(Settings(api_keys=("a-key-of-the-test",)), scorer)) as url:
         yield url
 
@@ -143,7 +143,7 @@ def test_probes_ask_real_routes_that_need_no_key(manifests, guarded):
     for probe in asked.values():
         assert httpx2.get(guarded + probe["path"], trust_env=False).status_code == 200
     assert {probe["port"] for probe in asked.values()} == {"http"}
-    # Liveness must not ask what a loading bundle, or a full queue, answers.
+    # The liveness probe must not depend on the bundle or the queue.
     assert asked["livenessProbe"]["path"] == "/healthz"
 
 
@@ -161,11 +161,11 @@ def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
     for job in jobs:
         fail, ignore = job["podFailurePolicy"]["rules"]
         codes = fail["onExitCodes"]
-        # Of every container: a rule that names one would leave the others' codes to `backoffLimit`.
+        # The rule holds for every container: if it named one, the others' codes would count towards `backoffLimit`.
         assert codes == {"operator": "In", "values": [InputError.exit_code, commands._GATE_SAID_NO]}
         assert fail["action"] == "FailJob"
         assert StoppedError.exit_code not in codes["values"]
-        # A full disk is 75 as well: ignored by its code, it would be tried for ever.
+        # A full disk exits with 75 as well: if that code were ignored, the Job would be retried for ever.
         assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
         assert job["template"]["spec"]["restartPolicy"] == "Never"
         assert job.get("backoffLimit") or job.get("backoffLimitPerIndex")
@@ -192,13 +192,14 @@ def test_pods_that_train_differ_in_nothing_but_what_they_run(render):
         }.items() <= pod.labels.items()
 
 
-def test_images_are_of_this_version_and_run_as_the_user_that_they_have(manifests):
+def test_images_have_this_version_and_run_as_their_own_user(manifests):
     for pod in pods(manifests):
         for container in pod.containers:
             name, _, tag = container["image"].rpartition("/")[2].partition(":")
             dockerfile = (ROOT / f"Dockerfile.{name.removeprefix('simile-')}").read_text()
             assert tag in (__version__, f"{__version__}-gpu")
             user = pod.spec["securityContext"]
+            assert f"ARG VERSION={__version__}\n" in dockerfile
             assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
 
 
@@ -225,7 +226,7 @@ def test_gpus_are_asked_for_where_the_work_is(render):
         assert environment(container, manifests)["SIMILE_DEVICE"] == "cuda"
 
 
-def test_everything_that_is_named_is_there(manifests):
+def test_every_reference_resolves(manifests):
     names = {(one["kind"], one["metadata"]["name"]) for one in manifests}
     labels = [pod.labels for pod in pods(manifests) if pod.name == "Deployment/simile-serve"]
     for pod in pods(manifests):
@@ -295,7 +296,7 @@ def test_only_who_pulls_and_pushes_has_the_keys_of_the_bucket(render, name):
         for source in container.get("envFrom", ())
         if "secretRef" in source
     }
-    # Optional: a service account may be an identity at the bucket.
+    # The keys are optional, since a service account may have access to the bucket itself.
     assert having == {name: {"name": "simile-bucket", "optional": True} for name in ("pull", "publish")}
     assert not of_kind(manifests, "Secret")
 
@@ -314,7 +315,7 @@ def test_one_autoscaler_scales_the_service(manifests):
     (autoscaler,) = autoscalers
     target = autoscaler["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", "simile-serve")
-    # Each apply would undo what the autoscaler chose.
+    # Each apply would otherwise reset the autoscaler's choice.
     assert "replicas" not in the(manifests, "Deployment")["spec"]
 
 

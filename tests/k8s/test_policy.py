@@ -1,4 +1,4 @@
-"""No manifest breaks a rule of `tests.k8s.policy`, and each rule finds what breaks it."""
+"""Checks that no manifest violates a rule of `tests.k8s.policy`, and that each rule detects a violation."""
 
 from copy import deepcopy
 
@@ -8,7 +8,7 @@ from tests.k8s.manifests import of_kind, pods, the
 from tests.k8s.policy import violations
 
 
-def test_rendered_manifests_break_no_rule(manifests):
+def test_rendered_manifests_violate_no_rule(manifests):
     assert violations(manifests) == []
 
 
@@ -42,7 +42,7 @@ IN_CONTAINERS = {
 
 
 @pytest.mark.parametrize("planted", IN_CONTAINERS)
-def test_what_is_planted_in_a_container_is_found_in_each(render, planted):
+def test_violation_planted_in_a_container_is_detected(render, planted):
     plant, expected = IN_CONTAINERS[planted]
     for name in ("production", "production with members", "production with trainjob"):
         rendered = render(name)
@@ -50,9 +50,9 @@ def test_what_is_planted_in_a_container_is_found_in_each(render, planted):
             for j, container in enumerate(pod.containers):
                 changed = deepcopy(rendered)
                 plant(pods(changed)[i].containers[j])
-                found = violations(changed)
-                assert any(expected in line for line in found), (pod.name, found)
-                assert all(line.startswith(f"{pod.name}: {container['name']}: ") for line in found)
+                broken_rules = violations(changed)
+                assert any(expected in line for line in broken_rules), (pod.name, broken_rules)
+                assert all(line.startswith(f"{pod.name}: {container['name']}: ") for line in broken_rules)
 
 
 def _projected_token(spec):
@@ -76,18 +76,18 @@ IN_PODS = {
 
 
 @pytest.mark.parametrize("planted", IN_PODS)
-def test_what_is_planted_in_a_pod_is_found_in_each(production, planted):
+def test_violation_planted_in_a_pod_is_detected(production, planted):
     plant, expected = IN_PODS[planted]
     for i, pod in enumerate(pods(production)):
         changed = deepcopy(production)
         plant(pods(changed)[i].spec)
-        found = violations(changed)
-        assert found, pod.name
-        assert all(line.startswith(f"{pod.name}: ") and expected in line for line in found)
+        broken_rules = violations(changed)
+        assert broken_rules, pod.name
+        assert all(line.startswith(f"{pod.name}: ") and expected in line for line in broken_rules)
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
-def test_missing_probe_is_found(production, probe):
+def test_missing_probe_is_detected(production, probe):
     changed = deepcopy(production)
     del the(changed, "Deployment")["spec"]["template"]["spec"]["containers"][0][probe]
     assert violations(changed) == [f"Deployment/simile-serve: serve: no {probe}"]
@@ -102,14 +102,14 @@ OPEN = {
 
 
 @pytest.mark.parametrize("planted", OPEN)
-def test_open_network_policy_is_found(production, planted):
+def test_open_network_policy_is_detected(production, planted):
     rule, expected = OPEN[planted]
     changed = deepcopy(production)
     the(changed, "NetworkPolicy", "simile-serve")["spec"]["ingress"].append(rule)
     assert violations(changed) == [f"NetworkPolicy/simile-serve: {expected}"]
 
 
-def test_open_way_out_is_found(production):
+def test_open_egress_is_detected(production):
     changed = deepcopy(production)
     the(changed, "NetworkPolicy", "simile-nothing")["spec"]["egress"] = [{}]
     assert violations(changed) == [
@@ -118,14 +118,14 @@ def test_open_way_out_is_found(production):
     ]
 
 
-def test_pod_without_a_network_policy_is_found(production):
+def test_pod_without_a_network_policy_is_detected(production):
     policies = of_kind(production, "NetworkPolicy")
-    found = violations([one for one in production if one not in policies])
-    assert len(found) == 2 * len(pods(production))
-    assert "Job/simile-train: no NetworkPolicy for its egress" in found
+    broken_rules = violations([one for one in production if one not in policies])
+    assert len(broken_rules) == 2 * len(pods(production))
+    assert "Job/simile-train: no NetworkPolicy for its egress" in broken_rules
 
 
-def test_service_account_that_mounts_its_token_is_found(production):
+def test_service_account_that_mounts_its_token_is_detected(production):
     changed = deepcopy(production)
     del the(changed, "ServiceAccount", "simile-serve")["automountServiceAccountToken"]
     assert violations(changed) == ["ServiceAccount/simile-serve: mounts its token"]

@@ -1,4 +1,4 @@
-"""What the training Job's last container does: the bundle into the store, whole, verified, under its digest."""
+"""Tests publish.sh, which the training Job's last container runs: it copies the bundle into the store by digest."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ SCRIPT = K8S / "base" / "train" / "publish.sh"
 
 @pytest.fixture
 def publish(tmp_path):
-    """Runs the script with the image's two commands on the path, these here."""
+    """Runs the script with this environment's `simile` and `python` on the path."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, words in (("simile", "-m pipeline.cli"), ("python", "")):

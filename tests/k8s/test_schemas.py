@@ -1,8 +1,9 @@
-"""Every rendered manifest is what its schema says, without a field that the schema does not know."""
+"""Validates every rendered manifest against its schema; unknown fields are refused."""
 
 import os
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import kubernetes_validate
@@ -17,7 +18,7 @@ from tests.k8s.manifests import the
 CRDS = Path(os.environ.get("SIMILE_CRDS", Path(__file__).parents[3] / "shared" / "crds"))
 VERSIONS = ("1.33", "1.35", "1.37")
 OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
-"""Custom resources whose definition is looked up."""
+"""Kinds of custom resources that are validated against their definitions."""
 
 
 def is_core(manifest):
@@ -26,7 +27,7 @@ def is_core(manifest):
 
 
 def as_core(manifest) -> Iterator[dict]:
-    """What of a manifest Kubernetes itself defines: all of it, or the Jobs in a training runtime."""
+    """Yield the parts of a manifest that Kubernetes itself defines: all of it, or the Jobs of a training runtime."""
     if is_core(manifest):
         yield manifest
     elif manifest["kind"] == "TrainingRuntime":
@@ -37,7 +38,7 @@ def as_core(manifest) -> Iterator[dict]:
 
 
 def strict(schema):
-    """The schema with unknown fields refused wherever the definition lists the known ones."""
+    """Return the schema, with unknown fields refused wherever the definition lists the known ones."""
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):
@@ -49,16 +50,17 @@ def strict(schema):
     return made
 
 
+@cache
 def crd_validator(kind, api_version):
-    """What validates the kind, or the reason for a skip."""
+    """Return the validator of a custom resource's kind; skip the test where its definition is missing."""
     file = CRDS / f"{kind.lower()}.yaml"
     if not file.is_file():
         pytest.skip(f"no definition of {kind} at {file} (SIMILE_CRDS names the folder)")
-    definition = yaml.safe_load(file.read_text())
+    definition = yaml.load(file.read_text(), yaml.CSafeLoader)
     group, _, version = api_version.partition("/")
     assert (definition["spec"]["group"], definition["spec"]["names"]["kind"]) == (group, kind)
-    (found,) = [one for one in definition["spec"]["versions"] if one["name"] == version]
-    schema = strict(found["schema"]["openAPIV3Schema"])
+    (served,) = [one for one in definition["spec"]["versions"] if one["name"] == version]
+    schema = strict(served["schema"]["openAPIV3Schema"])
     # The API server adds these to every definition; of metadata, the definition says only that it is an object.
     schema["properties"] |= {"apiVersion": {"const": api_version}, "kind": {"const": kind}}
     return Draft202012Validator(schema)
@@ -73,18 +75,18 @@ def test_manifests_are_valid_strictly(manifests, version):
 
 @pytest.mark.parametrize("kind", OURS)
 def test_custom_resources_are_valid_strictly(every, kind):
-    found = [one for manifests in every.values() for one in manifests if one["kind"] == kind]
-    assert found
-    for manifest in found:
+    resources = [one for manifests in every.values() for one in manifests if one["kind"] == kind]
+    assert resources
+    for manifest in resources:
         errors = list(crd_validator(kind, manifest["apiVersion"]).iter_errors(manifest))
         assert errors == []
 
 
-def test_training_runtime_is_what_kubeflow_takes_and_nothing_else(every):
-    """Kubeflow's own models leave out what they do not know."""
-    found = [one for manifests in every.values() for one in manifests if one["kind"] == "TrainingRuntime"]
-    assert found
-    for manifest in found:
+def test_training_runtime_survives_kubeflows_models(every):
+    """Kubeflow's models drop the fields that they do not know."""
+    runtimes = [one for manifests in every.values() for one in manifests if one["kind"] == "TrainingRuntime"]
+    assert runtimes
+    for manifest in runtimes:
         assert TrainerV1alpha1TrainingRuntime.from_dict(manifest).to_dict() == manifest
 
 
@@ -97,7 +99,7 @@ def test_training_runtime_is_what_kubeflow_takes_and_nothing_else(every):
         lambda spec: spec["template"]["spec"]["replicatedJobs"][1]["dependsOn"][0].update(statuses="Complete"),
     ],
 )
-def test_what_is_planted_in_a_training_runtime_is_found(render, plant):
+def test_defect_planted_in_a_training_runtime_is_detected(render, plant):
     changed = deepcopy(the(render("dev with trainjob"), "TrainingRuntime"))
     plant(changed["spec"])
     assert TrainerV1alpha1TrainingRuntime.from_dict(changed).to_dict() != changed
@@ -126,7 +128,7 @@ def test_every_kind_is_validated_by_something(every):
         ("NetworkPolicy", lambda spec: spec.update(policyType=["Ingress"])),
     ],
 )
-def test_what_is_planted_is_found_by_every_version(production, version, kind, plant):
+def test_planted_defect_is_detected_by_every_version(production, version, kind, plant):
     changed = deepcopy(next(one for one in production if one["kind"] == kind))
     plant(changed["spec"])
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -149,7 +151,7 @@ def test_what_is_planted_is_found_by_every_version(production, version, kind, pl
         ("dev with trainjob", "TrainJob", lambda spec: spec.pop("runtimeRef"), "'runtimeRef' is a required property"),
     ],
 )
-def test_what_is_planted_in_a_custom_resource_is_found(render, name, kind, plant, expected):
+def test_defect_planted_in_a_custom_resource_is_detected(render, name, kind, plant, expected):
     changed = deepcopy(the(render(name), kind))
     plant(changed["spec"])
     (error,) = crd_validator(kind, changed["apiVersion"]).iter_errors(changed)

@@ -62,7 +62,7 @@ def main(out: Path) -> None:
 
 
 def train(stack: Stack, folder: Path) -> None:
-    """Train, and let the Pushgateway see it."""
+    """Run a training that reports to the Pushgateway."""
     mined = folder / "mined"
     files = ["--pairs", mined / "pairs.jsonl", "--dev", mined / "dev-seen.jsonl"]
     less = ["--set", "epochs=3", "--set", "keep=0"]
@@ -71,7 +71,7 @@ def train(stack: Stack, folder: Path) -> None:
 
 
 def drawn(prometheus: Prometheus, start: float, end: float) -> Iterator[Block]:
-    """The rows of the dashboard, each with its panels that have data."""
+    """Yield the rows of the dashboard, each with its panels that have data."""
     row: list[Block] = []
     title = ""
     for panel in [*DASHBOARD["panels"], {"type": "row", "title": ""}]:
@@ -85,9 +85,9 @@ def drawn(prometheus: Prometheus, start: float, end: float) -> Iterator[Block]:
 
 
 def _table(prometheus: Prometheus, panel: Mapping[str, Any], _start: float, _end: float) -> Block:
-    found = [of["metric"] for target in panel["targets"] for of in prometheus.values(filled(target["expr"]))]
-    columns = sorted({name for labels in found for name in labels if name not in ("__name__", "instance")})
-    rows = [[labels.get(name, "")[:18] for name in columns] for labels in found]
+    labels_of_series = [of["metric"] for target in panel["targets"] for of in prometheus.values(filled(target["expr"]))]
+    columns = sorted({name for labels in labels_of_series for name in labels if name not in ("__name__", "instance")})
+    rows = [[labels.get(name, "")[:18] for name in columns] for labels in labels_of_series]
     return table(columns, rows, caption=panel["title"])
 
 
@@ -96,10 +96,10 @@ def _chart(prometheus: Prometheus, panel: Mapping[str, Any], start: float, end: 
     series = {}
     for target in panel["targets"]:
         query = {"query": filled(target["expr"]), "start": start, "end": end, "step": (end - start) / POINTS}
-        for found in prometheus.ask("query_range", **query)["result"]:
-            points = [((at - start) / 60, scale * float(value)) for at, value in found["values"]]
+        for series_values in prometheus.ask("query_range", **query)["result"]:
+            points = [((at - start) / 60, scale * float(value)) for at, value in series_values["values"]]
             if any(math.isfinite(y) for _, y in points):
-                series[_legend(target["legendFormat"], found["metric"])] = points
+                series[_legend(target["legendFormat"], series_values["metric"])] = points
     return lines(panel["title"], series, x_label="min", y_label=unit) if series else None
 
 

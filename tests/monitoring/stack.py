@@ -1,4 +1,4 @@
-"""The service, a Pushgateway and a Prometheus that watches both, as real processes on this machine."""
+"""Runs the service, a Pushgateway and a Prometheus that scrapes both, as real processes on this machine."""
 
 import json
 import os
@@ -30,23 +30,23 @@ WORDS = ["The", "water", "was", "cold.", "A", "drink", "of", "no", "card", "has"
 
 
 def missing() -> list[str]:
-    """The programs that are not on the path; Debian has them as prometheus and prometheus-pushgateway."""
+    """Return the programs that are not on the path; Debian's packages are prometheus and prometheus-pushgateway."""
     return [program for program in PROGRAMS if not shutil.which(program)]
 
 
 def panels() -> list[dict[str, Any]]:
-    """The dashboard's panels that show something."""
+    """Return the dashboard's panels, without its rows."""
     return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 def filled(expr: str) -> str:
-    """The expression with Grafana's variables filled in, for scrapes a second or less apart."""
+    """Return the expression with Grafana's variables filled in, for a scrape interval of at most a second."""
     return expr.replace("$namespace", ".*").replace("$__rate_interval", "10s")
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     url: str
 
@@ -56,13 +56,13 @@ class Prometheus:
         return answer["data"]
 
     def values(self, expr: str) -> list[dict[str, Any]]:
-        """What the expression is now: labels and value of each series."""
+        """Return the current labels and value of each series of the expression."""
         return self.ask("query", query=expr)["result"]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The addresses of what runs."""
+    """The addresses of the running processes."""
 
     prometheus: Prometheus
     service: str
@@ -71,12 +71,12 @@ class Stack:
 
 @contextmanager
 def running(bundle: Path, folder: Path, *, also: dict[str, str] | None = None) -> Iterator[Stack]:
-    """Start all, and end it.
+    """Start all processes, yield their addresses, and stop them.
 
     Args:
-        bundle: what is served.
-        folder: for logs and Prometheus' data.
-        also: targets to watch besides, by the name of their job.
+        bundle: the bundle to serve.
+        folder: the folder of logs and of Prometheus' data.
+        also: further targets by the name of their job.
     """
     api, metrics, gateway, port = free_ports(4)
     address = "127.0.0.1:{}".format
@@ -102,15 +102,15 @@ def running(bundle: Path, folder: Path, *, also: dict[str, str] | None = None) -
 
 
 def _config(jobs: dict[str, str]) -> dict[str, Any]:
-    """The configuration that compose.yaml gives Prometheus, for these targets and in more of a hurry."""
+    """Return the configuration of compose.yaml's Prometheus for these targets, with shorter intervals."""
     known = {job["job_name"]: job for job in CONFIG["scrape_configs"]}
     scrapes = [
-        # As the operator has it for kube-state-metrics, whose labels are of others too.
+        # The operator does the same for kube-state-metrics, whose labels describe other objects.
         known.get(name, {"job_name": name, "honor_labels": True}) | {"static_configs": [{"targets": [target]}]}
         for name, target in jobs.items()
     ]
-    hurry = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    return CONFIG | {"global": hurry, "scrape_configs": scrapes}
+    short = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    return CONFIG | {"global": short, "scrape_configs": scrapes}
 
 
 def _process(stack: ExitStack, folder: Path, name: str, *command: str) -> None:
@@ -131,7 +131,7 @@ def _wait_for(url: str, folder: Path) -> None:
 
 
 def free_ports(num: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Return ports that nobody listens on."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(num)]
         return [listener.getsockname()[1] for listener in listeners]
@@ -139,7 +139,7 @@ def free_ports(num: int) -> list[int]:
 
 @contextmanager
 def exposed(text: str) -> Iterator[str]:
-    """Serve the metrics, always the same; yield host and port."""
+    """Serve the same metrics to every request; yield host and port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -163,7 +163,7 @@ def exposed(text: str) -> Iterator[str]:
 
 @contextmanager
 def loaded(service: str) -> Iterator[None]:
-    """Send the service enough for a drift to be told, then all that happens to a service, from several clients."""
+    """Send enough pairs for a drift index, then varied requests from several clients until the block ends."""
     chosen, numbers = random.Random(0), count()
 
     def text(num_words: int) -> str:
@@ -186,7 +186,7 @@ def loaded(service: str) -> Iterator[None]:
 
 
 def _visit(service: str, seed: int, text: Any, is_over: threading.Event) -> None:
-    """One client: known and new texts, a long one, a call too large to be let in beside others, and a bad one."""
+    """Send known, new and long texts, requests too large to be admitted beside others, and invalid ones."""
     chosen = random.Random(seed)
     known = [f"{a} {b}" for a in WORDS for b in WORDS]
     with httpx2.Client(base_url=service, timeout=30) as client:
@@ -205,5 +205,5 @@ def _visit(service: str, seed: int, text: Any, is_over: threading.Event) -> None
 
 
 def environment(stack: Stack) -> dict[str, str]:
-    """The environment of a training that is to be seen there."""
+    """Return the environment of a training that reports to the stack's Pushgateway."""
     return os.environ | {"PROMETHEUS_PUSHGATEWAY_URL": stack.gateway}

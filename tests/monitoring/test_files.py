@@ -1,4 +1,4 @@
-"""The files around the rules: the dashboard, the component, and what compose.yaml mounts."""
+"""Checks the dashboard, the monitoring component, and the files that compose.yaml mounts."""
 
 import json
 import re
@@ -19,17 +19,17 @@ needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no pro
 
 
 def mounts(service: str) -> dict[str, Path]:
-    """The files of the repository that a service sees, by where it sees them."""
-    found = {}
+    """Return the files of the repository that a service mounts, by their path in the container."""
+    sources = {}
     for volume in COMPOSE["services"][service]["volumes"]:
         source, target, *_ = volume.split(":")
         assert source.startswith("./"), volume
-        found[target] = ROOT / source
-    return found
+        sources[target] = ROOT / source
+    return sources
 
 
 def run_as_in_compose(folder: Path) -> None:
-    """Do what Prometheus' container does before it becomes Prometheus, in a folder in place of its root."""
+    """Run the start-up script of Prometheus' container, with the folder in place of its root."""
     (script,) = COMPOSE["services"]["prometheus"]["command"]
     script = script.replace("$$", "$").replace("/tmp/", f"{folder}/")
     for target, source in mounts("prometheus").items():
@@ -111,7 +111,7 @@ def test_service_monitors_select_by_labels_and_ask_ports_by_name():
         "pushgateway": "http",
     }
     assert ports["pushgateway"]["honorLabels"]
-    # What the rules and the dashboard ask for, whatever the Service is called.
+    # The rules and the dashboard query this job, whatever the Service's name is.
     assert {one["targetLabel"]: one["replacement"] for one in ports["serve"]["relabelings"]} == {"job": "simile-serve"}
     deployment, service = yaml.safe_load_all((COMPONENT / "pushgateway.yaml").read_text())
     labels = deployment["metadata"]["labels"]

@@ -1,4 +1,4 @@
-"""A real Prometheus that watches a real service: the targets, the rules, and all that the dashboard asks."""
+"""Runs a real Prometheus beside a real service, and checks targets, rules and the dashboard's queries."""
 
 import math
 import time
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not on the path: {', '
 
 @pytest.fixture(scope="module")
 def prometheus(bundle, tmp_path_factory):
-    """A Prometheus that has seen some seconds of load, a training, and what a cluster tells."""
+    """A Prometheus that has scraped some seconds of load, a training, and a cluster's metrics."""
     folder = tmp_path_factory.mktemp("stack")
     with (
         pytest.MonkeyPatch.context() as monkeypatch,
@@ -37,7 +37,7 @@ def prometheus(bundle, tmp_path_factory):
 
 
 def silent(prometheus) -> list[str]:
-    """The dashboard's expressions that have no value, or none that is a number."""
+    """Return the dashboard's expressions that have no finite value."""
     asked = {target["expr"]: f"{panel['title']}: {target['expr']}" for panel in panels() for target in panel["targets"]}
     return [
         named
@@ -48,7 +48,7 @@ def silent(prometheus) -> list[str]:
 
 def test_every_target_is_watched_and_up(prometheus):
     assert {target["scrapePool"] for target in prometheus.ask("targets")["activeTargets"]} == TARGETS
-    # At any time: on a busy machine a single scrape may be late.
+    # On a busy machine a single scrape may be late, so the target must only have been up at some time.
     assert {of["metric"]["job"] for of in prometheus.values("max_over_time(up[1m]) == 1")} == TARGETS
 
 
@@ -62,7 +62,7 @@ def test_every_rule_is_evaluated_without_an_error(prometheus):
     assert [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
 
 
-def test_what_is_wrong_is_told_and_nothing_else(prometheus):
+def test_only_the_failed_job_fires_an_alert(prometheus):
     alerts = prometheus.ask("alerts")["alerts"]
     firing = {alert["annotations"]["summary"] for alert in alerts if alert["state"] == "firing"}
     assert firing == {"The Job simile-train has failed"}

@@ -1,4 +1,4 @@
-"""The alerts, as Prometheus' own tool reads and tries them."""
+"""Tests the alerts with promtool."""
 
 import copy
 import re
@@ -33,7 +33,7 @@ def promtool(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def rule_file(tmp_path) -> Path:
-    """The rules with no annotation but the summary: the others are the same whatever fires."""
+    """The rule file with only the summary of each alert, since the other annotations do not vary."""
     rules = copy.deepcopy(RULES)
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -69,7 +69,7 @@ def test_alert_says_how_grave_it_is_what_it_means_and_where_its_runbook_is(name)
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    # Only summaries are tried with labels and values.
+    # Only the summaries are tested with labels and values.
     assert "{{" not in rule["annotations"]["description"]
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
 
@@ -86,7 +86,7 @@ def test_runbooks_are_of_the_alerts_in_their_order_and_each_is_whole():
 def test_objectives_are_of_the_routes_that_compute_something():
     routes = [*api.routes, *compatible.routes, *page.routes]
     posted = {route.path for route in routes if "POST" in route.methods}
-    (pattern,) = {found for rule in ALL for found in re.findall(r'route=~"([^"]*)"', rule["expr"])}
+    (pattern,) = {route for rule in ALL for route in re.findall(r'route=~"([^"]*)"', rule["expr"])}
     assert {route.path for route in routes if re.fullmatch(pattern, route.path)} == posted
     assert "/readyz" not in posted
 
@@ -100,4 +100,4 @@ def test_the_latency_that_is_aimed_at_is_a_bucket():
         for sample in family.samples
         if sample.name == "simile_request_duration_seconds_bucket"
     }
-    assert {found for rule in ALL for found in re.findall(r'le="([^"]*)"', rule["expr"])} < buckets
+    assert {bound for rule in ALL for bound in re.findall(r'le="([^"]*)"', rule["expr"])} < buckets

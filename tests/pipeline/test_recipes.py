@@ -1,4 +1,4 @@
-"""The recipes that come with the package: what they say, and that each trains and exports."""
+"""Checks what the recipes that come with the package say, and that each of them trains and exports."""
 
 import functools
 import json
@@ -7,25 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS, recipe_path, recipes
+from pipeline.embedded import PRESETS, recipes, run_values
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
 from simile.artifacts import Pair, read_labelled_pairs, write_pairs
+from simile.errors import InputError
 from simile.scoring import load
 from training.config import TrainConfig
 from training.train import train
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = "documents=documents.jsonl"
 ARCHITECTURES = {"minilm": "bert", "mpnet": "mpnet", "nomic": "nomic_bert"}
-"""Of each preset's encoder."""
+"""Architecture of each preset's encoder."""
 NUM_PAIRS = 40
-"""Of a file: two steps an epoch."""
+"""Pairs per file: two steps per epoch."""
+HUB = {"ensemble", "original"}
+"""Recipes whose encoders come from the model hub."""
+
+
+def run_config(recipe, *overrides):
+    """Return the run that a recipe describes."""
+    return read_run_config(Path(recipe), [DOCUMENTS, *overrides])
 
 
 def members(recipe, *overrides):
-    """The members' settings in a recipe."""
-    return read_run_config(recipe_path(recipe), [DOCUMENTS, *overrides]).train
+    """Return the members' settings in a recipe."""
+    return run_config(recipe, *overrides).train
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +55,30 @@ def pair_files(tmp_path_factory, helpdesk):
 
 @pytest.fixture(scope="module")
 def train_tiny(make_base, pair_files, tmp_path_factory):
-    """Trains a member's settings on a tiny encoder of an architecture, once for the same ones."""
+    """Trains a tiny encoder of an architecture with a member's settings, once per settings and architecture.
+
+    Interpolation, which takes most of the time, is left out but for the tests that name every architecture.
+    """
 
     @functools.cache
-    def trained(settings, architecture):
+    def trained(settings, architecture, interpolates):
         config = TrainConfig.model_validate_json(settings)
         tiny = {"base": str(make_base(architecture)), "revision": None, "max_length": 32}
-        # Of its 32 dimensions.
+        tiny |= {} if interpolates else {"keep": 0}
+        # The tiny encoder has 32 dimensions.
         tiny |= {"matryoshka": (16, 8)} if config.matryoshka else {}
         files = pair_files if isinstance(config.epochs, tuple) else pair_files[:1]
         out = tmp_path_factory.mktemp("members") / config.name
         return train(config.model_copy(update=tiny), files, [], out)
 
-    return lambda config, architecture: trained(config.model_dump_json(), architecture)
+    def train_one(config, architecture, *, interpolates=False):
+        return trained(config.model_dump_json(), architecture, interpolates)
+
+    return train_one
 
 
 def check_bundle(bundle, config):
-    """The bundle has the member that the settings say, after as many epochs, and scores as it did when it was made."""
+    """Check that the bundle has the configured member and history, and gives the scores that its manifest states."""
     (member,) = bundle.manifest.members
     assert (member.name, member.prompt) == (config.name, config.prompt)
     history = json.loads((bundle.path.with_name(f"{bundle.path.name}.work") / "history.json").read_text())
@@ -80,56 +94,66 @@ def test_recipe_takes_every_preset(recipe, preset):
         assert (member.base, member.prompt) == (read_train_config(preset).base, read_train_config(preset).prompt)
 
 
-def test_recipes_run_without_the_hub_but_for_the_ensemble():
+def test_only_the_named_recipes_need_the_hub():
     bases = {recipe: {member.base for member in members(recipe)} for recipe in recipes()}
     assert bases.pop("ensemble") == {read_train_config(name).base for name in ("mpnet", "nomic")}
+    assert bases.pop("original") == {read_train_config("mpnet").base}
     assert set().union(*bases.values()) == {"bundled:minilm"}
 
 
-def test_what_a_recipe_sets_is_not_of_the_preset():
+def test_recipe_wins_over_the_preset():
     (member,) = members("lora-16", "train.preset=mpnet")
     assert (member.lora.rank, member.lora.alpha, member.lora.dropout, member.learning_rate) == (16, 32, 0.05, 2e-4)
     assert [member.seed for member in members("seeds", "train.preset=mpnet")] == [0, 1, 2]
 
 
 def test_recipes_differ():
-    configs = [read_run_config(recipe_path(recipe), [DOCUMENTS, "out=same"]).model_dump_json() for recipe in recipes()]
+    configs = [run_config(recipe, "out=same").model_dump_json() for recipe in recipes()]
     assert len(set(configs)) == len(configs)
 
 
-def test_recipes_say_what_they_are_and_are_listed():
-    table = (ROOT / "examples" / "recipes" / "README.md").read_text()
-    for recipe in recipes():
-        assert recipe_path(recipe).read_text().startswith("# ")
-        assert f"`{recipe}`" in table
-        assert str(read_run_config(recipe_path(recipe), [DOCUMENTS]).out) == f"runs/{recipe}"
+@pytest.mark.parametrize("recipe", recipes())
+def test_recipe_is_valid_and_states_its_question(recipe):
+    assert recipes()[recipe]["question"].count("?") == 1
+    assert run_config(recipe).out == Path(f"runs/{recipe}")
 
 
-def test_recipe_is_found_by_name_and_by_path_and_its_documents_are_ours(tmp_path, monkeypatch):
+def test_original_recipe_is_the_original_experiments():
+    (config,) = members("original")
+    assert (config.method, config.lora.rank, config.lora.alpha, config.lora.dropout) == ("lora", 32, 64, 0.05)
+    assert (config.learning_rate, config.warmup_steps, config.epochs) == (1e-4, 100, (0, 0, 10))
+
+
+def test_recipe_leaves_paths_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for spec in ("lora-32", "examples/recipes/lora-32.yaml"):
-        assert recipe_path(spec) == ROOT / "examples" / "recipes" / "lora-32.yaml"
-    assert read_run_config(recipe_path("lora-32"), ["documents=my.jsonl"]).documents == Path("my.jsonl")
+    assert read_run_config(Path("lora-32"), ["documents=my.jsonl"]).documents == Path("my.jsonl")
 
 
 def test_own_file_comes_before_the_recipe_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("full").touch()
-    assert recipe_path("full") == Path("full")
+    Path("full").write_text("out: mine")
+    assert run_values("full") == {"out": "mine"}
 
 
-@pytest.mark.parametrize("recipe", sorted(set(recipes()) - {"ensemble"}))
+def test_unknown_recipe_is_refused_with_the_names_of_all():
+    with pytest.raises(InputError, match=r"^lora: no such config file, nor a recipe \(.*lora-16, lora-32"):
+        run_values("lora")
+
+
+@pytest.mark.parametrize("recipe", sorted(set(recipes()) - HUB))
 def test_recipe_trains_and_exports(recipe, train_tiny):
     for config in members(recipe):
         check_bundle(train_tiny(config, "bert"), config)
 
 
-@pytest.mark.parametrize("config", members("ensemble"), ids=lambda config: config.name)
-def test_member_of_the_ensemble_trains_and_exports(config, train_tiny):
+@pytest.mark.parametrize(
+    "config", [member for recipe in sorted(HUB) for member in members(recipe)], ids=lambda config: config.name
+)
+def test_recipe_from_the_hub_trains_and_exports(config, train_tiny):
     check_bundle(train_tiny(config, ARCHITECTURES[config.name.partition("-")[0]]), config)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_recipe_trains_and_exports_every_architecture(preset, train_tiny):
     (config,) = members("lora-16", f"train.preset={preset}")
-    check_bundle(train_tiny(config, ARCHITECTURES[preset]), config)
+    check_bundle(train_tiny(config, ARCHITECTURES[preset], interpolates=True), config)

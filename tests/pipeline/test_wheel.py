@@ -1,40 +1,52 @@
-"""What the built wheel holds, and that it works from an empty folder."""
+"""Checks what the built wheel holds, and that it works from an empty folder."""
 
 import os
+import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS, recipes
+from pipeline.embedded import PRESETS
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789" * 4
+
+
+def build(source, folder, **environ):
+    """Build the source distribution and the wheel of a folder, with only these variables of the build set; unpack both.
+
+    Returns:
+        The folders that the two were unpacked into.
+    """
+    environ = {name: value for name, value in os.environ.items() if name != "SIMILE_COMMIT"} | environ
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", folder]
+    built = subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (wheel,), (sdist,) = folder.glob("simile_pairs-*.whl"), folder.glob("simile_pairs-*.tar.gz")
+    shutil.unpack_archive(wheel, folder / "wheel", "zip")
+    shutil.unpack_archive(sdist, folder / "sdist", "gztar", filter="data")
+    return folder / "sdist" / sdist.name.removesuffix(".tar.gz"), folder / "wheel"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, unpacked. Building it fetches hatchling from the package index where it is not installed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", folder, ROOT]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "Could not find a version that satisfies the requirement hatchling" in built.stderr:
-        pytest.skip("building needs hatchling, which no package index here has")
-    assert built.returncode == 0, built.stderr
-    (file,) = folder.glob("*.whl")
-    with zipfile.ZipFile(file) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+def distributions(tmp_path_factory):
+    return build(ROOT, tmp_path_factory.mktemp("distributions"), SIMILE_COMMIT=COMMIT)
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions):
+    return distributions[1]
 
 
 @pytest.fixture
 def simile(wheel, tmp_path):
-    """Runs a command of the wheel's own code in an empty folder."""
+    """Runs a command of the wheel in an empty folder."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    # The package is installed for development here as well: what is on PYTHONPATH comes before that.
+    # PYTHONPATH comes before the checkout, which is installed for development.
     environ = {**os.environ, "PYTHONPATH": str(wheel)}
 
     def run(*argv):
@@ -44,13 +56,14 @@ def simile(wheel, tmp_path):
     return run
 
 
-def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(wheel):
+def test_wheel_holds_the_packages_the_sample_the_presets_the_recipes_and_the_style(wheel):
     files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     assert files >= {
         "pipeline/examples/helpdesk/documents.jsonl",
         "pipeline/examples/helpdesk/run.yaml",
         *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
-        *(f"pipeline/examples/recipes/{name}.yaml" for name in recipes()),
+        "pipeline/examples/recipes.yaml",
+        "simile/COMMIT",
         "simile/reports/style.css",
         "simile/reports/theme.css",
         *(
@@ -58,8 +71,8 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(
             for name in ("index.html", "docs.html", "page.css", "page.js", "docs.js", "shared.js")
         ),
     }
-    rooms = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
-    assert {name.partition("/")[0] for name in files} == rooms | {f"simile-{__version__}.dist-info"}
+    packages = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
+    assert {name.partition("/")[0] for name in files} == packages | {f"simile_pairs-{__version__}.dist-info"}
 
 
 def test_sample_in_the_wheel_is_the_repositorys(wheel):
@@ -68,29 +81,29 @@ def test_sample_in_the_wheel_is_the_repositorys(wheel):
 
 
 def test_presets_are_found_from_the_wheel(simile):
-    found = simile("train", "minilm", "--pairs", "missing.jsonl", "--out", "bundle")
-    assert (found.returncode, found.stderr) == (2, "simile: missing.jsonl: no such file\n")
+    done = simile("train", "minilm", "--pairs", "missing.jsonl", "--out", "bundle")
+    assert (done.returncode, done.stderr) == (2, "simile: missing.jsonl: no such file\n")
 
 
 def test_unknown_preset_names_those_of_the_wheel(simile):
-    found = simile("train", "bert", "--pairs", "missing.jsonl", "--out", "bundle")
-    assert (found.returncode, found.stderr) == (
+    done = simile("train", "bert", "--pairs", "missing.jsonl", "--out", "bundle")
+    assert (done.returncode, done.stderr) == (
         2,
         "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n",
     )
 
 
 def test_recipes_are_found_from_the_wheel(simile, wheel):
-    found = simile("run", "lora-32", "--set", "documents=missing.jsonl")
-    assert (found.returncode, found.stderr) == (2, "simile: missing.jsonl: no such file\n")
+    done = simile("run", "lora-32", "--set", "documents=missing.jsonl")
+    assert (done.returncode, done.stderr) == (2, "simile: missing.jsonl: no such file\n")
     assert "lora-32" in simile("run", "--help").stdout
 
 
 def test_sample_is_found_from_the_wheel(simile, wheel):
-    found = simile("quickstart", "--set", "train.epohcs=1")
-    assert found.returncode == 2
+    done = simile("quickstart", "--set", "train.epohcs=1")
+    assert done.returncode == 2
     place = wheel / "pipeline" / "examples" / "helpdesk" / "run.yaml"
-    assert f"{place}: unknown key 'train.epohcs', did you mean 'train.epochs'?" in found.stderr
+    assert f"{place}: unknown key 'train.epohcs', did you mean 'train.epochs'?" in done.stderr
 
 
 def test_bundle_is_made_and_inspected_by_the_wheel(simile, wheel):
@@ -105,3 +118,20 @@ def test_bundle_is_made_and_inspected_by_the_wheel(simile, wheel):
 def test_console_script_is_the_command_line(wheel):
     (entry_points,) = wheel.glob("*.dist-info/entry_points.txt")
     assert "simile = pipeline.cli:main" in entry_points.read_text()
+
+
+def test_distributions_know_the_commit_of_their_build(distributions):
+    for distribution in distributions:
+        assert (distribution / "simile" / "COMMIT").read_text().strip() == COMMIT
+
+
+def test_wheel_from_the_source_distribution_has_its_commit(distributions, tmp_path):
+    _, wheel = build(distributions[0], tmp_path)
+    assert (wheel / "simile" / "COMMIT").read_text().strip() == COMMIT
+
+
+def test_without_git_and_without_a_commit_the_distributions_are_built_without_one(distributions, tmp_path):
+    source = shutil.copytree(distributions[0], tmp_path / "source")
+    (source / "simile" / "COMMIT").unlink()
+    for distribution in build(source, tmp_path):
+        assert not (distribution / "simile" / "COMMIT").exists()

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Copies a bundle into the store under the first 12 digits of its digest, whole or not at all, and verified there.
+# Copies a bundle into the store, named by the first 12 digits of its digest. The copy is atomic and verified.
 #
-# The store's first bundle becomes `current` by itself, so that a fresh cluster serves something. Which of the later ones
-# is served, a person decides: a pod that starts must not load what nobody has looked at.
+# The first bundle of the store becomes `current`, so that a fresh cluster serves something. Later bundles are served
+# only when a person chooses them: a starting pod must not load a bundle that nobody has reviewed.
 set -eu
 bundle=$1 store=$2
 
-# On a line of its own: `set -e` takes its exit code (2: not what its manifest says) only there.
+# A separate assignment, because `set -e` sees its exit code (2: it does not match its manifest) only there.
 manifest=$(simile inspect --json "$bundle")
 name=$(printf %s "$manifest" | python -c 'import json, sys; print(json.load(sys.stdin)["digest"][:12])')
 if ! [ -e "$store/$name" ]; then

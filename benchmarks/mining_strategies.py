@@ -1,6 +1,6 @@
-"""Does the recipe of mining matter? The same training on pairs mined by each recipe, judged on the same held-out pairs.
+"""Compare mining strategies: train alike on the pairs of each, and evaluate on the same held-out pairs.
 
-Goes on where it was stopped: what is done already under --work is not done again. The figures go into docs/results.md.
+A stopped benchmark resumes from its results under --work. The figures go into docs/results.md.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import SIMILE, TESTS, commit, end_with_children, evaluate, parser_of, run, write_jsonl
-from recipes_report import MEASURED, Measured, write_section
+from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run, write_jsonl
+from mining_strategies_report import SAMPLE_SIZE, Measured, write_section
+from results_file import commit
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.presets import read_train_config
@@ -28,7 +29,7 @@ ST = "sentence-transformers"
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What is asked of a corpus; the command line may say otherwise of the first two."""
+    """The settings of a corpus; the command line may change the first two."""
 
     pairs: int
     seeds: int
@@ -37,8 +38,8 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """Who mines, and the mined files in the order in which they are trained on."""
+class Strategy:
+    """The miner, and the mined files in the order in which they are trained on."""
 
     miner: str
     files: tuple[str, ...] = ("pairs",)
@@ -48,18 +49,18 @@ CORPORA = {
     "clinc150": Corpus(10_000, 3, ("0.30", "0.50"), ("0.20", "0.45")),
     "newsgroups20": Corpus(2_000, 1, ("0.14", "0.30"), ("0.10", "0.28")),
 }
-RECIPES = {
-    "matched": Recipe("matched"),
-    "bands": Recipe("bands"),
-    "curriculum 1-2-3": Recipe("curriculum", ("phase1", "phase2", "phase3")),
-    "curriculum 3-2-1": Recipe("curriculum", ("phase3", "phase2", "phase1")),
-    ST: Recipe(ST),
+STRATEGIES = {
+    "matched": Strategy("matched"),
+    "bands": Strategy("bands"),
+    "curriculum 1-2-3": Strategy("curriculum", ("phase1", "phase2", "phase3")),
+    "curriculum 3-2-1": Strategy("curriculum", ("phase3", "phase2", "phase1")),
+    ST: Strategy(ST),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where everything lies, and what training is told beside its preset."""
+    """The folders, and the training settings beside the preset."""
 
     data: Path
     work: Path
@@ -67,68 +68,68 @@ class Bench:
 
     @property
     def baseline(self) -> Path:
-        """The untouched encoder as a bundle, which reads as much of a text as the trained one."""
+        """Bundle of the untouched encoder with the trained one's maximum length."""
         return self.work / f"baseline-{self.max_length}"
 
     @property
     def max_length(self) -> str:
-        """Tokens of a text: the preset's, where the settings say nothing else."""
+        """Maximum length of a text in tokens, by the settings or the preset."""
         return str(read_train_config("minilm", self.settings).max_length)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One recipe on one corpus with one seed, and where it keeps what it finds."""
+    """One strategy on one corpus with one seed, and the paths of its results."""
 
     corpus: str
-    recipe: str
+    strategy: str
     pairs: int
     seed: int
     bench: Bench
 
     @property
     def folder(self) -> Path:
-        """Of this corpus, number of pairs, and seed."""
+        """Folder of this corpus, number of pairs and seed."""
         return self.bench.work / self.corpus / f"{self.pairs}-pairs" / f"seed-{self.seed}"
 
     @property
     def mined(self) -> Path:
-        """Folder of the mined pairs and what mining took; both curricula share one."""
-        return self.folder / "mined" / RECIPES[self.recipe].miner
+        """Folder of the mined pairs and the report on mining; both curricula share one."""
+        return self.folder / "mined" / STRATEGIES[self.strategy].miner
 
     @property
     def result(self) -> Path:
-        """File of the evaluation; other settings of training make another."""
+        """File of the evaluation, one per training settings."""
         return self.folder / f"{self._name}.json"
 
     @property
     def training(self) -> Path:
-        """Folder of the bundles, until they are evaluated."""
+        """Folder of the bundles until they are evaluated."""
         return self.folder / "training" / self._name
 
     @property
     def _name(self) -> str:
-        return ",".join([self.recipe.replace(" ", "-"), *self.bench.settings]).replace("/", "_")
+        return ",".join([self.strategy.replace(" ", "-"), *self.bench.settings]).replace("/", "_")
 
     def data(self, name: str) -> Path:
-        """Return the file of the corpus that has this name."""
+        """Return the file of this name in the corpus."""
         return self.bench.data / self.corpus / f"{name}.jsonl.gz"
 
 
 def main() -> None:
-    """Measure what is not measured yet, and write the section."""
+    """Measure the runs without a result, and write the section."""
     args = _arguments()
     end_with_children()
-    bench = Bench(args.data, args.work / "recipes", tuple(args.set))
+    bench = Bench(args.data, args.work / "mining-strategies", tuple(args.set))
     pairs = {name: corpus.pairs for name, corpus in CORPORA.items()} | dict(args.pairs)
     seeds = {name: corpus.seeds for name, corpus in CORPORA.items()} | dict(args.seeds)
     runs = [
-        Run(corpus, recipe, num, seed, bench)
+        Run(corpus, strategy, num, seed, bench)
         for corpus in args.corpora
-        # All recipes of one seed before the next seed: stopped early, there is something to compare.
+        # All strategies of a seed come before the next seed, so that a stopped benchmark has something to compare.
         for seed in range(seeds[corpus])
-        for recipe, num in _recipes_of(corpus, pairs)
-        if recipe in args.recipes
+        for strategy, num in _strategies_of(corpus, pairs)
+        if strategy in args.strategies
     ]
     if not args.only_write:
         for one in runs:
@@ -144,15 +145,15 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = parser_of(__doc__, CORPORA)
-    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument("--strategies", nargs="+", choices=tuple(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", nargs="+", type=_named_number, default=[], metavar="CORPUS=N", help="seeds 0 to N-1")
     parser.add_argument(
         "--pairs",
         nargs="+",
         type=_named_number,
         default=[],
-        metavar="CORPUS[/RECIPE]=N",
-        help="training pairs; with a recipe (clinc150/bands=20000) in a run beside the others",
+        metavar="CORPUS[/STRATEGY]=N",
+        help="training pairs; with a strategy (clinc150/bands=20000) for an additional run",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to `simile train`")
     return parser.parse_args()
@@ -160,20 +161,20 @@ def _arguments() -> argparse.Namespace:
 
 def _named_number(argument: str) -> tuple[str, int]:
     name, _, number = argument.partition("=")
-    corpus, _, recipe = name.partition("/")
-    if corpus not in CORPORA or recipe not in ("", *RECIPES) or not number.isdecimal():
+    corpus, _, strategy = name.partition("/")
+    if corpus not in CORPORA or strategy not in ("", *STRATEGIES) or not number.isdecimal():
         raise argparse.ArgumentTypeError(f"got {argument!r}, need e.g. clinc150=3")
     return name, int(number)
 
 
-def _recipes_of(corpus: str, pairs: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return each recipe with the corpus's number of pairs, then those with a number of their own."""
-    own = [(recipe, pairs[f"{corpus}/{recipe}"]) for recipe in RECIPES if f"{corpus}/{recipe}" in pairs]
-    return [(recipe, pairs[corpus]) for recipe in RECIPES] + own
+def _strategies_of(corpus: str, pairs: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return each strategy with the corpus' number of pairs, then those with a number of their own."""
+    own = [(strategy, pairs[f"{corpus}/{strategy}"]) for strategy in STRATEGIES if f"{corpus}/{strategy}" in pairs]
+    return [(strategy, pairs[corpus]) for strategy in STRATEGIES] + own
 
 
 def measure(one: Run) -> None:
-    """Mine, train and evaluate, as far as that is not done yet; keep the evaluation only."""
+    """Mine, train and evaluate unless there are results; keep only the evaluation."""
     if one.result.is_file():
         return
     if not one.bench.baseline.is_dir():
@@ -188,37 +189,37 @@ def measure(one: Run) -> None:
 
 
 def mine(one: Run) -> None:
-    """Mine, time it, and measure how hard the pairs are."""
+    """Mine, and write a report on the time and the difficulty of the pairs."""
     with whole_directory(one.mined) as folder:
         usage = run([*_miner(one), "--out", folder / "mined"])
         report = {"commit": commit(), "seconds": usage.seconds, "files": difficulty(one, folder)}
-        if RECIPES[one.recipe].miner == ST:
+        if STRATEGIES[one.strategy].miner == ST:
             report["negatives"] = json.loads((folder / "mined" / "report.json").read_text())
         write_whole(folder / "mining.json", json.dumps(report, indent=2) + "\n")
 
 
 def _miner(one: Run) -> Command:
-    """Return the command that mines, but for where to; texts of the dev and test pairs are kept out by all."""
-    miner, corpus = RECIPES[one.recipe].miner, CORPORA[one.corpus]
+    """Return the mining command without its output folder; all miners keep out the texts of dev and test pairs."""
+    miner, corpus = STRATEGIES[one.strategy].miner, CORPORA[one.corpus]
     tests: Command = [word for name in TESTS for word in ("--held-out", one.data(name))]
     common: Command = [one.data("corpus"), *tests, "--pairs", str(one.pairs), "--seed", str(one.seed)]
     if miner == ST:
         own: Command = ["--held-out", one.data("dev"), "--max-length", one.bench.max_length]
         return [sys.executable, Path(__file__).with_name("st_mine.py"), *common, *own]
-    # No dev set is used here, and the other side trains on every document too.
-    common += ["--target", one.data("dev"), "--recipe", miner, "--baseline", one.bench.baseline, "--dev-share", "0"]
+    # No dev set is used here, since sentence-transformers trains on every document too.
+    common += ["--target", one.data("dev"), "--strategy", miner, "--baseline", one.bench.baseline, "--dev-share", "0"]
     if miner == "bands":
         common += ["--positive-band", *corpus.positive_band, "--negative-band", *corpus.negative_band]
     return [*SIMILE, "mine", *common]
 
 
 def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
-    """Return of each mined file how many pairs it has, and how the baseline and TF-IDF order a sample of them."""
+    """Return each mined file's number of pairs, and the baseline's and TF-IDF's figures on a sample."""
     samples = folder / "samples"
     samples.mkdir()
-    # TF-IDF of the whole corpus for every recipe, as the test pairs' own is.
+    # TF-IDF is fitted on the whole corpus for every strategy, as for the test pairs.
     vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.fields["text"] for row in read_rows(one.data("corpus"))])
-    names = sorted(RECIPES[one.recipe].files)
+    names = sorted(STRATEGIES[one.strategy].files)
     counts = {
         name: _sample(folder / "mined" / f"{name}.jsonl", samples / f"{name}.jsonl", vectorizer) for name in names
     }
@@ -233,9 +234,9 @@ def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _sample(pairs: Path, out: Path, vectorizer: TfidfVectorizer) -> int:
-    """Write a sample of the pairs with their TF-IDF cosines; return how many pairs there are in all."""
+    """Write a sample of the pairs with their TF-IDF cosines; return the total number of pairs."""
     rows = [row.fields for row in read_rows(pairs)]
-    chosen = random.Random(0).sample(rows, min(MEASURED, len(rows)))
+    chosen = random.Random(0).sample(rows, min(SAMPLE_SIZE, len(rows)))
     a_PW, b_PW = (vectorizer.transform([row[side] for row in chosen]) for side in ("text_a", "text_b"))
     tfidf_P = a_PW.multiply(b_PW).sum(axis=1).A1
     write_jsonl(out, ({**row, "tfidf": float(tfidf)} for row, tfidf in zip(chosen, tfidf_P, strict=True)))
@@ -243,26 +244,26 @@ def _sample(pairs: Path, out: Path, vectorizer: TfidfVectorizer) -> int:
 
 
 def train(one: Run) -> Path:
-    """Return the bundle that was trained on the mined files, one after the other, each from the weights of the last."""
+    """Train on the mined files in turn, each from the weights of the previous one; return the last bundle."""
     base: Sequence[str] = ()
     bundle = Path()
-    for name in RECIPES[one.recipe].files:
+    for name in STRATEGIES[one.strategy].files:
         bundle = one.training / name
         pairs = one.mined / "mined" / f"{name}.jsonl"
         settings = [word for setting in (f"seed={one.seed}", *one.bench.settings, *base) for word in ("--set", setting)]
-        # A training that was killed goes on, and one that is finished stays as it is.
+        # A killed training resumes, and a finished one is kept.
         run([*SIMILE, "train", "minilm", "--pairs", pairs, "--out", bundle, *settings])
         base = [f"base={bundle}.weights/minilm"]
     return bundle
 
 
 def described(one: Run, pairs: Mapping[str, int]) -> Measured:
-    """Return what mining and the evaluation found, as far as they are done, and what the tables call it."""
+    """Return the results of mining and evaluation, where they exist, with their labels in the tables."""
     num = "" if one.pairs == pairs[one.corpus] else f", {one.pairs:,} pairs"
     mining, result = (
         json.loads(file.read_text()) if file.is_file() else None for file in (one.mined / "mining.json", one.result)
     )
-    return Measured(one.corpus, one.recipe + num, RECIPES[one.recipe].miner + num, one.seed, mining, result)
+    return Measured(one.corpus, one.strategy + num, STRATEGIES[one.strategy].miner + num, one.seed, mining, result)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What is each part of training worth? Rows one change away from the default, on the same mined pairs, and the peers.
+"""Compare training settings: rows that change one default each, and a peer, on the same mined pairs.
 
-Goes on where it was stopped: what is done already under --work is not done again. The figures go into
-docs/results.md, a section for each corpus.
+A stopped benchmark resumes from its results under --work. The figures go into docs/results.md, one section per corpus.
 """
 
 import json
@@ -13,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import SIMILE, TESTS, commit, end_with_children, evaluate, machine, parser_of, replace_section, run, table
+from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run
+from results_file import commit, machine, replace_section, table
 
 from pipeline.presets import read_train_config
 from simile.files import write_whole
 
 DEV_SETS = ("dev-seen", "dev-unseen")
 CORPORA = {"clinc150": 10_000, "newsgroups20": 2_000, "helpdesk": 10_000, "helpdesk-one-category": 10_000}
-"""Mined pairs of each; those that are not given are what `sample_corpus.py` makes."""
+"""Mined pairs per corpus; `sample_corpus.py` writes the two corpora that are not given."""
 GIVEN = ["clinc150", "newsgroups20"]
 POSITIVES = {"clinc150": 7_000, "newsgroups20": 4_000, "helpdesk": 7_000, "helpdesk-one-category": 7_000}
-"""Positive pairs that the peer trains on."""
+"""Number of positive pairs that the peer trains on."""
 PEER = "sentence-transformers"
 COSENT = ("loss=cosent", "learning_rate=5e-5")
 ROWS: Mapping[str, tuple[str, ...]] = {
@@ -41,25 +41,25 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "5e-5": ("learning_rate=5e-5",),
     "2e-4": ("learning_rate=2e-4",),
     "one training over all pairs": ("most_pairs=null",),
-    "mean over the steps": ("average_from=0.2",),
     "shares of 4,000 pairs at most": ("most_pairs=4000",),
     "two epochs": ("epochs=2",),
     "ten epochs": ("epochs=10",),
 }
 COMPARED = "default"
-"""The row that is compared with the peer as well as with the baseline."""
+"""The row that is also compared with the peer."""
 ABOUT = """\
-The peer is plain sentence-transformers: multiple negatives ranking on random positive pairs of the documents' groups
-({positives}), all weights, 5e-5, one epoch (`benchmarks/st_train.py`). All other rows train the preset `minilm`, with
-the change that the row names, on {pairs} pairs mined as hard as the corpus's `dev`; {held_out} of the groups and of the
-other groups' documents are held out as dev-unseen and dev-seen. Each cell: Spearman of the bundle, the 95 % interval of
-its difference from the baseline (groups are resampled; on stsb texts), AUC. Below the table, the same of the default's
-difference from the peer. Minutes are of the training process."""
+The peer is plain sentence-transformers: multiple negatives ranking on {positives} random positive pairs of the
+documents' groups, all weights, learning rate 5e-5, one epoch (`benchmarks/st_train.py`). All other rows train the
+preset `minilm`, with the change that the row names, on {pairs} pairs that match the difficulty of the corpus' `dev`;
+{held_out} of the groups and of the other groups' documents are held out as dev-unseen and dev-seen. Each cell shows the
+Spearman correlation of the bundle, the 95 % interval of its difference from the baseline (resampled by groups, on stsb
+by texts), and the AUC. The table below shows the difference of the default from the peer in the same way. Minutes are
+those of the training process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where everything lies."""
+    """The settings and paths of one corpus."""
 
     data: Path
     work: Path
@@ -71,18 +71,18 @@ class Bench:
 
     @property
     def folder(self) -> Path:
-        """Of this corpus and number of pairs."""
+        """Folder of this corpus with these settings."""
         name = f"{self.pairs}-pairs-{self.max_length}-tokens-{self.dev_share}-held-out-seed-{self.seed}"
         return self.work / "training" / self.corpus / name
 
     @property
     def dev_sets(self) -> list[Path]:
-        """The mined dev sets that there are."""
+        """The mined dev sets that exist."""
         return [self.mined(name) for name in DEV_SETS if self.mined(name).is_file()]
 
     @property
     def tests(self) -> list[Path]:
-        """The corpus's test sets; not every one has all."""
+        """The corpus' test sets that exist."""
         return [path for name in TESTS if (path := self.given(name)).is_file()]
 
     @property
@@ -92,11 +92,11 @@ class Bench:
 
     @property
     def peer(self) -> Path:
-        """What plain sentence-transformers makes, as a bundle."""
+        """The bundle that plain sentence-transformers trains."""
         return self.folder / "peer"
 
     def given(self, name: str) -> Path:
-        """Return the file of the corpus that has this name."""
+        """Return the file of this name in the corpus."""
         return self.data / self.corpus / f"{name}.jsonl.gz"
 
     def mined(self, name: str) -> Path:
@@ -104,21 +104,26 @@ class Bench:
         return self.folder / "mined" / f"{name}.jsonl"
 
     def result(self, row: str) -> Path:
-        """Return the file of what was found for the row."""
+        """Return the file of the row's result."""
         return self.folder / f"{row.replace(' ', '-').replace('/', '_')}.json"
 
 
 def main() -> None:
-    """Measure what is not measured yet, and write the section."""
+    """Measure the rows without a result, and write the sections."""
     parser = parser_of(__doc__, CORPORA)
     parser.set_defaults(corpora=GIVEN)
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
-    parser.add_argument("--pairs", type=int, help="mined pairs (default: of each corpus its own number)")
+    parser.add_argument("--pairs", type=int, help="mined pairs (default: by corpus)")
     parser.add_argument(
-        "--max-length", type=int, default=read_train_config("minilm").max_length, help="tokens of a text"
+        "--max-length",
+        type=int,
+        default=read_train_config("minilm").max_length,
+        help="maximum length of a text in tokens",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dev-share", type=float, default=0.05, help="of groups and documents, held out of training")
+    parser.add_argument(
+        "--dev-share", type=float, default=0.05, help="share of groups and documents held out of training"
+    )
     args = parser.parse_args()
     end_with_children()
     benches = [
@@ -142,17 +147,17 @@ def main() -> None:
 
 
 def shown(arguments: Sequence[str]) -> str:
-    """Return the arguments that change what is measured."""
-    kept = [word for word in arguments if word != "--only-write"]
+    """Return the arguments that affect the results."""
+    words = [word for word in arguments if word != "--only-write"]
     for place in ("--data", "--work", "--out"):
-        if place in kept:
-            at = kept.index(place)
-            kept = kept[:at] + kept[at + 2 :]
-    return shlex.join(kept)
+        if place in words:
+            at = words.index(place)
+            words = words[:at] + words[at + 2 :]
+    return shlex.join(words)
 
 
 def measure(bench: Bench, row: str) -> None:
-    """Train and evaluate the row, as far as that is not done yet; keep the evaluation only."""
+    """Train and evaluate the row unless it has a result; keep only the evaluation."""
     if bench.result(row).is_file():
         return
     held_out = [word for path in (bench.given("dev"), *bench.tests) for word in ("--held-out", path)]
@@ -177,22 +182,22 @@ def measure(bench: Bench, row: str) -> None:
         usage = run([*train, "--out", bundle, "--restart"])
     sets = [*bench.dev_sets, *bench.tests]
     evaluation = evaluate(bundle, sets, bench.baseline, bench.data, bench.folder / "evaluation.json")
-    found = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
+    result = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
     if row == COMPARED and bench.peer.is_dir():
-        found["against_peer"] = evaluate(bundle, bench.tests, bench.peer, bench.data, bench.folder / "evaluation.json")
-    write_whole(bench.result(row), json.dumps(found, indent=2) + "\n")
+        result["against_peer"] = evaluate(bundle, bench.tests, bench.peer, bench.data, bench.folder / "evaluation.json")
+    write_whole(bench.result(row), json.dumps(result, indent=2) + "\n")
     for path in bench.folder.glob("bundle*"):
         shutil.rmtree(path)
 
 
 def write_section(path: Path, bench: Bench, arguments: str) -> None:
-    """Write the corpus's section of the results."""
-    rows = _found(bench)
-    commits = {found["commit"] for found in rows.values()}
+    """Write the corpus' section of the results."""
+    rows = _results(bench)
+    commits = {result["commit"] for result in rows.values()}
     seconds = bench.folder / "mined.seconds"
     parts = [
         f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:",
-        f"```\n{' '.join(['python benchmarks/training_recipes.py', arguments]).strip()}\n```",
+        f"```\n{' '.join(['python benchmarks/training_settings.py', arguments]).strip()}\n```",
         ABOUT.format(
             positives=f"{POSITIVES[bench.corpus]:,}",
             pairs=f"{bench.pairs:,}",
@@ -206,7 +211,7 @@ def write_section(path: Path, bench: Bench, arguments: str) -> None:
     replace_section(path, f"training-{bench.corpus}", "\n\n".join(parts))
 
 
-def _found(bench: Bench) -> dict[str, dict[str, Any]]:
+def _results(bench: Bench) -> dict[str, dict[str, Any]]:
     return {row: json.loads(bench.result(row).read_text()) for row in ROWS if bench.result(row).is_file()}
 
 
@@ -214,9 +219,9 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(rows.values()))["evaluation"]
     names = [*first["sets"], *first["guards"]]
     lines = [["(baseline)", "", *(f"{_entry(first, name)['baseline']['spearman']:.4f}" for name in names)]]
-    for row, found in rows.items():
-        cells = [_cell(_entry(found["evaluation"], name)) for name in names]
-        lines.append([row, f"{found['minutes']:.1f}", *cells])
+    for row, result in rows.items():
+        cells = [_cell(_entry(result["evaluation"], name)) for name in names]
+        lines.append([row, f"{result['minutes']:.1f}", *cells])
     return table(["training", "minutes", *names], lines)
 
 

@@ -1,0 +1,52 @@
+"""Sections of docs/results.md: tables, and the commit and machine that they were measured with."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from simile.files import write_whole
+
+
+def commit() -> str:
+    """Return the current commit, and whether the code (without docs) has local changes."""
+    head = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", ".", ":!docs")
+    return f"{head} with changes" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    return done.stdout.strip() or ("no git" if done.returncode else "")
+
+
+def machine() -> str:
+    """Return the processor's name and the number of usable cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def replace_section(path: Path, name: str, text: str) -> None:
+    """Replace the text between the markers of this name in the file, or append it with markers."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    old = path.read_text() if path.is_file() else "# Results\n"
+    section = f"{first}\n\n{text.strip()}\n\n{last}"
+    before, has_section, rest = old.partition(first)
+    if has_section:
+        _, closed, after = rest.partition(last)
+        if not closed:
+            sys.exit(f"{path}: got {first} without {last}, need both markers")
+        write_whole(path, before + section + after)
+    else:
+        write_whole(path, f"{old.rstrip()}\n\n{section}\n")
