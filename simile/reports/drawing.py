@@ -26,10 +26,10 @@ from simile.reports.numerals import shown
 from simile.reports.page import theme
 
 # In units of the SVG: pixels where the chart is shown at this width. style.css sets the size of the text.
-WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 220, 44, 28, 12, 9.5
+WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 220, 44, 28, 16, 9.5
 
 MAX_DOTS = 40
-"""Number of points from which on the dots would cover their curve."""
+"""Number of points above which dots would cover their curve."""
 
 COLOURS = {name: f"#{code}" for name, code in reversed(re.findall(r"--(\w+): #(\w{6});", theme()))}
 """Colours of the light scheme, which Matplotlib draws with; `_svg` replaces them by the names."""

@@ -52,6 +52,8 @@ def test_wheel_holds_the_rooms_the_sample_the_presets_the_recipes_and_the_style(
         *(f"pipeline/examples/{name}.yaml" for name in PRESETS),
         *(f"pipeline/examples/recipes/{name}.yaml" for name in recipes()),
         "simile/reports/style.css",
+        "simile/reports/templates/blocks.html",
+        "simile/reports/templates/page.html",
         "simile/reports/theme.css",
         *(
             f"serving/page/{name}"
