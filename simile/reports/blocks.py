@@ -1,76 +1,34 @@
-"""What a report is made of besides charts: prose, callouts, tables, facts, pairs to read, and ways to group them."""
+"""Prose, callouts, tables, key figures, example pairs, and ways to group blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from simile.reports.markup import NOTHING, Block, element
+from simile.reports.markup import Block, render
 from simile.reports.numerals import Value, is_number, shown
 
 Kind = Literal["good", "bad", "note"]
 
-_MARKS: dict[Kind, tuple[str, str]] = {
-    "good": ("\N{CHECK MARK}", "Good: "),
-    "bad": ("\N{MULTIPLICATION X}", "Bad: "),
-    "note": ("i", "Note: "),
-}
+_MARKS: dict[Kind, str] = {"good": "\N{CHECK MARK}", "bad": "\N{MULTIPLICATION X}", "note": "i"}
 
 
 def heading(text: str, level: Literal[2, 3] = 2) -> Block:
-    """Return a section's heading, or with level 3 a subsection's."""
-    return element(f"h{level}", text)
+    """Return the heading of a section or, with level 3, of a subsection."""
+    return render("heading", text=text, level=level)
 
 
 def paragraph(text: str) -> Block:
     """Return a paragraph of prose."""
-    return element("p", text)
-
-
-def bullets(items: Iterable[str]) -> Block:
-    """Return a list of short texts."""
-    return element("ul", *(element("li", item) for item in items))
-
-
-def code(text: str) -> Block:
-    """Return text set as it is, line by line: a command, a configuration, a log."""
-    return element("pre", element("code", text), tabindex=0)
+    return render("paragraph", text=text)
 
 
 def callout(kind: Kind, text: str, *, title: str = "") -> Block:
-    """Return a box that catches the eye: a verdict, a warning, a remark."""
-    mark, meaning = _MARKS[kind]
-    return element(
-        "div",
-        element("span", mark, class_="mark", aria_hidden="true"),
-        element(
-            "div",
-            element("span", meaning, class_="unseen"),
-            *([element("strong", title)] if title else []),
-            element("p", text),
-        ),
-        class_=f"callout {kind}",
-        role="note",
-    )
+    """Return a highlighted box: a verdict, a warning, a remark."""
+    return render("callout", kind=kind, mark=_MARKS[kind], text=text, title=title)
 
 
-def facts(figures: Mapping[str, Value], *, formats: Mapping[str, str] | None = None) -> Block:
-    """Return a strip of key figures, each large above its name.
-
-    Args:
-        figures: value by name.
-        formats: format spec by name.
-
-    Raises:
-        ValueError: a format for a name that is not among the figures.
-    """
-    formats = _known(formats, figures)
-    return element(
-        "dl",
-        *(
-            element("div", element("dt", name), element("dd", shown(value, formats.get(name))))
-            for name, value in figures.items()
-        ),
-        class_="facts",
-    )
+def facts(figures: Mapping[str, Value]) -> Block:
+    """Return a strip of key figures, each in large type above its name."""
+    return render("facts", figures=_shown(figures))
 
 
 def table(
@@ -80,95 +38,58 @@ def table(
     caption: str | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> Block:
-    """Return a table; a column that holds numbers alone is set to the right, and scrolls sideways if it must.
+    """Return a table that scrolls sideways where it is too wide; columns of numbers are right-aligned.
 
     Args:
         columns: the header.
-        rows: one value a column each; None and NaN are set as a dash.
+        rows: one value per column; None and NaN become a dash.
         caption: what the table shows.
         formats: format spec by column, such as ``+.3f`` or ``.1%``.
 
     Raises:
-        ValueError: a row of another length than the header, or a format for a column that is not there.
+        ValueError: a row has another length than the header, or a format names no column.
     """
-    formats = _known(formats, columns)
+    formats = formats or {}
+    if unknown := sorted(formats.keys() - set(columns)):
+        raise ValueError(f"got a format for {', '.join(unknown)}, need one of {', '.join(columns)}")
     rows = [tuple(row) for row in rows]
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"got a row of {len(row)} cells, need {len(columns)}: {row!r}")
-    specs = [formats.get(name) for name in columns]
-    sides = [_side([row[index] for row in rows]) for index in range(len(columns))]
-    header = [element("th", name, scope="col", class_=side) for name, side in zip(columns, sides, strict=True)]
+    header = [(name, _is_numeric([row[index] for row in rows])) for index, name in enumerate(columns)]
     cells = [
-        [element("td", shown(value, spec), class_=side) for value, spec, side in zip(row, specs, sides, strict=True)]
+        [(shown(value, formats.get(name)), is_numeric) for value, (name, is_numeric) in zip(row, header, strict=True)]
         for row in rows
-    ] or [[element("td", "None.", colspan=len(columns), class_="empty")]]
-    set_table = element(
-        "table",
-        *([element("caption", caption)] if caption else []),
-        element("thead", element("tr", *header)),
-        element("tbody", *(element("tr", *row) for row in cells)),
-    )
-    return element("div", set_table, class_="table", tabindex=0)
+    ]
+    return render("table", header=header, rows=cells, caption=caption)
 
 
-def examples(
-    title: str,
-    rows: Iterable[tuple[str, str, Mapping[str, Value]]],
-    *,
-    formats: Mapping[str, str] | None = None,
-) -> Block:
-    """Return pairs to read: the two texts side by side, and under them the figures of the pair.
+def examples(title: str, rows: Iterable[tuple[str, str, Mapping[str, Value]]]) -> Block:
+    """Return pairs to read: the two texts side by side, and the pair's figures below them.
 
     Args:
         title: what the pairs have in common.
         rows: text a, text b, figures by name.
-        formats: format spec by a figure's name.
     """
-    formats = formats or {}
-    items = [
-        element(
-            "li",
-            element("div", text_a, class_="text", dir="auto"),
-            element("div", text_b, class_="text", dir="auto"),
-            element(
-                "div",
-                *(
-                    element("span", f"{name} ", element("b", shown(value, formats.get(name))), class_="badge")
-                    for name, value in figures.items()
-                ),
-                class_="badges",
-            ),
-        )
-        for text_a, text_b, figures in rows
-    ]
-    listed = element("ol", *items) if items else NOTHING
-    return element("figure", element("figcaption", title), listed, class_="examples")
+    shown_rows = [(text_a, text_b, _shown(figures)) for text_a, text_b, figures in rows]
+    return render("examples", title=title, rows=shown_rows)
 
 
-def details(summary: str, blocks: Iterable[Block], *, is_open: bool = False) -> Block:
-    """Return blocks that show when the summary is clicked, or at once if open."""
-    return element(
-        "details",
-        element("summary", summary),
-        element("div", *blocks),
-        open="open" if is_open else None,
-    )
+def details(summary: str, blocks: Iterable[Block]) -> Block:
+    """Return blocks that stay hidden until the summary is clicked."""
+    return render("details", summary=summary, blocks=blocks)
 
 
 def figure_row(*blocks: Block) -> Block:
-    """Return the blocks side by side on a wide screen and below one another on a narrow one."""
-    return element("div", *blocks, class_="figure-row")
+    """Return the blocks side by side on a wide screen and stacked on a narrow one."""
+    return render("figure_row", blocks=blocks)
 
 
-def _known(formats: Mapping[str, str] | None, names: Iterable[str]) -> Mapping[str, str]:
-    unknown = sorted(set(formats or ()) - set(names))
-    if unknown:
-        raise ValueError(f"got a format for {', '.join(unknown)}, need one of {', '.join(names)}")
-    return formats or {}
+def _shown(figures: Mapping[str, Value]) -> dict[str, str]:
+    return {name: shown(value) for name, value in figures.items()}
 
 
-def _side(values: Sequence[Value]) -> str | None:
-    """Return the class that sets a column to the right, for one with numbers and nothing but numbers and gaps."""
+def _is_numeric(values: Sequence[Value]) -> bool:
+    """Return whether a column holds a number, and nothing but numbers and gaps."""
     present = [value for value in values if value is not None]
-    return "number" if present and all(is_number(value) for value in present) else None
+    return bool(present) and all(map(is_number, present))

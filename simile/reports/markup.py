@@ -1,42 +1,49 @@
-"""Markup that is escaped by construction: a string is text, and only `element` makes tags."""
+"""Markup from the package's Jinja templates: every value is escaped, except a `Block`."""
 
-import html
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-# Neither XML nor HTML can hold these, and a lone surrogate cannot be written as UTF-8.
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Neither XML nor HTML can hold these characters, and UTF-8 cannot encode a lone surrogate.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A finished piece of a page; made by this package's functions, so its markup is safe and well-formed."""
+    """A finished, well-formed piece of a page; only the functions of this package make one."""
 
     markup: str
 
+    def __html__(self) -> str:
+        """Return the markup, which Jinja inserts without escaping."""
+        return self.markup
 
-def element(name: str, *children: Block | str, **attributes: str | int | None) -> Block:
-    """Return the element; string children and attribute values are escaped, attributes that are None left out.
 
-    ``class_`` is written as ``class``, ``aria_label`` as ``aria-label``.
-    """
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
-        for key, value in attributes.items()
-        if value is not None
+def render(name: str, **values: Any) -> Block:
+    """Return the output of a macro of ``templates/blocks.html``."""
+    return Block(str(getattr(environment().get_template("blocks.html").module, name)(**values)).strip())
+
+
+@cache
+def environment() -> "Environment":
+    """Return the Jinja environment of the templates, with autoescape."""
+    # The serving extras do not bring Jinja, and the service uses `theme` only.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("simile.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return Block(f"<{name}{written}>{joined(children).markup}</{name}>")
 
 
-def joined(children: Iterable[Block | str]) -> Block:
-    """Return the children one after another, strings escaped."""
-    return Block("".join(child.markup if isinstance(child, Block) else escaped(child) for child in children))
-
-
-def escaped(text: str) -> str:
-    """Return the text as HTML and XML can hold it, with U+FFFD for what neither can."""
-    return html.escape(_UNPRINTABLE.sub("\ufffd", text))
-
-
-NOTHING = element("p", "None.", class_="empty")
+def printable(text: str) -> str:
+    """Return the text with U+FFFD in place of each character that HTML cannot hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""Numbers as people read them: true minus signs, grouped thousands, a dash for what is missing."""
+"""Numbers for readers: true minus signs, grouped thousands, a dash for what is missing."""
 
 import math
 from numbers import Integral, Real
@@ -12,20 +12,15 @@ Value: TypeAlias = str | Number | None
 MISSING = "\N{EN DASH}"
 
 
-def is_finite(value: object) -> bool:
-    """Return whether the value is a number that a chart can place."""
-    return isinstance(value, Real) and math.isfinite(value)
-
-
 def is_number(value: object) -> bool:
-    """Return whether the value is set as a number: any real number except True and False."""
+    """Return whether a table aligns the value as a number: any real number except True and False."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def shown(value: Value, spec: str | None = None) -> str:
-    """Return the value for reading: text as it is, numbers by the format spec, None and NaN as an en dash.
+    """Return the value as text: numbers by the format spec, None and NaN as an en dash.
 
-    Without a spec, whole numbers have their thousands grouped and others three decimals.
+    Without a spec, whole numbers have grouped thousands and other numbers three decimals.
     """
     if value is None or isinstance(value, str):
         return MISSING if value is None else value
@@ -34,15 +29,10 @@ def shown(value: Value, spec: str | None = None) -> str:
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
-        return signed("-\N{INFINITY}" if value < 0 else "\N{INFINITY}")
-    # A small negative number keeps its sign ("-0.000" says on which side of zero it lies); minus zero has no side.
+        return "\N{MINUS SIGN}\N{INFINITY}" if value < 0 else "\N{INFINITY}"
+    # Adding 0.0 turns -0.0 into 0.0. A small negative number keeps its sign: "-0.000" tells the side of zero.
     number = int(value) if isinstance(value, Integral) else float(value) + 0.0
-    return signed(format(number, spec or ("," if isinstance(number, int) else ",.3f")))
-
-
-def signed(text: str) -> str:
-    """Return the formatted number with a true minus sign, as wide as its plus."""
-    return text.replace("-", "\N{MINUS SIGN}")
+    return format(number, spec or ("," if isinstance(number, int) else ",.3f")).replace("-", "\N{MINUS SIGN}")
 
 
 def counted(number: int, noun: str) -> str:

@@ -56,7 +56,7 @@ def test_loss_of_one_part_is_drawn_once(charts):
 def test_long_curve_of_losses_is_drawn_by_its_means(charts):
     losses = [{"step": 10 * i, "total": float(i % 2)} for i in range(1, 1001)]
     (figure,) = charts(losses=losses).values()
-    (curve,) = (path.get("d") for path in figure.iter("path"))
+    (curve,) = (path.get("d") for path in figure.iterfind(".//g[@class='curve']/path"))
     assert curve.count("L") == 199
     assert "last 0.4" in text(figure)
 

@@ -65,6 +65,8 @@ def test_wheel_holds_the_packages_the_sample_the_presets_the_recipes_and_the_sty
         "pipeline/examples/recipes.yaml",
         "simile/COMMIT",
         "simile/reports/style.css",
+        "simile/reports/templates/blocks.html",
+        "simile/reports/templates/page.html",
         "simile/reports/theme.css",
         *(
             f"serving/page/{name}"

@@ -24,7 +24,7 @@ from simile.reports.numerals import counted, is_number, shown
         ("a-b", None, "a-b"),
     ],
 )
-def test_a_value_is_shown_as_a_person_reads_it(value, spec, text):
+def test_a_value_is_formatted_for_reading(value, spec, text):
     assert shown(value, spec) == text
 
 

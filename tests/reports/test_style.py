@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from simile.reports import theme
-from simile.reports.frame import NUM_COLOURS
+from simile.reports.charts import NUM_COLOURS
+from simile.reports.drawing import _CLASSES, COLOURS
 
 CSS = files("simile.reports").joinpath("style.css").read_text("utf-8")
 THEME = theme()
@@ -58,8 +59,24 @@ def test_series_are_told_apart_by_all_eyes(scheme, eyes):
     assert min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2)) > 15
 
 
-def test_every_class_that_colours_a_series_is_in_the_style():
-    assert re.findall(r"^\.s(\d) ", CSS, re.M) == [str(index) for index in range(NUM_COLOURS)]
+def test_every_colour_of_a_series_is_in_the_theme():
+    assert re.findall(r"--c(\d):", THEME) == 2 * [str(index) for index in range(NUM_COLOURS)]
+
+
+def test_charts_draw_with_colours_that_have_one_name_each():
+    assert set(palette("light")) == set(palette("dark")) == set(COLOURS)
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+@pytest.mark.parametrize("reference", [r"var\(--(\w+)\)", "(?<!&)#[0-9a-f]{3,8}|rgb|black|white"])
+def test_charts_have_no_colour_beside_those_of_the_page(blocks, reference):
+    charts = "".join(block.markup for block in blocks("text") if "<svg" in block.markup)
+    assert set(re.findall(reference, charts)) <= set(COLOURS) | {"c"}
+
+
+def test_the_style_knows_every_class_of_the_charts():
+    assert {"area", "bins", "curve", "dots", "hollow", "row", "value"} <= _CLASSES
+    assert all(f".{name}" in CSS for name in _CLASSES - {"interval", "mean"})
 
 
 def test_the_style_holds_nothing_that_would_break_a_well_formed_page():
@@ -69,6 +86,6 @@ def test_the_style_holds_nothing_that_would_break_a_well_formed_page():
 
 def test_every_colour_of_a_style_is_one_of_the_theme():
     for css in (CSS, files("serving.page").joinpath("page.css").read_text("utf-8")):
-        used = set(re.findall(r"var\(--(\w+)\)", css)) - {"tone", "c", "gutter"}
+        used = set(re.findall(r"var\(--(\w+)\)", css)) - {"tone", "c"}
         assert used <= set(re.findall(r"--(\w+):", THEME))
         assert not re.findall(r"#[0-9a-f]{3,8}\b", css)

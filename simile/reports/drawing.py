@@ -1,0 +1,258 @@
+"""Charts as SVG, drawn by Matplotlib. Their colours follow the page's scheme; the same numbers give the same bytes.
+
+Matplotlib sets only numbers. Names come from users and are inserted into the finished SVG, because Matplotlib would
+parse ``$`` as mathematics and warn of letters that its font lacks.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, Formatter, FuncFormatter, MaxNLocator, ScalarFormatter
+from numpy.typing import NDArray
+
+from simile.reports.charts import NUM_COLOURS, Array
+from simile.reports.markup import Block, printable
+from simile.reports.numerals import shown
+from simile.reports.page import theme
+
+# In units of the SVG: pixels where the chart is shown at this width. style.css sets the size of the text.
+WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 220, 44, 28, 16, 9.5
+
+MAX_DOTS = 40
+"""Number of points above which dots would cover their curve."""
+
+COLOURS = {name: f"#{code}" for name, code in reversed(re.findall(r"--(\w+): #(\w{6});", theme()))}
+"""Colours of the light scheme, which Matplotlib draws with; `_svg` replaces them by the names."""
+
+RADIUS = 3.5
+"""Radius of a dot."""
+
+_CLASSES = {"area", "bins", "curve", "dots", "hollow", "interval", "mean", "row", "value"}
+"""Names that the drawing functions give to what they draw, and style.css styles."""
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "simile",
+    "path.simplify": False,
+    "font.family": "DejaVu Sans",  # comes with Matplotlib
+    "font.size": 12,
+    "axes.axisbelow": True,
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 6),
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 1,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.major.pad": 8,
+    "ytick.major.pad": 8,
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw with our settings, whatever the user's own matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+@_style()
+def draw_curves(series: Mapping[str, Array], label: str) -> Block:
+    """Return a curve per series of points, with gaps at NaN; long curves have dots only at points that stand alone."""
+    axes, notes = _axes(), []
+    for index, (name, points) in enumerate(series.items()):
+        is_drawn = np.isfinite(points[:, 0])
+        is_joined = np.zeros_like(is_drawn)
+        is_joined[1:] |= is_drawn[:-1]
+        is_joined[:-1] |= is_drawn[1:]
+        dots = np.flatnonzero(is_drawn if is_drawn.sum() <= MAX_DOTS else is_drawn & ~is_joined)
+        axes.plot(*points.T, **_line(index), linewidth=1.75, gid="curve")
+        axes.plot(*points[dots].T, "o", color=_line(index)["color"], markeredgecolor=COLOURS["ground"], gid="dots")
+        notes += [f"{name}\n{shown(x, '.6g')}: {shown(y, '.4g')}" for x, y in points[dots].tolist()]
+    drawn = np.concatenate(list(series.values()))
+    _set_axis(axes, "x", drawn[:, 0])
+    _set_axis(axes, "y", drawn[:, 1], ends_at_ticks=True)
+    return _svg(axes, label, notes)
+
+
+@_style()
+def draw_histogram(
+    series: Sequence[tuple[Array, float | None]], edges: Array, top: float, notes: Sequence[str], label: str
+) -> Block:
+    """Return the outline of each series of shares, and its mean as a dashed line; bins without values stay bare.
+
+    Args:
+        series: shares of the bins, and mean.
+        edges: edges of the bins.
+        top: the largest share of all charts that this one is compared with.
+        notes: what each bin says under the pointer, below its edges.
+        label: what a screen reader says.
+    """
+    axes = _axes()
+    for index, (shares, mean) in enumerate(series):
+        if not shares.any():
+            continue
+        line = _line(index)
+        look: dict[str, Any] = {
+            "facecolor": (line["color"], 0.2),
+            "edgecolor": line["color"],
+            "linestyle": line["linestyle"],
+        }
+        axes.stairs(np.where(shares > 0, shares, np.nan), edges, fill=True, linewidth=1.25, **look, gid="area")
+        if mean is not None:
+            axes.axvline(np.clip(mean, edges[0], edges[-1]), color=line["color"], linestyle=(0, (4, 3)), gid="mean")
+    bins = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    _set_axis(axes, "x", edges)
+    top = _set_axis(axes, "y", np.array([0, top]), ends_at_ticks=True, formatter=FuncFormatter(_percent))
+    columns = [[(low, 0), (low, top), (high, top), (high, 0)] for low, high in bins]
+    axes.add_collection(PolyCollection(columns, facecolors="none", edgecolors="none", gid="bins"), autolim=False)
+    ends = [f"{shown(low, '.4g')} to {shown(high, '.4g')}" for low, high in bins]
+    return _svg(axes, label, [f"{of_bin}\n{note}" for of_bin, note in zip(ends, notes, strict=True)])
+
+
+@_style()
+def draw_intervals(rows: Sequence[tuple[str, str]], numbers: Array, has_zero: NDArray[np.bool_], label: str) -> Block:
+    """Return a forest plot with a row per interval: its name and its figures as text, below them dot and line.
+
+    Args:
+        rows: name, figures.
+        numbers: value, low end, high end.
+        has_zero: whether the interval contains zero.
+        label: what a screen reader says.
+    """
+    axes = _axes(ROW_HEIGHT * len(rows) + AXIS_HEIGHT, grid="x")
+    _set_axis(axes, "x", np.append(numbers, 0.0), ends_at_ticks=True)
+    axes.set(ylim=(len(rows), 0), yticks=[])
+    axes.axvline(0, color=COLOURS["muted"], linewidth=1)
+    for index, ((value, *ends), is_hollow) in enumerate(zip(numbers.tolist(), has_zero.tolist(), strict=True)):
+        if np.isfinite(ends).all():
+            axes.plot(ends, [index + 0.7] * 2, color=COLOURS["c0"], linewidth=2, gid="interval")
+        if np.isfinite(value):
+            face = COLOURS["ground" if is_hollow else "c0"]
+            dot: dict[str, Any] = {
+                "markersize": 9,
+                "markeredgewidth": 2,
+                "markerfacecolor": face,
+                "color": COLOURS["c0"],
+            }
+            axes.plot([value], [index + 0.7], "o", **dot, gid="hollow" if is_hollow else "value")
+        for x, side in ((0.0, "left"), (1.0, "right")):
+            axes.text(x, index + 0.36, "-", ha=side, transform=axes.get_yaxis_transform(), gid="row")
+    return _svg(axes, label, texts=[text for row in rows for text in row])
+
+
+def _axes(height: int = HEIGHT, grid: str = "y") -> Axes:
+    axes = Figure((WIDTH / 72, height / 72), dpi=72, frameon=False).add_axes(
+        (PADDING / WIDTH, AXIS_HEIGHT / height, 1 - 2 * PADDING / WIDTH, 1 - (AXIS_HEIGHT + PADDING) / height)
+    )
+    axes.grid(visible=False, axis="x" if grid == "y" else "y")
+    axes.patch.set_visible(False)
+    return axes
+
+
+def _percent(share: float, _position: int | None) -> str:
+    return f"{100 * share:g}%"
+
+
+def _line(index: int) -> dict[str, Any]:
+    """Return the look of a series; the colours repeat after the last one, with dashed lines."""
+    return {"color": COLOURS[f"c{index % NUM_COLOURS}"], "linestyle": "-" if index < NUM_COLOURS else "--"}
+
+
+def _set_axis(
+    axes: Axes,
+    side: Literal["x", "y"],
+    values: Array,
+    *,
+    ends_at_ticks: bool = False,
+    formatter: Formatter | None = None,
+) -> float:
+    """Set the range of an axis to that of the finite values, with ticks at round numbers; return its upper end."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    values = values[np.isfinite(values)]
+    low, high = float(values.min()), float(values.max())
+    # Whole numbers, such as epochs, have no ticks between them.
+    is_whole = low < high and bool((values == values.round()).all())
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        margin = 0.1 * abs(low) or 0.5
+        low, high = low - margin, high + margin
+    ticks = np.asarray(MaxNLocator(6, steps=[1, 2, 5, 10], integer=is_whole).tick_values(low, high))
+    if ends_at_ticks:
+        low, high = ticks[0], ticks[-1]
+    axis.set_major_locator(FixedLocator(ticks.tolist()))
+    axis.set_major_formatter(formatter or (EngFormatter(sep="") if abs(ticks).max() >= 10_000 else ScalarFormatter()))
+    axes.set(**{f"{side}lim": (low, high)})
+    if side == "y":
+        longest = max(map(len, axis.get_major_formatter().format_ticks(ticks.tolist())))
+        left = (PADDING + WIDTH_PER_CHARACTER * longest) / WIDTH
+        _, bottom, _, height = axes.get_position().bounds
+        axes.set_position((left, bottom, 1 - PADDING / WIDTH - left, height))
+    return float(high)
+
+
+def _svg(axes: Axes, label: str, notes: Sequence[str] = (), texts: Sequence[str] = ()) -> Block:
+    """Return the chart.
+
+    Args:
+        axes: what to draw.
+        label: what a screen reader says.
+        notes: what the dots and bins say under the pointer, in their order.
+        texts: the texts in place of the placeholders, in their order.
+    """
+    out = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    FigureCanvasSVG(axes.get_figure(root=True)).print_figure(out, format="svg", metadata=metadata)
+    source = out.getvalue().replace(' xmlns="http://www.w3.org/2000/svg"', "")
+    for name, colour in COLOURS.items():
+        source = source.replace(colour, f"var(--{name})")
+    root = ElementTree.fromstring(source)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in ("defs", "metadata"):
+                parent.remove(child)
+    for element in root.iter():
+        _clean(element)
+    marks = [*root.iterfind(".//g[@class='dots']//circle"), *root.iterfind(".//g[@class='bins']/path")]
+    for mark, note in zip(marks, notes, strict=True):
+        ElementTree.SubElement(mark, "title").text = printable(note)
+    for placeholder, text in zip(root.iterfind(".//g[@class='row']/text"), texts, strict=True):
+        placeholder.text = printable(text)
+    root.attrib.pop("width")
+    root.attrib.pop("height")
+    root.attrib |= {"role": "img", "aria-label": printable(label)}
+    return Block(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _clean(element: ElementTree.Element) -> None:
+    """Drop what would leave the chart (identifiers, references, fonts), and round the coordinates."""
+    attributes = element.attrib
+    name = attributes.pop("id", "")
+    if element.tag == "g" and name in _CLASSES:
+        attributes["class"] = name
+    for key in ("clip-path", "transform", "version", "{http://www.w3.org/1999/xlink}href"):
+        attributes.pop(key, None)
+    for key in attributes.keys() & {"d", "x", "y"}:
+        value = " ".join(attributes[key].split())
+        attributes[key] = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value)
+    if element.tag == "use":
+        element.tag = "circle"
+        attributes |= {"cx": attributes.pop("x"), "cy": attributes.pop("y"), "r": str(RADIUS)}
+    if element.tag == "text":
+        # The page sets the font.
+        attributes["style"] = re.sub(r"font[^;]*; ?", "", attributes["style"])
