@@ -1,4 +1,4 @@
-"""Text-pair similarity: load a bundle, score pairs; here or on a server.
+"""Text-pair similarity: load a bundle and score pairs, in this process or on a server.
 
 >>> import simile
 >>> simile.load("bundle").score([("card lost", "I can't find my card")])
@@ -17,7 +17,7 @@ __all__ = ["AsyncClient", "Client", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # ONNX Runtime takes a moment to load, and the HTTP library is an extra: each only for those who use it.
+    # ONNX Runtime is slow to import and the HTTP library is an extra, so each is imported only when used.
     if name == "load":
         from simile.scoring import load
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Atomic writes of files and directories, and hashes."""
 
 import hashlib
 import os
@@ -10,24 +10,24 @@ from pathlib import Path
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Return the sha256 of the data, as lower-case hexadecimal."""
+    """Return the SHA-256 of the data in lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of the file's bytes, read in blocks."""
+    """Return the SHA-256 of the file in lower-case hexadecimal, without reading it into memory at once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write the file under a temporary name beside its place, then rename it there."""
+    """Write the file atomically: under a temporary name in the same folder, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
-        # mkstemp makes the file private; results are for whoever may read the folder.
+        # mkstemp makes the file private, but whoever may read the folder may read its results.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
@@ -37,10 +37,7 @@ def write_whole(path: Path, data: str | bytes) -> None:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory beside ``path`` that takes its place when the block ends without an error.
-
-    What stood at ``path`` before is replaced as a whole; on an error it stays as it was.
-    """
+    """Yield an empty directory that replaces ``path`` when the block ends; after an error, ``path`` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

@@ -1,6 +1,6 @@
-"""What this machine can do: the cores we may use and the precision that pays.
+"""Capabilities of this machine: usable cores, CUDA devices, and whether bfloat16 is fast.
 
-Import this before anything that brings oneDNN (torch, OpenVINO): `guard_amx` has to run first.
+`guard_amx` has to run before anything is imported that loads oneDNN (torch, OpenVINO).
 """
 
 import ctypes
@@ -15,17 +15,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Return the number of cores this process may use: its affinity, bounded by the cgroup's CPU quota."""
+    """Return the number of cores that this process may use by its affinity and its cgroup's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
 def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:
-    """Return whether bfloat16 matrix products beat float32 on this processor.
+    """Return whether bfloat16 matrix products are faster than float32 on this processor.
 
-    True with AMX, and with AVX512-BF16 on AMD. On Intel without AMX the instruction is there but slower than float32
-    (measured: 110-140 against 190 GFLOP/s on two Sapphire Rapids cores; docs/log.md).
+    True with AMX, and with AVX512-BF16 on AMD. Intel processors without AMX have the instruction too, but slower than
+    float32 (measured: 110-140 against 190 GFLOP/s on two Sapphire Rapids cores; docs/log.md).
     """
     vendor, flags, max_leaf = _processor(cpuinfo)
     if "amx_bf16" in flags and max_leaf >= _AMX_PALETTE_LEAF:
@@ -34,9 +34,9 @@ def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:
 
 
 def num_cuda_devices() -> int:
-    """Return the number of CUDA devices the driver shows; 0 where there is no driver.
+    """Return the number of CUDA devices that the driver reports; 0 without a driver.
 
-    ONNX Runtime's own list of providers says only what the package was built with.
+    ONNX Runtime's list of providers says only what the package was built with.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -48,10 +48,10 @@ def num_cuda_devices() -> int:
 
 
 def guard_amx(cpuinfo: Path = _CPUINFO) -> None:
-    """Keep oneDNN off AMX where a hypervisor shows the feature but hides its tile table (CPUID leaf 0x1D).
+    """Stop oneDNN from using AMX where a hypervisor shows the feature but hides its tile table (CPUID leaf 0x1D).
 
-    oneDNN reads the tile sizes there, gets zeros, and dies of an illegal instruction, whatever the precision.
-    A value that the user has set stays.
+    There oneDNN reads tile sizes of zero and crashes with an illegal instruction, whatever the precision. A value that
+    the user has set is kept.
     """
     _, flags, max_leaf = _processor(cpuinfo)
     if "amx_tile" in flags and max_leaf < _AMX_PALETTE_LEAF:
@@ -60,7 +60,7 @@ def guard_amx(cpuinfo: Path = _CPUINFO) -> None:
 
 @cache
 def _processor(cpuinfo: Path) -> tuple[str, frozenset[str], int]:
-    """Return vendor, feature flags and the highest basic CPUID leaf as Linux tells them; nothing elsewhere."""
+    """Return vendor, feature flags and the highest basic CPUID leaf from Linux; empty values elsewhere."""
     try:
         text = cpuinfo.read_text(errors="replace")
     except OSError:
@@ -74,7 +74,7 @@ def _processor(cpuinfo: Path) -> tuple[str, frozenset[str], int]:
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:
-    """Return the CPU quota in cores of cgroup v2 or v1, or None where there is none."""
+    """Return the CPU quota in cores from cgroup v2 or v1, or None without a quota."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)

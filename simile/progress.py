@@ -1,23 +1,33 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line every few seconds elsewhere."""
+"""Progress and messages on stderr: a bar on a terminal, elsewhere a plain line every few seconds.
 
-import os
+Rich draws the bar. The rate and the time left are computed here, over all the work since the start: rich takes them
+from the last 30 seconds, which is less than one step of slow work.
+"""
+
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+# Rich takes 90 ms to import, so only a bar imports it.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
 
 _LINE_INTERVAL_S = 5.0
 _BAR_INTERVAL_S = 0.1
 _BAR_WIDTH = 24
-_UNKNOWN_WIDTH = 200
 _MIN_RATE_S = 1.0
-"""Before this there is no rate to tell."""
+"""No rate is shown before this time."""
+
+_consoles: list["Console"] = []
+"""The consoles of the bars that are shown now; `say` writes above the bars."""
 
 
 class Progress:
-    """How far one piece of work is, and how fast; use as a context manager and call `advance`.
+    """Progress of one piece of work and its rate; use it as a context manager and call `advance`.
 
-    Without a total (a stream's length is known at its end) there is no share and no time left.
+    Without a total (a stream's length is known only at its end), neither a share nor the time left is shown.
     """
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
@@ -27,44 +37,52 @@ class Progress:
         self._note = ""
         self._start = time.monotonic()
         self._last = 0.0
+        self._bar: RichProgress | None = None
 
     def __enter__(self) -> Self:
         """Show the start."""
+        if console := _terminal():
+            self._bar = _bar(console, self._label, self._total)
+            self._bar.start()
+            _consoles.append(console)
         self._show(force=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Show the end, and leave the line to others."""
+        """Show the end and release the terminal."""
         self._show(force=True)
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
+        if self._bar:
+            self._bar.stop()
+            _consoles.pop()
 
     def advance(self, num: int = 1, note: str | None = None) -> None:
-        """Count more of the work as done, and say something beside it."""
+        """Count more work as done, and replace the note beside the figures unless it is None."""
         self._done += num
         if note is not None:
             self._note = note
         self._show()
 
     def skip(self, num: int) -> None:
-        """Count work as done that took no time now, as a resumed run's earlier steps."""
+        """Count work as done that took no time now, such as the earlier steps of a resumed run."""
         self._done += num
         self._skipped += num
 
     def _show(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        on_terminal = sys.stderr.isatty()
-        if not force and now - self._last < (_BAR_INTERVAL_S if on_terminal else _LINE_INTERVAL_S):
+        if not force and now - self._last < (_BAR_INTERVAL_S if self._bar else _LINE_INTERVAL_S):
             return
         self._last = now
-        parts = self._parts(now - self._start)
-        sys.stderr.write(f"\r\x1b[2K{_in_one_line(parts, self._bar())}" if on_terminal else f"{'  '.join(parts)}\n")
-        sys.stderr.flush()
+        figures = self._figures(now - self._start)
+        if self._bar:
+            line = f"{self._label}  {figures}"
+            self._bar.update(self._bar.task_ids[0], completed=self._done, description=line, refresh=True)
+        else:
+            say(f"{self._label:<24}  {figures}")
 
-    def _parts(self, elapsed_s: float) -> list[str]:
-        parts = [f"{self._label:<24}", self._share()]
+    def _figures(self, elapsed_s: float) -> str:
+        parts = [self._share()]
         computed = self._done - self._skipped
         if computed > 0 and elapsed_s >= _MIN_RATE_S:
             parts.append(f"{rate(computed / elapsed_s)}/s")
@@ -72,37 +90,53 @@ class Progress:
             parts.append(f"{duration(elapsed_s / computed * (self._total - self._done))} left")
         else:
             parts.append(duration(elapsed_s))
-        return [*parts, self._note] if self._note else parts
+        return "  ".join([*parts, self._note] if self._note else parts)
 
     def _share(self) -> str:
         if self._total is None:
             return f"{self._done:,} {self._unit}"
-        return f"{self._part_done():4.0%}  {self._done:,}/{self._total:,} {self._unit}"
-
-    def _bar(self) -> str:
-        if self._total is None:
-            return ""
-        filled = round(self._part_done() * _BAR_WIDTH)
-        return "█" * filled + "░" * (_BAR_WIDTH - filled)
-
-    def _part_done(self) -> float:
-        return self._done / self._total if self._total else 1.0
+        share = self._done / self._total if self._total else 1.0
+        return f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}"
 
 
-def _in_one_line(parts: list[str], bar: str) -> str:
-    """Return the parts and, where there is room for it, the bar: what flowed into a second line would stay there."""
-    try:
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
-    # A stream that says it is a terminal, and has no file behind it.
-    except OSError:
-        width = 0
-    room = (width or _UNKNOWN_WIDTH) - 1
-    with_bar = "  ".join([parts[0], bar, *parts[1:]] if bar else parts)
-    return with_bar if len(with_bar) <= room else "  ".join([parts[0].rstrip(), *parts[1:]])[:room]
+def _terminal() -> "Console | None":
+    """Return a console where stderr is a terminal that can redraw a line, else None."""
+    # Bars that are shown at once share a console, which puts one below the other.
+    if _consoles:
+        return _consoles[-1]
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_interactive else None
+
+
+def _bar(console: "Console", label: str, total: int | None) -> "RichProgress":
+    """Return a bar with its text in one line; where the terminal is narrow, the bar gives way before the text does."""
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    # Labels and notes hold words of users: in markup, their brackets would be lost.
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+    columns = [text] if total is None else [BarColumn(_BAR_WIDTH), text]
+    # Stdout is for results, and a thread that redraws would compete with the work.
+    bar = Progress(*columns, console=console, auto_refresh=False, redirect_stdout=False)
+    bar.add_task(label, total=total)
+    return bar
+
+
+def say(text: str) -> None:
+    """Write one line for a person to stderr, above the bar if one is shown."""
+    if _consoles:
+        _consoles[-1].out(text, highlight=False)
+    else:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def rate(per_second: float) -> str:
-    """Return how many a second, as short as a person says it: ``3.2``, ``410``, ``12k``, ``31M``."""
+    """Return a rate in short form: ``3.2``, ``410``, ``12k``, ``31M``."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if per_second >= 9.95 * size:
             return f"{per_second / size:,.0f}{suffix}"
@@ -110,7 +144,7 @@ def rate(per_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: ``8.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """Return a length of time in words: ``8.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 59.5:
@@ -119,9 +153,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def say(text: str) -> None:
-    """Write one line for a person to stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -9,7 +9,7 @@ from simile.files import sha256_bytes, sha256_file, whole_directory, write_whole
 
 
 def fail_in(path, error) -> None:
-    """Write half of a folder, then raise."""
+    """Write half of a folder, then raise the error."""
     with whole_directory(path) as folder:
         (folder / "x").write_text("new")
         raise error
@@ -69,7 +69,7 @@ def test_reader_of_the_old_file_is_not_disturbed(tmp_path):
         assert reader.read() == "old"
 
 
-def test_files_and_folders_are_as_open_as_the_user_has_them(tmp_path, umask):
+def test_files_and_folders_get_the_permissions_of_the_umask(tmp_path, umask):
     write_whole(tmp_path / "x", "text")
     with whole_directory(tmp_path / "folder"):
         pass
@@ -123,6 +123,6 @@ def test_error_in_the_block_leaves_the_old_folder_and_nothing_else(tmp_path, err
 
 
 def test_error_in_the_block_leaves_nothing_where_nothing_was(tmp_path):
-    with pytest.raises(ValueError):  # noqa: PT011 - what it says does not matter
+    with pytest.raises(ValueError):  # noqa: PT011 - the message does not matter
         fail_in(tmp_path / "folder", ValueError)
     assert os.listdir(tmp_path) == []

@@ -14,7 +14,7 @@ ISA = "ONEDNN_MAX_CPU_ISA"
 
 
 def cpuinfo(folder: Path, *, vendor: str = "GenuineIntel", flags: str = "", level: str = "31") -> Path:
-    """Write what Linux says of a processor, two cores of it; the second must not matter."""
+    """Write a cpuinfo file of two cores, of which the second must not matter."""
     file = folder / "cpuinfo"
     first = f"processor\t: 0\nvendor_id\t: {vendor}\ncpuid level\t: {level}\nflags\t\t: fpu sse2 {flags}\n"
     second = "processor\t: 1\nvendor_id\t: Other\ncpuid level\t: 99\nflags\t\t: amx_bf16 amx_tile avx512_bf16\n"
@@ -65,8 +65,8 @@ def test_process_bound_to_one_core_may_use_one():
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
         "from simile.hardware import usable_cores; print(usable_cores())"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout == "1\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def test_process_bound_to_one_core_may_use_one():
         pytest.param("GenuineIntel", "amx_bf16", "unknown", False, id="no level"),
     ],
 )
-def test_bf16_pays_where_the_processor_computes_in_it(tmp_path, vendor, flags, level, expected):
+def test_bf16_pays_where_the_processor_has_it(tmp_path, vendor, flags, level, expected):
     assert bf16_pays(cpuinfo(tmp_path, vendor=vendor, flags=flags, level=level)) is expected
 
 
-def test_bf16_does_not_pay_where_nothing_is_known_of_the_processor(tmp_path):
+def test_bf16_does_not_pay_on_an_unknown_processor(tmp_path):
     assert not bf16_pays(tmp_path / "nothing")
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux tells")
-def test_this_machine_is_read_as_it_tells():
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has this file")
+def test_cpuinfo_of_this_machine_is_read():
     words = Path("/proc/cpuinfo").read_text().split()
     if "amx_bf16" not in words and "avx512_bf16" not in words:
         assert not bf16_pays()
@@ -109,14 +109,14 @@ def test_without_a_driver_there_is_no_cuda_device():
     [("amx_tile", "28", "AVX512_CORE_FP16"), ("amx_tile", "29", None), ("avx512f", "28", None)],
 )
 def test_amx_is_kept_off_only_where_its_table_is_hidden(tmp_path, monkeypatch, flags, level, expected):
-    # Set, then deleted: monkeypatch then puts back what was there, whatever the guard does.
+    # After setenv and delenv, monkeypatch restores the old value, whatever the guard does.
     monkeypatch.setenv(ISA, "")
     monkeypatch.delenv(ISA)
     guard_amx(cpuinfo(tmp_path, flags=flags, level=level))
     assert os.environ.get(ISA) == expected
 
 
-def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
+def test_value_that_the_user_has_set_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv(ISA, "AVX2")
     guard_amx(cpuinfo(tmp_path, flags="amx_tile", level="28"))
     assert os.environ[ISA] == "AVX2"

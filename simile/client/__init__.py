@@ -1,4 +1,4 @@
-"""A server in the place of a bundle: pairs of texts -> scores, over HTTP."""
+"""Clients that score text pairs by a server over HTTP."""
 
 from simile.client.answers import Similarity, Usage
 from simile.client.clients import AsyncClient, Client

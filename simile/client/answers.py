@@ -1,4 +1,4 @@
-"""What a server answers, and what a caller gets of it.
+"""Responses of a server, and the results that a caller gets from them.
 
 Shape suffix: P = pairs.
 """
@@ -17,35 +17,35 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call took, summed over its requests."""
+    """Counts of the work of a call, summed over its requests."""
 
     pairs: int
     texts: int
-    """Different texts of each request."""
+    """Distinct texts of each request."""
     tokens: int
     """Tokens of those texts, summed over the members."""
     truncated: int
-    """Those texts that were longer than some member reads."""
+    """Texts that exceed the maximum length of some member."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Similarity:
-    """What a server tells of some pairs, in their order; all of it by one bundle."""
+    """Results for the pairs of a call in their order, all by one bundle."""
 
     scores: NDArray[np.float32]
     """Shape ``(P,)``, in [-1, 1]."""
     members: Mapping[str, NDArray[np.float32]] | None
-    """Each member's scores by its name, shape ``(P,)``; None where they were not asked for."""
+    """Scores of each member by its name, shape ``(P,)``; None if they were not asked for."""
     probabilities: NDArray[np.float32] | None
-    """That each pair is positive, shape ``(P,)``; None where the bundle is not calibrated."""
+    """Probability that each pair is positive, shape ``(P,)``; None if the bundle is not calibrated."""
     usage: Usage
     bundle: str
-    """``name@sha256:digest`` of what made the scores."""
+    """``name@sha256:digest`` of the bundle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; its headers' names are in lower case."""
+    """An HTTP response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,12 +53,12 @@ class Answer:
 
 
 class _Received(BaseModel):
-    # Fields that are not named here are let through: a newer server may send more.
+    # Unknown fields are ignored, because a newer server may send more.
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Limits(_Received):
-    """What one request may hold."""
+    """Limits of one request."""
 
     max_pairs: Annotated[int, Field(ge=1)]
     max_body_bytes: int
@@ -69,7 +69,7 @@ class _Member(_Received):
 
 
 class Served(_Received):
-    """The bundle that is served, and within which limits."""
+    """The served bundle and the limits of a request."""
 
     name: str
     digest: str
@@ -78,7 +78,7 @@ class Served(_Received):
     limits: Limits
 
     def nothing(self, *, members: bool) -> Similarity:
-        """Return what the server would tell of no pairs: it takes no such request."""
+        """Return the result for no pairs, which a server refuses as a request."""
         empty = np.empty(0, dtype=np.float32)
         return Similarity(
             scores=empty,
@@ -98,7 +98,7 @@ class _Scores(_Received):
 
 
 class Problem(_Received):
-    """Why there are no scores."""
+    """The error of a response without scores."""
 
     type: str
     message: str
@@ -113,47 +113,48 @@ _Body = TypeVar("_Body", bound=_Received)
 
 
 def read_served(answer: Answer) -> Served:
-    """Return the bundle and the limits of an answer.
+    """Return the bundle and the limits from a response.
 
     Raises:
-        ValueError: it is not what a server sends; the message repeats nothing of it.
+        ValueError: the response is not from a Simile server; the message quotes nothing of it.
     """
     return _read(answer, Served)
 
 
 def read_similarity(answer: Answer, num_pairs: int, *, members: bool) -> Similarity:
-    """Return the scores of an answer.
+    """Return the scores from a response.
 
     Raises:
-        ValueError: it is not what a server sends, or not as many scores as pairs; the message repeats nothing of it.
+        ValueError: the response is not from a Simile server, or does not have one score per pair; the message quotes
+            nothing of it.
     """
-    found = _read(answer, _Scores)
-    if members and found.members is None:
+    body = _read(answer, _Scores)
+    if members and body.members is None:
         raise ValueError("no scores of the members")
-    for scores in (found.scores, found.probabilities, *(found.members or {}).values()):
+    for scores in (body.scores, body.probabilities, *(body.members or {}).values()):
         if scores is not None and len(scores) != num_pairs:
-            raise ValueError(f"{len(scores)} scores of {num_pairs} pairs")
+            raise ValueError(f"{len(scores)} scores for {num_pairs} pairs")
     return Similarity(
-        scores=_array(found.scores),
-        members={name: _array(scores) for name, scores in (found.members or {}).items()} if members else None,
-        probabilities=None if found.probabilities is None else _array(found.probabilities),
-        usage=found.usage,
-        bundle=found.bundle,
+        scores=_array(body.scores),
+        members={name: _array(scores) for name, scores in (body.members or {}).items()} if members else None,
+        probabilities=None if body.probabilities is None else _array(body.probabilities),
+        usage=body.usage,
+        bundle=body.bundle,
     )
 
 
 def read_problem(answer: Answer) -> Problem:
-    """Return what an answer that is no success says; where no Simile server wrote it, its status in words."""
+    """Return the error of a response; if it is not from a Simile server, its status in words."""
     try:
-        found = _ErrorBody.model_validate_json(answer.content).error
+        problem = _ErrorBody.model_validate_json(answer.content).error
     except ValidationError:
         phrase = _PHRASES.get(answer.status, "unknown status")
-        return Problem(type=phrase.lower().replace(" ", "_"), message="the answer is not that of a Simile server")
-    return Problem(**{name: " ".join(text.split()) for name, text in found if text is not None})
+        return Problem(type=phrase.lower().replace(" ", "_"), message="the response is not from a Simile server")
+    return Problem(**{name: " ".join(text.split()) for name, text in problem if text is not None})
 
 
 def join(parts: Sequence[Similarity]) -> Similarity:
-    """Return the parts of one call, all by one bundle, as a whole."""
+    """Return the results of one call from those of its requests, which are all by one bundle."""
     first = parts[0]
     probabilities = [part.probabilities for part in parts if part.probabilities is not None]
     return Similarity(

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: one server, one pool of connections."""
+"""`Client` and `AsyncClient`: each has one server and one pool of connections."""
 
 import asyncio
 import math
@@ -22,35 +22,34 @@ from simile.version import __version__
 API_KEY_VARIABLE = "SIMILE_API_KEY"
 
 _CONCURRENCY = 4
-"""Requests of one async call that are under way at once: one is computed while others travel, and their pairs together
-are no more than a server takes in one request by default."""
+"""Concurrent requests of one async call: the server computes one while others travel, and together they have no more
+pairs than a server takes in one request by default."""
 
 _CONNECT_TIMEOUT_S = 5.0
 
-# Servers close a connection that was idle for 5 seconds (uvicorn): just then, a request would meet a closed one.
+# uvicorn closes a connection after 5 idle seconds; a request at that moment would meet a closed connection.
 _POOL = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
 
-# It takes some 50 ms to make: once a process.
+# Creating it takes 50 ms, so that is done once per process.
 _tls_context = cache(httpx2.create_ssl_context)
 
 
 class Client:
-    """A server in the place of a bundle: `score` is that of `simile.load`.
+    """A client of a Simile server; its `score` corresponds to that of `simile.load`.
 
-    One pool of connections, kept open from call to call: use it as a context manager, or `close` it. Threads may share
-    it.
+    It keeps a pool of connections open: use it as a context manager, or `close` it. It is thread-safe.
 
-    A request that the server cannot take now (429, 503), or to which no answer came for the connection broke, is sent
-    again: after the time that the server asks for, else after longer and longer ones. No other answer is asked twice.
+    A request is retried if the server cannot take it now (429, 503) or if the connection failed, after the time that
+    the server asks for, else with exponential back-off. No other response is retried.
 
     Args:
         url: the server's address, such as ``http://localhost:8080``.
-        api_key: sent to the server; else SIMILE_API_KEY of the environment, if there is one.
-        timeout: seconds that a request may take, all its attempts together. A long list is several requests.
-        retries: attempts after the first one.
+        api_key: the key sent to the server; by default SIMILE_API_KEY of the environment, if it is set.
+        timeout: seconds that a request may take with all its attempts and waits. A long list takes several requests.
+        retries: number of attempts after the first one.
 
     Raises:
-        InputError: an argument is not what it has to be.
+        InputError: an argument is invalid.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
@@ -61,40 +60,39 @@ class Client:
         self._remote = Remote(wire, self._url, secret=key, timeout_s=timeout, retries=retries)
 
     def score(self, pairs: Pairs) -> NDArray[np.float32]:
-        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; `similarity` says more.
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; `similarity` returns more.
 
         Raises:
-            InputError, ServerError: as `similarity`.
+            InputError, ServerError: see `similarity`.
         """
         return self.similarity(pairs).scores
 
     def similarity(self, pairs: Pairs, *, members: bool = False, on_progress: Progress | None = None) -> Similarity:
-        """Return the scores of the pairs and what belongs to them, all by one bundle.
+        """Return the scores of the pairs with probabilities, usage and bundle, all by one bundle.
 
-        A long list is sent in parts within the limits that the server publishes, one after the other; the server
-        embeds a text once a part. Where the server changes its bundle meanwhile, so that two parts' differ, all pairs
-        are scored again, once; if they differ then too (several servers with different bundles behind one address,
-        say), it is an error, never a mixture.
+        A long list is sent in several requests, one after the other, within the limits that the server publishes; the
+        server embeds each text once per request. If the server changes its bundle between two requests, all pairs are
+        scored once more. If the bundle changes again (for example because servers behind one address have different
+        bundles), that is an error, so scores of two bundles are never mixed.
 
         Args:
             pairs: two texts each.
-            members: also return each member's scores.
-            on_progress: called with the number of pairs done since the last call; it is negative where scoring begins
-                again.
+            members: whether to return each member's scores too.
+            on_progress: called with the number of pairs done since the last call; negative if scoring starts again.
 
         Raises:
-            InputError: a pair is not two texts, or alone beyond the server's limit; nothing was sent.
-            ServerRefusedError: the server does not take the request; ``param`` has the place in ``pairs``.
-            ServerUnavailableError: it could not be reached, or take the request, in time.
-            ServerError: it failed, or is no Simile server.
+            InputError: a pair is not two texts, or exceeds the server's limit by itself; nothing was sent.
+            ServerRefusedError: the server refuses the request; ``param`` has the place in ``pairs``.
+            ServerUnavailableError: the server could not be reached, or could not take the request, in time.
+            ServerError: the server failed, or the response is not from a Simile server.
         """
         return _run(self._remote.similarity(pairs, members=members, on_progress=on_progress))
 
     def bundle(self) -> dict[str, Any]:
-        """Return what the server says of its bundle: name, digest, members, thresholds, limits (``/v1/bundle``).
+        """Return the server's description of its bundle: name, digest, members, thresholds, limits (``/v1/bundle``).
 
         Raises:
-            ServerError: as `similarity`.
+            ServerError: see `similarity`.
         """
         return _run(self._remote.bundle())
 
@@ -115,7 +113,7 @@ class Client:
 
 
 class AsyncClient:
-    """`Client` for an event loop: the same arguments, methods and errors, and the parts of a list a few at a time."""
+    """`Client` for an event loop: it has the same arguments, methods and errors, and sends a few requests at a time."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
         self._url, key = _checked_url(url), _checked_key(api_key)
@@ -131,11 +129,11 @@ class AsyncClient:
     async def similarity(
         self, pairs: Pairs, *, members: bool = False, on_progress: Progress | None = None
     ) -> Similarity:
-        """Return the scores of the pairs and what belongs to them, all by one bundle; see `Client.similarity`."""
+        """Return the scores of the pairs with probabilities, usage and bundle; see `Client.similarity`."""
         return await self._remote.similarity(pairs, members=members, on_progress=on_progress)
 
     async def bundle(self) -> dict[str, Any]:
-        """Return what the server says of its bundle; see `Client.bundle`."""
+        """Return the server's description of its bundle; see `Client.bundle`."""
         return await self._remote.bundle()
 
     async def close(self) -> None:
@@ -155,7 +153,7 @@ class AsyncClient:
 
 
 class _BlockingWire:
-    """A `Wire` whose coroutines are never suspended: `_run` runs what is built on it."""
+    """A `Wire` that blocks: its coroutines are never suspended, so `_run` can run them."""
 
     def __init__(self, http: httpx2.Client, url: str) -> None:
         self._http, self._url = http, url
@@ -165,7 +163,7 @@ class _BlockingWire:
         try:
             response = self._http.send(_request(self._http, self._url + path, body, timeout_s), stream=True)
             with closing(response):
-                # The library's own time is for each piece of an answer.
+                # The library's timeout is for each chunk of a response, not for the whole.
                 content = b"".join(_in_time(response.iter_bytes(), end))
             return _answer(response, content)
         except httpx2.RequestError as error:
@@ -220,13 +218,13 @@ class _AwaitingWire:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of a coroutine that is never suspended, as those over a `_BlockingWire` are not."""
+    """Run a coroutine over a `_BlockingWire`, which is never suspended, and return its result."""
     try:
         work.send(None)
     except StopIteration as done:
         result: Result = done.value
         return result
-    raise AssertionError("a blocking wire does not await")
+    raise AssertionError("a coroutine over a blocking wire was suspended")
 
 
 def _check_patience(timeout: float, retries: int) -> None:
@@ -237,12 +235,12 @@ def _check_patience(timeout: float, retries: int) -> None:
 
 
 def _checked_url(url: str) -> str:
-    """Return the address without a slash at its end. One with a password in it is refused, and not repeated."""
+    """Return the address without a trailing slash; refuse one with a password, without quoting it."""
     need = "need http:// or https://, a host, and no user, query or fragment"
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:
-        raise InputError(f"url: got no address, {need}") from None
+        raise InputError(f"url: got an invalid address, {need}") from None
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise InputError(f"url: got more than an address, {need} (a key goes into api_key or {API_KEY_VARIABLE})")
     if parsed.scheme not in ("http", "https") or not parsed.host:
@@ -252,9 +250,9 @@ def _checked_url(url: str) -> str:
 
 def _checked_key(api_key: str | None) -> str | None:
     key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE)
-    # Others cannot stand in a header, and the HTTP library's own message would show the key.
+    # Other characters are not allowed in a header, and the message of the HTTP library would show the key.
     if key and not all("!" <= character <= "~" for character in key):
-        raise InputError(f"api_key or {API_KEY_VARIABLE}: got a blank or other characters, need printable ASCII")
+        raise InputError(f"api_key or {API_KEY_VARIABLE}: got a space or special character, need printable ASCII")
     return key or None
 
 
@@ -284,7 +282,7 @@ def _in_time(pieces: Iterable[bytes], end: float) -> Iterator[bytes]:
 
 
 def _wire_error(error: httpx2.RequestError) -> OSError:
-    # No connection in time is as none at all: another server behind the address may take the next one.
+    # A connection that takes too long is retried, because another server behind the address may accept the next one.
     if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
         return TimeoutError()
     return ConnectionError(str(error) or type(error).__name__)

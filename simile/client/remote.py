@@ -1,7 +1,10 @@
-"""A server as a scorer: all that `Client` and `AsyncClient` share, which is all but the I/O.
+"""The part that `Client` and `AsyncClient` share: everything but the I/O.
 
-Written once, as coroutines over a `Wire`. That of the async client awaits; that of the sync one blocks, so that its
-coroutines run from begin to end without ever being suspended, and need no event loop.
+It consists of coroutines over a `Wire`. The wire of the async client awaits. The wire of the sync client blocks, so its
+coroutines are never suspended and need no event loop.
+
+The retries are our own: with tenacity, this module has 10 lines more, because deadline, Retry-After and errors remain.
+stamina begins waits that end after the deadline, has no clock or sleep to inject, and has a process-wide off switch.
 """
 
 import itertools
@@ -34,16 +37,16 @@ Result = TypeVar("Result")
 _BUNDLE, _SIMILARITY = "/v1/bundle", "/v1/similarity"
 
 _PART_PAIRS = 256
-"""Pairs of a request, where the server takes as many: more at once are not faster, but nearer to its deadline."""
+"""Maximum number of pairs in a request, even if the server takes more: they would not be faster, only later."""
 
-_RETRIED = (429, 503)
-_UNAVAILABLE = (*_RETRIED, 502, 504)
+_RETRIED_STATUSES = (429, 503)
+_UNAVAILABLE_STATUSES = (*_RETRIED_STATUSES, 502, 504)
 
 _FIRST_BACKOFF_S, _DOUBLINGS = 0.25, 5
-_SHORTEST_TIMEOUT_S = 0.001
-"""Where a wait took a little longer than it was to: HTTP libraries take no time below 0 for a timeout."""
-_LONGEST_MESSAGE = 200
-"""Characters of an error's parts: what stands in front of a server may put anything there."""
+_MIN_TIMEOUT_S = 0.001
+"""Timeout where a wait took longer than planned: HTTP libraries refuse a timeout of 0 or less."""
+_MAX_MESSAGE_CHARACTERS = 200
+"""Limit for each part of an error message: a proxy in front of a server may put anything there."""
 
 _PAIR_PLACE = re.compile(r"^pairs\[(\d+)\]")
 
@@ -51,39 +54,39 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Wire(Protocol):
-    """The way to a server, and a clock."""
+    """The connection to a server, and a clock."""
 
     async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
-        """POST the body, or GET without one.
+        """Return the response to a POST of the body, or to a GET without one.
 
         Raises:
-            TimeoutError: there was no answer in time.
-            ConnectionError: there was no connection, or it ended before the answer did.
+            TimeoutError: there was no response in time.
+            ConnectionError: there was no connection, or it ended before the response did.
         """
 
     async def map(self, function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
-        """Return the function's results in the order of the items; after an error, nothing of it goes on."""
+        """Return the function's results in the order of the items; an error cancels the rest."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for that time."""
 
     def now(self) -> float:
-        """Return the seconds of a clock that never goes back."""
+        """Return the time in seconds of a monotonic clock."""
 
 
 class _BundleChangedError(Exception):
-    """Two parts of one call were scored by different bundles."""
+    """Two requests of one call were answered by different bundles."""
 
 
 class Remote:
-    """A server at the end of a wire.
+    """A server behind a wire.
 
     Args:
-        wire: the way there.
+        wire: the connection to the server.
         url: the server's address, for messages.
-        secret: what no message shows, even where a server repeats it.
-        timeout_s: seconds that a request may take, all attempts and waits together.
-        retries: attempts after the first one.
+        secret: text that no message shows, even if the server repeats it.
+        timeout_s: seconds that a request may take with all its attempts and waits.
+        retries: number of attempts after the first one.
     """
 
     def __init__(self, wire: Wire, url: str, *, secret: str | None, timeout_s: float, retries: int) -> None:
@@ -93,16 +96,16 @@ class Remote:
         self._timeout_s = timeout_s
         self._retries = retries
         self._served: Served | None = None
-        """As the server described it last; None: ask it."""
+        """The server's last description of its bundle; None if it has to be asked again."""
 
     async def bundle(self) -> dict[str, Any]:
-        """Return what the server says of its bundle."""
+        """Return the server's description of its bundle."""
         _, answer = await self._describe()
         described: dict[str, Any] = json.loads(answer.content)
         return described
 
     async def similarity(self, pairs: Pairs, *, members: bool, on_progress: Progress | None) -> Similarity:
-        """Return the scores of all pairs by one bundle, as `simile.Client.similarity` says."""
+        """Return the results for all pairs by one bundle; see `simile.Client.similarity`."""
         encoded = encode_pairs(pairs)
         num_done = 0
 
@@ -120,7 +123,7 @@ class Remote:
                 self._served = None
                 advance(-num_done)
             except ServerRefusedError:
-                # The limits may be others by now than those that were asked for.
+                # The limits may have changed since the server described them.
                 self._served = None
                 raise
         raise ServerUnavailableError(
@@ -135,7 +138,7 @@ class Remote:
     async def _similarity(
         self, encoded: Sequence[bytes], served: Served, members: bool, advance: Progress
     ) -> Similarity:
-        """Return the scores of all pairs, or end as soon as two parts' bundles differ."""
+        """Return the results for all pairs, or stop as soon as two requests' bundles differ."""
         head, tail = b'{"pairs":[', b'],"members":true}' if members else b"]}"
         room = served.limits.max_body_bytes - len(head) - len(tail)
         parts = list(split([len(pair) for pair in encoded], served.limits.max_pairs, room))
@@ -144,24 +147,24 @@ class Remote:
         async def send(part: range) -> Similarity:
             body = head + b",".join(encoded[part.start : part.stop]) + tail
             answer = await self._request(_SIMILARITY, body, part.start)
-            found = self._read(_SIMILARITY, answer, lambda answer: read_similarity(answer, len(part), members=members))
-            bundles.add(found.bundle)
+            result = self._read(_SIMILARITY, answer, lambda answer: read_similarity(answer, len(part), members=members))
+            bundles.add(result.bundle)
             if len(bundles) > 1:
                 raise _BundleChangedError
             advance(len(part))
-            return found
+            return result
 
         return join(await self._wire.map(send, parts) or [served.nothing(members=members)])
 
     async def _request(self, path: str, body: bytes | None = None, first_pair: int = 0) -> Answer:
-        """Return the answer, after as many attempts as it takes; places in errors are counted from the first pair."""
+        """Return the response after as many attempts as needed; ``first_pair`` is added to the places in errors."""
         end = self._wire.now() + self._timeout_s
         for attempt in itertools.count(1):
             wait_s = None
             try:
-                answer = await self._wire.send(path, body, max(end - self._wire.now(), _SHORTEST_TIMEOUT_S))
+                answer = await self._wire.send(path, body, max(end - self._wire.now(), _MIN_TIMEOUT_S))
             except TimeoutError as error:
-                late = Problem(type="timeout", message=f"no answer within {self._timeout_s:g} s")
+                late = Problem(type="timeout", message=f"no response within {self._timeout_s:g} s")
                 raise self._error(path, None, late, attempt) from error
             except ConnectionError as error:
                 failure = self._error(path, None, Problem(type="unreachable", message=str(error)), attempt)
@@ -169,7 +172,7 @@ class Remote:
                 if answer.status == HTTPStatus.OK:
                     return answer
                 failure = self._error(path, answer.status, _shifted(read_problem(answer), first_pair), attempt)
-                if answer.status not in _RETRIED:
+                if answer.status not in _RETRIED_STATUSES:
                     raise failure
                 wait_s = retry_after_s(answer.headers)
             if wait_s is None:
@@ -177,18 +180,18 @@ class Remote:
             if attempt > self._retries or self._wire.now() + wait_s >= end:
                 raise failure
             await self._wire.sleep(wait_s)
-        raise AssertionError("it counts for ever")
+        raise AssertionError("the attempts never end by themselves")
 
     def _read(self, path: str, answer: Answer, read: Callable[[Answer], Result]) -> Result:
         try:
             return read(answer)
         except ValueError as error:
-            line = f"{self._url}{path}: got no answer of a Simile server ({error})"
+            line = f"{self._url}{path}: the response is not from a Simile server ({error})"
             raise ServerError(line, status=answer.status) from None
 
     def _error(self, path: str, status: int | None, problem: Problem, attempt: int) -> ServerError:
         kind: type[ServerError] = ServerError
-        if status is None or status in _UNAVAILABLE:
+        if status is None or status in _UNAVAILABLE_STATUSES:
             kind = ServerUnavailableError
         elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = ServerRefusedError
@@ -200,17 +203,17 @@ class Remote:
         return kind(line, status=status, kind=shown.type, param=shown.param)
 
     def _shown(self, problem: Problem) -> Problem:
-        """Return the problem without the key, and only then cut: a part of the key is a secret as well."""
+        """Return the problem without the key, cut only afterwards: a part of the key is a secret too."""
         secret = self._secret
         without = {name: text and text.replace(secret, "[api key]") if secret else text for name, text in problem}
-        return Problem(**{name: text and text[:_LONGEST_MESSAGE] for name, text in without.items()})
+        return Problem(**{name: text and text[:_MAX_MESSAGE_CHARACTERS] for name, text in without.items()})
 
 
 def encode_pairs(pairs: Pairs) -> list[bytes]:
     """Return each pair as JSON.
 
     Raises:
-        InputError: a pair is not two strings, or not in Unicode; the message does not repeat it.
+        InputError: a pair is not two strings, or is not valid Unicode; the message does not quote it.
     """
     encoded = []
     for i, pair in enumerate(pairs):
@@ -226,15 +229,15 @@ def encode_pairs(pairs: Pairs) -> list[bytes]:
 
 
 def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[range]:
-    """Yield which pairs go into each request, in their order.
+    """Yield the range of pairs for each request.
 
     Args:
-        sizes: bytes of each pair; a comma goes between two.
-        max_pairs: most pairs of a request.
-        max_bytes: most bytes of its pairs.
+        sizes: bytes of each pair; a comma separates two.
+        max_pairs: maximum number of pairs in a request.
+        max_bytes: maximum number of bytes of its pairs.
 
     Raises:
-        InputError: a pair alone has more bytes.
+        InputError: a single pair has more bytes.
     """
     start = num_bytes = 0
     for i, size in enumerate(sizes):
@@ -249,26 +252,26 @@ def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[rang
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds the server asks to wait; None where it does not say, or not so that it can be read.
+    """Return how many seconds the server asks to wait; None without a valid Retry-After header.
 
-    Source: RFC 9110, 10.2.3: a number of seconds, or a date, which is measured by the server's own clock.
+    Source: RFC 9110, 10.2.3: a number of seconds, or a date, which is compared with the server's own clock.
     """
     value = headers.get("retry-after", "")
     try:
         if value.isdecimal():
             return float(value)
         wait = parsedate_to_datetime(value) - _server_time(headers)
-    # Dates without a zone cannot be compared with others.
+    # A date without a time zone cannot be compared with one that has it.
     except (ValueError, TypeError):
         return None
     return max(0.0, wait.total_seconds())
 
 
 def backoff_s(attempt: int) -> float:
-    """Return how many seconds to wait after the attempt, from 1, where the server does not say.
+    """Return how many seconds to wait after the attempt, counted from 1, unless the server asks for a time.
 
-    Twice as long each time, up to 8 seconds, and by chance up to half of it less: clients that failed together do not
-    come back together.
+    The wait doubles each time, up to 8 seconds. At random it is up to half of that shorter, so that clients that
+    failed together do not retry together.
     """
     return float(_FIRST_BACKOFF_S * 2 ** min(attempt - 1, _DOUBLINGS) * random.uniform(0.5, 1))
 
@@ -278,6 +281,6 @@ def _server_time(headers: Mapping[str, str]) -> datetime:
 
 
 def _shifted(problem: Problem, first_pair: int) -> Problem:
-    """Return the problem with its place counted from the first pair of the whole call."""
-    param = problem.param and _PAIR_PLACE.sub(lambda found: f"pairs[{int(found[1]) + first_pair}]", problem.param)
+    """Return the problem with the index of its pair in the whole call."""
+    param = problem.param and _PAIR_PLACE.sub(lambda match: f"pairs[{int(match[1]) + first_pair}]", problem.param)
     return problem.model_copy(update={"param": param})

@@ -1,4 +1,4 @@
-"""Bundle and texts -> embeddings -> scores. `simile.scoring.metrics` (it needs scipy) is imported by name."""
+"""Scoring of text pairs by a bundle. `simile.scoring.metrics` has to be imported by its name: serving has no SciPy."""
 
 from simile.scoring.calibration import probability, require_prior
 from simile.scoring.encoder import Encoder, Tokens, cosines, length_sorted_batches

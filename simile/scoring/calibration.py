@@ -1,4 +1,4 @@
-"""From scores to probabilities: a bundle's calibration, and its shift to another share of positives.
+"""Probabilities of scores by a bundle's calibration, for any share of positives.
 
 Shape suffix: P = pairs.
 """
@@ -18,25 +18,25 @@ def probability(
     """Return the probability that each pair is positive, shape ``(P,)``, in [0, 1].
 
     Args:
-        calibration: the bundle's.
-        score_P: of the pairs.
-        prior: share of positives to expect among such pairs; None for that of the pairs it was fitted on. It moves the
-            log-odds of all pairs by as much, so that their order stays, and what is certain stays certain.
+        calibration: the calibration of the bundle.
+        score_P: the scores of the pairs.
+        prior: expected share of positives among such pairs; None for the share among the pairs of the fit. It shifts
+            the log-odds of all pairs by the same amount: their order stays, and certain pairs stay certain.
 
     Source: Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446.
     """
     log_odds_P = _log_odds(calibration, score_P.astype(np.float64))
     if prior is not None:
         log_odds_P += _logit(prior) - _logit(calibration.positive_share)
-    # Not 1 / (1 + exp(-log_odds)): the exponential overflows where a steep calibration is sure.
+    # In 1 / (1 + exp(-log_odds)), the exponential would overflow for a steep calibration.
     return np.asarray(np.exp(-np.logaddexp(0, -log_odds_P)), dtype=np.float32)
 
 
 def require_prior(bundle: Bundle, prior: float | None) -> None:
-    """Refuse a prior that the bundle's probabilities cannot be shifted to.
+    """Refuse a prior to which the bundle's probabilities cannot be shifted.
 
     Raises:
-        InputError: it is no share of positives, or the bundle has no calibration.
+        InputError: the prior is not between 0 and 1, or the bundle has no calibration.
     """
     if prior is None:
         return
@@ -53,10 +53,10 @@ def _log_odds(calibration: Calibration, score_P: NDArray[np.float64]) -> NDArray
     if not isinstance(calibration, IsotonicCalibration):
         return calibration.slope * score_P + calibration.intercept
     probability_P = np.interp(score_P, calibration.scores, calibration.probabilities)
-    # Rounding may lead a line past its end.
+    # Interpolation may exceed the last point by rounding.
     probability_P = np.clip(probability_P, 0, 1)
     with np.errstate(divide="ignore"):
-        # Infinite where it is certain, which no prior moves.
+        # The log-odds of certain pairs are infinite, and no prior shifts them.
         return np.asarray(np.log(probability_P) - np.log1p(-probability_P))
 
 

@@ -1,4 +1,4 @@
-"""An encoder member at work: texts -> tokens -> embeddings.
+"""Embeddings of texts by an encoder member.
 
 Shape suffixes: P = pairs, N = texts, B = texts of a batch, T = tokens, D = dimensions.
 """
@@ -17,10 +17,11 @@ from simile.scoring.graph import Graph
 from simile.scoring.provider import Runtime
 
 BATCH_TOKENS = 4096
-"""Padded tokens of one batch."""
+"""Maximum number of padded tokens in a batch."""
 BATCH_TEXTS = 64
+"""Maximum number of texts in a batch."""
 _CHARACTERS_PER_TOKEN = 64
-"""A text is cut to this many characters a token before tokenizing, whose cost grows with the raw length."""
+"""Characters that are kept of a text per token of the member's length: tokenizing cost grows with the raw text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Tokens:
 
 
 class Encoder:
-    """One encoder of a bundle, on one runtime.
+    """One encoder of a bundle on one runtime.
 
-    May be called from any thread; more than `Runtime.batches_at_once` gain nothing.
+    All methods are thread-safe; more than `Runtime.batches_at_once` threads gain nothing.
     """
 
     def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
@@ -47,14 +48,14 @@ class Encoder:
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
         self._pad_id = member.pad_id
         self._tokenizer = _tokenizer(bundle, member.tokenizer.path)
-        # Set once, before any thread uses it: changing it later is not thread-safe.
+        # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
         self._tokenizer.enable_truncation(member.max_length)
         self._tokenizer.no_padding()
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
         self._graph = Graph(bundle.data[model.path], runtime)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of each text, prompt put before it, cut to the member's length."""
+        """Return the tokens of each text with the prompt before it, cut to the member's length."""
         prompted = [self._prompt + text[: self._max_characters] for text in texts]
         encodings = self._tokenizer.encode_batch_fast(prompted)
         return [
@@ -71,7 +72,7 @@ class Encoder:
         """Return the embeddings, shape ``(N, D)``, each of length 1.
 
         Args:
-            tokens: of each text.
+            tokens: the tokens of each text.
             on_progress: called with the number of texts done since the last call.
         """
         embedding_ND = np.empty((len(tokens), self.dimension), dtype=np.float32)
@@ -87,7 +88,7 @@ class Encoder:
         return embedding_ND
 
     def embed_batch(self, ids: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return the embeddings of one batch of token ids, padded to the longest; shape ``(B, D)``."""
+        """Return the embeddings of one batch of token ids, shape ``(B, D)``, padded to the longest text."""
         longest = max(map(len, ids))
         ids_BT = np.full((len(ids), longest), self._pad_id, dtype=np.int64)
         mask_BT = np.zeros((len(ids), longest), dtype=np.int64)
@@ -102,7 +103,7 @@ def _tokenizer(bundle: Bundle, path: str) -> Tokenizer:
         return Tokenizer.from_str(bundle.data[path].decode())
     # The tokenizers library raises bare Exception.
     except Exception as error:
-        raise BundleError(f"{bundle.path}: {path} is no tokenizer ({error})") from error
+        raise BundleError(f"{bundle.path}: {path} is not a tokenizer ({error})") from error
 
 
 def cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -112,10 +113,10 @@ def cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> ND
 
 
 def length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the indices of texts in batches of like length, the longest first.
+    """Yield the indices of texts in batches of similar length, the longest first.
 
-    A batch holds at most `BATCH_TEXTS` texts and `BATCH_TOKENS` padded tokens (but always one text). Longest first,
-    so that memory peaks at the start and padding is smallest.
+    A batch holds at most `BATCH_TEXTS` texts and `BATCH_TOKENS` padded tokens, but always at least one text. The order
+    keeps padding small and makes memory peak at the start.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

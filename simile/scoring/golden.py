@@ -1,6 +1,6 @@
-"""Golden pairs: sentences of the project's own whose scores every bundle keeps.
+"""Golden pairs: fixed sentences whose scores every bundle stores.
 
-They tell when a machine computes something else than the one that made the bundle.
+They show when a machine computes other scores than the machine that made the bundle.
 """
 
 GOLDEN_PAIRS: tuple[tuple[str, str], ...] = (

@@ -1,4 +1,4 @@
-"""An encoder's graph, run by several threads at a time: which of its sessions a batch goes to.
+"""An encoder's graph, shared by several threads, and the choice of the session that runs a batch.
 
 Shape suffixes: B = texts of a batch, T = tokens, D = dimensions.
 """
@@ -16,16 +16,16 @@ from simile.scoring.provider import Runtime, open_session
 class Graph:
     """A graph on a runtime, for `Runtime.batches_at_once` threads; more gain nothing.
 
-    Each thread's batch has its share of the cores. Where the runtime has it so (`Runtime.few_tokens`), a small batch
-    that comes alone has all of them, by a second session: OpenVINO's threads that share a batch spin while one of them
-    waits for its core, so they are let only where nothing else wants it.
+    Each thread's batch has its share of the cores. If the runtime has `Runtime.few_tokens`, a small batch that runs
+    alone has all cores, in a second session. While it runs, other batches wait: OpenVINO's threads that share a batch
+    spin when one of them waits for its core.
 
     Args:
         model: the ONNX file.
-        runtime: what runs it.
+        runtime: the runtime that runs it.
 
     Raises:
-        InputError: the provider did not take the graph.
+        InputError: the provider cannot run the graph.
     """
 
     def __init__(self, model: bytes, runtime: Runtime) -> None:
@@ -34,11 +34,11 @@ class Graph:
         self._whole = open_session(model, runtime, 1) if self._few_tokens else self._shared
         self._num_running = 0
         self._is_whole = False
-        """Whether the batch that runs has all cores."""
+        """Whether a batch is running that has all cores."""
         self._changed = Condition()
 
     def embed(self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the embeddings of a batch, shape ``(B, D)``. Safe to call from any thread."""
+        """Return the embeddings of a batch, shape ``(B, D)``; thread-safe."""
         with self._running(is_small=ids_BT.size <= self._few_tokens) as is_whole:
             session = self._whole if is_whole else self._shared
             (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
@@ -46,7 +46,7 @@ class Graph:
 
     @contextmanager
     def _running(self, *, is_small: bool) -> Iterator[bool]:
-        """Wait while another batch has all cores, then begin one, and tell whether it has them."""
+        """Wait while another batch has all cores, then count this one as running; yield whether it has all cores."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_whole)
             self._is_whole = is_whole = is_small and not self._num_running

@@ -1,4 +1,4 @@
-"""A lexical member at work: TF-IDF cosine without scikit-learn, the same numbers.
+"""TF-IDF cosines by a lexical member: the numbers of scikit-learn, which serving does not have.
 
 Shape suffixes: P = pairs, V = words of the vocabulary.
 """
@@ -18,12 +18,12 @@ _WORD = re.compile(r"(?u)\b\w\w+\b")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text as TF-IDF sees them here: of two characters or more, in lower case."""
+    """Return the words of a text that TF-IDF counts: two characters or more, in lower case."""
     return _WORD.findall(text.lower())
 
 
 def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) -> bytes:
-    """Return the member's file: the words in the order of their index, and their inverse document frequencies."""
+    """Return the content of the member's file: the words in index order and their inverse document frequencies."""
     in_order = sorted(vocabulary, key=lambda word: vocabulary[word])
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -35,9 +35,9 @@ def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) 
 
 
 class Lexical:
-    """TF-IDF with sublinear term frequency, L2-normalised.
+    """TF-IDF with sublinear term frequency and L2 normalisation.
 
-    Source: scikit-learn's TfidfVectorizer(sublinear_tf=True), its default token pattern and lower-casing.
+    Source: scikit-learn's TfidfVectorizer(sublinear_tf=True) with its default token pattern and lower-casing.
     """
 
     def __init__(self, bundle: Bundle, member: LexicalMember) -> None:
@@ -45,9 +45,9 @@ class Lexical:
         try:
             with np.load(io.BytesIO(bundle.data[member.vocabulary.path]), allow_pickle=False) as file:
                 known, self._idf_V = bytes(file["words"]).decode().split("\n"), file["idf"]
-        # NumPy and zipfile raise classes of no common root.
+        # The errors of NumPy and zipfile have no common base.
         except Exception as error:
-            raise BundleError(f"{bundle.path}: {member.vocabulary.path} is no vocabulary ({error})") from error
+            raise BundleError(f"{bundle.path}: {member.vocabulary.path} is not a vocabulary ({error})") from error
         if len(known) != len(self._idf_V) or len(known) != member.dimension:
             raise BundleError(
                 f"{bundle.path}: {member.vocabulary.path} has {len(known)} words, need {member.dimension}"
@@ -55,14 +55,14 @@ class Lexical:
         self._vocabulary = {word: index for index, word in enumerate(known)}
 
     def weights(self, text: str) -> dict[int, float]:
-        """Return the words' weights by their index, as a vector of length 1 (empty where no word is known)."""
+        """Return the weights of the text's words by index, as a vector of length 1; empty if no word is known."""
         counts = Counter(index for word in words(text) if (index := self._vocabulary.get(word)) is not None)
         weights = {index: (1 + float(np.log(count))) * float(self._idf_V[index]) for index, count in counts.items()}
         norm = float(np.sqrt(sum(weight * weight for weight in weights.values())))
         return {index: weight / norm for index, weight in weights.items()}
 
     def cosines(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the cosine of each pair of texts, shape ``(P,)``, in [0, 1]; 0 where a text has no known word."""
+        """Return the cosine of each pair of texts, shape ``(P,)``, in [0, 1]; 0 if a text has no known word."""
         weights = [self.weights(text) for text in texts]
         return np.array([_product(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)
 

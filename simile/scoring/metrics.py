@@ -1,46 +1,47 @@
-"""How well scores order pairs, and how far they set the classes apart.
+"""Figures of how well scores order pairs and how far they separate the classes.
 
-Shape suffixes: P = pairs.
+Shape suffix: P = pairs.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 Array = NDArray[np.floating]
 
 EDGES = np.linspace(-0.2, 1.0, 51)
-"""Of the bins that scores are counted in; what lies beyond counts as the first or the last."""
+"""Histogram bin edges; scores outside are clipped into the end bins."""
 _CALIBRATION_BINS = 15
 
 
 def spearman(score_P: Array, target_P: Array) -> float:
-    """Return Spearman's rank correlation of scores and targets (ties share their mean rank), in [-1, 1].
+    """Return Spearman's rank correlation of scores and targets, in [-1, 1]; ties share their mean rank.
 
-    NaN where either is constant. With 0/1 labels of equal share the most that can be reached is 0.866.
+    NaN where either is constant. The maximum with 0/1 labels in equal shares is 0.866.
     """
-    ranks = [rankdata(values) for values in (score_P, target_P)]
-    if any(np.ptp(rank_P) == 0 for rank_P in ranks):
+    # SciPy answers NaN as well, but with a warning.
+    if any(len(np.unique(values)) < 2 for values in (score_P, target_P)):
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def known(found: Mapping[str, float]) -> dict[str, float | None]:
-    """Return the figures with None, which JSON has, for NaN, which it has not: constant scores order nothing."""
-    return {name: value if np.isfinite(value) else None for name, value in found.items()}
+    return float(spearmanr(score_P, target_P).statistic)
 
 
 def auc(score_P: Array, label_P: Array) -> float:
-    """Return the probability that a positive pair outscores a negative one, a tie counting one half, in [0, 1].
+    """Return the probability that a positive pair outscores a negative one, in [0, 1]; a tie counts one half.
 
-    Source: Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747.
+    NaN where a score is not finite. Pairs of both classes are needed.
     """
-    is_positive_P = np.asarray(label_P) == 1
-    num_positive, num_negative = int(is_positive_P.sum()), int((~is_positive_P).sum())
-    rank_sum = float(rankdata(score_P)[is_positive_P].sum())
-    return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
+    # scikit-learn refuses such scores; a training run that diverges has a message of its own.
+    if not np.isfinite(score_P).all():
+        return float("nan")
+    return float(roc_auc_score(np.asarray(label_P) == 1, score_P))
+
+
+def known(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the figures with NaN (constant scores order nothing) as None, because JSON has no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def separability(score_P: Array, label_P: Array) -> float:
@@ -50,7 +51,7 @@ def separability(score_P: Array, label_P: Array) -> float:
 
 
 def class_counts(score_P: Array, label_P: Array) -> dict[str, NDArray[np.int64]]:
-    """Return how many scores of the positive and of the negative pairs lie in each bin."""
+    """Return the number of scores in each bin, for the positive and the negative pairs."""
     is_positive_P = np.asarray(label_P) == 1
     clipped_P = np.clip(score_P, EDGES[0], EDGES[-1])
     classes = {"positive": is_positive_P, "negative": ~is_positive_P}
@@ -59,33 +60,34 @@ def class_counts(score_P: Array, label_P: Array) -> dict[str, NDArray[np.int64]]
 
 def overlap(score_P: Array, label_P: Array) -> float:
     """Return the area that the score histograms of the two classes share, in [0, 1]: 50 bins on [-0.2, 1]."""
-    # Scores that are no numbers lie in no bin.
+    # Scores that are NaN fall into no bin.
     shares = [counts / max(counts.sum(), 1) for counts in class_counts(score_P, label_P).values()]
     return float(np.minimum(*shares).sum())
 
 
 def expected_calibration_error(probability_P: Array, label_P: Array) -> float:
-    """Return how far probabilities are from the shares of positives, in [0, 1]; 0 is perfect.
+    """Return the mean gap between probabilities and observed shares of positives, in [0, 1]; 0 is perfect.
 
-    Pairs are binned by probability, 15 bins of one width; each bin's gap between its mean probability and its share of
-    positives counts by its pairs. Chance alone makes some: about 0.02 with 4,000 pairs, 0.1 with 150.
+    Pairs are binned by probability into 15 bins of equal width. Each bin's gap between its mean probability and its
+    share of positives is weighted by its number of pairs. Chance alone causes about 0.02 with 4,000 pairs, 0.1 with
+    150.
 
     Source: Naeini et al., AAAI 2015, pp. 2901-2907; 15 bins as Guo et al. 2017, arXiv:1706.04599.
     """
     exact_P = np.asarray(probability_P, dtype=np.float64)
     bin_P = np.minimum((exact_P * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
-    # A bin's gap times its pairs: the sum of what the labels are beyond the probabilities.
+    # The sum of label minus probability over a bin is its gap times its number of pairs.
     gaps = np.bincount(bin_P, weights=np.asarray(label_P, dtype=np.float64) - exact_P)
     return float(np.abs(gaps).sum() / len(exact_P))
 
 
 def figures(score_P: Array, target_P: Array, *, is_graded: bool) -> dict[str, float]:
-    """Return all the figures a set of pairs has, by name; a graded set has its Spearman only."""
-    found = {"spearman": spearman(score_P, target_P)}
-    if not is_graded:
-        found |= {
-            "auc": auc(score_P, target_P),
-            "separability": separability(score_P, target_P),
-            "overlap": overlap(score_P, target_P),
-        }
-    return found
+    """Return the figures of a set of pairs by name; a graded set has only its Spearman."""
+    if is_graded:
+        return {"spearman": spearman(score_P, target_P)}
+    return {
+        "spearman": spearman(score_P, target_P),
+        "auc": auc(score_P, target_P),
+        "separability": separability(score_P, target_P),
+        "overlap": overlap(score_P, target_P),
+    }

@@ -1,4 +1,4 @@
-"""A bundle at work: pairs of texts -> scores. Mining, evaluation and serving all score through here.
+"""Scores of text pairs by a bundle; mining, evaluation and serving all score through here.
 
 Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
@@ -23,25 +23,25 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The scores of some pairs and what they took."""
+    """The scores of pairs and counts of the work."""
 
     score_P: NDArray[np.float32]
-    """The ensemble's, in [-1, 1]."""
+    """Scores of the ensemble, in [-1, 1]."""
     members: Mapping[str, NDArray[np.float32]]
-    """Each member's cosine, by its name."""
+    """Cosines of each member by its name."""
     num_texts: int
-    """Different texts among the pairs."""
+    """Number of distinct texts among the pairs."""
     num_tokens: int
-    """Tokens of those texts, summed over members."""
+    """Number of tokens of those texts, summed over the members."""
     num_cut: int
-    """Different texts that were longer than some member reads."""
+    """Number of those texts that exceed the maximum length of some member."""
 
 
 class Scorer:
-    """A loaded bundle on one runtime. Not thread-safe: one call at a time."""
+    """A loaded bundle on one runtime; not thread-safe."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        # Sessions have copied the graphs; of a service's memory those bytes were a fifth.
+        # The sessions have copied the graphs, whose bytes would be a fifth of a service's memory.
         self.bundle = bundle.without_data()
         self.runtime = runtime
         self.members: tuple[Encoder | Lexical, ...] = tuple(
@@ -51,12 +51,12 @@ class Scorer:
 
     @property
     def dimension(self) -> int:
-        """Of the ensemble's embeddings; lexical members have none."""
+        """Dimension of the ensemble's embeddings; lexical members have none."""
         return sum(member.dimension for member in self.members if isinstance(member, Encoder))
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """How many dimensions an embedding may have: all, and after them fewer, where the only member is Matryoshka."""
+        """Dimensions that an embedding can have: all, then the smaller ones of a lone Matryoshka encoder."""
         members = self.bundle.manifest.members
         alone = members[0] if len(members) == 1 else None
         return (self.dimension, *(alone.matryoshka if isinstance(alone, EncoderMember) else ()))
@@ -66,11 +66,11 @@ class Scorer:
         return self.score_members(pairs).score_P
 
     def score_members(self, pairs: Pairs, on_progress: Progress | None = None) -> Scored:
-        """Return the score of each pair and every member's share in it.
+        """Return the score of each pair, and the scores of each member.
 
         Args:
             pairs: the texts; a text that occurs more than once is computed once.
-            on_progress: called with the number of texts done since the last call, members counted one by one.
+            on_progress: called with the number of texts done since the last call; each member counts all texts.
         """
         texts, pair_P2 = distinct_texts(pairs)
         scores: dict[str, NDArray[np.float32]] = {}
@@ -90,13 +90,13 @@ class Scorer:
         return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
 
     def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
-        """Return one vector a text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
+        """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
-        The members' embeddings times the roots of their weights, joined.
+        A vector joins the members' embeddings, each times the square root of its weight.
 
         Args:
             texts: the texts.
-            on_progress: called with the number of texts done since the last call, members counted one by one.
+            on_progress: called with the number of texts done since the last call; each member counts all texts.
 
         Raises:
             InputError: a member has no embeddings.
@@ -109,7 +109,7 @@ class Scorer:
         return self.join(embeddings)
 
     def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the ensemble's embeddings, shape ``(N, D)``, from those of each member, which are all encoders."""
+        """Return the ensemble's embeddings, shape ``(N, D)``, from those of its members, which are all encoders."""
         weights = self.bundle.manifest.combine.weights
         parts = zip(self.members, embeddings, strict=True)
         return np.concatenate(
@@ -126,12 +126,12 @@ class Scorer:
         """Return the largest deviation from the golden scores in the manifest.
 
         Raises:
-            BundleError: it is beyond what the precision explains: this machine computes something else.
+            BundleError: the deviation is larger than the precision explains.
         """
         golden = self.bundle.manifest.golden
-        found = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
-        gaps = [float(found[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
-        # Unlike Python's, NumPy's maximum is NaN wherever a score is.
+        members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
+        gaps = [float(members[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
+        # Unlike Python's max, NumPy's is NaN if any score is.
         worst = float(np.max(np.abs(gaps), initial=0))
         if not worst <= (tolerance := TOLERANCE[self.runtime.precision]):
             raise BundleError(
@@ -141,7 +141,7 @@ class Scorer:
 
 
 def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the different texts of the pairs, and for each pair which two they are, shape ``(P, 2)``."""
+    """Return the distinct texts of the pairs, and the indices of each pair's two texts, shape ``(P, 2)``."""
     index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
     pair_P2 = np.array([(index[a], index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
     return list(index), pair_P2
@@ -150,11 +150,11 @@ def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
 def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:
     """Return the bundle at ``path``, verified and ready to score.
 
-    ``auto`` picks a provider and precision that the bundle was evaluated with, where it was evaluated.
+    ``auto`` prefers a provider and precision under which the bundle was evaluated.
 
     Raises:
-        BundleError: the bundle is damaged or unknown.
-        InputError: device or precision are not to be had here.
+        BundleError: the bundle is damaged or of an unknown version.
+        InputError: this machine does not have the device or the precision.
     """
     bundle = read_bundle(Path(path))
     return Scorer(bundle, choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle)))
@@ -170,7 +170,7 @@ def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
 
 
 def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
-    """Return the golden pairs with this scorer's members' scores, for a manifest."""
+    """Return the golden pairs with the scores of each member, for a manifest."""
     scores = scorer.score_members(GOLDEN_PAIRS).members
     return tuple(
         GoldenPair(text_a=a, text_b=b, scores={name: float(score_P[i]) for name, score_P in scores.items()})
@@ -179,10 +179,10 @@ def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
 
 
 def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:
-    """Refuse scores that are not numbers.
+    """Refuse scores that are not finite.
 
     Raises:
-        InputError: a score is NaN or infinite, as an overflow in fp16 makes it.
+        InputError: a score is NaN or infinite, for example by an overflow in fp16.
     """
     if not np.isfinite(score_P).all():
         raise InputError(f"{runtime}: {int((~np.isfinite(score_P)).sum())} scores are not finite, try --precision fp32")

@@ -11,7 +11,7 @@ from tests.live_servers import Watched, served
 
 @pytest.fixture
 def pairs() -> list[tuple[str, str]]:
-    """Fifty different pairs of known words, and some that are not ASCII."""
+    """Fifty distinct pairs, most of known words and two with other characters."""
     texts = [text for pair in GOLDEN_PAIRS for text in pair]
     made = [(texts[i % len(texts)], texts[(7 * i + i // len(texts) + 1) % len(texts)]) for i in range(48)]
     return [*made, ("Zürich “quoted” \\ \n 名前 🙂", texts[0]), (texts[1], "\x00 <tab>\t")]
@@ -19,7 +19,7 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def server(scorer):
-    """The application on a socket, with small limits, and what it is asked: its address, and a `Watched`."""
+    """The address of the application on a socket with small limits, and the `Watched` that records its requests."""
     app = Watched(create_app(Settings(max_pairs=8, max_characters=200, max_body_bytes=1500), scorer))
     with served(app) as url:
         yield url, app
@@ -40,5 +40,5 @@ def ask_awaiting(url, method, *args, options=None, **keywords):
 
 @pytest.fixture(params=[ask_blocking, ask_awaiting], ids=["sync", "async"])
 def ask(request):
-    """Calls one method of a new client: ``ask(url, "score", pairs, options={"retries": 0})``."""
+    """A function that calls one method of a new client: ``ask(url, "score", pairs, options={"retries": 0})``."""
     return request.param

@@ -33,9 +33,9 @@ def no_key(monkeypatch):
 
 def test_scores_are_the_local_scorers_in_order_however_the_list_is_split(ask, server, scorer, pairs):
     url, app = server
-    found_P = ask(url, "score", pairs)
-    assert (found_P.dtype, found_P.shape) == (np.float32, (len(pairs),))
-    np.testing.assert_allclose(found_P, scorer.score(pairs), rtol=0, atol=1e-6)
+    score_P = ask(url, "score", pairs)
+    assert (score_P.dtype, score_P.shape) == (np.float32, (len(pairs),))
+    np.testing.assert_allclose(score_P, scorer.score(pairs), rtol=0, atol=1e-6)
     sent = sorted(tuple(pair) for body in app.bodies for pair in json.loads(body)["pairs"])
     assert sent == sorted(pairs)
     assert len(app.bodies) >= 7
@@ -48,27 +48,27 @@ def test_parts_are_within_the_published_bytes(ask, scorer, pairs):
         np.testing.assert_allclose(ask(url, "score", pairs), scorer.score(pairs), rtol=0, atol=1e-6)
 
 
-def test_similarity_tells_members_probabilities_usage_and_bundle(ask, server, scorer, bundle, pairs):
-    found = ask(server[0], "similarity", pairs, members=True)
+def test_similarity_has_members_probabilities_usage_and_bundle(ask, server, scorer, bundle, pairs):
+    result = ask(server[0], "similarity", pairs, members=True)
     expected = scorer.score_members(pairs)
-    assert set(found.members) == {"small", "words"}
+    assert set(result.members) == {"small", "words"}
     for name, score_P in expected.members.items():
-        assert found.members[name].dtype == np.float32
-        np.testing.assert_allclose(found.members[name], score_P, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(4 - 8 * found.scores)), rtol=0, atol=1e-6)
-    assert found.usage.pairs == len(pairs)
-    assert found.usage.texts >= expected.num_texts
-    assert found.usage.tokens >= expected.num_tokens
-    assert found.bundle == bundle.identity
+        assert result.members[name].dtype == np.float32
+        np.testing.assert_allclose(result.members[name], score_P, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.probabilities, 1 / (1 + np.exp(4 - 8 * result.scores)), rtol=0, atol=1e-6)
+    assert result.usage.pairs == len(pairs)
+    assert result.usage.texts >= expected.num_texts
+    assert result.usage.tokens >= expected.num_tokens
+    assert result.bundle == bundle.identity
     assert ask(server[0], "similarity", pairs).members is None
 
 
 def test_no_pairs_have_no_scores_and_a_bundle(ask, server, bundle):
     assert ask(server[0], "score", []).shape == (0,)
-    found = ask(server[0], "similarity", [], members=True)
-    assert found.bundle == bundle.identity
-    assert found.probabilities.shape == (0,)
-    assert {name: score_P.shape for name, score_P in found.members.items()} == {"small": (0,), "words": (0,)}
+    result = ask(server[0], "similarity", [], members=True)
+    assert result.bundle == bundle.identity
+    assert result.probabilities.shape == (0,)
+    assert {name: score_P.shape for name, score_P in result.members.items()} == {"small": (0,), "words": (0,)}
     assert server[1].bodies == []
 
 
@@ -107,9 +107,9 @@ def test_sync_client_keeps_one_connection_from_call_to_call(server, pairs):
 
 def test_threads_share_a_client(server, scorer, pairs):
     with simile.Client(server[0]) as client, ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda i: client.score(pairs[i:]), range(16)))
-    for i, found_P in enumerate(found):
-        np.testing.assert_allclose(found_P, scorer.score(pairs[i:]), rtol=0, atol=1e-6)
+        scores = list(threads.map(lambda i: client.score(pairs[i:]), range(16)))
+    for i, score_P in enumerate(scores):
+        np.testing.assert_allclose(score_P, scorer.score(pairs[i:]), rtol=0, atol=1e-6)
 
 
 def test_progress_counts_every_pair(ask, server, pairs):
@@ -119,7 +119,7 @@ def test_progress_counts_every_pair(ask, server, pairs):
     assert len(done) == len(server[1].bodies)
 
 
-# A few at a time.
+# Concurrent requests.
 
 
 def test_async_client_sends_four_parts_at_once_and_never_more():
@@ -143,8 +143,8 @@ def test_async_client_sends_four_parts_at_once_and_never_more():
             return await client.score([("a" * n, "b") for n in range(1, 13)])
 
     with scripted(reply) as server:
-        found_P = asyncio.run(scenario(server.url))
-    np.testing.assert_allclose(found_P, np.arange(1, 13) / 1000, atol=1e-6)
+        score_P = asyncio.run(scenario(server.url))
+    np.testing.assert_allclose(score_P, np.arange(1, 13) / 1000, atol=1e-6)
     assert most == 4
 
 
@@ -166,7 +166,7 @@ def test_after_an_error_no_more_parts_are_sent(ask):
         assert 1 <= server.paths.count(SIMILARITY) <= 4
 
 
-# Again, or not.
+# Retries.
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -241,7 +241,7 @@ def test_server_that_does_not_answer_in_time_is_unavailable(ask):
         return Reply(status=0)
 
     with scripted(reply) as server:
-        with pytest.raises(ServerUnavailableError, match=r"timeout: no answer within 0\.2 s$"):
+        with pytest.raises(ServerUnavailableError, match=r"timeout: no response within 0\.2 s$"):
             ask(server.url, "score", ONE, options={"timeout": 0.2})
         gate.set()
         assert server.paths.count(SIMILARITY) == 1
@@ -262,13 +262,13 @@ def test_server_whose_answer_trickles_in_is_unavailable(ask):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=trickle, args=[listener], daemon=True).start()
         start = time.monotonic()
-        with pytest.raises(ServerUnavailableError, match=r"timeout: no answer within 0\.3 s$"):
+        with pytest.raises(ServerUnavailableError, match=r"timeout: no response within 0\.3 s$"):
             ask(f"http://127.0.0.1:{listener.getsockname()[1]}", "bundle", options={"timeout": 0.3})
         assert time.monotonic() - start < 3
         listener.shutdown(socket.SHUT_RDWR)
 
 
-# Answers that are none.
+# Responses from something else.
 
 
 @pytest.mark.parametrize(
@@ -286,9 +286,9 @@ def test_server_whose_answer_trickles_in_is_unavailable(ask):
     ],
     ids=["html", "nothing", "bytes", "deep", "list", "half", "too many", "nan", "words"],
 )
-def test_success_without_scores_is_no_answer_of_a_simile_server(ask, body):
+def test_success_without_scores_is_not_from_a_simile_server(ask, body):
     with scripted(in_turn(Reply(body=body))) as server:
-        with pytest.raises(ServerError, match="got no answer of a Simile server") as caught:
+        with pytest.raises(ServerError, match="the response is not from a Simile server") as caught:
             ask(server.url, "score", ONE)
         assert server.paths.count(SIMILARITY) == 1
     assert caught.value.status == 200
@@ -306,7 +306,7 @@ def test_errors_that_no_simile_server_wrote_are_told_by_their_status(ask, body):
     with scripted(lambda _: Reply(404, body)) as server:
         with pytest.raises(ServerRefusedError) as caught:
             ask(server.url, "score", ONE)
-        line = f"{server.url}/v1/bundle: 404 not_found: the answer is not that of a Simile server"
+        line = f"{server.url}/v1/bundle: 404 not_found: the response is not from a Simile server"
         assert str(caught.value) == line
 
 
@@ -318,11 +318,11 @@ def test_long_messages_are_cut_and_stay_one_line(ask):
     assert "\n" not in str(caught.value)
 
 
-# One bundle a call.
+# One bundle per call.
 
 
 def swapping(*names):
-    """Answers with these bundles in turn, and with the last one from then on; scores tell which one it was."""
+    """Answer with these bundles in turn, then with the last one; the scores show which it was."""
     waiting = iter(names)
     lock = threading.Lock()
 
@@ -340,10 +340,10 @@ def test_bundle_that_changes_between_two_parts_scores_them_all(ask):
     pairs = [("a" * n, "b") for n in range(1, 13)]
     done: list[int] = []
     with scripted(swapping("old", "new")) as server:
-        found = ask(server.url, "similarity", pairs, on_progress=done.append)
+        result = ask(server.url, "similarity", pairs, on_progress=done.append)
         assert server.paths.count(BUNDLE) == 2
-    assert found.bundle.startswith("new@")
-    np.testing.assert_allclose(found.scores, np.arange(1, 13) / 100, atol=1e-6)
+    assert result.bundle.startswith("new@")
+    np.testing.assert_allclose(result.scores, np.arange(1, 13) / 100, atol=1e-6)
     assert sum(done) == len(pairs)
     assert min(done) < 0
 
@@ -416,7 +416,7 @@ def test_key_that_no_header_takes_is_refused_and_not_repeated(kind, key):
     ],
 )
 @pytest.mark.parametrize("kind", [simile.Client, simile.AsyncClient])
-def test_address_that_is_none_or_more_than_one_is_refused(kind, url):
+def test_invalid_address_or_one_with_a_secret_is_refused(kind, url):
     with pytest.raises(InputError, match=r"^url: got .* need http:// or https://") as caught:
         kind(url)
     assert "secret" not in str(caught.value)
@@ -424,7 +424,7 @@ def test_address_that_is_none_or_more_than_one_is_refused(kind, url):
 
 @pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": float("inf")}, {"retries": -1}])
 @pytest.mark.parametrize("kind", [simile.Client, simile.AsyncClient])
-def test_patience_that_cannot_be_is_refused(kind, options):
+def test_invalid_timeout_or_retries_are_refused(kind, options):
     (name,) = options
     with pytest.raises(InputError, match=f"^{name}: got .*need"):
         kind("http://localhost", **options)

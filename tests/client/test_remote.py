@@ -1,4 +1,4 @@
-"""What both clients share, over a wire whose answers and clock a test holds."""
+"""The part that both clients share, over a wire whose responses and clock belong to the test."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def refused(status=503, **headers) -> Answer:
 
 
 class FakeWire:
-    """Answers in turn, each after as many seconds; what is slept passes at once, and a little more."""
+    """A wire that returns these responses in turn, each after as many seconds; sleeping only advances its clock."""
 
     def __init__(self, *answers, seconds=0.0) -> None:
         self.answers = iter([described(), *answers])
@@ -129,7 +129,7 @@ def test_attempts_and_waits_share_one_deadline():
 
 def test_timeout_is_not_tried_again():
     wire = FakeWire(TimeoutError())
-    with pytest.raises(ServerUnavailableError, match=r"http://server/v1/similarity: timeout: no answer within 30 s"):
+    with pytest.raises(ServerUnavailableError, match=r"http://server/v1/similarity: timeout: no response within 30 s"):
         ask(wire)
     assert wire.sleeps == []
 

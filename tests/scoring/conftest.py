@@ -20,7 +20,7 @@ def ensemble(tmp_path) -> Ensemble:
 
 @pytest.fixture
 def expected_cosine() -> Callable[[str, str], float]:
-    """The encoder's cosine of two texts, by NumPy alone."""
+    """The encoder's cosine of two texts, computed by NumPy alone."""
 
     def embed(text: str) -> NDArray[np.float64]:
         ids = [WORDS.index(word) if word in WORDS else WORDS.index("[UNK]") for word in ["[CLS]", *text.split()]]

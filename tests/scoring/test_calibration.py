@@ -29,16 +29,16 @@ some_rising = some_isotonic() | st.builds(
 def test_probability_is_the_logistic_function():
     calibration = PlattCalibration(slope=7.5, intercept=-3.25, positive_share=0.5)
     score_P = np.linspace(-1, 1, 41, dtype=np.float32)
-    found = probability(calibration, score_P)
-    np.testing.assert_allclose(found, expit(7.5 * score_P.astype(np.float64) - 3.25), rtol=1e-6)
-    assert found.dtype == np.float32
+    probability_P = probability(calibration, score_P)
+    np.testing.assert_allclose(probability_P, expit(7.5 * score_P.astype(np.float64) - 3.25), rtol=1e-6)
+    assert probability_P.dtype == np.float32
 
 
 @pytest.mark.parametrize("slope", [1e4, -1e4])
 def test_probability_of_a_steep_calibration_is_certain_and_silent(slope):
     calibration = PlattCalibration(slope=slope, intercept=0, positive_share=0.5)
-    found = probability(calibration, np.array([-1, 0, 1], dtype=np.float32))
-    np.testing.assert_array_equal(found, [0, 0.5, 1] if slope > 0 else [1, 0.5, 0])
+    probability_P = probability(calibration, np.array([-1, 0, 1], dtype=np.float32))
+    np.testing.assert_array_equal(probability_P, [0, 0.5, 1] if slope > 0 else [1, 0.5, 0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -50,16 +50,16 @@ def test_isotonic_probability_is_what_scikit_learn_predicts(seed):
         scores=model.X_thresholds_.tolist(), probabilities=model.y_thresholds_.tolist(), positive_share=0.3
     )
     asked_P = np.concatenate([np.linspace(-1, 1, 501), score_P]).astype(np.float32)
-    found = probability(calibration, asked_P)
-    np.testing.assert_allclose(found, model.predict(asked_P.astype(np.float64)), rtol=1e-6)
-    assert found.dtype == np.float32
+    probability_P = probability(calibration, asked_P)
+    np.testing.assert_allclose(probability_P, model.predict(asked_P.astype(np.float64)), rtol=1e-6)
+    assert probability_P.dtype == np.float32
 
 
 @given(some_rising, some_scores, st.none() | some_share)
 def test_probability_never_falls_and_stays_in_its_range(calibration, score_P, prior):
-    found = probability(calibration, np.sort(score_P), prior=prior)
-    assert np.all((found >= 0) & (found <= 1))
-    assert np.all(np.diff(found) >= -1e-7)
+    probability_P = probability(calibration, np.sort(score_P), prior=prior)
+    assert np.all((probability_P >= 0) & (probability_P <= 1))
+    assert np.all(np.diff(probability_P) >= -1e-7)
 
 
 @given(some_rising, some_scores)
@@ -70,13 +70,13 @@ def test_prior_that_is_the_fitted_share_changes_nothing(calibration, score_P):
 
 @given(some_rising, some_scores, some_share)
 def test_prior_scales_the_odds_by_how_much_the_shares_odds_differ(calibration, score_P, prior):
-    before, found = (probability(calibration, score_P, prior=of).astype(np.float64) for of in (None, prior))
+    before, probability_P = (probability(calibration, score_P, prior=of).astype(np.float64) for of in (None, prior))
     # Bayes' rule as Saerens et al. write it.
     positive, negative = prior / calibration.positive_share, (1 - prior) / (1 - calibration.positive_share)
     expected = before * positive / (before * positive + (1 - before) * negative)
     # Near 1, float32 has few digits left of what is not certain.
     sure = np.minimum(before, 1 - before) > 1e-3
-    np.testing.assert_allclose(found[sure], expected[sure], rtol=1e-3)
+    np.testing.assert_allclose(probability_P[sure], expected[sure], rtol=1e-3)
 
 
 @pytest.mark.parametrize("prior", [1e-12, 0.1, 0.9, 1 - 1e-12])

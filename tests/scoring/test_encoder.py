@@ -10,7 +10,7 @@ VOCABULARY = sorted({word for pair in GOLDEN_PAIRS for text in pair for word in 
 
 
 def random_pairs(num: int) -> list[tuple[str, str]]:
-    """Pairs of texts from one word to more than the encoder reads."""
+    """Return pairs of texts from one word to more than the encoder's maximum length."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(VOCABULARY, size=int(rng.integers(1, 60)))) for _ in range(2 * num)]
     return list(zip(texts[:num], texts[num:], strict=True))
@@ -20,7 +20,7 @@ def small(scorer, pairs):
     return scorer.score_members(pairs).members["small"]
 
 
-def test_cosines_are_those_that_numpy_finds(scorer, expected_cosine):
+def test_cosines_are_those_that_numpy_computes(scorer, expected_cosine):
     pairs = [*GOLDEN_PAIRS, *random_pairs(50), ("never seen", "The water"), ("same", "same")]
     np.testing.assert_allclose(small(scorer, pairs), [expected_cosine(a, b) for a, b in pairs], rtol=0, atol=1e-6)
 
@@ -81,7 +81,7 @@ def test_each_different_text_is_computed_once(bundle):
     assert seen == ["b", "a", "c"]
 
 
-def test_progress_counts_each_different_text_once_a_member(scorer):
+def test_progress_counts_each_distinct_text_once_per_member(scorer):
     done: list[int] = []
     scored = scorer.score_members(random_pairs(100) * 2, done.append)
     assert len(done) > 2
@@ -98,7 +98,7 @@ def test_long_text_is_cut_and_counted_once(scorer):
 
 
 def test_text_cut_before_tokenizing_is_counted_too(scorer):
-    # 40 tokens of at most 64 characters: what lies beyond is not looked at.
+    # Characters beyond 64 for each of the 40 tokens are ignored.
     far = "The" + " " * 40 * 64 + "water"
     scored = scorer.score_members([(far, "The")])
     assert scored.num_cut == 1
@@ -139,16 +139,16 @@ def test_fp16_without_a_graph_of_its_own_runs_the_other(bundle):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"not a tokenizer"])
-def test_file_that_is_no_tokenizer_is_refused(ensemble, content):
+def test_invalid_tokenizer_is_refused(ensemble, content):
     bundle = ensemble.write(replace={"members/small/tokenizer.json": content}, with_golden=False)
-    with pytest.raises(BundleError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(BundleError, match=r"tokenizer\.json is not a tokenizer"):
         Scorer(bundle, CPU)
 
 
 @pytest.mark.parametrize("runtime", [CPU, choose_runtime("cpu", "fp32")], ids=str)
-def test_file_that_is_no_graph_is_refused(ensemble, runtime):
+def test_invalid_graph_is_refused(ensemble, runtime):
     bundle = ensemble.write(replace={"members/small/model.onnx": b"not a graph"}, with_golden=False)
-    with pytest.raises(InputError, match="the graph cannot run there"):
+    with pytest.raises(InputError, match="cannot run the graph"):
         Scorer(bundle, runtime)
 
 

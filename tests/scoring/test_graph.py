@@ -18,7 +18,7 @@ class Openvino(Runtime):
 
 
 class Session:
-    """Computes when it is let, and notes that it was asked."""
+    """A session that records each call and computes once the gate is open."""
 
     def __init__(self, name: str, asked: list[str], gate: threading.Event) -> None:
         self._name, self._asked, self._gate = name, asked, gate
@@ -32,7 +32,7 @@ class Session:
 
 
 class Watched:
-    """A graph with two such sessions, asked from threads."""
+    """A graph with two such sessions, called from threads."""
 
     def __init__(self, monkeypatch, runtime=Openvino) -> None:
         self.asked: list[str] = []

@@ -38,11 +38,11 @@ def test_lexical_scores_of_the_helpdesk_texts_are_those_of_scikit_learn(helpdesk
     texts = [row.text for row in helpdesk]
     rng = np.random.default_rng(0)
     pairs = [(texts[a], texts[b]) for a, b in rng.integers(0, len(texts), (1000, 2))] + [(texts[0], texts[0])]
-    # Fitted on one half, so that some words are not known.
-    found = Scorer(write_lexical(tmp_path / "bundle", texts[::2]), CPU).score(pairs)
+    # The vocabulary is fitted on one half, so that some words are unknown.
+    score_P = Scorer(write_lexical(tmp_path / "bundle", texts[::2]), CPU).score(pairs)
     expected = cosines(TfidfVectorizer(sublinear_tf=True).fit(texts[::2]), pairs)
     assert (expected > 0.1).sum() > 50
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(score_P, expected, rtol=0, atol=1e-6)
 
 
 @given(a=words_and_more, b=words_and_more)
@@ -94,16 +94,18 @@ GOOD = pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0, 2.0]))
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        pytest.param(b"", "is no vocabulary", id="empty"),
-        pytest.param(b"hello", "is no vocabulary", id="text"),
-        pytest.param(b"\x80\x04]\x94.", "is no vocabulary", id="pickle"),
-        pytest.param(GOOD[:-40], "is no vocabulary", id="truncated"),
-        pytest.param(GOOD[:60] + b"\0\0\0\0" + GOOD[64:], "is no vocabulary", id="damaged"),
-        pytest.param(empty_zip(), "is no vocabulary", id="empty zip"),
-        pytest.param(npy(np.zeros(2)), "is no vocabulary", id="one array"),
-        pytest.param(npz(idf=np.zeros(2)), "is no vocabulary", id="no words"),
-        pytest.param(npz(words=np.array(["cat", {}], dtype=object), idf=np.zeros(2)), "is no vocabulary", id="objects"),
-        pytest.param(npz(words=np.array([255], np.uint8), idf=np.zeros(1)), "is no vocabulary", id="no UTF-8"),
+        pytest.param(b"", "is not a vocabulary", id="empty"),
+        pytest.param(b"hello", "is not a vocabulary", id="text"),
+        pytest.param(b"\x80\x04]\x94.", "is not a vocabulary", id="pickle"),
+        pytest.param(GOOD[:-40], "is not a vocabulary", id="truncated"),
+        pytest.param(GOOD[:60] + b"\0\0\0\0" + GOOD[64:], "is not a vocabulary", id="damaged"),
+        pytest.param(empty_zip(), "is not a vocabulary", id="empty zip"),
+        pytest.param(npy(np.zeros(2)), "is not a vocabulary", id="one array"),
+        pytest.param(npz(idf=np.zeros(2)), "is not a vocabulary", id="no words"),
+        pytest.param(
+            npz(words=np.array(["cat", {}], dtype=object), idf=np.zeros(2)), "is not a vocabulary", id="objects"
+        ),
+        pytest.param(npz(words=np.array([255], np.uint8), idf=np.zeros(1)), "is not a vocabulary", id="no UTF-8"),
         pytest.param(pack_vocabulary({"cat": 0}, np.array([1.0])), "has 1 words, need 2", id="too few"),
         pytest.param(pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0])), "has 2 words, need 2", id="idf too few"),
     ],

@@ -43,15 +43,15 @@ def remember(bundle, *runtimes: Runtime, digest: str | None = None) -> None:
 @pytest.mark.parametrize(
     ("device", "precision"), [("cuda", "auto"), ("cuda", "fp16"), ("auto", "fp16"), ("cpu", "fp16"), ("cuda", "bf16")]
 )
-def test_what_is_not_to_be_had_here_is_refused_with_what_is(device, precision):
+def test_runtime_that_this_machine_lacks_is_refused_and_the_others_are_named(device, precision):
     with pytest.raises(InputError) as caught:
         choose_runtime(device, precision)
-    assert str(caught.value).startswith(f"got --device {device} --precision {precision}, this machine ")
+    assert str(caught.value).startswith(f"got --device {device} --precision {precision}; this machine ")
     assert str(FP32) in str(caught.value)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_fp32_is_always_to_be_had_on_the_cpu(device):
+def test_fp32_is_always_available_on_the_cpu(device):
     assert choose_runtime("cpu", "fp32") == FP32
     assert choose_runtime(device, "fp32").precision == "fp32"
 
@@ -62,7 +62,7 @@ def test_auto_takes_bf16_only_where_it_pays():
 
 
 @needs_bf16
-def test_bf16_is_to_be_had_where_it_is_asked_for():
+def test_bf16_is_chosen_if_it_is_asked_for():
     assert choose_runtime("cpu", "bf16") == BF16
 
 
@@ -73,12 +73,12 @@ def test_auto_picks_what_the_bundle_was_evaluated_with(runtime):
 
 
 @needs_no_gpu
-def test_an_evaluation_on_hardware_that_is_not_here_decides_nothing():
+def test_evaluation_on_hardware_that_this_machine_lacks_is_ignored():
     assert choose_runtime(evaluated=[FP16]) == choose_runtime()
 
 
 @needs_bf16
-def test_what_is_demanded_is_given_whatever_was_evaluated():
+def test_explicit_precision_overrides_the_evaluated_runtimes():
     assert choose_runtime("cpu", "fp32", evaluated=[BF16]) == FP32
     assert choose_runtime("auto", "fp32", evaluated=[BF16]).precision == "fp32"
 
@@ -114,7 +114,7 @@ def test_load_picks_what_the_bundle_was_evaluated_with(ensemble):
     assert load(bundle.path, device="cpu").runtime == FP32
 
 
-def test_evaluation_of_another_bundle_counts_for_nothing(ensemble):
+def test_evaluation_of_another_bundle_is_ignored(ensemble):
     bundle = ensemble.write()
     remember(bundle, BF16, digest="0" * 64)
     assert evaluated_runtimes(bundle) == []
@@ -128,7 +128,7 @@ def test_every_evaluation_of_the_bundle_counts(ensemble):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"reports": [{}]}', '{"reports": null}', '{"reports": [1]}'])
-def test_evaluation_that_is_none_is_refused(ensemble, content):
+def test_invalid_evaluation_is_refused(ensemble, content):
     bundle = ensemble.write()
     (bundle.path / EVALUATION).write_text(content)
     with pytest.raises(BundleError, match="no valid evaluation"):
@@ -136,17 +136,17 @@ def test_evaluation_that_is_none_is_refused(ensemble, content):
 
 
 def test_simile_load_scores(bundle, scorer):
-    found = simile.load(str(bundle.path), device="cpu", precision="fp32").score(GOLDEN_PAIRS)
-    np.testing.assert_allclose(found, scorer.score(GOLDEN_PAIRS), rtol=0, atol=1e-4)
+    score_P = simile.load(str(bundle.path), device="cpu", precision="fp32").score(GOLDEN_PAIRS)
+    np.testing.assert_allclose(score_P, scorer.score(GOLDEN_PAIRS), rtol=0, atol=1e-4)
 
 
-def test_scorer_lets_the_bytes_of_its_files_go(bundle, scorer):
+def test_scorer_releases_the_bytes_of_its_files(bundle, scorer):
     assert bundle.data
     assert not scorer.bundle.data
     assert scorer.bundle.identity == bundle.identity
 
 
-def test_simile_has_nothing_that_it_does_not_have():
+def test_unknown_attribute_of_simile_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         simile.lode  # noqa: B018
 
@@ -157,7 +157,7 @@ def test_golden_pairs_are_reproduced_in_fp32(bundle):
 
 @needs_bf16
 def test_golden_pairs_are_reproduced_in_bf16(ensemble):
-    # From the graph in fp16, which elsewhere in these tests is of other weights.
+    # bf16 runs the fp16 graph, which has other weights in the other tests.
     bundle = ensemble.write(replace={"members/small/model.fp16.onnx": graph(table())})
     assert Scorer(bundle, BF16).check_golden() <= TOLERANCE["bf16"]
 
@@ -190,7 +190,7 @@ def test_other_weights_under_the_same_golden_scores_are_refused(ensemble, bundle
 
 
 def test_golden_score_that_is_no_number_is_refused_wherever_it_stands(ensemble, bundle):
-    # As an overflow in fp16 makes it; the word is in one pair only.
+    # An overflow in fp16 gives NaN; the word is in one pair only.
     assert [i for i, pair in enumerate(GOLDEN_PAIRS) if "spite" in " ".join(pair)] == [len(GOLDEN_PAIRS) - 1]
     other = ensemble.write(poisoned="spite", with_golden=False)
     manifest = other.manifest.model_copy(update={"golden": bundle.manifest.golden})

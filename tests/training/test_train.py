@@ -394,7 +394,7 @@ def test_loss_that_is_no_number_is_bad_input_and_leaves_the_terminal(settings, f
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(InputError, match="got a loss of nan, need a lower learning_rate"):
         train(TrainConfig(**settings(method="full", learning_rate=1e30)), [pairs], [], tmp_path / "bundle")
-    assert capsys.readouterr().err.endswith("\n")
+    assert capsys.readouterr().err.endswith(("\n", "\n\x1b[?25h"))
 
 
 def test_weights_that_are_no_numbers_are_bad_input_without_dev_pairs_too(settings, few, tmp_path):
