@@ -41,7 +41,6 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "5e-5": ("learning_rate=5e-5",),
     "2e-4": ("learning_rate=2e-4",),
     "one training over all pairs": ("most_pairs=null",),
-    "mean over the steps": ("average_from=0.2",),
     "shares of 4,000 pairs at most": ("most_pairs=4000",),
     "two epochs": ("epochs=2",),
     "ten epochs": ("epochs=10",),

@@ -1,4 +1,4 @@
-"""Members of several bundles in one ensemble."""
+"""Joining the members of several bundles into one ensemble."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,14 +42,14 @@ def join(
 
     Args:
         paths: the bundles.
-        out: where to.
-        fit: labelled pairs to learn the members' weights on; None for their mean.
+        out: folder of the new bundle.
+        fit: labelled pairs to learn the members' weights on; None for the mean of their scores.
         dev_sets: pairs to fit calibration and thresholds on; without, those of ``fit``.
-        calibration_sets: the same, more like what is to be scored: where there are enough, they alone decide.
-        calibration: its method.
+        calibration_sets: pairs more like those to be scored; used alone where there are enough.
+        calibration: the calibration method.
 
     Raises:
-        InputError: fewer than two members, or bundles that cannot be joined.
+        InputError: there are fewer than two members, or ``out`` is one of the bundles.
     """
     check_replaceable(out)
     if any(path.resolve() == out.resolve() for path in paths):
@@ -68,7 +68,7 @@ def join(
         name=out.name,
         members=tuple(members),
         combine=Combine(weights=dict.fromkeys(names, 1 / len(names))),
-        # A pair that some member never scored shows nothing about the whole.
+        # A golden pair needs the scores of all members.
         golden=tuple(
             GoldenPair(text_a=a, text_b=b, scores=scores)
             for (a, b), scores in golden.items()
@@ -97,7 +97,7 @@ def join(
 
 
 def _training_texts(bundles: Sequence[Bundle]) -> set[str] | None:
-    """Return the hashes of all that some bundle was trained on; None where one does not know."""
+    """Return the hashes of all bundles' training texts; None where those of a bundle are unknown."""
     known: set[str] = set()
     for bundle in bundles:
         if (hashes := read_training_texts(bundle)) is None:
@@ -116,7 +116,7 @@ def _add(
     data: dict[str, bytes],
     golden: dict[tuple[str, str], dict[str, float]],
 ) -> None:
-    """Put the bundle's members in, under names of their own."""
+    """Add the bundle's members, files and golden pairs under member names that are still free."""
     taken = {member.name for member in members}
     renamed: dict[str, str] = {}
     for member in bundle.manifest.members:
@@ -136,18 +136,18 @@ def _add(
 
 
 def _free_name(member: str, bundle: str, taken: set[str]) -> str:
-    """Return the member's name, or where another has it, one that says which bundle it came from."""
+    """Return the member's name, or one that names its bundle where the name is taken."""
     candidates = [member, f"{bundle}-{member}"[:64], *(f"{member}-{number}" for number in range(2, 1000))]
     return next(name for name in candidates if name not in taken)
 
 
 def learn_weights(score_PM: NDArray[np.float32], target_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights of the members, at least 0 and summing to 1, that order the pairs best.
+    """Return the members' weights, non-negative with sum 1, that maximise the correlation of mean score and target.
 
-    Their mixture's linear correlation with the target is made largest: smooth, unlike the rank correlation.
+    The linear correlation is used because it is smooth, unlike the rank correlation.
 
     Args:
-        score_PM: each member's score of each pair.
+        score_PM: score of each pair by each member.
         target_P: labels or graded scores.
     """
     target_P = (target_P - target_P.mean()) / target_P.std()
@@ -158,6 +158,6 @@ def learn_weights(score_PM: NDArray[np.float32], target_P: NDArray[np.float64]) 
         return -float(np.corrcoef(mixed_P, target_P)[0, 1])
 
     num_members = score_PM.shape[1]
-    found = minimize(loss, np.full(num_members, 1 / num_members), method="Nelder-Mead", options={"maxiter": 2000})
-    weight_M: NDArray[np.float64] = np.abs(found.x) / np.abs(found.x).sum()
+    optimum = minimize(loss, np.full(num_members, 1 / num_members), method="Nelder-Mead", options={"maxiter": 2000})
+    weight_M: NDArray[np.float64] = np.abs(optimum.x) / np.abs(optimum.x).sum()
     return weight_M

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 # It keeps oneDNN off what this processor lacks, and transformers quiet.
-import training.base  # noqa: F401
+import training.torch_encoder  # noqa: F401
 
 MAX_LENGTH = 130
 """In tokens: longer than every length at which an export is checked."""

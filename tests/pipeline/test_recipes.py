@@ -1,7 +1,6 @@
 """The recipes that come with the package: what they say, and that each trains and exports."""
 
 import functools
-import json
 import random
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from pipeline.embedded import PRESETS, recipe_path, recipes
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
-from simile.artifacts import Pair, read_labelled_pairs, write_pairs
+from simile.artifacts import Pair, read_labelled_pairs, read_training_history, work_folder, write_pairs
 from simile.scoring import load
 from training.config import TrainConfig
 from training.train import train
@@ -67,9 +66,9 @@ def check_bundle(bundle, config):
     """The bundle has the member that the settings say, after as many epochs, and scores as it did when it was made."""
     (member,) = bundle.manifest.members
     assert (member.name, member.prompt) == (config.name, config.prompt)
-    history = json.loads((bundle.path.with_name(f"{bundle.path.name}.work") / "history.json").read_text())
+    history = read_training_history(work_folder(bundle.path))
     num_epochs = sum(config.epochs) if isinstance(config.epochs, tuple) else config.epochs
-    assert [entry["epoch"] for entry in history] == list(range(num_epochs + 1))
+    assert [entry.epoch for entry in history.epochs] == list(range(num_epochs + 1))
     assert load(bundle.path, device="cpu", precision="fp32").check_golden() < 1e-5
 
 

@@ -10,9 +10,9 @@ from transformers import BertModel
 from simile.errors import SimileError
 from simile.scoring import GOLDEN_PAIRS, Encoder, choose_runtime
 from simile.scoring.provider import open_session
-from training.base import load_base
 from training.baseline import make_baseline
 from training.export import export_member
+from training.torch_encoder import load_encoder
 
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
 TEXTS = [text for pair in GOLDEN_PAIRS for text in pair] + ["the card " * 200, "Wörter, die es nicht gibt", "?"]
@@ -35,7 +35,7 @@ def exported(make_base):
 
     def export(architecture):
         if architecture not in made:
-            base = load_base(str(make_base(architecture)))
+            base = load_encoder(str(make_base(architecture)))
             made[architecture] = (base, *export_member(base, name="encoder"))
         return made[architecture]
 
@@ -138,7 +138,7 @@ def test_member_knows_what_its_base_is(exported, architecture):
 
 def test_graph_that_differs_from_torch_is_refused(make_base):
     folder = str(make_base("bert"))
-    base = load_base(folder)
+    base = load_encoder(folder)
     base.transformer.model = LengthIsBakedIn.from_pretrained(folder)
     with pytest.raises(SimileError, match=r"export of tiny-bert: \S+ from torch at shape \(1, 1\), need 1e-04"):
         export_member(base, name="encoder")
@@ -156,7 +156,7 @@ def test_cls_pooling_is_in_the_graph(make_base, tmp_path):
 
 
 def test_export_leaves_the_encoder_as_it_was(make_base):
-    base = load_base(str(make_base("bert")))
+    base = load_encoder(str(make_base("bert")))
     before = base.transformer.model.config._attn_implementation
     export_member(base, name="encoder")
     assert base.transformer.model.config._attn_implementation == before

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.base import load_base
 from training.losses import FocalLoss, PairLoss, embed, loss_labels, ranking_loss, same_meaning
+from training.torch_encoder import load_encoder
 
 
 def brute_force(embedding_TD, meaning_T):
@@ -136,8 +136,8 @@ def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "nomic_bert"])
 def test_texts_embedded_by_length_have_the_embeddings_they_have_alone(make_base, monkeypatch, kind):
-    monkeypatch.setattr("training.losses._TOKENS_AT_ONCE", 20)
-    model = load_base(str(make_base(kind))).model.eval()
+    monkeypatch.setattr("training.losses._TOKENS_PER_PASS", 20)
+    model = load_encoder(str(make_base(kind))).model.eval()
     columns = [["cancel my order", "a", "where is my parcel now and when will it come"], ["b", "a refund", "no"]]
     shapes = []
     model.register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0]["input_ids"].shape)))
