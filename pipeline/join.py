@@ -1,6 +1,7 @@
 """Joining the members of several bundles into one ensemble."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -55,25 +56,18 @@ def join(
     if any(path.resolve() == out.resolve() for path in paths):
         raise InputError(f"{out}: is one of the bundles to join, need another --out")
     bundles = [read_bundle(path) for path in paths]
-    members: list[Member] = []
-    data: dict[str, bytes] = {}
-    golden: dict[tuple[str, str], dict[str, float]] = {}
+    parts = _Parts()
     for bundle in bundles:
-        _add(bundle, members, data, golden)
-    if len(members) < 2:
-        raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
-    names = [member.name for member in members]
+        parts.add(bundle)
+    if len(parts.members) < 2:
+        raise InputError(f"got {len(parts.members)} member in {len(paths)} bundle, need at least two to join")
+    names, data = [member.name for member in parts.members], parts.data
     texts = _training_texts(bundles)
     manifest = Manifest(
         name=out.name,
-        members=tuple(members),
+        members=tuple(parts.members),
         combine=Combine(weights=dict.fromkeys(names, 1 / len(names))),
-        # A golden pair needs the scores of all members.
-        golden=tuple(
-            GoldenPair(text_a=a, text_b=b, scores=scores)
-            for (a, b), scores in golden.items()
-            if len(scores) == len(names)
-        ),
+        golden=parts.golden_pairs,
         made=JoinProvenance(
             of=tuple(bundle.identity for bundle in bundles),
             fitted_on=fit.sha256 if fit else None,
@@ -110,29 +104,40 @@ def _scorer(out: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Scorer:
     return Scorer(Bundle(out, manifest, data), choose_runtime("cpu", "fp32"))
 
 
-def _add(
-    bundle: Bundle,
-    members: list[Member],
-    data: dict[str, bytes],
-    golden: dict[tuple[str, str], dict[str, float]],
-) -> None:
-    """Add the bundle's members, files and golden pairs under member names that are still free."""
-    taken = {member.name for member in members}
-    renamed: dict[str, str] = {}
-    for member in bundle.manifest.members:
-        name = _free_name(member.name, bundle.manifest.name, taken)
-        taken.add(name)
-        renamed[member.name] = name
-        fields = {"name": name}
-        for field, value in member:
-            if (path := getattr(value, "path", None)) is not None:
-                moved = f"members/{name}/{Path(path).name}"
-                data[moved] = bundle.data[path]
-                fields[field] = value.model_copy(update={"path": moved})
-        members.append(member.model_copy(update=fields))
-    for pair in bundle.manifest.golden:
-        scores = {renamed[name]: score for name, score in pair.scores.items()}
-        golden.setdefault((pair.text_a, pair.text_b), {}).update(scores)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The members, files and golden scores that an ensemble is made of."""
+
+    members: list[Member] = field(default_factory=list)
+    data: dict[str, bytes] = field(default_factory=dict)
+    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    """Scores of each golden pair by member."""
+
+    @property
+    def golden_pairs(self) -> tuple[GoldenPair, ...]:
+        """The golden pairs that have the scores of all members."""
+        return tuple(
+            GoldenPair(text_a=a, text_b=b, scores=scores)
+            for (a, b), scores in self.scores.items()
+            if len(scores) == len(self.members)
+        )
+
+    def add(self, bundle: Bundle) -> None:
+        """Add the bundle's members, under names that are still free."""
+        renamed: dict[str, str] = {}
+        for member in bundle.manifest.members:
+            name = _free_name(member.name, bundle.manifest.name, {other.name for other in self.members})
+            renamed[member.name] = name
+            fields = {"name": name}
+            for key, value in member:
+                if (path := getattr(value, "path", None)) is not None:
+                    moved = f"members/{name}/{Path(path).name}"
+                    self.data[moved] = bundle.data[path]
+                    fields[key] = value.model_copy(update={"path": moved})
+            self.members.append(member.model_copy(update=fields))
+        for pair in bundle.manifest.golden:
+            scores = {renamed[name]: score for name, score in pair.scores.items()}
+            self.scores.setdefault((pair.text_a, pair.text_b), {}).update(scores)
 
 
 def _free_name(member: str, bundle: str, taken: set[str]) -> str:

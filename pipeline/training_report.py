@@ -104,6 +104,6 @@ def _choice(chosen: InterpolationPoint) -> Block:
         )
     agreement = "undefined" if chosen.agreement is None else f"{chosen.agreement:.3f}"
     return paragraph(
-        f"The bundle has alpha {chosen.alpha:g}, with {agreement} agreement with the base: the Spearman correlation of "
-        "their cosines on general sentences."
+        f"The bundle has alpha {chosen.alpha:g}. The Spearman correlation of its cosines with the base's on general "
+        f"sentences is {agreement}."
     )

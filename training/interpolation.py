@@ -11,7 +11,7 @@ the agreement.
 Shape suffixes: G = pairs of sentences of one cluster, O, I = outputs and inputs of a linear layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, pairwise
 from math import ceil
 from pathlib import Path
@@ -74,22 +74,37 @@ def interpolate(
         input_moments(tuned, _evenly_spread(texts, tuned), prompt),
     )
     general = _GeneralSentences(base, clusters[1::2], prompt)
+
+    def point_at(alpha: float) -> InterpolationPoint:
+        weights.set_alpha(alpha)
+        agreement = general.agreement_of(tuned)
+        is_allowed = alpha == 1 or agreement >= min_base_agreement
+        dev = dev_spearmans(tuned, dev_sets, prompt) if is_allowed else None
+        return InterpolationPoint(alpha=alpha, agreement=agreement if np.isfinite(agreement) else None, dev=dev)
+
     start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt))
+    tried, best = _search(start, point_at, min_base_agreement, takes_highest=takes_highest)
+    weights.set_alpha(best.alpha)
+    tuned.model.to("cpu")
+    _report(best, tried[0], min_base_agreement)
+    return [*(point for point in (start, *reversed(tried)) if point is not best), best]
+
+
+def _search(
+    start: InterpolationPoint,
+    point_at: Callable[[float], InterpolationPoint],
+    min_base_agreement: float,
+    *,
+    takes_highest: bool,
+) -> tuple[list[InterpolationPoint], InterpolationPoint]:
+    """Return the points that were tried, and the best one: ``start`` where none is allowed."""
     tried: list[InterpolationPoint] = []
     best, num_worse = start, 0
     with Progress("interpolating", None, "points") as progress:
         for alpha in ALPHAS:
-            weights.set_alpha(alpha)
-            agreement = general.agreement_of(tuned)
-            agrees = agreement >= min_base_agreement
-            point = InterpolationPoint(
-                alpha=alpha,
-                agreement=agreement if np.isfinite(agreement) else None,
-                dev=dev_spearmans(tuned, dev_sets, prompt) if agrees or alpha == 1 else None,
-            )
-            tried.append(point)
-            progress.advance(note=f"agreement {agreement:.3f}")
-            if not agrees or not _is_nowhere_below(point, start):
+            tried.append(point := point_at(alpha))
+            progress.advance(note=f"agreement {_shown_agreement(point)}")
+            if (point.agreement or 0) < min_base_agreement or not _is_nowhere_below(point, start):
                 continue
             if best is start or _mean(point) > _mean(best):
                 best, num_worse = point, 0
@@ -97,10 +112,7 @@ def interpolate(
                 num_worse += 1
             if num_worse == _MAX_WORSE_IN_A_ROW or takes_highest:
                 break
-    weights.set_alpha(best.alpha)
-    tuned.model.to("cpu")
-    _tell(best, tried[0], min_base_agreement)
-    return [*(point for point in (start, *reversed(tried)) if point is not best), best]
+    return tried, best
 
 
 def general_clusters() -> list[list[str]]:
@@ -195,19 +207,24 @@ def _is_nowhere_below(point: InterpolationPoint, other: InterpolationPoint) -> b
     )
 
 
-def _tell(best: InterpolationPoint, tuned: InterpolationPoint, min_base_agreement: float) -> None:
-    agreement, whole = ("undefined" if point.agreement is None else f"{point.agreement:.3f}" for point in (best, tuned))
+def _shown_agreement(point: InterpolationPoint) -> str:
+    return "undefined" if point.agreement is None else f"{point.agreement:.3f}"
+
+
+def _report(best: InterpolationPoint, tuned: InterpolationPoint, min_base_agreement: float) -> None:
+    """Print which weights were chosen, and why."""
+    agreement = f"agreement with the base on general sentences {_shown_agreement(best)}"
     if best.alpha == 1:
-        say(f"agreement with the base on general sentences: {agreement}; the tuned weights stay as they are (alpha 1)")
+        say(f"the tuned weights stay as they are (alpha 1): {agreement}")
     elif best.alpha == 0:
         say(
             "the weights are the base encoder's (alpha 0): no interpolated weights agree with the base by "
-            f"{min_base_agreement:g} and are at least as good on every dev set (min_base_agreement=0 keeps the tuned "
-            "weights)"
+            f"{min_base_agreement:g} and are at least as good on every dev set; min_base_agreement=0 keeps the tuned "
+            "weights"
         )
     else:
         dev = f"; dev Spearman {shown(best.dev)}" if best.dev else ""
         say(
-            f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g}): agreement with the base on "
-            f"general sentences {agreement} (tuned weights: {whole}){dev}"
+            f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g}): {agreement} "
+            f"(tuned weights: {_shown_agreement(tuned)}){dev}"
         )

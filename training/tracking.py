@@ -40,7 +40,7 @@ _MLFLOW_DEFAULTS = {
 }
 _GATEWAY = "PROMETHEUS_PUSHGATEWAY_URL"
 _GATEWAY_JOB = "simile-train"
-_PUSH_EVERY_S, _PUSH_AGAIN_AFTER_S, _PUSH_TIMEOUT_S = 10, 60, 3
+_PUSH_INTERVAL_S, _RETRY_INTERVAL_S, _PUSH_TIMEOUT_S = 10, 60, 3
 """Prometheus rarely scrapes more often; a gateway that hangs takes at most a twentieth of the time."""
 _STATES = ("running", "finished", "stopped", "failed")
 _HELP = {
@@ -242,14 +242,14 @@ class _Push:
     def __call__(self, *, is_last: bool = False) -> None:
         if time.monotonic() < self._next and not is_last:
             return
-        wait_s = _PUSH_EVERY_S
+        wait_s = _PUSH_INTERVAL_S
         try:
             push_to_gateway(
                 self._gateway, _GATEWAY_JOB, self._registry, {"bundle": self._bundle}, timeout=_PUSH_TIMEOUT_S
             )
         # An unknown host, no connection, an error status, or a response that is not HTTP.
         except (OSError, ValueError, HTTPException) as error:
-            wait_s = _PUSH_AGAIN_AFTER_S
+            wait_s = _RETRY_INTERVAL_S
             if not self._is_warned:
                 say(f"\nPushgateway: cannot be reached, training continues and tries again ({error})")
                 self._is_warned = True

@@ -131,7 +131,7 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
     trainer, loss = _trainer(config, encoder, files, epochs, work)
     checkpoint = work.last_checkpoint()
     if checkpoint:
-        say(f"going on from {checkpoint.name}")
+        say(f"resuming from {checkpoint.name}")
         loss.load_own(checkpoint)
     parameters = inputs.published_facts.config
     with tracking(work, config.name, parameters, step_of(checkpoint)) as log:
@@ -149,7 +149,7 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if callback.is_stopping:
             raise StoppedError(
-                f"{work.folder}: stopped at step {trainer.state.global_step}; the same command goes on from there"
+                f"{work.folder}: stopped at step {trainer.state.global_step}; the same command continues from there"
             )
     work.finish()
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -11,7 +11,7 @@ from simile.artifacts.strict import StrictModel
 from simile.errors import InputError
 from simile.files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 _FILE = "history.json"
 
 

@@ -45,7 +45,7 @@ def test_each_training_gets_pairs_of_every_file_and_of_both_ends_of_a_sorted_one
         assert min(second) >= 100
 
 
-def test_pairs_that_no_epoch_goes_over_are_not_dealt_out(settings, material, tmp_path, capfd):
+def test_pairs_without_an_epoch_are_not_dealt_out(settings, material, tmp_path, capfd):
     files = [read_labelled_pairs(getattr(material, name)) for name in ("pairs", "upside_down", "pairs")]
     few = [replace(pairs, rows=pairs.rows[:32]) for pairs in files]
     train(TrainConfig(**settings(epochs=[0, 0, 1], most_pairs=MAX_PAIRS)), few, [], tmp_path / "bundle")
@@ -79,7 +79,7 @@ def test_bundle_has_the_mean_of_the_trainings_weights(trained):
     )
 
 
-def test_history_and_losses_are_of_all_trainings(trained):
+def test_history_and_losses_cover_all_trainings(trained):
     # Losses are logged every ten steps.
     run = trained(method="full", most_pairs=MAX_PAIRS, epochs=4)
     assert [entry.epoch for entry in run.history.epochs] == [0, 1]
@@ -89,7 +89,7 @@ def test_history_and_losses_are_of_all_trainings(trained):
     assert steps == sorted(set(steps))
 
 
-def test_finished_trainings_are_not_done_again(settings, material, tmp_path, monkeypatch, capsys):
+def test_finished_trainings_are_not_repeated(settings, material, tmp_path, monkeypatch, capsys):
     files = [read_labelled_pairs(material.pairs)]
     config = TrainConfig(**settings(method="full", most_pairs=MAX_PAIRS))
 

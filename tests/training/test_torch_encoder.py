@@ -50,7 +50,7 @@ def test_bundled_minilm_is_the_official_encoder():
     assert (base.pooling, base.max_length, base.model.get_embedding_dimension()) == ("mean", 256, 384)
 
 
-def test_official_files_are_accepted_from_anywhere(official_files):
+def test_official_files_are_accepted_from_any_folder(official_files):
     assert require_official(official_files) == official_files
 
 
@@ -82,12 +82,12 @@ def test_missing_weights_are_refused(official_files):
         ("organisation/name@", "need a revision after the @"),
     ],
 )
-def test_base_that_is_none_is_refused(spec, message):
+def test_malformed_or_missing_base_is_refused(spec, message):
     with pytest.raises(InputError, match=message):
         load_encoder(spec)
 
 
-def test_folder_that_holds_no_encoder_is_refused(tmp_path):
+def test_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot load this encoder"):
         load_encoder(str(tmp_path))
 
@@ -105,20 +105,20 @@ def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
-def test_length_that_the_encoder_has_no_positions_for_is_refused(make_base, architecture):
+def test_max_length_above_the_position_embeddings_is_refused(make_base, architecture):
     folder = str(make_base(architecture))
     assert load_encoder(folder, max_length=130).max_length == 130
     with pytest.raises(InputError, match=r"got max_length 131, this encoder reads at most 130 tokens"):
         load_encoder(folder, max_length=131)
 
 
-def test_length_may_go_past_the_tokenizers_where_there_are_positions(make_base):
+def test_max_length_may_exceed_the_tokenizers_where_there_are_positions(make_base):
     base = load_encoder(str(make_base("nomic_bert")), max_length=512)
     assert (base.max_length, base.model.max_seq_length) == (512, 512)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet", "nomic_bert"])
-def test_attentions_weights_are_dropped_only_where_that_is_asked_for(make_base, tmp_path, architecture):
+def test_attention_dropout_can_be_switched_off(make_base, tmp_path, architecture):
     folder = shutil.copytree(make_base(architecture), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"attention_probs_dropout_prob": 0.3}))
@@ -130,7 +130,7 @@ def test_attentions_weights_are_dropped_only_where_that_is_asked_for(make_base, 
     assert 0.3 not in rates(load_encoder(str(folder), attention_dropout=False).model)
 
 
-def test_shorter_length_is_what_the_encoder_then_reads(make_base):
+def test_shorter_max_length_truncates_texts(make_base):
     base = load_encoder(str(make_base("bert")), max_length=8)
     assert base.model.tokenize(["the card " * 20])["input_ids"].shape == (1, 8)
 

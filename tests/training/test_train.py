@@ -120,7 +120,7 @@ def checkpoints(work):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
+def test_run_writes_bundle_weights_and_work_folder(trained, material, architecture):
     run = trained(architecture)
     assert read_bundle(run.out).identity == run.bundle.identity
     assert load(run.out, device="cpu", precision="fp32").check_golden() < 1e-5
@@ -151,7 +151,7 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         "lora-averaged",
     ],
 )
-def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
+def test_dev_spearman_in_the_history_is_that_of_the_bundle(trained, material, changed):
     run = trained(**changed)
     dev = read_labelled_pairs(getattr(material, changed.get("dev", "dev")))
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
@@ -168,7 +168,7 @@ def test_each_loss_trains_and_exports(settings, few, tmp_path, architecture, los
     assert tuned.dev["pairs"].auc > untouched.dev["pairs"].auc
 
 
-def test_curriculum_goes_over_its_files_one_after_the_other(trained, settings, material, tmp_path):
+def test_curriculum_trains_on_its_files_in_order(trained, settings, material, tmp_path):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:48], pairs.rows[48:64], pairs.rows[64:])]
     config = TrainConfig(**settings(epochs=(2, 0, 1)))
@@ -179,7 +179,7 @@ def test_curriculum_goes_over_its_files_one_after_the_other(trained, settings, m
     assert read_training_texts(bundle) == {text_hash(text) for text in read}
 
 
-def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, capsys):
+def test_stopped_curriculum_resumes_in_its_phase(settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:80], pairs.rows[80:])]
     config = TrainConfig(**settings(epochs=(1, 3)))
@@ -187,11 +187,11 @@ def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, c
     with pytest.raises(KeyboardInterrupt):
         train(config, parts, [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")
     again = train(config, parts, [dev], tmp_path / "bundle")
-    assert "going on from checkpoint-10" in capsys.readouterr().err
+    assert "resuming from checkpoint-10" in capsys.readouterr().err
     assert again.manifest.members == whole.manifest.members
 
 
-def test_stopped_run_goes_on_with_the_weights_that_the_loss_learns(settings, material, tmp_path):
+def test_stopped_run_resumes_with_the_weights_that_the_loss_learns(settings, material, tmp_path):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     config = TrainConfig(**settings(epochs=2, loss="focal"))
     whole = train(config, [pairs], [dev], tmp_path / "whole")
@@ -224,13 +224,13 @@ def test_labelled_dev_pairs_give_calibration_and_thresholds(trained):
     assert -1 <= manifest.thresholds.best_f1 <= 1
 
 
-def test_calibration_is_isotonic_where_that_is_asked_for(trained):
+def test_calibration_is_isotonic_if_the_config_says_so(trained):
     calibration = trained(calibration="isotonic").bundle.manifest.calibration
     assert calibration.method == "isotonic"
     assert len(calibration.scores) > 2
 
 
-def test_graded_dev_pairs_give_none(trained):
+def test_graded_dev_pairs_give_no_calibration_or_thresholds(trained):
     manifest = trained(pairs="graded", dev="graded").bundle.manifest
     assert (manifest.calibration, manifest.thresholds) == (None, None)
 
@@ -282,7 +282,7 @@ def test_dev_texts_that_are_trained_on_are_reported(settings, few, tmp_path, cap
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(settings, few, tmp_path, method):
+def test_without_a_max_length_the_bases_own_is_used(settings, few, tmp_path, method):
     config = TrainConfig(**settings(method=method, max_length=None))
     bundle = train(config, [few], [], tmp_path / "bundle")
     weights = load_encoder(str(next((tmp_path / "bundle.weights").iterdir())))
@@ -290,7 +290,7 @@ def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(setti
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_published_weights_have_the_bases_own_dropout(trained, make_base, method):
+def test_published_weights_keep_the_dropout_of_the_base(trained, make_base, method):
     before, after = (
         json.loads((folder / "config.json").read_text())
         for folder in (make_base("bert"), trained(method=method).weights)
@@ -304,7 +304,7 @@ def test_same_seed_gives_the_same_dev_spearman(trained):
     assert trained(again=1).dev_spearmans == trained().dev_spearmans
 
 
-def test_another_seed_gives_another_one(trained):
+def test_another_seed_gives_another_dev_spearman(trained):
     assert trained(seed=1).dev_spearmans != trained().dev_spearmans
 
 
@@ -317,13 +317,13 @@ def test_second_call_returns_the_bundle_without_training(copied, settings, mater
     assert "already trained" in capsys.readouterr().err
 
 
-def test_bundle_without_its_work_is_known_again(copied, settings, material):
+def test_bundle_without_its_work_folder_is_recognised(copied, settings, material):
     shutil.rmtree(copied.work)
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     assert train(TrainConfig(**settings()), [pairs], [dev], copied.out).identity == copied.bundle.identity
 
 
-def test_other_config_stops_and_says_how_to_go_on(copied, command, capsys):
+def test_other_config_is_refused_with_a_way_out(copied, command, capsys):
     assert main(command(out=copied.out, seed=7)) == 2
     error = capsys.readouterr().err
     assert "differs in config (seed)" in error
@@ -331,20 +331,20 @@ def test_other_config_stops_and_says_how_to_go_on(copied, command, capsys):
     assert read_bundle(copied.out).identity == copied.bundle.identity
 
 
-def test_other_bundle_in_the_way_stops_and_says_how_to_go_on(copied, command, capsys):
+def test_other_bundle_at_the_output_is_refused_with_a_way_out(copied, command, capsys):
     shutil.rmtree(copied.work)
     assert main(command(out=copied.out, seed=7)) == 2
     assert "holds another bundle, need --restart" in capsys.readouterr().err
     assert not copied.work.exists()
 
 
-def test_restart_throws_the_earlier_run_away(copied, command):
+def test_restart_discards_the_earlier_run(copied, command):
     assert main(command("--restart", out=copied.out, seed=7)) == 0
     assert read_bundle(copied.out).manifest.made.seed == 7
     assert len(copied.history.epochs) == 2
 
 
-def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
+def test_restart_keeps_a_folder_that_is_no_work_folder(copied, command, capsys):
     (copied.work / "run.json").unlink()
     (copied.work / "thesis.tex").touch()
     assert main(command("--restart", out=copied.out)) == 2
@@ -369,7 +369,7 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
         ([{"label": i % 2} for i in range(40)], {"seed": -1}, "seed: got -1"),
     ],
 )
-def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, capsys, rows, changed, message):
+def test_inputs_that_cannot_be_trained_on_leave_no_files(command, tmp_path, capsys, rows, changed, message):
     pairs = tmp_path / "own.jsonl"
     pairs.write_text(
         "".join(json.dumps({"text_a": f"a {i}", "text_b": "b", **row}) + "\n" for i, row in enumerate(rows))
@@ -432,7 +432,7 @@ def test_damaged_facts_are_refused_in_one_line(tmp_path):
         work.require_same(facts)
 
 
-def test_folder_that_holds_no_merged_weights_is_left_alone(settings, few, tmp_path):
+def test_folder_without_merged_weights_is_kept(settings, few, tmp_path):
     (tmp_path / "bundle.weights").mkdir()
     (tmp_path / "bundle.weights" / "thesis.tex").touch()
     with pytest.raises(InputError, match="holds something other than merged weights"):
@@ -440,14 +440,14 @@ def test_folder_that_holds_no_merged_weights_is_left_alone(settings, few, tmp_pa
     assert (tmp_path / "bundle.weights" / "thesis.tex").exists()
 
 
-def test_run_stopped_while_an_epoch_was_scored_goes_on_and_scores_it(trained, settings, material, tmp_path, capsys):
+def test_run_stopped_while_an_epoch_was_scored_resumes_and_scores_it(trained, settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     config, out = TrainConfig(**settings(**LONG)), tmp_path / "bundle"
     with pytest.raises(KeyboardInterrupt):
         train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], out)
     assert checkpoints(tmp_path / "bundle.work") == ["checkpoint-10"]
     bundle = train(config, [pairs], [dev], out)
-    assert "going on from checkpoint-10" in capsys.readouterr().err
+    assert "resuming from checkpoint-10" in capsys.readouterr().err
     history = read_training_history(tmp_path / "bundle.work")
     assert without_seconds(history) == without_seconds(trained(**LONG).history)
     assert bundle.manifest.members == trained(**LONG).bundle.manifest.members
@@ -462,20 +462,20 @@ def test_incomplete_checkpoint_is_not_resumed(tmp_path):
     assert checkpoints(work.folder) == ["checkpoint-10"]
 
 
-def test_newest_checkpoint_is_the_one_of_most_steps(tmp_path):
+def test_last_checkpoint_has_the_most_steps(tmp_path):
     work = Work(tmp_path / "bundle")
     for step in (90, 100):
         work.mark_complete(work.checkpoints / f"checkpoint-{step}")
     assert work.last_checkpoint() == work.checkpoints / "checkpoint-100"
 
 
-def test_training_leaves_the_signal_handler_as_it_was(settings, few, tmp_path):
+def test_training_restores_the_signal_handler(settings, few, tmp_path):
     earlier = signal.getsignal(signal.SIGTERM)
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 
-def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tmp_path, capsys):
+def test_killed_run_resumes_with_the_same_result(trained, command, tmp_path, capsys):
     argv, work = command(**LONG), tmp_path / "bundle.work"
     with start(argv) as process:
         wait_for_checkpoint(process, work)
@@ -483,12 +483,12 @@ def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tm
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "bundle").exists()
     assert main(argv) == 0
-    assert "going on from checkpoint-" in capsys.readouterr().err
+    assert "resuming from checkpoint-" in capsys.readouterr().err
     assert len(read_training_history(work).epochs) == 5
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
-def test_sigterm_stops_after_the_step_and_the_same_command_goes_on(trained, command, tmp_path, capsys):
+def test_sigterm_stops_after_the_step_and_the_same_command_resumes(trained, command, tmp_path, capsys):
     argv, work = command(**LONG), tmp_path / "bundle.work"
     with start(argv) as process:
         wait_for_checkpoint(process, work)
@@ -496,22 +496,22 @@ def test_sigterm_stops_after_the_step_and_the_same_command_goes_on(trained, comm
         error = process.stderr.read()
     assert process.returncode == 75
     assert error.splitlines()[-1].startswith("simile: ")
-    assert "the same command goes on" in error
+    assert "the same command continues" in error
     assert not (tmp_path / "bundle").exists()
     saved = max(int(name.partition("-")[2]) for name in checkpoints(work))
     assert f"stopped at step {saved}" in error
     assert main(argv) == 0
-    assert f"going on from checkpoint-{saved}" in capsys.readouterr().err
+    assert f"resuming from checkpoint-{saved}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
-def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(trained, command, disk, capsys):
+def test_full_disk_stops_with_a_complete_checkpoint_and_the_same_command_resumes(trained, command, disk, capsys):
     argv, work = command(out=disk / "bundle", **LONG), disk / "bundle.work"
     with start(argv) as process:
         checkpoint = wait_for_checkpoint(process, work)
         size = sum(path.stat().st_size for path in checkpoint.iterdir() if path.is_file())
         room = os.statvfs(disk)
-        # The next one does not fit.
+        # The next checkpoint does not fit.
         resize(disk, (room.f_blocks - room.f_bfree) * room.f_frsize + size // 2)
         error = process.stderr.read()
     assert process.returncode == 75, error
@@ -521,7 +521,7 @@ def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(tr
     assert not (disk / "bundle").exists()
     resize(disk, 2**26)
     assert main(argv) == 0
-    assert f"going on from {checkpoint.name}" in capsys.readouterr().err
+    assert f"resuming from {checkpoint.name}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
