@@ -8,18 +8,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from simile.artifacts import (
     BaselineProvenance,
     Bundle,
-    Combine,
     LexicalMember,
-    Manifest,
     check_replaceable,
     file_entry,
     read_documents,
     write_bundle,
 )
 from simile.errors import InputError
-from simile.scoring import Scorer, golden_pairs, pack_vocabulary
+from simile.scoring import pack_vocabulary
 from training.config import MIN_LENGTH
-from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+from training.export import export_member, manifest_of, versions
 from training.torch_encoder import load_encoder, require_fewer_dimensions, require_prompt_fits
 
 _LEXICAL = "lexical:"
@@ -65,8 +63,4 @@ def _lexical(documents: Path, out: Path) -> Bundle:
         name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
     )
     made = BaselineProvenance(base="lexical", versions=versions())
-    manifest = Manifest(
-        name=out.name, members=(member,), combine=Combine(weights={"lexical": 1.0}), golden=(), made=made
-    )
-    scorer = Scorer(in_memory(manifest, files), plain_runtime())
-    return write_bundle(out, manifest.model_copy(update={"golden": golden_pairs(scorer)}), files)
+    return write_bundle(out, manifest_of(out.name, member, files, made=made), files)

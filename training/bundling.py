@@ -11,9 +11,12 @@ from simile.artifacts import (
     StepLoss,
     TrainingHistory,
     TrainingProvenance,
+    read_training_history,
     text_hash,
     texts_digest,
+    work_folder,
     write_bundle,
+    write_training_history,
 )
 from simile.errors import InputError
 from simile.files import whole_directory
@@ -49,7 +52,7 @@ def require_our_weights(folder: Path) -> None:
 
 def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out: Path) -> Bundle:
     """Return the bundle at ``out`` with the weights that the trainings in ``parts`` have left, and save the weights."""
-    config, dev_sets, work = inputs.config, inputs.dev_sets, Work(out)
+    config, dev_sets, folder = inputs.config, inputs.dev_sets, work_folder(out)
     made = TrainingProvenance(
         run=inputs.published_facts,
         seed=config.seed,
@@ -59,18 +62,19 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
     tuned = _best(config, parts[0])
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
-        work.write_history(_history_of_mean(inputs, tuned, parts))
+        write_training_history(folder, _history_of_mean(inputs, tuned, parts))
     if config.min_base_agreement:
         points = interpolate(
             base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=config.min_base_agreement
         )
-        work.write_history(work.read_history().model_copy(update={"interpolation": tuple(points)}))
+        history = read_training_history(folder)
+        write_training_history(folder, history.model_copy(update={"interpolation": tuple(points)}))
         made = made.model_copy(update={"alpha": points[-1].alpha})
     say("exporting to ONNX and comparing with torch")
     # With the prompt saved, a plain call of `encode` gives the bundle's embeddings.
     tuned.model.prompts, tuned.model.default_prompt_name = {"text": config.prompt}, "text"
-    with whole_directory(weights_folder(out)) as folder:
-        tuned.model.save_pretrained(str(folder / config.name), create_model_card=False)
+    with whole_directory(weights_folder(out)) as weights:
+        tuned.model.save_pretrained(str(weights / config.name), create_model_card=False)
     member, files = export_member(tuned, name=config.name, prompt=config.prompt, matryoshka=config.matryoshka)
     manifest = manifest_of(out.name, member, files, made=made)
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
@@ -83,7 +87,7 @@ def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Wor
 
     The figures of each part's epochs stay in its own folder.
     """
-    histories = [part.read_history() for part in parts]
+    histories = [read_training_history(part.folder) for part in parts]
     entry = score_epoch(mean, inputs.dev_sets, inputs.config.prompt, 1, f"mean of {len(parts)} trainings")
     losses: list[StepLoss] = []
     for history in histories:

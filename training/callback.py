@@ -13,7 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from simile.artifacts import EpochEntry, StepLoss, TrainingHistory
+from simile.artifacts import EpochEntry, StepLoss, TrainingHistory, read_training_history, write_training_history
 from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from training.losses import PairLoss
@@ -60,7 +60,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         self._score_epoch, self._model, self._work = score_epoch, model, work
         self._epochs = {step: number for number, step in enumerate(last_steps, 1)}
         self._seconds_per_step, self._log = seconds_per_step, log
-        self._history = work.read_history()
+        self._history = read_training_history(work.folder)
         self._progress: Progress | None = None
         self._loss = ""
         self._since_step, self._since_s = 0, 0.0
@@ -178,7 +178,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
 
     def _write(self, history: TrainingHistory) -> None:
         self._history = history
-        self._work.write_history(history)
+        write_training_history(self._work.folder, history)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         say("\nSIGTERM: stopping after this step")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
+from simile.artifacts.bundle import Member
 from simile.errors import SimileError
 from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
@@ -91,15 +92,10 @@ def export_member(
     return member, files
 
 
-def manifest_of(name: str, member: EncoderMember, files: dict[str, bytes], *, made: Provenance) -> Manifest:
+def manifest_of(name: str, member: Member, files: dict[str, bytes], *, made: Provenance) -> Manifest:
     """Return the manifest of a bundle with this one member, with golden pairs scored on the fp32 CPU runtime."""
-    manifest = Manifest(
-        name=name,
-        members=(member,),
-        combine=Combine(weights={member.name: 1.0}),
-        golden=(),
-        made=made,
-    )
+    combine = Combine(weights={member.name: 1.0})
+    manifest = Manifest(name=name, members=(member,), combine=combine, golden=(), made=made)
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
     return manifest.model_copy(update={"golden": golden_pairs(scorer)})
 

@@ -29,19 +29,13 @@ class TrainingInputs:
     @cached_property
     def facts(self) -> RunFacts:
         """What identifies the run, with the path of a local base encoder."""
-        return facts_of(self.config).model_copy(
-            update={
-                "pairs": tuple(pairs.sha256 for pairs in self.files),
-                "dev": {dev.name: dev.sha256 for dev in self.dev_sets},
-                "calibration": tuple(pairs.sha256 for pairs in self.calibration_sets),
-            }
-        )
+        return facts_of(self.config, self.files, self.dev_sets, self.calibration_sets)
 
     @property
     def published_facts(self) -> RunFacts:
         """The facts as the manifest states them, without the path of a local base encoder."""
-        config = self.facts.config
-        return self.facts.model_copy(update={"config": config | {"base": public_name(self.config.base)}})
+        config = self.facts.config | {"base": public_name(self.config.base)}
+        return self.facts.model_copy(update={"config": config})
 
     @cached_property
     def trained_rows(self) -> list[Sequence[Pair]]:
@@ -78,15 +72,20 @@ class TrainingInputs:
                 say(f"{pairs.name}: {num:,} of its texts are trained on, so its figures are too good for new texts")
 
 
-def facts_of(config: TrainConfig) -> RunFacts:
-    """Return the facts without pairs, for `Work.require_same` with ``settings_only``."""
+def facts_of(
+    config: TrainConfig,
+    files: Sequence[PairSet] = (),
+    dev_sets: Sequence[PairSet] = (),
+    calibration_sets: Sequence[PairSet] = (),
+) -> RunFacts:
+    """Return what identifies a run; without pairs, `Work.require_same` needs ``settings_only``."""
     return RunFacts(
         config=config.model_dump(mode="json"),
         base=fingerprint(config.base),
         version=__version__,
-        pairs=(),
-        dev={},
-        calibration=(),
+        pairs=tuple(pairs.sha256 for pairs in files),
+        dev={dev.name: dev.sha256 for dev in dev_sets},
+        calibration=tuple(pairs.sha256 for pairs in calibration_sets),
     )
 
 

@@ -106,10 +106,8 @@ def _search(
             progress.advance(note=f"agreement {_shown_agreement(point)}")
             if (point.agreement or 0) < min_base_agreement or not _is_nowhere_below(point, start):
                 continue
-            if best is start or _mean(point) > _mean(best):
-                best, num_worse = point, 0
-            else:
-                num_worse += 1
+            is_better = best is start or _mean(point) > _mean(best)
+            best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
             if num_worse == _MAX_WORSE_IN_A_ROW or takes_highest:
                 break
     return tried, best

@@ -7,10 +7,9 @@ whole curriculum as one epoch, and do not support resumed runs.
 import importlib.util
 import os
 import re
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from http.client import HTTPException
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.record_writer import RecordWriter
 
 from simile.errors import InputError, StoppedError
 from simile.files import write_whole
@@ -110,13 +109,12 @@ def _event_file(work: Work, step: int) -> Iterator[Log]:
     wait for it forever.
     """
     work.tensorboard.mkdir(parents=True, exist_ok=True)
-    with (work.tensorboard / f"events.out.tfevents.{time.time():.6f}").open("xb") as file:
+    file = work.tensorboard / f"events.out.tfevents.{time.time():.6f}"
+    with closing(RecordWriter(str(file))) as writer:
 
         def write(step: int, **content: Any) -> None:
-            data = Event(wall_time=time.time(), step=step, **content).SerializeToString()
-            length = struct.pack("<Q", len(data))
-            file.write(b"".join([length, _checksum(length), data, _checksum(data)]))
-            file.flush()
+            writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+            writer.flush()
 
         write(0, file_version="brain.Event:2")
         write(step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -124,10 +122,6 @@ def _event_file(work: Work, step: int) -> Iterator[Log]:
             step,
             summary=Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]),
         )
-
-
-def _checksum(data: bytes) -> bytes:
-    return struct.pack("<I", masked_crc32c(data))
 
 
 @contextmanager

@@ -128,13 +128,12 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
     config = inputs.config
     set_seed(config.seed)
     epochs = epochs_of(config, [len(rows) for rows in files])
-    trainer, loss = _trainer(config, encoder, files, epochs, work)
+    trainer = _trainer(config, encoder, [row for rows in files for row in rows], _arguments(config, epochs, work))
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"resuming from {checkpoint.name}")
-        loss.load_own(checkpoint)
-    parameters = inputs.published_facts.config
-    with tracking(work, config.name, parameters, step_of(checkpoint)) as log:
+        trainer.loss.load_own(checkpoint)
+    with tracking(work, config.name, inputs.published_facts.config, step_of(checkpoint)) as log:
         callback = TrainingCallback(
             partial(score_epoch, encoder, inputs.dev_sets, config.prompt),
             encoder.model,
@@ -143,7 +142,7 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
             seconds_per_step=seconds_per_step(trainer),
             log=log,
         )
-        trainer.add_callback(SaveLossWeights(loss))
+        trainer.add_callback(SaveLossWeights(trainer.loss))
         trainer.add_callback(callback)
         with callback.stopping_on_sigterm():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -155,13 +154,9 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
 
 
 def _trainer(
-    config: TrainConfig,
-    encoder: TorchEncoder,
-    files: Sequence[Sequence[Pair]],
-    epochs: Sequence[range],
-    work: Work,
-) -> tuple[SentenceTransformerTrainer, PairLoss]:
-    """Return the trainer and its loss."""
+    config: TrainConfig, encoder: TorchEncoder, rows: Sequence[Pair], arguments: SentenceTransformerTrainingArguments
+) -> SentenceTransformerTrainer:
+    """Return the trainer of the encoder, to which adapters are added for LoRA, on the pairs."""
     # Otherwise the model card's examples are drawn, under a progress bar of their own.
     encoder.model.model_card_data.widget = [{"text": ""}]
     if config.method == "lora":
@@ -178,11 +173,9 @@ def _trainer(
     say(f"training {num_trained:,} of {num_weights:,} weights of {encoder.name}")
     if not torch.cuda.is_available():
         quicken_dropout(encoder.model)
-    loss = PairLoss(encoder.model, config.loss, config.matryoshka)
-    rows = [row for pairs in files for row in pairs]
     trainer = SentenceTransformerTrainer(
         model=encoder.model,
-        args=_arguments(config, epochs, work),
+        args=arguments,
         train_dataset=Dataset.from_dict(
             {
                 "text_a": [row.text_a for row in rows],
@@ -190,10 +183,10 @@ def _trainer(
                 "label": loss_labels(rows),
             }
         ),
-        loss=loss,
+        loss=PairLoss(encoder.model, config.loss, config.matryoshka),
     )
     trainer.remove_callback(PrinterCallback)
-    return trainer, loss
+    return trainer
 
 
 def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> SentenceTransformerTrainingArguments:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simile.artifacts import RunFacts, TrainingHistory, read_training_history, work_folder, write_training_history
+from simile.artifacts import RunFacts, work_folder
 from simile.errors import InputError, StoppedError
 from simile.files import whole_directory, write_whole
 
@@ -107,14 +107,6 @@ class Work:
     def mark_complete(self, checkpoint: Path) -> None:
         """Mark a checkpoint whose files are all on disk."""
         write_whole(checkpoint / _COMPLETE, "")
-
-    def read_history(self) -> TrainingHistory:
-        """Return the history so far, an empty one before the first epoch."""
-        return read_training_history(self.folder)
-
-    def write_history(self, history: TrainingHistory) -> None:
-        """Write the history so far."""
-        write_training_history(self.folder, history)
 
     def save_best(self, model: Any) -> None:
         """Save these weights as the best so far, in place of earlier ones."""

@@ -1,8 +1,7 @@
 """The training history: what ``history.json`` in a work folder holds."""
 
-import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
@@ -77,26 +76,15 @@ def read_training_history(folder: Path) -> TrainingHistory:
     file = folder / _FILE
     if not file.is_file():
         return TrainingHistory()
-    data = file.read_bytes()
     try:
-        return TrainingHistory.model_validate_json(data)
+        return TrainingHistory.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        version = _schema_version(data)
-        fault = "damaged" if version == SCHEMA_VERSION else f"of schema version {version}"
         raise InputError(
-            f"{file}: got a training history that is {fault}, need schema version {SCHEMA_VERSION}; remove the file, "
-            "or train again with --restart"
+            f"{file}: got a file that is damaged or has another schema version, need a training history of version "
+            f"{SCHEMA_VERSION}; remove the file, or train again with --restart"
         ) from error
 
 
 def write_training_history(folder: Path, history: TrainingHistory) -> None:
     """Write the history into a work folder, whole or not at all."""
     write_whole(folder / _FILE, history.model_dump_json() + "\n")
-
-
-def _schema_version(data: bytes) -> Any:
-    try:
-        content = json.loads(data)
-    except ValueError:
-        return SCHEMA_VERSION
-    return content.get("schema_version", "unknown") if isinstance(content, dict) else "unknown"

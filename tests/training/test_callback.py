@@ -9,7 +9,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import TrainerState
 
 import training.train
-from simile.artifacts import EpochEntry, TrainingHistory, read_labelled_pairs, read_training_history
+from simile.artifacts import (
+    EpochEntry,
+    TrainingHistory,
+    read_labelled_pairs,
+    read_training_history,
+    write_training_history,
+)
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring.metrics import EDGES, overlap
@@ -119,7 +125,7 @@ def test_estimate_counts_the_optimizer(settings, few, tmp_path, monkeypatch):
 def test_estimate_of_a_resumed_run_counts_dev_scoring(tmp_path, capsys):
     work = Work(tmp_path / "bundle")
     epochs = (EpochEntry(epoch=epoch, seconds=100, dev={}, histograms={}, mean=epoch) for epoch in (0, 1))
-    work.write_history(TrainingHistory(epochs=epochs))
+    write_training_history(work.folder, TrainingHistory(epochs=epochs))
     last_steps = [10, 20, 30]
     callback = TrainingCallback(None, None, work, last_steps, seconds_per_step=1, log=lambda figures, step: None)
     callback.on_train_begin(None, TrainerState(global_step=10, max_steps=30), None)
@@ -147,18 +153,11 @@ def test_losses_of_all_steps_are_kept_with_their_parts(trained):
         assert loss.total == pytest.approx(sum(loss.parts.values()), abs=2e-4)
 
 
-def test_history_of_another_schema_version_is_refused_in_one_line(tmp_path):
-    work = Work(tmp_path / "bundle")
-    work.folder.mkdir()
-    for content, fault in (
-        ('{"schema_version": 2}', "of schema version 2"),
-        ("[]", "of schema version unknown"),
-        ('{"schema_version": 1, "epoch": []}', "damaged"),
-        ("{", "damaged"),
-    ):
-        (work.folder / "history.json").write_text(content)
-        with pytest.raises(InputError, match=rf"^.*history\.json: got a training history that is {fault}, need .*$"):
-            work.read_history()
+def test_history_that_is_damaged_or_of_another_version_is_refused_in_one_line(tmp_path):
+    for content in ('{"schema_version": 2}', "[]", '{"schema_version": 1, "epoch": []}', "{"):
+        (tmp_path / "history.json").write_text(content)
+        with pytest.raises(InputError, match=r"^.*history\.json: got .* another schema version, need .*$"):
+            read_training_history(tmp_path)
 
 
 def test_constant_dev_scores_have_no_figure_to_choose_by(few, make_base, capsys):
