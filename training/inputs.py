@@ -16,7 +16,7 @@ from training.torch_encoder import fingerprint, public_name
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What one training run is given."""
+    """The config and the pairs of one training run."""
 
     config: TrainConfig
     files: Sequence[PairSet]
@@ -28,7 +28,7 @@ class TrainingInputs:
 
     @cached_property
     def facts(self) -> RunFacts:
-        """What identifies the run, with the path of a local base encoder."""
+        """The facts that identify the run, with the path of a local base encoder."""
         return facts_of(self.config, self.files, self.dev_sets, self.calibration_sets)
 
     @property
@@ -78,7 +78,7 @@ def facts_of(
     dev_sets: Sequence[PairSet] = (),
     calibration_sets: Sequence[PairSet] = (),
 ) -> RunFacts:
-    """Return what identifies a run; without pairs, `Work.require_same` needs ``settings_only``."""
+    """Return the facts that identify a run; without pairs, `Work.require_same` needs ``settings_only``."""
     return RunFacts(
         config=config.model_dump(mode="json"),
         base=fingerprint(config.base),

@@ -83,13 +83,13 @@ def test_report_of_an_ensemble_shows_how_each_member_was_trained(ensemble, parse
 
 def test_finished_ensemble_is_not_repeated(ensemble, capsys):
     out = ensemble[0] / "out"
-    kept = [out / name for name in ("baseline", "mined", "members", "bundle/members")]
-    before = [times(folder) for folder in kept]
+    folders = [out / name for name in ("baseline", "mined", "members", "bundle/members")]
+    before = [times(folder) for folder in folders]
     assert main(["run", str(ensemble[0] / "run.yaml")]) in (0, 3)
     error = capsys.readouterr().err
     assert error.count("is there already") == 3
     assert error.count("already trained by this very run") == 2
-    assert [times(folder) for folder in kept] == before
+    assert [times(folder) for folder in folders] == before
 
 
 def test_ensemble_does_not_replace_a_single_member(ensemble, tmp_path, capsys):
