@@ -21,7 +21,7 @@ from harness import write_jsonl
 from simile.artifacts import read_pairs, text_key
 from simile.artifacts.reading import read_rows
 from simile.files import whole_directory, write_whole
-from training.base import load_base
+from training.torch_encoder import load_encoder
 
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ def mine_with_sentence_transformers(
     from sentence_transformers.util import mine_hard_negatives
 
     anchors, partners = zip(*positives, strict=True)
-    model = load_base("bundled:minilm", max_length=max_length).model
+    model = load_encoder("bundled:minilm", max_length=max_length).model
     mined: list[Row] = mine_hard_negatives(
         Dataset.from_dict({"anchor": anchors, "text": partners}),
         model,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from st_mine import draw_positives, usable_documents
 
-from training.base import load_base
 from training.baseline import make_baseline
+from training.torch_encoder import load_encoder
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def fine_tune(positives: list[tuple[str, str]], max_length: int | None, seed: in
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.training_args import BatchSamplers
 
-    model = load_base("bundled:minilm", max_length=max_length).model
+    model = load_encoder("bundled:minilm", max_length=max_length).model
     anchors, partners = zip(*positives, strict=True)
     trainer = SentenceTransformerTrainer(
         model=model,

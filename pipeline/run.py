@@ -146,8 +146,8 @@ def _training_files(config: RunConfig) -> list[PairSet]:
 
 
 def _make_baseline(config: RunConfig) -> None:
-    from training.base import fingerprint
     from training.baseline import make_baseline
+    from training.torch_encoder import fingerprint
 
     out, member = config.out / "baseline", config.train[0]
     inputs = member.model_dump(mode="json", include={"base", "revision", "prompt", "max_length"})
@@ -215,9 +215,9 @@ def _require_same_trainings(config: RunConfig) -> None:
     """
     for member, path in zip(config.train, _member_paths(config), strict=True):
         if (work := Work(path)).is_begun:
-            from training.train import facts_of
+            from training.inputs import facts_of
 
-            work.require_same(facts_of(member))
+            work.require_same(facts_of(member), settings_only=True)
 
 
 def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:

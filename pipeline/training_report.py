@@ -1,83 +1,74 @@
-"""A training as a part of a page: losses over the steps, dev figures over the epochs, dev scores before and after."""
+"""The training part of a report page: losses, dev figures per epoch, dev scores before and after, interpolation."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from simile.artifacts import work_folder
+from simile.artifacts import EpochEntry, InterpolationPoint, StepLoss, read_training_history, work_folder
 from simile.reports import Block, Counts, callout, figure_row, heading, histogram_row, lines, paragraph
 from simile.scoring.metrics import EDGES
 
-_MOST_POINTS = 200
-_Entries = Sequence[Mapping[str, Any]]
+_MAX_POINTS = 200
 
 
 def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
-    """Return what the work folder beside the bundle tells of its training; nothing where there is none."""
-    folder = work_folder(bundle.resolve())
-    history, losses, frontier = (_read(folder / f"{name}.json") for name in ("history", "losses", "frontier"))
+    """Return the blocks for the training history beside the bundle; none where there is no history.
+
+    Raises:
+        InputError: the history is damaged or has another schema version.
+    """
+    history = read_training_history(work_folder(bundle.resolve()))
     blocks = []
-    if losses:
-        blocks.append(_losses(losses))
-    if history and history[0]["dev"]:
-        blocks += [figure_row(*_curves(history)), *_histograms(history, frontier)]
-    if frontier:
-        blocks += _frontier(frontier)
+    if history.losses:
+        blocks.append(_losses(history.losses))
+    if history.epochs and history.epochs[0].dev:
+        blocks += [figure_row(*_curves(history.epochs)), *_histograms(history.epochs, history.interpolation)]
+    if history.interpolation:
+        blocks += _interpolation(history.interpolation)
     return [heading(title), *blocks] if blocks else []
 
 
-def _read(file: Path) -> _Entries:
-    return list(json.loads(file.read_bytes())) if file.is_file() else []
-
-
-def _losses(losses: _Entries) -> Block:
-    # A single part is the whole.
-    parts = [name for name in losses[0] if name not in ("step", "total")]
-    names = ["total", *parts] if len(parts) > 1 else ["total"]
-    stretches = np.array_split(np.arange(len(losses)), min(len(losses), _MOST_POINTS))
+def _losses(losses: Sequence[StepLoss]) -> Block:
+    stretches = np.array_split(np.arange(len(losses)), min(len(losses), _MAX_POINTS))
+    by_name = {"total": [loss.total for loss in losses]}
+    # A single part equals the total.
+    if len(losses[0].parts) > 1:
+        by_name |= {name: [loss.parts[name] for loss in losses] for name in losses[0].parts}
     series = {
-        name: [(losses[at[-1]]["step"], float(np.mean([losses[i][name] for i in at]))) for at in stretches]
-        for name in names
+        name: [(losses[at[-1]].step, float(np.mean([values[i] for i in at]))) for at in stretches]
+        for name, values in by_name.items()
     }
-    return lines(
-        "Loss over the steps, each point the mean since the one before", series, x_label="step", y_label="loss"
-    )
+    return lines("Loss by step; each point is the mean since the previous one", series, x_label="step", y_label="loss")
 
 
-def _curves(history: _Entries) -> list[Block]:
-    """Return a chart for each figure that some dev set has."""
+def _curves(epochs: Sequence[EpochEntry]) -> list[Block]:
+    """Return one chart per figure that a dev set has."""
+    spearmans = {name: [(entry.epoch, entry.dev[name].spearman) for entry in epochs] for name in epochs[0].dev}
+    separabilities = {name: [(entry.epoch, entry.dev[name].separability) for entry in epochs] for name in epochs[0].dev}
     return [
-        lines(f"{label} by epoch (0: the base encoder)", series, x_label="epoch", y_label=label)
-        for name, label in (("spearman", "Spearman"), ("separability", "Separability"))
-        if (
-            series := {
-                of_set: [(entry["epoch"], entry["dev"][of_set][name]) for entry in history]
-                for of_set, found in history[0]["dev"].items()
-                if name in found
-            }
-        )
+        lines(f"{label} by epoch (epoch 0 is the base encoder)", series, x_label="epoch", y_label=label)
+        for label, by_set in (("Spearman", spearmans), ("Separability", separabilities))
+        if (series := {name: points for name, points in by_set.items() if any(y is not None for _, y in points)})
     ]
 
 
-def _histograms(history: _Entries, frontier: _Entries) -> list[Block]:
-    """Return the scores of each labelled dev set by the base encoder, and by the weights of the best epoch."""
-    best = max(history[1:], key=lambda entry: (entry["mean"], entry["epoch"]), default=history[0])
-    # The bundle's own scores are the evaluation's to show.
-    when = "" if not frontier or frontier[-1]["factor"] == 1 else ", before its weights went back towards the base's"
-    panels = {"Before: the base encoder": history[0], f"After: epoch {best['epoch']}{when}": best}
+def _histograms(epochs: Sequence[EpochEntry], points: Sequence[InterpolationPoint]) -> list[Block]:
+    """Return the score histograms of each labelled dev set for the base encoder and the best epoch."""
+    best = max(epochs[1:], key=lambda entry: (entry.mean or 0, entry.epoch), default=epochs[0])
+    # The scores of the interpolated weights are in the evaluation.
+    suffix = "" if not points or points[-1].alpha == 1 else ", before interpolation"
+    panels = {"Before: the base encoder": epochs[0], f"After: epoch {best.epoch}{suffix}": best}
     return [
         block
-        for name in history[0].get("histograms", {})
+        for name in epochs[0].histograms
         for block in (
             heading(name, 3),
             histogram_row(
                 {
                     title: {
-                        f"{of_class} pairs": Counts(EDGES, counts)
-                        for of_class, counts in entry["histograms"][name].items()
+                        "positive pairs": Counts(EDGES, entry.histograms[name].positive),
+                        "negative pairs": Counts(EDGES, entry.histograms[name].negative),
                     }
                     for title, entry in panels.items()
                 },
@@ -87,31 +78,32 @@ def _histograms(history: _Entries, frontier: _Entries) -> list[Block]:
     ]
 
 
-def _frontier(points: _Entries) -> list[Block]:
-    """Return what the weights between the base and the tuned ones are worth; the last point is the chosen one."""
-    chosen, ordered = points[-1], sorted(points, key=lambda point: float(point["factor"]))
+def _interpolation(points: Sequence[InterpolationPoint]) -> list[Block]:
+    """Return the dev figures and the agreement by alpha; the last point is the chosen one."""
+    chosen, ordered = points[-1], sorted(points, key=lambda point: point.alpha)
     series = {
-        f"Spearman, {name}": [(point["factor"], point["dev"][name]) for point in ordered if point["dev"]]
-        for name in chosen["dev"]
+        f"Spearman, {name}": [(point.alpha, point.dev[name]) for point in ordered if point.dev]
+        for name in chosen.dev or ()
     }
-    agreement = {"agreement with the base": [(point["factor"], point["agreement"]) for point in ordered]}
+    series["agreement with the base"] = [(point.alpha, point.agreement) for point in ordered]
     return [
-        heading("Between the base and what was learned", 3),
-        paragraph("Weights part of the way from the base (0) to the tuned ones (1)."),
-        _kept(chosen),
-        lines("By how much of the way is kept", series | agreement, x_label="part of the way", y_label="Spearman"),
+        heading("Interpolation between base and tuned weights", 3),
+        paragraph("Weights between the base encoder (alpha 0) and the tuned one (alpha 1)."),
+        _choice(chosen),
+        lines("Spearman by interpolation coefficient", series, x_label="alpha", y_label="Spearman"),
     ]
 
 
-def _kept(chosen: Mapping[str, Any]) -> Block:
-    if chosen["factor"] == 0:
+def _choice(chosen: InterpolationPoint) -> Block:
+    if chosen.alpha == 0:
         return callout(
             "bad",
-            "The weights are the base encoder's: none between them and the tuned ones agree with the base as far as "
-            "was asked (keep) and are above it on every dev set.",
-            title="Nothing that was learned is kept",
+            "No interpolated weights agree with the base as far as min_base_agreement requires and are at least as "
+            "good on every dev set.",
+            title="The weights are the base encoder's",
         )
+    agreement = "undefined" if chosen.agreement is None else f"{chosen.agreement:.3f}"
     return paragraph(
-        f"Kept is {chosen['factor']:.0%} of the way, where cosines on general sentences agree with the base's by "
-        f"{chosen['agreement']:.3f} (Spearman)."
+        f"The bundle has alpha {chosen.alpha:g}. The Spearman correlation of its cosines with the base's on general "
+        f"sentences is {agreement}."
     )

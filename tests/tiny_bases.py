@@ -24,7 +24,7 @@ from transformers import (
 )
 
 # Importing it limits oneDNN to what this processor can do, and silences transformers.
-import training.base  # noqa: F401
+import training.torch_encoder  # noqa: F401
 
 MAX_LENGTH = 130
 """Maximum length in tokens, longer than every length at which an export is checked."""

@@ -1,4 +1,4 @@
-"""An untouched encoder as a bundle, so that it is measured and served like any other."""
+"""Bundles of untouched encoders, so that these are evaluated and served like trained ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,19 +8,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from simile.artifacts import (
     BaselineProvenance,
     Bundle,
-    Combine,
     LexicalMember,
-    Manifest,
     check_replaceable,
     file_entry,
     read_documents,
     write_bundle,
 )
 from simile.errors import InputError
-from simile.scoring import Scorer, golden_pairs, pack_vocabulary
-from training.base import load_base, require_cuts, require_room
+from simile.scoring import pack_vocabulary
 from training.config import MIN_LENGTH
-from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+from training.export import export_member, manifest_of, versions
+from training.torch_encoder import load_encoder, require_fewer_dimensions, require_prompt_fits
 
 _LEXICAL = "lexical:"
 
@@ -33,9 +31,9 @@ def make_baseline(
     Args:
         spec: hub name (``NAME`` or ``NAME@REVISION``), folder, ``bundled:minilm``, or ``lexical:DOCUMENTS`` for the
             TF-IDF cosine of these documents.
-        out: where to.
+        out: the bundle's folder.
         prompt: put before every text.
-        max_length: in tokens; None for the encoder's own.
+        max_length: maximum number of tokens per text; None for the encoder's own.
         matryoshka: numbers of dimensions that the encoder was trained to be cut to.
 
     Raises:
@@ -46,11 +44,11 @@ def make_baseline(
         return _lexical(Path(spec.removeprefix(_LEXICAL)), out)
     if max_length is not None and max_length < MIN_LENGTH:
         raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
-    base = load_base(spec, max_length=max_length)
-    require_room(spec, base, prompt)
-    require_cuts(spec, base, matryoshka)
-    member, files = export_member(base, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
-    made = BaselineProvenance(base=base.name, revision=base.revision, versions=versions())
+    encoder = load_encoder(spec, max_length=max_length)
+    require_prompt_fits(spec, encoder, prompt)
+    require_fewer_dimensions(spec, encoder, matryoshka)
+    member, files = export_member(encoder, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
+    made = BaselineProvenance(base=encoder.name, revision=encoder.revision, versions=versions())
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
 
 
@@ -58,15 +56,11 @@ def _lexical(documents: Path, out: Path) -> Bundle:
     try:
         vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents)])
     except ValueError as error:
-        raise InputError(f"{documents}: no text has a word of two letters, need words for TF-IDF") from error
+        raise InputError(f"{documents}: no text has a word of at least two letters, which TF-IDF needs") from error
     path = "members/lexical/lexical.npz"
     files = {path: pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)}
     member = LexicalMember(
         name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
     )
     made = BaselineProvenance(base="lexical", versions=versions())
-    manifest = Manifest(
-        name=out.name, members=(member,), combine=Combine(weights={"lexical": 1.0}), golden=(), made=made
-    )
-    scorer = Scorer(in_memory(manifest, files), plain_runtime())
-    return write_bundle(out, manifest.model_copy(update={"golden": golden_pairs(scorer)}), files)
+    return write_bundle(out, manifest_of(out.name, member, files, made=made), files)

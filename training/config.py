@@ -52,14 +52,11 @@ class TrainConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Never more than a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
-    average_from: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Share of all steps from which on the weights after each step are averaged; the learning rate then stays where the
-    warm-up has brought it. Without, it falls to nothing over the steps, and the last weights count."""
     most_pairs: Annotated[int, Field(ge=1)] | None = None
     """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
-    keep: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Least agreement with the base on general English sentences (Spearman of their cosines, ours and its): the tuned
-    weights go back towards the base's until it is there, all the way if need be. 0: they stay as they are."""
+    min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Minimum agreement with the base encoder: the Spearman correlation of their cosines on general English sentences.
+    Tuned weights below it are interpolated towards the base's until they reach it. 0 disables interpolation."""
     calibration: CalibrationMethod = "platt"
     """The curve from score to probability, fitted on labelled dev pairs: a logistic one, or any that rises."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

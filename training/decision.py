@@ -1,4 +1,4 @@
-"""From scores to decisions: calibration and thresholds, fitted on dev pairs.
+"""Calibration and thresholds, fitted on dev pairs.
 
 Shape suffixes: P = pairs, U = units (groups or texts) that pairs share.
 """
@@ -30,19 +30,19 @@ _FOLDS = 10
 def with_decisions(
     manifest: Manifest, scorer: Scorer, *choices: Sequence[PairSet], method: CalibrationMethod
 ) -> Manifest:
-    """Return the manifest with the calibration and thresholds that fit the labelled pairs of the first choice.
+    """Return the manifest with calibration and thresholds, fitted on the first choice with at least 50 labelled pairs.
 
-    Where these are fewer than 50, those of the next one; without any where all are. Both are fitted on all of these
-    pairs; the error that the calibration states is cross-fitted (`cross_fitted`).
+    The manifest is returned unchanged where no choice has as many. The calibration's error is cross-fitted
+    (`cross_fitted`).
 
     Args:
-        manifest: of a bundle that has none yet.
+        manifest: the manifest of a bundle without calibration.
         scorer: scores with that bundle.
-        choices: sets of pairs that the bundle was not trained on, those most like what it is to score first.
-        method: of the calibration.
+        choices: sets of pairs that the bundle was not trained on; the sets most like the pairs to be scored come first.
+        method: the calibration method.
     """
-    of_labels = ([one for one in sets if not one.is_graded] for sets in choices)
-    labelled = next((sets for sets in of_labels if sum(len(one.rows) for one in sets) >= _MIN_PAIRS), None)
+    by_choice = ([one for one in sets if not one.is_graded] for sets in choices)
+    labelled = next((sets for sets in by_choice if sum(len(one.rows) for one in sets) >= _MIN_PAIRS), None)
     if labelled is None:
         return manifest
     score_P = scorer.score([pair for one in labelled for pair in one.texts])
@@ -55,7 +55,7 @@ def with_decisions(
 
 
 def calibrate(score_P: NDArray[np.float32], label_P: NDArray[np.float64], method: CalibrationMethod) -> Calibration:
-    """Return the curve from score to probability that fits these labelled pairs best: logistic, or any that rises."""
+    """Return the curve from score to probability that fits the labelled pairs best: logistic, or any monotonic one."""
     positive_share = float(label_P.mean())
     if method == "isotonic":
         curve = IsotonicRegression(y_min=0, y_max=1).fit(score_P.astype(np.float64), label_P)
@@ -64,7 +64,7 @@ def calibrate(score_P: NDArray[np.float32], label_P: NDArray[np.float64], method
             scores=curve.X_thresholds_.tolist(),
             probabilities=curve.y_thresholds_.tolist(),
         )
-    # Unregularised but for a trace, which keeps the slope finite where the classes are perfectly apart.
+    # A trace of regularisation keeps the slope finite where the classes are perfectly separated.
     model = LogisticRegression(C=1e4, max_iter=1000).fit(score_P.reshape(-1, 1), label_P)
     return PlattCalibration(
         positive_share=positive_share, slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0])
@@ -77,22 +77,22 @@ def cross_fitted(
     ends: Sequence[tuple[str, str]],
     method: CalibrationMethod,
 ) -> NDArray[np.float32] | None:
-    """Return the probability of each pair by a curve that was fitted on pairs which share nothing with it, ``(P,)``.
+    """Return the probability of each pair by a curve fitted on pairs that share no group or text with it, ``(P,)``.
 
-    The groups (or texts) that pairs share are dealt into ten folds, as scikit-learn's `GroupKFold` deals groups. But a
-    pair has two of them, and so touches one fold or two: its curve is fitted on the pairs that touch neither, and
-    shifted to the share of positives of all pairs. Among those that are left it is another, for a positive pair lies
-    within one group as a rule and a negative pair in two, which leaves it out about twice as often.
+    Groups (or texts) are dealt into ten folds, as by scikit-learn's `GroupKFold`. A pair has two groups and so touches
+    one or two folds. Its curve is fitted on the pairs that touch neither fold, and shifted to the share of positives of
+    all pairs: the remaining pairs have another share, because a negative pair usually lies in two groups and a positive
+    pair in one, so that negative pairs are left out about twice as often.
 
-    None where the pairs that are left lack a class, as with very few groups.
+    None where the remaining pairs lack a class, as with very few groups.
 
     Args:
-        score_P: of pairs that the bundle was not trained on.
+        score_P: scores of pairs that the bundle was not trained on.
         label_P: 0 or 1.
-        ends: what each pair shares with others (`PairSet.ends`).
-        method: of the calibration.
+        ends: the groups or texts that each pair shares with others (`PairSet.ends`).
+        method: the calibration method.
 
-    Source: Park & Marcotte 2012, doi:10.1038/nmeth.2259, of pairs neither end of which is known.
+    Source: Park & Marcotte 2012, doi:10.1038/nmeth.2259, the case in which neither end of a pair is known.
     """
     units = {unit: i for i, unit in enumerate(dict.fromkeys(unit for pair in ends for unit in pair))}
     fold_U = np.random.default_rng(0).permutation(len(units)) % _FOLDS
@@ -109,7 +109,7 @@ def cross_fitted(
 
 
 def find_thresholds(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) -> Thresholds:
-    """Return the score of the best F1, and the lowest one from which on 95 % of the pairs are positive."""
+    """Return the threshold with the best F1, and the lowest one at which precision is at least 95 %."""
     precision, recall, threshold = precision_recall_curve(label_P, score_P)
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)

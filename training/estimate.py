@@ -1,4 +1,4 @@
-"""How long a training step takes on this machine, found before the first one."""
+"""The time that a training step takes on this machine, measured before the first one."""
 
 import time
 from collections.abc import Callable
@@ -12,17 +12,16 @@ from torch import nn
 from training.sampler import pair_lengths
 
 
-def seconds_a_step(trainer: SentenceTransformerTrainer) -> float:
-    """Return how long forward, backward and the optimizer take for a usual batch, in seconds.
+def seconds_per_step(trainer: SentenceTransformerTrainer) -> float:
+    """Return the seconds that forward, backward and the optimizer take for a typical batch.
 
-    Weights, gradients, random state and the training mode are afterwards what they were: the training that follows is
-    the same as without.
+    Weights, gradients, random state and training mode are left unchanged, and so is the training that follows.
     """
     short, long = _batches(trainer)
     was_training = trainer.model.training
     trainer.model.train()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        # The first is not counted: it also allocates memory and chooses kernels.
+        # The first pass is not measured: it also allocates memory and chooses kernels.
         _step(trainer, short)
         passes_s = [_seconds(partial(_step, trainer, batch)) for batch in (short, long)]
     optimizer_s = _optimizer_seconds(trainer)
@@ -32,7 +31,7 @@ def seconds_a_step(trainer: SentenceTransformerTrainer) -> float:
 
 
 def _batches(trainer: SentenceTransformerTrainer) -> list[list[dict[str, Any]]]:
-    """Return two batches of like length, as the sampler makes them: a quarter of the pairs is shorter, and longer."""
+    """Return two batches as the sampler makes them: at the first and the third quartile of the pairs' length."""
     dataset, size = trainer.train_dataset, trainer.args.train_batch_size
     lengths = pair_lengths(dataset)
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -52,7 +51,7 @@ def _step(trainer: SentenceTransformerTrainer, rows: list[dict[str, Any]]) -> No
 
 
 def _optimizer_seconds(trainer: SentenceTransformerTrainer) -> float:
-    """Return how long AdamW takes for a step, in seconds, on copies of what is trained."""
+    """Return the seconds that AdamW takes for a step, on copies of the trained weights."""
     copies = []
     for parameter in trainer.loss.parameters():
         if parameter.grad is not None:
@@ -64,13 +63,13 @@ def _optimizer_seconds(trainer: SentenceTransformerTrainer) -> float:
         nn.utils.clip_grad_norm_(copies, trainer.args.max_grad_norm)
         optimizer.step()
 
-    # The first makes the optimizer's state.
+    # The first step creates the optimizer's state.
     step()
     return _seconds(step)
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    """Return how long it takes until a GPU, too, is done with it; what the GPU had to do before is not counted."""
+    """Return the seconds that the action takes, including its work on a GPU and excluding earlier work there."""
     _wait_for_gpu()
     start = time.monotonic()
     action()

@@ -20,22 +20,23 @@ from torch import Tensor, nn
 
 from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
+from simile.artifacts.bundle import Member
 from simile.errors import SimileError
 from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
-from training.base import Base
+from training.torch_encoder import TorchEncoder
 from training.unpadded import Unpadded, can_unpad
 
 _OPSET = 17
 _PARITY = 1e-4
-"""Largest difference from torch, fp32, in any coordinate of a unit vector."""
+"""Maximum difference from torch in fp32, in any coordinate of a unit vector."""
 _PARITY_LENGTHS = (1, 12, 40, 128)
-_LARGEST_HALF = 1e4
-"""fp16 holds up to 65,504; attention masks are clipped to far less so that adding to them stays finite."""
+_MAX_HALF = 1e4
+"""Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
 
 
 class _Graph(nn.Module):
-    """What the graph computes: ids and mask -> unit vectors ``[B, D]``."""
+    """The computation of the graph: ids and mask -> unit vectors ``[B, D]``."""
 
     def __init__(self, transformer: nn.Module, pooling: str) -> None:
         super().__init__()
@@ -53,59 +54,54 @@ class _Graph(nn.Module):
 
 
 def export_member(
-    base: Base, *, name: str, prompt: str = "", matryoshka: tuple[int, ...] = ()
+    encoder: TorchEncoder, *, name: str, prompt: str = "", matryoshka: tuple[int, ...] = ()
 ) -> tuple[EncoderMember, dict[str, bytes]]:
-    """Return the member and its files, each graph checked against torch.
+    """Return the member and its files, after checking each graph against torch.
 
     Raises:
-        SimileError: the graph and torch disagree; a bundle is never made of such a graph.
+        SimileError: a graph and torch disagree.
     """
-    transformer = _eager(base.transformer.model)
-    graph = _Graph(transformer, base.pooling).eval()
+    transformer = _eager(encoder.transformer.model)
+    graph = _Graph(transformer, encoder.pooling).eval()
     plain = model = _to_onnx(graph)
-    _check_parity(graph, plain, base)
-    half = convert_float_to_float16(onnx.load_from_string(plain), max_finite_val=_LARGEST_HALF, keep_io_types=True)
+    _check_parity(graph, plain, encoder)
+    half = convert_float_to_float16(onnx.load_from_string(plain), max_finite_val=_MAX_HALF, keep_io_types=True)
     if can_unpad(transformer):
-        model = _to_onnx(_Graph(Unpadded(transformer), base.pooling).eval())
-        _check_parity(graph, model, base)
+        model = _to_onnx(_Graph(Unpadded(transformer), encoder.pooling).eval())
+        _check_parity(graph, model, encoder)
     folder = f"members/{name}"
     files = {
         f"{folder}/model.onnx": model,
         f"{folder}/model.fp16.onnx": half.SerializeToString(),
-        f"{folder}/tokenizer.json": base.model.tokenizer.backend_tokenizer.to_str().encode(),
+        f"{folder}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
     }
     member = EncoderMember(
         name=name,
         model=file_entry(f"{folder}/model.onnx", files[f"{folder}/model.onnx"]),
         model_fp16=file_entry(f"{folder}/model.fp16.onnx", files[f"{folder}/model.fp16.onnx"]),
         tokenizer=file_entry(f"{folder}/tokenizer.json", files[f"{folder}/tokenizer.json"]),
-        base=base.name,
-        revision=base.revision,
-        pooling="cls" if base.pooling == "cls" else "mean",
+        base=encoder.name,
+        revision=encoder.revision,
+        pooling="cls" if encoder.pooling == "cls" else "mean",
         prompt=prompt,
-        max_length=base.max_length,
-        pad_id=_pad_id(base),
-        dimension=base.dimension,
+        max_length=encoder.max_length,
+        pad_id=_pad_id(encoder),
+        dimension=encoder.dimension,
         matryoshka=matryoshka,
     )
     return member, files
 
 
-def manifest_of(name: str, member: EncoderMember, files: dict[str, bytes], *, made: Provenance) -> Manifest:
-    """Return the manifest of a bundle with this one member, its golden pairs scored on the plainest runtime."""
-    manifest = Manifest(
-        name=name,
-        members=(member,),
-        combine=Combine(weights={member.name: 1.0}),
-        golden=(),
-        made=made,
-    )
+def manifest_of(name: str, member: Member, files: dict[str, bytes], *, made: Provenance) -> Manifest:
+    """Return the manifest of a bundle with this one member, with golden pairs scored on the fp32 CPU runtime."""
+    combine = Combine(weights={member.name: 1.0})
+    manifest = Manifest(name=name, members=(member,), combine=combine, golden=(), made=made)
     scorer = Scorer(in_memory(manifest, files), plain_runtime())
     return manifest.model_copy(update={"golden": golden_pairs(scorer)})
 
 
 def in_memory(manifest: Manifest, files: dict[str, bytes]) -> Bundle:
-    """Return a bundle that is nowhere on disk."""
+    """Return a bundle that is not on disk."""
     return Bundle(Path(manifest.name), manifest, files)
 
 
@@ -115,14 +111,14 @@ def plain_runtime() -> Runtime:
 
 
 def _eager(transformer: nn.Module) -> nn.Module:
-    """Return a float32 copy with plain attention: only that exports to operators that runtimes fuse."""
+    """Return a float32 copy with eager attention, the only one that exports to operators which runtimes fuse."""
     plain = copy.deepcopy(transformer).float().cpu().eval()
     plain.set_attn_implementation("eager")  # type: ignore[operator]
     return plain
 
 
 def _to_onnx(graph: _Graph) -> bytes:
-    # A batch of two with padding: nothing about the example may be baked into the graph.
+    # The example has two texts and padding, so that its shape is not baked into the graph.
     ids_BT = torch.full((2, 7), 5, dtype=torch.int64)
     mask_BT = torch.ones_like(ids_BT)
     mask_BT[1, 4:] = 0
@@ -143,24 +139,24 @@ def _to_onnx(graph: _Graph) -> bytes:
     return buffer.getvalue()
 
 
-def _check_parity(graph: _Graph, model: bytes, base: Base) -> None:
+def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder) -> None:
     session = open_session(model, plain_runtime())
-    for ids_BT, mask_BT in _parity_inputs(base):
+    for ids_BT, mask_BT in _parity_inputs(encoder):
         with torch.no_grad():
             expected_BD = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy()
-        (found_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        worst = float(np.abs(found_BD - expected_BD).max())
-        if not worst <= _PARITY:
+        (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        difference = float(np.abs(embedding_BD - expected_BD).max())
+        if not difference <= _PARITY:
             raise SimileError(
-                f"export of {base.name}: {worst:.1e} from torch at shape {ids_BT.shape}, need {_PARITY:.0e}"
+                f"export of {encoder.name}: {difference:.1e} from torch at shape {ids_BT.shape}, need {_PARITY:.0e}"
             )
 
 
-def _parity_inputs(base: Base) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield ids and masks of the lengths and batch sizes that exports are known to bake in."""
+def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield ids and masks in several lengths and batch sizes, which exports are known to bake in."""
     rng = np.random.default_rng(0)
-    num_ids = base.transformer.model.config.vocab_size
-    lengths = sorted({min(length, base.max_length) for length in (*_PARITY_LENGTHS, base.max_length)})
+    num_ids = encoder.transformer.model.config.vocab_size
+    lengths = sorted({min(length, encoder.max_length) for length in (*_PARITY_LENGTHS, encoder.max_length)})
     for num_texts in (1, 12):
         for length in lengths:
             if num_texts * length > 4096:
@@ -170,15 +166,15 @@ def _parity_inputs(base: Base) -> Iterator[tuple[NDArray[np.int64], NDArray[np.i
             for row in range(1, num_texts):
                 end = int(rng.integers(1, length + 1))
                 mask_BT[row, end:] = 0
-                ids_BT[row, end:] = _pad_id(base)
+                ids_BT[row, end:] = _pad_id(encoder)
             yield ids_BT, mask_BT
 
 
-def _pad_id(base: Base) -> int:
-    return int(base.model.tokenizer.pad_token_id or 0)
+def _pad_id(encoder: TorchEncoder) -> int:
+    return int(encoder.model.tokenizer.pad_token_id or 0)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a bundle's numbers depend on."""
+    """Return the versions of the packages that a bundle's numbers depend on."""
     packages = ("torch", "transformers", "sentence-transformers", "peft", "onnx", "tokenizers")
     return {"simile": __version__, "python": sys.version.split()[0]} | {name: version(name) for name in packages}

@@ -1,18 +1,19 @@
-"""What training minimises: a weighted sum of losses over one forward pass of a batch of pairs.
+"""The training objective: a weighted sum of losses over one forward pass of a batch of pairs.
 
 ======================  ==============================================================================================
-``ranking``             each text finds those that mean the same among the batch's texts, the mined negatives among
-                        them (`ranking_loss`)
-``cosent``              every positive pair above every negative one, or the better pair above the worse (CoSENT)
-``angle``               the same by the angle in complex space (AnglE, arXiv:2309.12871)
-``mse``                 the cosine is the label, or the score within [-1, 1]
-``contrastive``         positive pairs near, negative ones 0.5 apart at least (Hadsell et al. 2006)
-``online-contrastive``  the same for the pairs of a batch that are on the wrong side of one of the other class
-``focal``               the label's probability, sure pairs counting little (`FocalLoss`)
+``ranking``             each text ranks the texts of the same meaning above all others of the batch, mined negatives
+                        included (`ranking_loss`)
+``cosent``              pairs with a higher label or score have higher cosines (CoSENT)
+``angle``               the same for the angle in complex space (AnglE, arXiv:2309.12871)
+``mse``                 the cosine equals the label, or the score within [-1, 1]
+``contrastive``         positive pairs are near, negative ones at least 0.5 apart (Hadsell et al. 2006)
+``online-contrastive``  the same for those pairs of a batch that overlap with the other class
+``focal``               the label is probable; confident pairs count little (`FocalLoss`)
 ======================  ==============================================================================================
 
-All but ``ranking`` and ``focal`` are sentence-transformers' own. Shape suffixes: P = pairs of a batch, T = its 2P texts
-(first all first texts, then all second ones), D = dimensions.
+All but ``ranking`` and ``focal`` come from sentence-transformers.
+
+Shape suffixes: P = pairs of a batch, T = its 2P texts (all first texts, then all second ones), D = dimensions.
 """
 
 import math
@@ -37,11 +38,11 @@ from simile.artifacts import Pair, text_key
 from training.config import Loss
 
 NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "focal"})
-"""Losses that have no use for graded scores."""
+"""Losses that cannot use graded scores."""
 _SCALE = 20.0
-"""Inverse temperature of the cosines, as sentence-transformers has it in its losses."""
-_TOKENS_AT_ONCE = 1024
-"""That a CPU encodes together. Fewer are padded less, but each time all words' gradients are summed up."""
+"""Inverse temperature of the cosines, the default of sentence-transformers' losses."""
+_TOKENS_PER_PASS = 1024
+"""Tokens that a CPU encodes together. Fewer mean less padding, but each pass sums the gradients of all words."""
 _NO_GROUP = -1.0
 _OWN = "loss.safetensors"
 
@@ -49,11 +50,11 @@ _OWN = "loss.safetensors"
 class FocalLoss(nn.Module):
     """The focal loss (Lin et al. 2017, arXiv:1708.02002): ``-(1 - p)^gamma log p``, p the true label's probability.
 
-    A pair is positive with probability ``sigmoid(tau * (cosine - b))``; tau and b are learned with the weights.
+    A pair is positive with probability ``sigmoid(tau * (cosine - b))``, where tau and b are learned with the weights.
     """
 
     _PACE = 100.0
-    """Adam moves every weight by about the learning rate a step; these two have a longer way to go than a layer's."""
+    """Factor by which tau and b move faster: Adam moves all weights alike, and these two must move farther."""
 
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
@@ -81,12 +82,12 @@ _LOSSES: Mapping[Loss, Callable[[SentenceTransformer], nn.Module]] = {
 
 
 class PairLoss(nn.Module):
-    """The losses' sum for a batch of pairs, each text encoded once; a pair's label is a row of `loss_labels`.
+    """The weighted losses of a batch of pairs, with each text encoded once; a pair's label is a row of `loss_labels`.
 
     Args:
         model: the encoder.
-        weights: of each loss.
-        matryoshka: numbers of first dimensions; each loss is the mean over these and all dimensions.
+        weights: weight of each loss.
+        matryoshka: numbers of leading dimensions; each loss is the mean over these and all dimensions.
     """
 
     def __init__(
@@ -99,31 +100,31 @@ class PairLoss(nn.Module):
         self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name != "ranking"})
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
-        """Return each loss times its weight, a scalar; the trainer sums them, and logs each."""
+        """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
         whole = embed(self.model, sentence_features)
-        found: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
+        totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
-            for name, loss in self._of([embedding_PD[:, :cut] for embedding_PD in whole], labels):
-                found[name] = found[name] + self._weights[name] / len(self._cuts) * loss.float()
-        return found
+            for name, loss in self._losses_of([embedding_PD[:, :cut] for embedding_PD in whole], labels):
+                totals[name] = totals[name] + self._weights[name] / len(self._cuts) * loss.float()
+        return totals
 
-    def _of(self, embeddings: list[Tensor], labels: Tensor) -> Iterator[tuple[Loss, Tensor]]:
+    def _losses_of(self, embeddings: list[Tensor], labels: Tensor) -> Iterator[tuple[Loss, Tensor]]:
         target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
         for name in self._weights:
             if name == "ranking":
                 text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
                 yield name, ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
             else:
-                of_embeddings: Any = self._losses[name].compute_loss_from_embeddings
-                yield name, of_embeddings(embeddings, target_P)
+                compute_loss: Any = self._losses[name].compute_loss_from_embeddings
+                yield name, compute_loss(embeddings, target_P)
 
     def save_own(self, checkpoint: Path) -> None:
-        """Write what is learned beside the encoder into a checkpoint: the trainer writes the encoder's weights only."""
+        """Write the weights that the losses learn into a checkpoint: the trainer writes only the encoder's."""
         if own := self._own():
             save_file({name: value.detach().contiguous() for name, value in own.items()}, checkpoint / _OWN)
 
     def load_own(self, checkpoint: Path) -> None:
-        """Take up what `save_own` has written there."""
+        """Load the weights that `save_own` has written."""
         if own := self._own():
             saved = load_file(checkpoint / _OWN)
             with torch.no_grad():
@@ -134,15 +135,15 @@ class PairLoss(nn.Module):
         return {name: value for name, value in self.named_parameters() if not name.startswith("model.")}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return what the trainer writes down of it."""
+        """Return what the trainer records of this loss."""
         return {"weights": self._weights, "cuts": self._cuts}
 
 
 def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> list[Tensor]:
     """Return the embeddings of each column of texts, shape ``(P, D)``.
 
-    On a CPU texts of like length go through the encoder together, a few at a time: padded to the longest of their
-    column, a quarter of all tokens and more would be padding.
+    On a CPU, texts of similar length are encoded together, a few at a time: padded to the longest of their column, a
+    quarter of all tokens or more would be padding.
     """
     columns = list(columns)
     is_on_cpu = columns[0]["attention_mask"].device.type == "cpu"
@@ -151,33 +152,32 @@ def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> l
         return list(embed_columns(model, columns))
     mask = merged["attention_mask"]
     length, by_length = mask.sum(1).sort(stable=True)
-    _, num_texts = ((length.cumsum(0) - 1) // _TOKENS_AT_ONCE).unique_consecutive(return_counts=True)
-    found: list[Tensor] = []
+    _, num_texts = ((length.cumsum(0) - 1) // _TOKENS_PER_PASS).unique_consecutive(return_counts=True)
+    parts: list[Tensor] = []
     for rows in by_length.split(num_texts.tolist()):
         width = int(mask[rows].any(0).nonzero().max()) + 1
         part = {
             name: value[rows, :width] if isinstance(value, Tensor) and value.ndim == 2 else value
             for name, value in merged.items()
         }
-        found.append(model(part)["sentence_embedding"])
-    embedding_TD = torch.cat(found)[by_length.argsort()]
+        parts.append(model(part)["sentence_embedding"])
+    embedding_TD = torch.cat(parts)[by_length.argsort()]
     return [*embedding_TD.chunk(len(columns))]
 
 
 def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor) -> Tensor:
-    """Return how far each text is from ranking those that mean the same above the batch's other texts.
+    """Return the multiple negatives ranking loss over all texts of the batch (Henderson et al. 2017, arXiv:1705.00652).
 
-    The multiple negatives ranking loss (Henderson et al. 2017, arXiv:1705.00652) of every text with its partner in a
-    positive pair, and with every other text of its group, as in supervised contrastive learning (Khosla et al. 2020,
-    arXiv:2004.11362). What they compete with are all other texts, those of the negative pairs among them, but not what
-    means the same as the anchor, or is one positive pair of the batch away from that. 0 for a batch where no two texts
-    mean the same.
+    The partners of a text are the other text of its positive pair and all other texts of its group, as in supervised
+    contrastive learning (Khosla et al. 2020, arXiv:2004.11362). They compete with all other texts, those of negative
+    pairs included, except texts that mean the same as the anchor or share a positive pair with such a text. The loss is
+    0 for a batch in which no two texts mean the same.
 
     Args:
-        embedding_TD: of the texts.
-        text_T: a number for each text, equal where the texts are.
-        group_T: a number for each text's group, -1 where it has none.
-        is_positive_P: which pairs are positive.
+        embedding_TD: the texts' embeddings.
+        text_T: one number per text, the same for equal texts.
+        group_T: one number per text's group, -1 for none.
+        is_positive_P: whether each pair is positive.
     """
     num_texts, num_pairs = len(text_T), len(is_positive_P)
     first = torch.nonzero(is_positive_P).squeeze(1)
@@ -185,7 +185,7 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     paired_TT[first, first + num_pairs] = True
     paired_TT[first + num_pairs, first] = True
     same_TT = same_meaning(text_T, group_T)
-    # Between equal texts there is nothing to learn.
+    # There is nothing to learn between equal texts.
     is_partner_TT = (paired_TT | same_TT) & (text_T[:, None] != text_T[None, :])
     if not is_partner_TT.any():
         return embedding_TD.sum() * 0
@@ -193,19 +193,19 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     is_masked_TT = same_TT | (near_TT @ paired_TT.float() @ near_TT > 0)
     unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
     score_TT = _SCALE * unit_TD @ unit_TD.T
-    # Not infinity: where every text is masked its gradient would be no number.
+    # Not infinity: the gradient would be NaN where every text is masked.
     others_T1 = score_TT.masked_fill(is_masked_TT, -1e4).logsumexp(1, keepdim=True)
     return (torch.logaddexp(score_TT, others_T1) - score_TT)[is_partner_TT].mean()
 
 
 def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
-    """Return which texts are known to mean the same: equal ones, and those of one group (-1: no group)."""
+    """Return which texts are known to mean the same: equal texts, and texts of one group (-1: no group)."""
     is_same_group_TT = (group_T[:, None] == group_T[None, :]) & (group_T != _NO_GROUP)[:, None]
     return (text_T[:, None] == text_T[None, :]) | is_same_group_TT
 
 
 def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
-    """Return each pair's target, whether it is positive, and the numbers of its two texts and of their two groups."""
+    """Return each pair's target, whether it is positive, and numbers for its two texts and their two groups."""
     texts: dict[str, int] = {}
     groups: dict[str, int] = {}
 

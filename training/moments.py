@@ -1,4 +1,4 @@
-"""What the linear layers of an encoder are given to multiply: second moments of their inputs.
+"""Second moments of the inputs of an encoder's linear layers.
 
 Shape suffixes: L = tokens of a batch, I = inputs of a layer.
 """
@@ -10,15 +10,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.base import Base, linear_layers
-from training.watch import encode
+from training.dev_scoring import encode
+from training.torch_encoder import TorchEncoder, linear_layers
 
 
-def input_moments(encoder: Base, texts: Sequence[str], prompt: str) -> dict[str, Tensor]:
-    """Return the mean of ``x xᵀ`` over the inputs ``x`` of each linear layer, one for each token of the texts.
+def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> dict[str, Tensor]:
+    """Return the mean of ``x xᵀ`` over the inputs ``x`` of each linear layer, one input per token of the texts.
 
     Returns:
-        By the layer's name, shape ``(I, I)``.
+        The moments by the layer's name, shape ``(I, I)``.
     """
     transformer = encoder.transformer
     sums = _Sums()
@@ -32,7 +32,7 @@ def input_moments(encoder: Base, texts: Sequence[str], prompt: str) -> dict[str,
 
 
 class _Sums:
-    """Hooks of a forward pass that add up each linear layer's ``x xᵀ``; padding does not count."""
+    """Forward hooks that sum ``x xᵀ`` for each linear layer, without padding."""
 
     def __init__(self) -> None:
         self.by_layer: dict[str, Tensor] = {}
@@ -44,7 +44,7 @@ class _Sums:
         self.num_tokens += int(self._is_token.sum())
 
     def add(self, name: str, _: nn.Module, given: tuple[Tensor, ...]) -> None:
-        # Query, key and value are given the same input, one after the other.
+        # Query, key and value get the same input, one after the other.
         if given[0] is not self._input:
             self._input = given[0]
             input_LI = given[0].flatten(0, -2)[self._is_token].float()

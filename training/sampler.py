@@ -1,4 +1,4 @@
-"""Which pairs go into a batch together, and in which order. The same seed gives the same batches."""
+"""Batches of training pairs, in an order that the seed determines."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -15,12 +15,12 @@ _BATCHES_SORTED_TOGETHER = 20
 
 
 def epochs_by_file(config: TrainConfig, num_files: int) -> tuple[int, ...]:
-    """Return how often each of so many files is gone over."""
+    """Return the number of epochs over each file."""
     return (config.epochs,) * num_files if isinstance(config.epochs, int) else tuple(config.epochs)
 
 
 def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
-    """Return the pairs' indices that each epoch goes over, where files of so many pairs lie one after the other.
+    """Return the indices of the pairs of each epoch, given the number of pairs of each file.
 
     Raises:
         ValueError: the config has epochs for another number of files.
@@ -32,7 +32,7 @@ def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
 
 
 def last_steps(epochs: Sequence[range], batch_size: int) -> list[int]:
-    """Return the number of steps that have been done at each epoch's end."""
+    """Return the number of steps done at the end of each epoch."""
     return list(accumulate(ceil(len(epoch) / batch_size) for epoch in epochs))
 
 
@@ -42,11 +42,10 @@ def pair_lengths(dataset: Dataset) -> list[int]:
 
 
 class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
-    """Batches of pairs of like length: less padding, and so less time, with the order still random.
+    """Batches of pairs of similar length: less padding and so less time, in an order that is still random.
 
-    Goes over each epoch's pairs, one epoch after the other: shuffles them, sorts each stretch of some batches by
-    length, and shuffles the batches. To the trainer it is all one epoch. For a dataset with the columns ``text_a`` and
-    ``text_b``.
+    For each epoch, it shuffles the pairs, sorts each stretch of some batches by length, and shuffles the batches. The
+    trainer sees all epochs as one. The dataset needs the columns ``text_a`` and ``text_b``.
     """
 
     def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[range], **keywords: Any) -> None:
@@ -55,7 +54,7 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
         self._epochs = epochs
 
     def __len__(self) -> int:
-        """Return the number of batches of all epochs."""
+        """Return the number of batches over all epochs."""
         return last_steps(self._epochs, self.batch_size)[-1]
 
     def __iter__(self) -> Iterator[list[int]]:

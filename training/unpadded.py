@@ -1,10 +1,11 @@
-"""A transformer for ONNX Runtime that computes nothing for padding.
+"""A transformer for ONNX Runtime that computes nothing for padding ("padding-free", "sequence packing").
 
-The tokens of a batch lie one behind the other, as if they were one text; only attention lays them out by text, padded
-to the longest. So padding costs only there and in laying out, and a text's embedding does not depend on what else is in
-its batch. Known to serving as "padding-free" or "sequence packing" (Kosec et al. 2021, arXiv:2107.02027).
+The tokens of a batch are concatenated as if they were one text; only attention arranges them by text, padded to the
+longest. Padding therefore costs time only there, and a text's embedding does not depend on the other texts of its
+batch. See Kosec et al. 2021, arXiv:2107.02027.
 
-Shape suffixes: B = texts of a batch, T = tokens of the longest, N = tokens of all, H = heads, D = dimensions.
+Shape suffixes: B = texts of a batch, T = tokens of the longest text, N = tokens of all texts, H = heads,
+D = dimensions.
 """
 
 import copy
@@ -17,14 +18,14 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.nomic_bert.modeling_nomic_bert import apply_rotary_pos_emb
 
 _FAR_BELOW = -1e4
-"""Added to what must not be attended to, as ONNX Runtime's operator does."""
+"""Added to the attention scores of padding, as ONNX Runtime's operator does."""
 
 
 class Unpadded(nn.Module):
-    """The transformer's copy that takes a padded batch and computes its tokens alone.
+    """A copy of a transformer that takes a padded batch and computes its tokens only.
 
     Args:
-        transformer: one that `can_unpad`.
+        transformer: a transformer that `can_unpad` accepts.
     """
 
     def __init__(self, transformer: PreTrainedModel) -> None:
@@ -43,18 +44,18 @@ class Unpadded(nn.Module):
                 for layer in encoder.layer:
                     own = layer.attention.attn
                     layer.attention.attn = self._attention(own.q, own.k, own.v, own.o)
-                of_texts = encoder.compute_position_bias
-                # The same for all texts of a batch: of one, and of its length.
-                encoder.compute_position_bias = lambda _: of_texts(self._layout.row_BT[:1])
+                compute_bias = encoder.compute_position_bias
+                # The bias is the same for all texts of a batch, so one row is enough.
+                encoder.compute_position_bias = lambda _: compute_bias(self._layout.row_BT[:1])
             case NomicBertModel():
                 for layer in self._transformer.layers:
                     own = layer.self_attn
                     layer.self_attn = self._attention(own.q_proj, own.k_proj, own.v_proj, own.o_proj)
             case other:
-                raise TypeError(f"got {type(other).__name__}, need one that can_unpad()")
+                raise TypeError(f"got {type(other).__name__}, need an architecture that can_unpad() accepts")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
-        """Return the hidden states ``[B, T, D]``; those of padding are some token's."""
+        """Return the hidden states ``[B, T, D]``; those at padding are copies of some token's."""
         place_N = self._layout.set(attention_mask)
         ids_1N = input_ids.reshape(-1)[place_N].unsqueeze(0)
         position_1N = (place_N % attention_mask.shape[1] + self._first_position).unsqueeze(0)
@@ -68,17 +69,17 @@ class Unpadded(nn.Module):
 
 
 def can_unpad(transformer: nn.Module) -> bool:
-    """Return whether it is of an architecture that we know how to run without padding."""
+    """Return whether the transformer's architecture can run without padding."""
     return isinstance(transformer, BertModel | MPNetModel | NomicBertModel)
 
 
 class _Layout:
-    """Where the tokens of the batch being computed lie."""
+    """The layout of the batch that is being computed."""
 
     place_N: Tensor
-    """Of each token in the padded batch, counted row by row."""
+    """Place of each token in the padded batch, counted row by row."""
     row_BT: Tensor
-    """Of each place, which token lies there; of padding, some token."""
+    """Token at each place of the padded batch; at padding, an arbitrary token."""
     mask_BT: Tensor
 
     def set(self, mask_BT: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ class _Layout:
 
 
 class _Attention(nn.Module):
-    """Stands in for the self-attention of the three architectures."""
+    """A replacement for the self-attention of the three architectures."""
 
     def __init__(
         self, layout: _Layout, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Module, num_heads: int
@@ -108,14 +109,14 @@ class _Attention(nn.Module):
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         **_: Any,
     ) -> tuple[Tensor, None]:
-        """Return the attended ``[1, N, D]``. The mask is the layout's: what is passed knows of one long text only."""
+        """Return the attended ``[1, N, D]``. The mask comes from the layout: the passed one is for one long text."""
         hidden_ND = hidden_1ND.squeeze(0)
         query_ND, key_ND, value_ND = self.query(hidden_ND), self.key(hidden_ND), self.value(hidden_ND)
         if position_embeddings is not None:
             query_ND, key_ND = self._rotated(query_ND, key_ND, *position_embeddings)
         row_BT = self._layout.row_BT
         laid_out = (query_ND[row_BT], key_ND[row_BT], value_ND[row_BT], self._layout.mask_BT)
-        # The exporter knows no function that is called with None.
+        # The exporter does not support functions that are called with None.
         bias = () if position_bias is None else (position_bias,)
         attended_BTD = _MultiHeadAttention.apply(self._num_heads, *laid_out, *bias)  # type: ignore[no-untyped-call]
         attended_ND = attended_BTD.reshape(-1, self.query.out_features)[self._layout.place_N]
@@ -130,7 +131,7 @@ class _Attention(nn.Module):
 
 
 class _MultiHeadAttention(torch.autograd.Function):
-    """ONNX Runtime's fused operator, and what it computes."""
+    """ONNX Runtime's fused operator, and its computation in torch."""
 
     @staticmethod
     def forward(

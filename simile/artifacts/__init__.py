@@ -76,6 +76,8 @@ from simile.artifacts.training_history import (
     InterpolationPoint,
     StepLoss,
     TrainingHistory,
+    read_training_history,
+    write_training_history,
 )
 
 __all__ = [
@@ -135,6 +137,7 @@ __all__ = [
     "read_documents",
     "read_labelled_pairs",
     "read_pairs",
+    "read_training_history",
     "read_training_texts",
     "require_labels",
     "stored_evaluations",
@@ -145,5 +148,6 @@ __all__ = [
     "write_bundle",
     "write_pairs",
     "write_training_hashes",
+    "write_training_history",
     "write_training_texts",
 ]

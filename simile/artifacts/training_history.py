@@ -1,9 +1,17 @@
 """The training history: what ``history.json`` in a work folder holds."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
 
 from simile.artifacts.evaluation_report import Figures
 from simile.artifacts.strict import StrictModel
+from simile.errors import InputError
+from simile.files import write_whole
+
+SCHEMA_VERSION: Final = 1
+_FILE = "history.json"
 
 
 class ClassCounts(StrictModel):
@@ -19,8 +27,10 @@ class EpochEntry(StrictModel):
     epoch: int
     seconds: float
     """Time that scoring the dev sets took."""
-    mean: float
-    """The figure that the best epoch is chosen by: the mean Spearman over the dev sets, or the epoch without any."""
+    mean: float | None
+    """The figure that the best epoch is chosen by: the mean Spearman over the dev sets, or the epoch without any.
+
+    None where the scores of a dev set are constant."""
     dev: dict[str, Figures]
     histograms: dict[str, ClassCounts]
     """Score histograms of the labelled dev sets."""
@@ -36,22 +46,45 @@ class StepLoss(StrictModel):
 
 
 class InterpolationPoint(StrictModel):
-    """What the weights at one point between the base and the tuned encoder are worth."""
+    """The dev figures of the weights at one point between the base and the tuned encoder."""
 
     alpha: float
     """Interpolation coefficient: 0 is the base encoder, 1 the tuned one."""
-    agreement: float
-    """Spearman of the base's cosines and these weights' on general sentences."""
-    dev: dict[str, float] | None
-    """Spearman on each dev set; None where the agreement is too low to ask."""
+    agreement: float | None
+    """Spearman of the base's cosines and these weights' on general sentences; None where these are constant."""
+    dev: dict[str, float | None] | None
+    """Spearman on each dev set; None where the agreement is too low to score them."""
 
 
 class TrainingHistory(StrictModel):
     """The course of one training: epochs, losses, and the interpolation after it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     epochs: tuple[EpochEntry, ...] = ()
     losses: tuple[StepLoss, ...] = ()
     """Written once training has ended."""
     interpolation: tuple[InterpolationPoint, ...] = ()
     """The points that were tried; the chosen one is the last."""
+
+
+def read_training_history(folder: Path) -> TrainingHistory:
+    """Return the history in a work folder, or an empty one where there is no file.
+
+    Raises:
+        InputError: the file is damaged or has another schema version.
+    """
+    file = folder / _FILE
+    if not file.is_file():
+        return TrainingHistory()
+    try:
+        return TrainingHistory.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(
+            f"{file}: got a file that is damaged or has another schema version, need a training history of version "
+            f"{SCHEMA_VERSION}; remove the file, or train again with --restart"
+        ) from error
+
+
+def write_training_history(folder: Path, history: TrainingHistory) -> None:
+    """Write the history into a work folder, whole or not at all."""
+    write_whole(folder / _FILE, history.model_dump_json() + "\n")

@@ -65,7 +65,7 @@ def train(stack: Stack, folder: Path) -> None:
     """Run a training that reports to the Pushgateway."""
     mined = folder / "mined"
     files = ["--pairs", mined / "pairs.jsonl", "--dev", mined / "dev-seen.jsonl"]
-    less = ["--set", "epochs=3", "--set", "keep=0"]
+    less = ["--set", "epochs=3", "--set", "min_base_agreement=0"]
     command = [*SIMILE, "train", "minilm", *files, "--out", folder / "tuned", *less]
     subprocess.run(command, cwd=ROOT, env=environment(stack), check=True)
 

@@ -1,4 +1,4 @@
-"""A run of several members: trained one by one, joined, judged as one."""
+"""Runs of several members, which are trained one by one, joined, and evaluated as one bundle."""
 
 import json
 
@@ -14,7 +14,7 @@ from training.decision import calibrate, find_thresholds
 
 @pytest.fixture(scope="module")
 def ensemble(make_base, documents, write_documents, tmp_path_factory):
-    """Folder of a run of two members, which stopped before the second and then went on; when the first was written."""
+    """Folder of a run of two members that stopped before the second and resumed; times of the first one's files."""
     folder = tmp_path_factory.mktemp("ensemble")
     write_documents(folder / "documents.jsonl", documents)
     settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3, "calibration": "isotonic"}
@@ -42,7 +42,7 @@ def scored(path, texts):
     return load(path, device="cpu", precision="fp32").score(texts)
 
 
-def test_run_of_several_members_goes_on_with_the_ones_that_are_missing(ensemble):
+def test_resumed_run_trains_only_the_missing_members(ensemble):
     folder, (before, after) = ensemble
     assert before == after
     assert {path.name for path in (folder / "out" / "members").iterdir()} == {
@@ -50,7 +50,7 @@ def test_run_of_several_members_goes_on_with_the_ones_that_are_missing(ensemble)
     }
 
 
-def test_ensemble_scores_the_mean_of_its_members_and_is_judged_against_the_first_ones_base(ensemble):
+def test_ensemble_scores_the_mean_of_its_members_and_is_compared_with_the_first_ones_base(ensemble):
     out = ensemble[0] / "out"
     bundle = read_bundle(out / "bundle")
     assert bundle.manifest.combine.weights == {"first": 0.5, "second": 0.5}
@@ -63,7 +63,7 @@ def test_ensemble_scores_the_mean_of_its_members_and_is_judged_against_the_first
     assert [member.base for member in read_bundle(out / "baseline").manifest.members] == ["tiny-bert"]
 
 
-def test_ensemble_has_decisions_of_its_own(ensemble):
+def test_ensemble_has_its_own_calibration_and_thresholds(ensemble):
     out = ensemble[0] / "out"
     dev_sets = [read_labelled_pairs(path) for path in sorted((out / "mined").glob("dev-*.jsonl"))]
     score_P = np.concatenate([scored(out / "bundle", dev.texts) for dev in dev_sets])
@@ -81,18 +81,18 @@ def test_report_of_an_ensemble_shows_how_each_member_was_trained(ensemble, parse
     assert "Training: second" in text
 
 
-def test_finished_ensemble_is_not_made_again(ensemble, capsys):
+def test_finished_ensemble_is_not_repeated(ensemble, capsys):
     out = ensemble[0] / "out"
-    kept = [out / name for name in ("baseline", "mined", "members", "bundle/members")]
-    before = [times(folder) for folder in kept]
+    folders = [out / name for name in ("baseline", "mined", "members", "bundle/members")]
+    before = [times(folder) for folder in folders]
     assert main(["run", str(ensemble[0] / "run.yaml")]) in (0, 3)
     error = capsys.readouterr().err
     assert error.count("is there already") == 3
     assert error.count("already trained by this very run") == 2
-    assert [times(folder) for folder in kept] == before
+    assert [times(folder) for folder in folders] == before
 
 
-def test_ensemble_is_not_put_where_one_member_was_trained(ensemble, tmp_path, capsys):
+def test_ensemble_does_not_replace_a_single_member(ensemble, tmp_path, capsys):
     work = tmp_path / "out" / "bundle.work"
     work.mkdir(parents=True)
     (work / "run.json").write_text("{}")
@@ -100,7 +100,7 @@ def test_ensemble_is_not_put_where_one_member_was_trained(ensemble, tmp_path, ca
     assert "is of a run of one member, need --restart to replace it by 2" in capsys.readouterr().err
 
 
-def test_one_member_is_not_put_where_an_ensemble_was_joined(ensemble, tmp_path, capsys):
+def test_single_member_does_not_replace_an_ensemble(ensemble, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "bundle.inputs.json").write_text("{}")
     changes = ["--set", "train=minilm", "--set", f"out={tmp_path / 'out'}"]

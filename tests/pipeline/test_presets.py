@@ -8,7 +8,7 @@ import yaml
 from pipeline.embedded import PRESETS
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
-from training.base import load_base
+from training.torch_encoder import load_encoder
 
 
 def test_preset_stands_for_its_settings_and_keys_beside_it_replace_them(tmp_path):
@@ -54,7 +54,7 @@ def test_presets_of_the_hub_are_pinned():
 
 def test_bundled_preset_reads_as_much_of_a_text_as_the_untouched_encoder():
     config = read_train_config("minilm")
-    assert config.max_length == load_base(config.base).max_length
+    assert config.max_length == load_encoder(config.base).max_length
 
 
 def test_nomic_puts_its_prompt_before_texts():

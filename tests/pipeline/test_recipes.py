@@ -1,7 +1,6 @@
 """Checks what the recipes that come with the package say, and that each of them trains and exports."""
 
 import functools
-import json
 import random
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from pipeline.embedded import PRESETS, recipes, run_values
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
-from simile.artifacts import Pair, read_labelled_pairs, write_pairs
+from simile.artifacts import Pair, read_labelled_pairs, read_training_history, work_folder, write_pairs
 from simile.errors import InputError
 from simile.scoring import load
 from training.config import TrainConfig
@@ -81,9 +80,9 @@ def check_bundle(bundle, config):
     """Check that the bundle has the configured member and history, and gives the scores that its manifest states."""
     (member,) = bundle.manifest.members
     assert (member.name, member.prompt) == (config.name, config.prompt)
-    history = json.loads((bundle.path.with_name(f"{bundle.path.name}.work") / "history.json").read_text())
+    history = read_training_history(work_folder(bundle.path))
     num_epochs = sum(config.epochs) if isinstance(config.epochs, tuple) else config.epochs
-    assert [entry["epoch"] for entry in history] == list(range(num_epochs + 1))
+    assert [entry.epoch for entry in history.epochs] == list(range(num_epochs + 1))
     assert load(bundle.path, device="cpu", precision="fp32").check_golden() < 1e-5
 
 

@@ -81,7 +81,7 @@ def test_keys_are_in_nothing_that_a_run_writes_says_or_sends(write_run):
     seen = {"stdout": done.stdout, "stderr": done.stderr, "MLflow": sent} | dict(written(folder))
     assert [where for where, data in seen.items() if PLANTED.encode() in data] == []
     # All of it was looked at.
-    assert b"Pushgateway: cannot be told" in done.stderr
+    assert b"Pushgateway: cannot be reached" in done.stderr
     assert b"loss" in seen["MLflow"]
     names = [Path(where).name for where in seen]
     assert {"manifest.json", "report.html", "report.json", "run.yaml"} <= set(names)

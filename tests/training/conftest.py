@@ -1,4 +1,4 @@
-"""Small training runs over the sample's own groups, each made once for all the tests that look at it."""
+"""Small training runs over the sample's own groups, each made once for all tests that use it."""
 
 import json
 import random
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simile.artifacts import Bundle, read_labelled_pairs
+from simile.artifacts import Bundle, TrainingHistory, read_labelled_pairs, read_training_history
 
 NUM_PAIRS, NUM_DEV = 160, 120
 
@@ -23,7 +23,7 @@ class Material:
     graded: Path
     """The training pairs with graded scores in place of labels."""
     upside_down: Path
-    """The training pairs with their labels turned round: what is learned makes these worse."""
+    """The training pairs with inverted labels: training makes these worse."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Run:
         return self.out.with_name(f"{self.out.name}.weights") / "encoder"
 
     @property
-    def history(self) -> list[dict[str, Any]]:
-        return json.loads((self.work / "history.json").read_text())
+    def history(self) -> TrainingHistory:
+        return read_training_history(self.work)
 
     @property
-    def dev_spearmans(self) -> list[float]:
-        return [entry["mean"] for entry in self.history]
+    def dev_spearmans(self) -> list[float | None]:
+        return [entry.mean for entry in self.history.epochs]
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def material(tmp_path_factory, helpdesk) -> Material:
 
 @pytest.fixture(scope="session")
 def settings(make_base) -> Callable[..., dict[str, Any]]:
-    """The settings of a run: small, and fast enough for a difference to show."""
+    """The settings of a small run, with a learning rate at which differences show."""
 
     def made(architecture: str = "bert", **changed: Any) -> dict[str, Any]:
         common = {
@@ -90,8 +90,8 @@ def settings(make_base) -> Callable[..., dict[str, Any]]:
             "batch_size": 16,
             "learning_rate": 5e-3,
             "precision": "fp32",
-            # What was learned is what is looked at; interpolation has tests of its own.
-            "keep": 0,
+            # Tests look at the tuned weights; interpolation has tests of its own.
+            "min_base_agreement": 0,
         }
         return {"base": str(make_base(architecture)), **common, **changed}
 
@@ -100,7 +100,7 @@ def settings(make_base) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, material, settings) -> Callable[..., Run]:
-    """Trains on the material, once for the same arguments."""
+    """A function that trains on the material, once for the same arguments."""
     runs: dict[str, Run] = {}
 
     def made(architecture: str = "bert", *, pairs: str = "pairs", dev: str = "dev", again: int = 0, **changed) -> Run:

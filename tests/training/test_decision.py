@@ -15,7 +15,7 @@ SLOPE, INTERCEPT = 8.0, -3.0
 
 
 def pairs_of(num_pairs, num_groups, *, seed=0, slope=SLOPE, intercept=INTERCEPT):
-    """Scores, labels that come by a logistic curve, and groups: a positive pair's are one, a negative pair's two."""
+    """Return scores, labels drawn by a logistic curve, and groups: one per positive pair, two per negative pair."""
     rng = np.random.default_rng(seed)
     score_P = rng.uniform(-0.2, 1, num_pairs).astype(np.float32)
     label_P = (rng.random(num_pairs) < expit(slope * score_P + intercept)).astype(np.float64)
@@ -24,24 +24,24 @@ def pairs_of(num_pairs, num_groups, *, seed=0, slope=SLOPE, intercept=INTERCEPT)
     return score_P, label_P, [(f"g{a}", f"g{b}") for a, b in zip(first_P, second_P, strict=True)]
 
 
-def test_platt_finds_the_curve_that_labels_come_by():
+def test_platt_recovers_the_curve_that_labels_are_drawn_by():
     score_P, label_P, _ = pairs_of(20_000, 50)
-    found = calibrate(score_P, label_P, "platt")
-    assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), rel=0.05)
-    assert found.positive_share == label_P.mean()
+    curve = calibrate(score_P, label_P, "platt")
+    assert (curve.slope, curve.intercept) == pytest.approx((SLOPE, INTERCEPT), rel=0.05)
+    assert curve.positive_share == label_P.mean()
 
 
 def test_isotonic_is_the_curve_that_scikit_learn_fits():
     score_P, label_P, _ = pairs_of(500, 50)
-    found = calibrate(score_P, label_P, "isotonic")
+    curve = calibrate(score_P, label_P, "isotonic")
     expected_P = IsotonicRegression(out_of_bounds="clip").fit(score_P, label_P).predict(score_P)
-    np.testing.assert_allclose(probability(found, score_P), expected_P, atol=1e-6)
-    assert found.positive_share == label_P.mean()
-    assert found.error is None
+    np.testing.assert_allclose(probability(curve, score_P), expected_P, atol=1e-6)
+    assert curve.positive_share == label_P.mean()
+    assert curve.error is None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_that_are_all_alike_or_tell_nothing_give_the_share_of_positives(method):
+def test_constant_or_random_scores_give_the_share_of_positives(method):
     label_P = np.array([0.0, 1.0, 1.0, 0.0, 1.0] * 20)
     alike = calibrate(np.full(100, 0.5, dtype=np.float32), label_P, method)
     assert probability(alike, np.array([-1, 0.5, 1], dtype=np.float32))[1] == pytest.approx(0.6, abs=1e-3)
@@ -49,18 +49,18 @@ def test_scores_that_are_all_alike_or_tell_nothing_give_the_share_of_positives(m
 
 def test_isotonic_never_falls_where_negatives_score_higher():
     score_P, label_P, _ = pairs_of(500, 50)
-    found = calibrate(score_P, 1 - label_P, "isotonic")
-    assert np.ptp(found.probabilities) < 0.2
+    curve = calibrate(score_P, 1 - label_P, "isotonic")
+    assert np.ptp(curve.probabilities) < 0.2
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_cross_fitted_error_of_labels_that_come_as_told_is_what_chance_makes(method):
+def test_cross_fitted_error_of_calibrated_scores_is_chance(method):
     score_P, label_P, ends = pairs_of(4000, 40)
     assert expected_calibration_error(cross_fitted(score_P, label_P, ends, method), label_P) < 0.035
 
 
 def test_cross_fitted_error_shows_which_method_fits():
-    # Steps: no logistic curve has any.
+    # No logistic curve has steps.
     score_P, _, _ = pairs_of(4000, 40)
     share_P = np.select([score_P < 0, score_P < 0.8], [0.02, 0.4], 0.98)
     label_P = (np.random.default_rng(1).random(4000) < share_P).astype(np.float64)
@@ -71,7 +71,7 @@ def test_cross_fitted_error_shows_which_method_fits():
 
 
 def test_cross_fitted_error_is_not_that_of_the_fit_itself():
-    # Labels by chance: on the pairs that it was fitted on, an isotonic curve is never off.
+    # Labels are random; on the pairs that it was fitted on, an isotonic curve has no error.
     score_P, label_P, ends = pairs_of(300, 60, slope=0, intercept=0)
     fitted_P = probability(calibrate(score_P, label_P, "isotonic"), score_P)
     assert expected_calibration_error(fitted_P, label_P) < 0.005
@@ -89,23 +89,23 @@ def test_probability_of_a_pair_does_not_come_from_pairs_that_share_a_group_with_
             assert (cross_fitted(changed_P, label_P, ends, method)[i] != before[i]) == depends
 
 
-def test_probabilities_have_the_mean_that_the_pairs_have_though_the_pairs_left_have_another():
-    # Scores that tell nothing: each probability is the share of positives that its curve was shifted to.
+def test_mean_probability_is_the_share_of_positives_of_all_pairs():
+    # Scores are random, so each probability is the share of positives that its curve was shifted to.
     score_P, label_P, ends = pairs_of(3000, 30, slope=0, intercept=0)
     assert cross_fitted(score_P, label_P, ends, "platt").mean() == pytest.approx(label_P.mean(), abs=0.01)
 
 
 @pytest.mark.parametrize("num_groups", [2, 3])
-def test_groups_too_few_to_keep_apart_give_no_error(num_groups):
+def test_too_few_groups_for_folds_give_no_error(num_groups):
     assert cross_fitted(*pairs_of(200, num_groups), "platt") is None
 
 
-def test_few_groups_that_can_be_kept_apart_are_enough():
+def test_few_groups_that_fill_the_folds_are_enough():
     assert cross_fitted(*pairs_of(400, 6), "platt").shape == (400,)
 
 
 class FixedScorer:
-    """Scores a pair by the number that its first text is."""
+    """A scorer whose score is the number that the first text of a pair spells."""
 
     def score(self, pairs):
         return np.array([float(text) for text, _ in pairs], dtype=np.float32)
@@ -125,13 +125,13 @@ def pair_set(tmp_path):
 
 
 @pytest.mark.parametrize(("num_pairs", "share"), [(50, 0.2), (49, 0.5)], ids=["enough", "too few"])
-def test_pairs_like_those_to_be_scored_decide_where_there_are_enough(bundle, pair_set, num_pairs, share):
+def test_pairs_like_those_to_be_scored_are_used_if_there_are_enough(bundle, pair_set, num_pairs, share):
     target, dev = pair_set("target.jsonl", num_pairs, 0.2), pair_set("dev.jsonl", 200, 0.5)
     manifest = with_decisions(bundle.manifest, FixedScorer(), [target], [dev], method="platt")
     assert manifest.calibration.positive_share == pytest.approx(share)
     assert manifest.thresholds.best_f1 == pytest.approx(1 - share)
 
 
-def test_without_enough_pairs_the_manifest_stays_as_it_is(bundle, pair_set):
+def test_without_enough_pairs_the_manifest_is_unchanged(bundle, pair_set):
     few = pair_set("few.jsonl", 20, 0.5)
     assert with_decisions(bundle.manifest, FixedScorer(), [few], [few], method="platt") == bundle.manifest

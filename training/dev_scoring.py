@@ -1,0 +1,80 @@
+"""Dev scoring: the scores and figures of an encoder's current weights on the dev sets.
+
+Shape suffixes: N = texts, D = dimensions, P = pairs.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simile.artifacts import MIN_DEV_PAIRS, ClassCounts, EpochEntry, Figures, PairSet
+from simile.progress import say
+from simile.scoring import cosines
+from simile.scoring.metrics import class_counts, figures, known, spearman
+from training.torch_encoder import TorchEncoder
+
+
+def encode(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+    """Return the unit-length embeddings of the texts, shape ``(N, D)``."""
+    embedding_ND: NDArray[np.float32] = encoder.model.encode(
+        list(texts), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
+    )
+    return embedding_ND
+
+
+def large_enough(dev_sets: Sequence[PairSet]) -> list[PairSet]:
+    """Return the dev sets that weights are chosen by: figures of smaller ones depend more on chance than on weights."""
+    return [dev for dev in dev_sets if len(dev.rows) >= MIN_DEV_PAIRS]
+
+
+def dev_spearmans(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, float | None]:
+    """Return the Spearman correlation on each dev set by name; None where the scores are constant."""
+    return known({dev.name: spearman(_scores(encoder, dev, prompt), dev.target_P) for dev in dev_sets})
+
+
+def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str, epoch: int, name: str) -> EpochEntry:
+    """Return the history entry of the current weights, and print their dev figures under ``name``."""
+    start = time.monotonic()
+    scores = {dev.name: _scores(encoder, dev, prompt) for dev in dev_sets}
+    # A resumed run estimates from it how long scoring will take.
+    seconds = time.monotonic() - start
+    by_set = {
+        dev.name: Figures.model_validate(known(figures(scores[dev.name], dev.target_P, is_graded=dev.is_graded)))
+        for dev in dev_sets
+    }
+    spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets) or dev_sets]
+    if by_set:
+        say(f"\n{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
+    return EpochEntry(
+        epoch=epoch,
+        seconds=seconds,
+        # Without dev sets there is nothing to choose by: the last epoch is then the best.
+        mean=_mean(spearmans) if spearmans else float(epoch),
+        dev=by_set,
+        histograms={
+            dev.name: ClassCounts.model_validate(
+                {of_class: counts.tolist() for of_class, counts in class_counts(scores[dev.name], dev.target_P).items()}
+            )
+            for dev in dev_sets
+            if not dev.is_graded
+        },
+    )
+
+
+def shown(spearmans: dict[str, float | None]) -> str:
+    """Return the Spearman correlations by dev set as a message shows them."""
+    return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in spearmans.items())
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(values) else None
+
+
+def _scores(encoder: TorchEncoder, pairs: PairSet, prompt: str) -> NDArray[np.float32]:
+    """Return the score of each pair, with each text encoded once."""
+    index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
+    pair_P2 = np.array([(index[a], index[b]) for a, b in pairs.texts])
+    return cosines(encode(encoder, list(index), prompt), pair_P2)
