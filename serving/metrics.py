@@ -9,7 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from serving.drift import EDGES, Drift
-from serving.waiting import Waiting
+from serving.job_queue import JobQueue
 from simile.scoring import Scored, Scorer
 from simile.version import __version__
 
@@ -112,13 +112,13 @@ class Metrics:
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
 
-    def sample_waiting(self, waiting: Waiting) -> None:
-        """Look at what waits at every scrape."""
+    def sample_queue(self, queue: JobQueue) -> None:
+        """Read the length and the age of the queue at every scrape."""
 
         def age() -> float:
-            return perf_counter() - oldest if (oldest := waiting.oldest()) is not None else 0.0
+            return perf_counter() - oldest if (oldest := queue.oldest()) is not None else 0.0
 
-        self._waiting_tokens.set_function(lambda: waiting.num_tokens)
+        self._waiting_tokens.set_function(lambda: queue.num_tokens)
         self._oldest.set_function(age)
 
     @contextmanager

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from serving.drift import Drift
-from serving.engine import Engine
+from serving.engine import Engine, EngineLimits
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
 from serving.settings import Settings
@@ -101,10 +101,12 @@ class Service:
             scorer,
             self.metrics,
             drift,
-            max_waiting_tokens=settings.max_waiting_tokens,
-            deadline_s=settings.deadline_s,
-            cache_bytes=settings.cache_bytes,
-            refuse_long_texts=settings.long_texts == "refuse",
+            EngineLimits(
+                max_waiting_tokens=settings.max_waiting_tokens,
+                deadline_s=settings.deadline_s,
+                cache_bytes=settings.cache_bytes,
+                refuse_long_texts=settings.long_texts == "refuse",
+            ),
         )
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()

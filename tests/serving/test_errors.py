@@ -189,7 +189,7 @@ def test_overloaded_server_says_when_to_come_back(watched):
             first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
             await until(lambda: watched.sizes == [2])
             second = asyncio.create_task(client.post("/v1/similarity", json=OTHER))
-            await until(lambda: app.state.service.engine.waiting.num_tokens)
+            await until(lambda: app.state.service.engine.queue.num_tokens)
             refused = await client.post("/v1/similarity", json=THIRD)
             watched.gate.set()
             return refused, await first, await second
@@ -220,10 +220,10 @@ def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
             await until(lambda: watched.sizes == [2])
             gone, sent = asyncio.Event(), []
             waiting = asyncio.create_task(app(http_scope(), receiver(gone, OTHER), send_into(sent)))
-            await until(lambda: engine.waiting.num_tokens)
+            await until(lambda: engine.queue.num_tokens)
             gone.set()
             await waiting
-            assert engine.waiting.num_tokens == 0
+            assert engine.queue.num_tokens == 0
             watched.gate.set()
             await first
             counted = app.state.service.metrics.registry.get_sample_value(

@@ -145,7 +145,7 @@ def test_overload_and_deadline_are_documented(watched_alone, path):
         begun = pool.submit(client.post, path, json=body_of(path, "begun"))
         wait_for(lambda: watched_alone.batches)
         waits = pool.submit(client.post, path, json=body_of(path, "waits"))
-        wait_for(lambda: app.state.service.engine.waiting.num_tokens)
+        wait_for(lambda: app.state.service.engine.queue.num_tokens)
         check_documented(client, path, client.post(path, json=body_of(path, "late")), 429)
         for late in (begun, waits):
             check_documented(client, path, late.result(), 504)
