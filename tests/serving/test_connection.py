@@ -2,7 +2,7 @@
 
 import asyncio
 
-from serving.connection import Joined
+from serving.connection import JoinedWrites
 
 
 class Recorded:
@@ -24,7 +24,7 @@ class Recorded:
 def test_what_comes_in_one_turn_is_one_write():
     async def scenario():
         transport = Recorded()
-        joined = Joined(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop())
         joined.write(b"head ")
         joined.write(b"body")
         assert transport.done == []
@@ -39,7 +39,7 @@ def test_what_comes_in_one_turn_is_one_write():
 def test_closing_comes_after_all_that_was_written():
     async def scenario():
         transport = Recorded()
-        joined = Joined(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop())
         joined.write(b"head ")
         joined.write(b"body")
         joined.close()

@@ -108,7 +108,7 @@ def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed
     assert error_of(answer) == error_of(other) == (422, "invalid_request", None)
     assert (
         answer.json()["error"]["message"]
-        == "got more texts or other values than 1024 pairs have, the most of one request"
+        == "got more texts or other values than 1024 pairs have, the most that a request may have"
     )
 
 
