@@ -76,9 +76,7 @@ class Engine:
         self._is_closing = False
         self.queue = JobQueue(limits.max_waiting_tokens, batch_limits(scorer.runtime))
         self._results = Results(self._on_embedded, self._on_failed)
-        self._tokenization = Tokenization(
-            self._encoders, self.queue, self._results, metrics, refuse_long_texts=limits.refuse_long_texts
-        )
+        self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, limits.refuse_long_texts)
         self._lexical = LexicalThread([member for member in scorer.members if isinstance(member, Lexical)], self.queue)
         self._inference = Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics)
         metrics.sample_queue(self.queue)

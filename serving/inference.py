@@ -7,6 +7,7 @@ load.
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from serving.job_queue import BatchLimits, Job, JobQueue
@@ -29,49 +30,41 @@ _log = logging.getLogger(__name__)
 
 def batch_limits(runtime: Runtime) -> BatchLimits:
     """Return the limits that make the most of the runtime."""
-    limits = _LIMITS[runtime.provider.removesuffix("ExecutionProvider")]
-    return BatchLimits(limits.max_tokens, limits.max_padding, min_share=runtime.few_tokens)
+    return replace(_LIMITS[runtime.provider.removesuffix("ExecutionProvider")], min_share=runtime.few_tokens)
 
 
+@dataclass
 class Inference:
-    """Threads that run the encoders, as many as the runtime runs batches side by side, until the queue is closed.
+    """Threads that run the encoders, as many as the runtime runs batches side by side, until the queue is closed."""
 
-    Args:
-        encoders: the encoders, in the order of `Job.encoder`; no other thread runs them.
-        runtime: what the encoders run on.
-        queue: the source of batches.
-        results: takes the embeddings, and the jobs that fail.
-        metrics: records each batch.
-    """
+    encoders: Sequence[Encoder]
+    """The encoders, in the order of `Job.encoder`; no other thread runs them."""
+    runtime: Runtime
+    queue: JobQueue
+    results: Results
+    metrics: Metrics
+    tokens_per_s: float = 0.0
+    """Recent throughput of all threads together; 0 before the first batch."""
 
-    def __init__(
-        self, encoders: Sequence[Encoder], runtime: Runtime, queue: JobQueue, results: Results, metrics: Metrics
-    ) -> None:
-        self._encoders = encoders
-        self._num_threads = runtime.batches_at_once
-        self._queue = queue
-        self._results = results
-        self._metrics = metrics
-        self.tokens_per_s = 0.0
-        """Recent throughput of all threads together; 0 before the first batch."""
+    def __post_init__(self) -> None:
         # Daemon threads, so that an engine that was never closed does not keep its process alive.
-        for _ in range(self._num_threads):
+        for _ in range(self.runtime.batches_at_once):
             threading.Thread(target=self._run, name="inference", daemon=True).start()
 
     def _run(self) -> None:
-        while jobs := self._queue.take():
+        while jobs := self.queue.take():
             start = perf_counter()
-            self._metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
+            self.metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
             self._compute(jobs)
             seconds = perf_counter() - start
             num_tokens = sum(job.num_tokens for job in jobs)
-            self._metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
+            self.metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
             # The rate is read when the budget is spent, and then all threads are busy.
-            rate = num_tokens / max(seconds, 1e-9) * self._num_threads
+            rate = num_tokens / max(seconds, 1e-9) * self.runtime.batches_at_once
             self.tokens_per_s += (rate - self.tokens_per_s) * (_RATE_DECAY if self.tokens_per_s else 1)
 
     def _compute(self, jobs: Sequence[Job]) -> None:
-        encoder = self._encoders[jobs[0].encoder]
+        encoder = self.encoders[jobs[0].encoder]
         try:
             embedding_BD = encoder.embed_batch([job.ids for job in jobs if job.ids is not None])
         # A text that breaks the model must fail only its own calls.
@@ -81,6 +74,6 @@ class Inference:
                 for job in jobs:
                     self._compute([job])
             else:
-                self._results.failed(jobs[0], error)
+                self.results.failed(jobs[0], error)
         else:
-            self._results.embedded(jobs, embedding_BD)
+            self.results.embedded(jobs, embedding_BD)

@@ -33,30 +33,29 @@ class LexicalWork:
     jobs: Sequence[Job]
 
 
+@dataclass
 class LexicalThread:
-    """Scores pairs by their words.
+    """Scores pairs by their words."""
 
-    Args:
-        members: the lexical members of the bundle, possibly none.
-        queue: holds the jobs until the thread begins on them; no inference thread takes them.
-    """
+    members: Sequence[Lexical]
+    """The lexical members of the bundle, possibly none."""
+    queue: JobQueue
+    """Holds the jobs until the thread begins on them; no inference thread takes them."""
 
-    def __init__(self, members: Sequence[Lexical], queue: JobQueue) -> None:
-        self._members = members
-        self._queue = queue
+    def __post_init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lexical")
 
     def plan(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> LexicalWork:
         """Return the work for pairs of these texts; its jobs are not admitted yet."""
         now = perf_counter()
-        sizes = [min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text)) for text in texts] if self._members else []
+        sizes = [min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text)) for text in texts] if self.members else []
         jobs = [Job(_NO_ENCODER, text, size, now) for text, size in zip(texts, sizes, strict=False)]
         return LexicalWork(texts, pair_P2, jobs)
 
     def submit(self, work: LexicalWork) -> asyncio.Future[LexicalScores]:
         """Have the admitted work done; return the future of its scores."""
         loop = asyncio.get_running_loop()
-        if self._members:
+        if self.members:
             return loop.run_in_executor(self._thread, self._compute, work)
         nothing: asyncio.Future[LexicalScores] = loop.create_future()
         nothing.set_result({})
@@ -70,5 +69,5 @@ class LexicalThread:
         # The call was given up before its turn.
         if work.jobs and not work.jobs[0].is_waiting:
             return {}
-        self._queue.drop(*work.jobs)
-        return {member.name: member.cosines(work.texts, work.pair_P2) for member in self._members}
+        self.queue.drop(*work.jobs)
+        return {member.name: member.cosines(work.texts, work.pair_P2) for member in self.members}

@@ -5,6 +5,7 @@ A job that fails goes back to the event loop through `Results`.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from serving.errors import InvalidRequestError
 from serving.job_queue import Job, JobQueue
@@ -19,31 +20,19 @@ _MAX_INLINE_CHARACTERS = 2048
 """Tokenizing up to this much text is faster than waking a thread for it."""
 
 
+@dataclass
 class Tokenization:
-    """Tokenizes jobs and makes them ready for inference.
+    """Tokenizes jobs and makes them ready for inference."""
 
-    Args:
-        encoders: the encoders, in the order of `Job.encoder`.
-        queue: takes the tokenized jobs.
-        results: takes the jobs that fail.
-        metrics: records how long tokenizing takes.
-        refuse_long_texts: fail a text that has more tokens than its encoder reads, instead of cutting it.
-    """
+    encoders: Sequence[Encoder]
+    """The encoders, in the order of `Job.encoder`."""
+    queue: JobQueue
+    results: Results
+    metrics: Metrics
+    refuse_long_texts: bool
+    """Fail a text that has more tokens than its encoder reads, instead of cutting it."""
 
-    def __init__(
-        self,
-        encoders: Sequence[Encoder],
-        queue: JobQueue,
-        results: Results,
-        metrics: Metrics,
-        *,
-        refuse_long_texts: bool,
-    ) -> None:
-        self._encoders = encoders
-        self._queue = queue
-        self._results = results
-        self._metrics = metrics
-        self._refuse_long_texts = refuse_long_texts
+    def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -64,9 +53,9 @@ class Tokenization:
         # Dropped jobs no longer count in the admission budget, so nothing else bounds the work on them.
         if not (jobs := [job for job in jobs if job.is_waiting]):
             return
-        encoder = self._encoders[jobs[0].encoder]
+        encoder = self.encoders[jobs[0].encoder]
         try:
-            with self._metrics.stage("tokenize"):
+            with self.metrics.stage("tokenize"):
                 tokens = encoder.tokenize([job.text for job in jobs])
         # A text that breaks the tokenizer must fail only its own calls. (A panic in Rust is not an Exception.)
         except BaseException as error:  # noqa: BLE001
@@ -74,15 +63,15 @@ class Tokenization:
                 for job in jobs:
                     self._tokenize([job])
             else:
-                self._results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                self.results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
         for job, text in zip(jobs, tokens, strict=True):
             job.ids, job.is_cut = text.ids, text.is_cut
-        refused = [job for job in jobs if job.is_cut] if self._refuse_long_texts else []
+        refused = [job for job in jobs if job.is_cut] if self.refuse_long_texts else []
         for job in refused:
             got = f"got a text of {len(job.text)} characters, need at most {encoder.max_length} tokens"
-            self._results.failed(job, InvalidRequestError(got))
-        self._queue.ready([job for job in jobs if job not in refused] if refused else jobs)
+            self.results.failed(job, InvalidRequestError(got))
+        self.queue.ready([job for job in jobs if job not in refused] if refused else jobs)
 
 
 def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

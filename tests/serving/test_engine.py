@@ -31,7 +31,7 @@ def test_long_call_is_tokenized_in_threads_and_scored_as_the_scorer_does(scorer)
     assert scored.num_cut == expected.num_cut > 0
 
 
-def test_call_that_comes_while_the_thread_computes_joins_the_next_batch(watched):
+def test_call_that_arrives_during_a_batch_joins_the_next_batch(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
@@ -73,7 +73,7 @@ def test_cached_text_is_not_computed_again(watched):
     assert scored.num_tokens == expected.num_tokens
 
 
-def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts(watched):
+def test_cancelled_call_is_not_computed_unless_another_call_needs_its_texts(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
@@ -89,7 +89,7 @@ def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts
     assert watched.sizes == [2, 4, 6]
 
 
-def test_texts_given_up_before_their_turn_are_not_even_tokenized(watched):
+def test_dropped_texts_are_not_tokenized(watched):
     tokenize, gate, seen = watched.encoder.tokenize, threading.Event(), []
 
     def slow(texts):
@@ -145,7 +145,7 @@ def test_idle_engine_takes_a_call_beyond_the_budget(watched):
     assert len(asyncio.run(engine_of(watched, max_waiting_tokens=1).score(THREE)).score_P) == 3
 
 
-def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
+def test_call_past_its_deadline_is_dropped_and_never_computed(watched):
     async def scenario():
         engine = engine_of(watched, deadline_s=0.05)
         blocking = await block(engine, watched)
@@ -162,7 +162,7 @@ def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
 
 
 @pytest.mark.parametrize("step", ["tokenize", "embed_batch"])
-def test_text_that_breaks_the_model_fails_its_own_calls_only(watched, step):
+def test_text_that_breaks_the_model_fails_only_its_own_calls(watched, step):
     encoder, poison = watched.encoder, "The poison"
     ids = encoder.tokenize([poison])[0].ids.tolist()
     whole = getattr(encoder, step)
@@ -190,7 +190,7 @@ def test_text_that_breaks_the_model_fails_its_own_calls_only(watched, step):
     assert engine.queue.num_tokens == 0
 
 
-def test_embedding_that_is_no_number_fails_its_own_calls_only(watched):
+def test_embedding_that_is_not_finite_fails_only_its_own_calls(watched):
     whole, ids = watched.encoder.embed_batch, watched.encoder.tokenize(["no"])[0].ids.tolist()
 
     def overflowing(batch):
@@ -210,7 +210,7 @@ def test_embedding_that_is_no_number_fails_its_own_calls_only(watched):
     assert isinstance(bad, NotFiniteError)
 
 
-def test_call_of_few_tokens_does_not_wait_for_the_end_of_a_call_of_many(watched):
+def test_short_call_does_not_wait_for_the_end_of_a_long_one(watched):
     words = [word for word in WORDS if not word.startswith("[")]
     draw = np.random.default_rng(0)
     texts = [" ".join(draw.choice(words, size=39)) for _ in range(400)]
@@ -250,7 +250,7 @@ def test_embeddings_give_the_scores_of_an_ensemble_of_encoders(bundle, scorer):
     assert (embedded.num_tokens, embedded.num_cut) == (scored.num_tokens, scored.num_cut)
 
 
-def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
+def test_closing_engine_answers_waiting_calls_and_refuses_new_ones(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
@@ -271,7 +271,7 @@ def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
     asyncio.run(scenario())
 
 
-def test_engine_that_cannot_drain_in_time_sends_the_rest_away(watched):
+def test_engine_that_cannot_drain_in_time_refuses_the_remaining_calls(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)

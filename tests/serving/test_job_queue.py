@@ -28,7 +28,7 @@ def lengths(jobs: list[Job]) -> list[int]:
     return [job.num_tokens for job in jobs]
 
 
-def test_texts_of_like_length_go_together_and_the_first_text_goes_first():
+def test_texts_of_similar_length_share_a_batch_and_the_first_text_goes_first():
     queue = queue_of()
     add(queue, *(job_of(length) for length in (40, 9, 41, 10, 9)))
     assert lengths(queue.take()) == [41, 40]
@@ -42,7 +42,7 @@ def test_next_length_joins_where_padding_is_cheaper_than_a_batch_of_its_own(leng
     assert [lengths(queue.take()) for _ in batches] == batches
 
 
-def test_batch_ends_at_its_budget():
+def test_batch_ends_at_its_token_limit():
     queue = queue_of(batch_tokens=100)
     add(queue, *(job_of(20) for _ in range(7)))
     assert [len(queue.take()) for _ in range(2)] == [5, 2]
@@ -52,7 +52,7 @@ def test_batch_ends_at_its_budget():
     ("num_threads", "min_share", "shares"),
     [(1, 0, [6]), (2, 0, [3, 3]), (3, 0, [2, 2, 2]), (3, 30, [3, 3]), (2, 60, [6])],
 )
-def test_threads_that_wait_share_what_comes(num_threads, min_share, shares):
+def test_idle_threads_share_new_jobs(num_threads, min_share, shares):
     queue = queue_of(min_share=min_share)
     taken = []
     threads = [threading.Thread(target=lambda: taken.append(queue.take())) for _ in range(num_threads)]
@@ -70,7 +70,7 @@ def test_threads_that_wait_share_what_comes(num_threads, min_share, shares):
     assert [len(batch) for batch in taken if batch] == shares
 
 
-def test_thread_that_waits_alone_takes_all():
+def test_only_idle_thread_takes_all_jobs():
     queue = queue_of()
     add(queue, *(job_of(10) for _ in range(6)))
     assert len(queue.take()) == 6
@@ -78,7 +78,7 @@ def test_thread_that_waits_alone_takes_all():
     assert len(queue.take()) == 1
 
 
-def test_text_beyond_the_budget_goes_alone():
+def test_text_beyond_the_token_limit_forms_its_own_batch():
     queue = queue_of(batch_tokens=100)
     add(queue, job_of(300), job_of(300))
     assert [lengths(queue.take()) for _ in range(2)] == [[300], [300]]
@@ -97,7 +97,7 @@ def test_short_call_overtakes_the_rest_of_a_long_one_but_not_for_ever():
     queue.take()
     add(queue, job_of(9))
     assert lengths(queue.take()) == [9]
-    # However many short ones come, the long one's next texts have their turn.
+    # However many short calls arrive, the next texts of the long call have their turn.
     for _ in range(20):
         add(queue, job_of(9))
         if lengths(queue.take())[0] == 40:
@@ -106,7 +106,7 @@ def test_short_call_overtakes_the_rest_of_a_long_one_but_not_for_ever():
         pytest.fail("the long call starves")
 
 
-def test_guess_is_replaced_by_the_tokens_there_are():
+def test_estimate_is_replaced_by_the_number_of_tokens():
     queue = queue_of()
     job = job_of(30, guess=5)
     assert queue.admit([job])
@@ -138,7 +138,7 @@ def test_dropped_job_is_neither_counted_nor_taken():
     assert queue.num_tokens == 0
 
 
-def test_taking_waits_for_a_job_and_ends_once_closed():
+def test_take_waits_for_a_job_and_ends_once_the_queue_is_closed():
     queue, taken = queue_of(), []
 
     def work():
@@ -154,7 +154,7 @@ def test_taking_waits_for_a_job_and_ends_once_closed():
     assert sum(taken) == 2
 
 
-def test_oldest_is_that_of_what_waits():
+def test_oldest_is_the_earliest_arrival_of_the_waiting_jobs():
     queue = queue_of()
     assert queue.oldest() is None
     jobs = [job_of(9), job_of(99)]
@@ -187,7 +187,7 @@ def test_every_job_is_taken_once_within_the_budget(rows, max_padding):
 
 
 @given(st.integers(1, 4000))
-def test_lengths_of_a_class_differ_by_a_quarter_at_most(length):
+def test_lengths_of_a_class_differ_by_at_most_a_quarter(length):
     assert length_class(length) <= length_class(length + 1)
     if length > 8:
         assert length_class(int(length * 1.26) + 1) > length_class(length)

@@ -34,7 +34,7 @@ def test_bundle_without_an_encoder_is_served(words_alone, scorer):
 
 @pytest.fixture
 def counting(words_alone, monkeypatch):
-    """The event that says that counting words has begun, and the one without which it does not go on."""
+    """Two events: the first is set when counting words has begun, the second lets it finish."""
     started, gate, words = threading.Event(), threading.Event(), words_alone.members[0]
     cosines = words.cosines
 
@@ -47,7 +47,7 @@ def counting(words_alone, monkeypatch):
     return started, gate
 
 
-def test_bundle_without_an_encoder_has_the_budget_too(words_alone, counting):
+def test_budget_also_applies_to_a_bundle_without_an_encoder(words_alone, counting):
     started, gate = counting
 
     async def scenario():
@@ -120,7 +120,7 @@ def test_encoder_computes_while_words_are_counted(watched, words_alone, monkeypa
     assert len(asyncio.run(scenario()).score_P) == 1
 
 
-def test_call_whose_words_cannot_be_counted_gives_up_its_texts(watched, monkeypatch):
+def test_call_whose_lexical_scores_fail_drops_its_texts(watched, monkeypatch):
     def broken(texts, pair_P2):
         if len(texts) > 2:
             raise RuntimeError("the words broke")
@@ -143,7 +143,7 @@ def test_call_whose_words_cannot_be_counted_gives_up_its_texts(watched, monkeypa
 
 
 @pytest.mark.parametrize("ending", ["failure", "deadline", "cancelled"])
-def test_call_that_ends_early_gives_up_its_words(watched, monkeypatch, ending):
+def test_call_that_ends_early_drops_its_lexical_work(watched, monkeypatch, ending):
     started, gate, counted = threading.Event(), threading.Event(), []
 
     def slow(texts, pair_P2):

@@ -1,4 +1,4 @@
-"""Real weights: a pair's score is the same whatever it is computed with, before or beside."""
+"""The score of a pair with real weights does not depend on what else is computed, before it or beside it."""
 
 import asyncio
 
