@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What the engine may hold and how long it may take."""
+    """Limits of an engine's memory, waiting work and time."""
 
     max_waiting_tokens: int
     """Admission budget: tokens that wait and are not yet begun. An idle engine takes any call."""
@@ -59,7 +59,7 @@ class Engine:
         scorer: the loaded bundle; only the inference threads run its encoders.
         metrics: records stages, batches, texts and scores.
         drift: records scores and lengths.
-        limits: of memory, waiting work and time.
+        limits: its limits.
     """
 
     def __init__(self, scorer: Scorer, metrics: Metrics, drift: Drift, limits: EngineLimits) -> None:

@@ -117,11 +117,11 @@ _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
 
 def error_response(error: ServingError) -> JSONResponse:
     """Return the response to a request that failed with ``error``."""
-    status, kind = ANSWERS[type(error)]
+    status, error_type = ANSWERS[type(error)]
     headers = dict(_HEADERS.get(type(error), {}))
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(error.retry_after_s)
-    return _respond(status, ErrorDetail(type=kind, message=str(error), param=error.param), headers)
+    return _respond(status, ErrorDetail(type=error_type, message=str(error), param=error.param), headers)
 
 
 def internal_error_response() -> JSONResponse:

@@ -20,8 +20,8 @@ _LIMITS = {
     "OpenVINO": BatchLimits(max_tokens=2048, max_padding=32),
     "CUDA": BatchLimits(max_tokens=32768, max_padding=4096),
 }
-"""For CPU: what a core's cache holds, and a graph that leaves padding out of all but attention. The values for CUDA are
-not measured yet."""
+"""Limits per execution provider. Those for CPU fit a core's cache and a graph that skips padding except in attention;
+those for CUDA are not measured yet."""
 _RATE_DECAY = 0.1
 """The weight of the newest batch in the average throughput."""
 
