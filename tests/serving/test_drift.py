@@ -87,7 +87,7 @@ def test_unreadable_reference_does_not_stop_the_service(tmp_path, caplog):
 def test_unwritable_folder_does_not_stop_the_service(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     learned(tmp_path / "file" / "drift")
-    assert "could not be kept" in caplog.text
+    assert "cannot be written" in caplog.text
 
 
 def test_service_reports_drift_and_disagreement(scorer):
