@@ -1,1 +1,1 @@
-"""A bundle over HTTP: `serving.server.run` is the process, `serving.app.create_app` the application alone."""
+"""The HTTP service of a bundle: `serving.server.run` is the process, `serving.app.create_app` the ASGI application."""

@@ -1,4 +1,4 @@
-"""The application: settings and a bundle in, ASGI out."""
+"""The ASGI application: its routes and middleware."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,16 +25,16 @@ from simile.version import __version__
 _ROUTES = [*router.routes, *compatible.routes, *probes.routes, *page.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/openapi.json"}
 _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
-"""What needs no API key: probes have none, and a person has to read where to put it."""
+"""Paths that need no API key: probes send none, and a person has to read the pages to learn where to enter one."""
 
 
 def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     """Return the application; its `Service` is ``app.state.service``.
 
     Args:
-        settings: the limits; addresses and devices are for whoever runs the application.
-        scorer: what to serve, or what to call for it. It is called in a thread once the application has started, which
-            answers /healthz meanwhile, and /readyz when it has returned; and again at each `Service.reload`.
+        settings: the limits. Addresses and devices concern only the process that runs the application.
+        scorer: the scorer to serve, or a function that loads it. The function runs in a thread once the application has
+            started, and again at each `Service.reload`. /healthz answers meanwhile, /readyz once the scorer is loaded.
     """
     service = Service(settings, (lambda: scorer) if isinstance(scorer, Scorer) else scorer)
 
@@ -49,19 +49,19 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
 
     app = FastAPI(
         title="Simile",
-        summary="Similarity of pairs of texts.",
+        summary="Similarity scores for pairs of texts.",
         version=__version__,
         lifespan=lifespan,
-        # FastAPI's own page of the API loads its scripts from elsewhere: ours is in serving/page.
+        # FastAPI's own API page loads its scripts from a CDN; ours is in serving/page.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # curl and many clients forget to say that they send JSON.
+        # curl and many other clients do not declare that they send JSON.
         strict_content_type=False,
     )
     app.state.service = service
     keys = settings.all_api_keys()
-    # For the documentation alone; RequireKey lets nobody else through, whatever the path.
+    # This only documents the key; RequireKey enforces it, on every path.
     keyed: dict[str, Any] = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": documented(401)}
     for with_key in (router, compatible):
         app.include_router(with_key, **(keyed if keys else {}))
@@ -77,7 +77,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     if keys:
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
     if settings.cors_origins:
-        # Outside of the keys: a browser asks leave (OPTIONS) without one.
+        # This wraps RequireKey, because a browser sends its preflight request (OPTIONS) without a key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -85,6 +85,6 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
             allow_headers=["authorization", "content-type"],
             expose_headers=["retry-after", "server-timing", "x-simile-bundle"],
         )
-    # Added last, so outermost: it sees what the others answer.
+    # The last one added is the outermost: it observes the responses of all others.
     app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS, with_timing=settings.timing_headers)
     return app

@@ -1,4 +1,4 @@
-"""The request's body: read whole before the application is asked, within limits of bytes, time and texts."""
+"""The request body: read completely, within limits of bytes, time and texts, before the application is called."""
 
 import asyncio
 import re
@@ -18,30 +18,31 @@ from serving.errors import (
 )
 
 _DISCARD_S = 2.0
-_QUOTES_A_PAIR = 8
-"""As an object: of its two names and of its two texts."""
-_VALUES_A_PAIR = 3
-"""Commas and opening brackets, whichever way it is written."""
-_OTHERS = 2000
-"""Of either, for whatever else a client sends, such as a model's name."""
+_QUOTES_PER_PAIR = 8
+"""Quotes around the two names and the two texts of a pair that is written as an object."""
+_VALUES_PER_PAIR = 3
+"""Commas and opening brackets of a pair, in either form."""
+_ALLOWANCE = 2000
+"""Further quotes, and further values, for whatever else a client sends, such as a model's name."""
 
-# Possessive, and an end of the body ends a text too: each byte is looked at once, whatever a client makes up.
+# The quantifiers are possessive, and the end of the body ends a text too: each byte is read once, whatever it says.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class LimitBody:
-    """Read what is posted before the application does; answer 413, 408 or 422 where it is too long, too slow, too much.
+    """Reads the body of each POST request before the application does, and refuses one that exceeds a limit.
 
-    The application gets the whole body as one message, and after it what the server sends then (a disconnect). When it
-    was there is ``arrived`` in the request's state.
+    A body that is too slow, too long or has too many values is answered with 408, 413 or 422. The application receives
+    the whole body as one message, then whatever the server sends later (a disconnect). The time at which the body was
+    complete is ``arrived`` in the request's state.
 
     Args:
-        app: the application inside.
-        max_bytes: of a body, declared or chunked.
-        timeout_s: seconds that a body may take to arrive.
-        max_pairs: that a body may hold. To parse 400,000 of them, or a million numbers or empty lists, takes the event
-            loop 0.15 s and more, in which nobody else is answered; to see by its quotes, commas and brackets that there
-            are too many takes some milliseconds.
+        app: the inner application.
+        max_bytes: largest body, declared or chunked.
+        timeout_s: seconds within which the body must arrive.
+        max_pairs: most pairs per body. Parsing 400,000 pairs, or a million numbers or empty lists, blocks the event
+            loop for 0.15 s and more; counting quotes, commas and brackets finds in a few milliseconds that there are
+            too many.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float, max_pairs: int) -> None:
@@ -57,12 +58,12 @@ class LimitBody:
             return
         try:
             body = await self._arrived(Headers(scope=scope), receive)
-            # Python's parser takes UTF-16 and UTF-32 as well, whose quotes and commas are not those counted here.
+            # Python's parser accepts UTF-16 and UTF-32 too, where counting bytes would miss quotes and commas.
             if b"\0" in body:
                 raise MalformedError("the body is not JSON in UTF-8")
             self._check_texts(body)
         except ClientGoneError:
-            pass  # Nobody to answer.
+            pass  # No client is left to answer.
         except ServingError as error:
             await error_response(error)(scope, receive, send)
         else:
@@ -83,33 +84,33 @@ class LimitBody:
         while has_more and not is_too_large:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientGoneError("the client closed the connection within the body")
+                raise ClientGoneError("the client closed the connection before the body was complete")
             body += message.get("body", b"")
             has_more = message.get("more_body", False)
             is_too_large = len(body) > self._max_bytes
         if is_too_large:
-            # A client that still waits for "100 Continue" has nothing on its way.
+            # A client that still waits for "100 Continue" has sent nothing to discard.
             if has_more and (body or "expect" not in headers):
                 await _discard(receive)
             raise BodyTooLargeError(f"the body is too large, need at most {self._max_bytes} bytes")
         return bytes(body)
 
     def _check_texts(self, body: bytes) -> None:
-        # A quote within a text has a backslash of its own before it: at least so many are those around texts.
+        # A quote inside a text follows a backslash of its own, so at least this many quotes delimit texts.
         num_quotes = body.count(b'"') - body.count(b"\\")
-        most_values = _VALUES_A_PAIR * self._max_pairs + _OTHERS
+        max_values = _VALUES_PER_PAIR * self._max_pairs + _ALLOWANCE
         if (
-            num_quotes > _QUOTES_A_PAIR * self._max_pairs + _OTHERS
-            # Texts have commas as well; to leave them out takes longer than to count.
-            or (_num_values(body) > most_values and _num_values(_TEXT.sub(b"", body)) > most_values)
+            num_quotes > _QUOTES_PER_PAIR * self._max_pairs + _ALLOWANCE
+            # Texts contain commas too. Removing the texts is slower than counting, so it comes second.
+            or (_num_values(body) > max_values and _num_values(_TEXT.sub(b"", body)) > max_values)
         ):
             raise InvalidRequestError(
-                f"got more texts or other values than {self._max_pairs} pairs have, the most of one request"
+                f"got more texts or other values than {self._max_pairs} pairs have, the most that a request may have"
             )
 
 
 def _num_values(body: bytes) -> int:
-    """Return how many values a body has, to within a factor of two, as long as it has no texts."""
+    """Return how many values a body without texts has, to within a factor of two."""
     return sum(map(body.count, (b",", b"[", b"{")))
 
 
@@ -127,7 +128,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _discard(receive: Receive) -> None:
-    """Read on for a moment: a client that is cut off while it sends sees a reset, not the answer."""
+    """Read on for a moment: a client that is cut off while it sends would see a reset instead of the response."""
     try:
         async with asyncio.timeout(_DISCARD_S):
             while (await receive()).get("more_body", False):

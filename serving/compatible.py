@@ -1,7 +1,7 @@
-"""The APIs that other servers made known, so that their clients work here unchanged.
+"""Routes compatible with other servers, so that their clients work here unchanged.
 
-What such a client sends and what means nothing here (a model's name, a user) is ignored; what would change the result
-and cannot be done is refused.
+Fields that have no meaning here (a model's name, a user) are ignored. Fields that would change the result in a way that
+this server does not support are refused.
 """
 
 import base64
@@ -26,14 +26,14 @@ def _example(**body: Any) -> ConfigDict:
 
 
 class SentenceInputs(BaseModel):
-    """One sentence and those it is compared with."""
+    """One sentence and the sentences to compare it with."""
 
     source_sentence: Text
     sentences: Many[Text]
 
 
 class SentenceSimilarityRequest(BaseModel):
-    """What text-embeddings-inference takes; its parameters change nothing here."""
+    """The request of text-embeddings-inference; its parameters have no effect here."""
 
     model_config = _example(inputs={"source_sentence": "no signal", "sentences": ["My phone shows no bars."]})
 
@@ -45,19 +45,19 @@ class SentenceSimilarityRequest(BaseModel):
 async def sentence_similarity(body: SentenceSimilarityRequest, request: Request, service: TheService) -> list[float]:
     """Score one sentence against many, as text-embeddings-inference does.
 
-    Also at `/`, where `huggingface_hub.InferenceClient(model=URL).sentence_similarity` posts.
+    The same route is at `/`, where `huggingface_hub.InferenceClient(model=URL).sentence_similarity` posts.
     """
     source, texts = body.inputs.source_sentence, body.inputs.sentences
     check_count(len(texts), "inputs.sentences", service.settings)
     check_lengths([source], lambda _: "inputs.source_sentence", service.settings)
     check_lengths(texts, "inputs.sentences[{}]".format, service.settings)
     _, scored = await score_pairs(request, service, [(source, text) for text in texts])
-    found: list[float] = scored.score_P.tolist()
-    return found
+    scores: list[float] = scored.score_P.tolist()
+    return scores
 
 
 class ScoreRequest(BaseModel):
-    """What vLLM takes: as many texts on both sides, or one on the first."""
+    """The request of vLLM: the same number of texts on both sides, or one text on the first side."""
 
     model_config = _example(text_1="no signal", text_2=["My phone shows no bars.", "The parcel is late."])
 
@@ -66,7 +66,7 @@ class ScoreRequest(BaseModel):
 
 
 class Score(BaseModel):
-    """One pair's score."""
+    """The score of one pair."""
 
     index: int
     object: Literal["score"] = "score"
@@ -74,19 +74,19 @@ class Score(BaseModel):
 
 
 class TokenUsage(BaseModel):
-    """Tokens of the request's different texts, summed over the members."""
+    """Tokens of the request's distinct texts, summed over the members."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class ScoreResponse(BaseModel):
-    """Scores, in the order of the pairs."""
+    """The scores, in the order of the pairs."""
 
     id: str
     object: Literal["list"] = "list"
     created: int
-    model: str = Field(description="name@sha256:digest of what made the scores")
+    model: str = Field(description="the bundle that computed the scores, as name@sha256:digest")
     data: list[Score]
     usage: TokenUsage
 
@@ -94,10 +94,10 @@ class ScoreResponse(BaseModel):
 @router.post("/score", responses=ERRORS)
 @router.post("/v1/score", responses=ERRORS)
 async def score(body: ScoreRequest, request: Request, service: TheService) -> ScoreResponse:
-    """Score texts pair by pair, or one against many, as vLLM does."""
+    """Score texts pair by pair, or one text against many, as vLLM does."""
     first, second = _as_list(body.text_1), _as_list(body.text_2)
     if len(first) not in (1, len(second)):
-        raise InvalidRequestError(f"got {len(first)} texts for {len(second)} of text_2, need as many, or one", "text_1")
+        raise InvalidRequestError(f"got {len(first)} texts, need one, or {len(second)} as in text_2", "text_1")
     check_count(len(second), "text_2", service.settings)
     check_lengths(first, "text_1[{}]".format, service.settings)
     check_lengths(second, "text_2[{}]".format, service.settings)
@@ -107,43 +107,47 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
         id=f"score-{secrets.token_hex(16)}",
         created=int(time.time()),
         model=engine.scorer.bundle.identity,
-        data=[Score(index=i, score=found) for i, found in enumerate(scored.score_P.tolist())],
+        data=[Score(index=i, score=value) for i, value in enumerate(scored.score_P.tolist())],
         usage=TokenUsage(prompt_tokens=scored.num_tokens, total_tokens=scored.num_tokens),
     )
 
 
 class EmbeddingsRequest(BaseModel):
-    """What OpenAI takes."""
+    """The request of OpenAI."""
 
     model_config = _example(input=["no signal", "My phone shows no bars."], encoding_format="base64")
 
     input: OneOrMany
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        None, description="those of the bundle, or fewer that its encoder was trained to be cut to"
+        None,
+        description="dimensions per embedding: the bundle's own number, or a smaller one that its encoder supports",
     )
 
 
 class EmbeddingData(BaseModel):
-    """One text's embedding, of length 1."""
+    """The embedding of one text, a vector of length 1."""
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | str = Field(description="numbers, or base64 of their float32 bytes, little-endian")
+    embedding: list[float] | str = Field(description="the numbers, or base64 of their little-endian float32 bytes")
 
 
 class EmbeddingsResponse(BaseModel):
-    """Embeddings, in the order of the texts: the cosine of two is the pair's score."""
+    """The embeddings, in the order of the texts; the cosine of two embeddings is the score of the pair."""
 
     object: Literal["list"] = "list"
     data: list[EmbeddingData]
-    model: str = Field(description="name@sha256:digest of what made the embeddings")
+    model: str = Field(description="the bundle that computed the embeddings, as name@sha256:digest")
     usage: TokenUsage
 
 
 @router.post("/v1/embeddings", responses=ERRORS)
 async def embeddings(body: EmbeddingsRequest, request: Request, service: TheService) -> EmbeddingsResponse:
-    """Embed texts, as OpenAI does. An ensemble's embedding joins its members', each by the root of its weight."""
+    """Embed texts, as OpenAI does.
+
+    The embedding of an ensemble joins those of its members, each scaled by the square root of its weight.
+    """
     texts = _as_list(body.input)
     check_count(len(texts), "input", service.settings)
     check_lengths(texts, "input[{}]".format, service.settings)

@@ -1,6 +1,6 @@
-"""The service's connections: each answer is one write, and who asks for nothing, or takes nothing, is closed.
+"""The service's connections: each response is one write, and a client that sends or reads nothing is disconnected.
 
-Each holds a file descriptor, and there are few.
+Each connection holds a file descriptor, and a process has few.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-_MOST_HEAD_BYTES = 64 * 1024
-"""Of a request's line and headers, beside the first piece that arrives: the parser itself would take any number, and
-nobody has shown a key yet."""
+_MAX_HEAD_BYTES = 64 * 1024
+"""Size of a request's line and headers after the first piece that arrives. The parser itself has no limit, and no API
+key has been checked yet."""
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n"
     b'{"error":{"type":"head_too_large","message":"the line and headers of the request are too long","param":null}}'
@@ -19,10 +19,10 @@ _TOO_LARGE = (
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc]
-    """uvicorn's connection, which waits no longer than ``transfer_s`` for the head of a request.
+    """A uvicorn connection that waits at most ``transfer_s`` for the head of a request, and limits its size.
 
-    uvicorn itself waits forever for the first one, and for any whose first byte has come, and takes as much of it as
-    comes. The body is for `serving.body`.
+    uvicorn itself waits forever for the first request, and for any request whose first byte has arrived, and accepts
+    a head of any size. `serving.body` limits the body.
     """
 
     def __init__(self, *arguments: Any, transfer_s: float, **options: Any) -> None:
@@ -33,62 +33,62 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin to wait for the first request."""
-        super().connection_made(Joined(transport, self.loop))
-        self._wait()
+        """Start the timeout for the first request."""
+        super().connection_made(JoinedWrites(transport, self.loop))
+        self._start_timeout()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; a request that has begun is waited for no longer."""
+        """Parse the data, and stop the timeout once a request is being answered."""
         was_in_head = self._is_in_head
         super().data_received(data)
         if was_in_head and self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > _MOST_HEAD_BYTES:
+            if self._head_bytes > _MAX_HEAD_BYTES:
                 self._is_in_head = False
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
         if self._is_answering():
-            self._stop_waiting()
+            self._stop_timeout()
 
     def on_message_begin(self) -> None:
-        """Count what the head takes."""
+        """Start to count the bytes of the head."""
         super().on_message_begin()
         self._is_in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """Leave the rest to the body's limit."""
+        """Stop to count: the rest is the body."""
         self._is_in_head = False
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request, unless it is here already."""
+        """Start the timeout for the next request, unless it has already arrived."""
         super().on_response_complete()
         if not self._is_answering():
-            self._wait()
+            self._start_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
-        self._stop_waiting()
+        """Stop the timeout."""
+        self._stop_timeout()
         super().connection_lost(exc)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _wait(self) -> None:
-        self._stop_waiting()
+    def _start_timeout(self) -> None:
+        self._stop_timeout()
         self._closing = self.loop.call_later(self._transfer_s, self.transport.close)
 
-    def _stop_waiting(self) -> None:
+    def _stop_timeout(self) -> None:
         if self._closing:
             self._closing.cancel()
             self._closing = None
 
 
-class Joined:
-    """A transport that writes what comes within one turn of the event loop at once.
+class JoinedWrites:
+    """A transport that joins the writes of one iteration of the event loop into one.
 
-    uvicorn writes an answer's head and its body one after the other. Each is a system call that wakes the client: of a
-    small answer, a seventh of all that the event loop does.
+    uvicorn writes the head and the body of a response one after the other. Each write is a system call that wakes the
+    client; for a small response, the second one is a seventh of the event loop's work.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -97,17 +97,17 @@ class Joined:
         self._parts: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
-        """Leave the rest to the transport."""
+        """Delegate everything else to the transport."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write in this turn of the event loop, or at once where it closes."""
+        """Write at the end of this iteration of the event loop, or when the transport is closed."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
     def close(self) -> None:
-        """Close once all is written."""
+        """Write what is pending, then close."""
         self._flush()
         self._transport.close()
 
@@ -118,6 +118,6 @@ class Joined:
 
 
 def limit_unsent(listener: socket.socket, transfer_s: float) -> None:
-    """Have the kernel end connections of this listener whose client takes nothing of its answer for so long."""
+    """Have the kernel close connections of this listener whose client reads none of its response for ``transfer_s``."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(transfer_s * 1000))

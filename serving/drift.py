@@ -1,7 +1,7 @@
-"""Has the traffic changed? Recent scores and lengths against those that the same bundle saw first.
+"""Drift of the traffic: recent scores and text lengths, compared with the first ones that the same bundle received.
 
-The population stability index: 0 is no change, above 0.25 is usually called a large one. Source: Siddiqi 2006, Credit
-Risk Scorecards, ch. 6 (the symmetrised Kullback-Leibler divergence of two histograms).
+The measure is the population stability index: 0 is no change, above 0.25 is usually called a large one. Source: Siddiqi
+2006, Credit Risk Scorecards, ch. 6 (the symmetrised Kullback-Leibler divergence of two histograms).
 """
 
 import json
@@ -20,17 +20,17 @@ EDGES: dict[str, tuple[float, ...]] = {
     "tokens": (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384),
 }
 REFERENCE = 10_000
-"""Values that the reference is learned from; as many are remembered of the recent ones."""
-_FEWEST = 1_000
-"""Recent values from which on there is something to tell: fewer differ by chance."""
+"""Values that the reference is learned from, and at least as many recent values are remembered."""
+_MIN_RECENT = 1_000
+"""Recent values that the index needs: fewer differ by chance."""
 
 
 class Drift:
     """The reference and the recent traffic of one bundle. Not thread-safe.
 
     Args:
-        folder: keeps the reference of each bundle; without one it is learned again after every start.
-        digest: the bundle's.
+        folder: stores the reference of each bundle; without a folder it is learned again after every start.
+        digest: digest of the bundle.
     """
 
     def __init__(self, folder: Path | None, digest: str) -> None:
@@ -40,7 +40,7 @@ class Drift:
         self._read()
 
     def observe(self, of: str, values: Sequence[float]) -> None:
-        """Count values of ``scores`` or ``tokens``: into the reference while it is learned, else as recent ones."""
+        """Count values of ``scores`` or ``tokens``: for the reference until it is complete, then as recent values."""
         edges, reference = EDGES[of], self._reference[of]
         is_learning = sum(reference) < REFERENCE
         counts = reference if is_learning else self._recent[of]
@@ -50,7 +50,7 @@ class Drift:
             if self.is_learned:
                 self._write()
         elif (total := sum(counts)) > 2 * REFERENCE:
-            # Older values fade: each time twice as many are there, all count half.
+            # Older values fade: whenever there are twice as many, the weight of each is halved.
             counts[:] = [count * REFERENCE / total for count in counts]
 
     @property
@@ -59,11 +59,11 @@ class Drift:
         return all(sum(counts) >= REFERENCE for counts in self._reference.values())
 
     def index(self, of: str) -> float:
-        """Return the population stability index; NaN before there is enough to compare."""
+        """Return the population stability index; NaN until there are enough values to compare."""
         reference, recent = self._reference[of], self._recent[of]
-        if sum(reference) < REFERENCE or sum(recent) < _FEWEST:
+        if sum(reference) < REFERENCE or sum(recent) < _MIN_RECENT:
             return math.nan
-        # Half a value in each bin, so that an empty one is unlikely and not impossible.
+        # Half a value is added to each bin, so that an empty bin is improbable and not impossible.
         p = [(count + 0.5) / (sum(reference) + len(reference) / 2) for count in reference]
         q = [(count + 0.5) / (sum(recent) + len(recent) / 2) for count in recent]
         return sum((b - a) * math.log(b / a) for a, b in zip(p, q, strict=True))
@@ -72,16 +72,16 @@ class Drift:
         if not self._file:
             return
         try:
-            found = json.loads(self._file.read_bytes())
-            if found["edges"] != {of: list(edges) for of, edges in EDGES.items()}:
-                raise ValueError("other edges")
-            counts = {of: [float(count) for count in found["counts"][of]] for of in EDGES}
+            stored = json.loads(self._file.read_bytes())
+            if stored["edges"] != {of: list(edges) for of, edges in EDGES.items()}:
+                raise ValueError("its bins have other edges")
+            counts = {of: [float(count) for count in stored["counts"][of]] for of in EDGES}
             if any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
-                raise ValueError("other counts")
+                raise ValueError("its counts do not fit the bins")
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s: no reference of drift (%s), learning another", self._file, error)
+            _log.warning("%s: the drift reference cannot be read (%s); learning a new one", self._file, error)
             return
         self._reference = counts
 
@@ -91,6 +91,6 @@ class Drift:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._file, json.dumps({"edges": EDGES, "counts": self._reference}) + "\n")
-        # Scores matter more than what watches them.
+        # Failing to monitor must not stop the scoring.
         except OSError as error:
-            _log.warning("%s: the reference of drift could not be kept (%s)", self._file, error)
+            _log.warning("%s: the drift reference cannot be written (%s)", self._file, error)

@@ -1,19 +1,19 @@
-"""What can go wrong with a request, and how each is answered.
+"""The errors of a request, and the response to each.
 
 ServingError
-├── MalformedError       400  no JSON, or not UTF-8
-├── UnauthorizedError    401  no API key, or another
-├── BodyTooSlowError     408  not arrived in time
-├── BodyTooLargeError    413  more bytes than the limit
-├── InvalidRequestError  422  of another shape, or beyond a limit
+├── MalformedError       400  not JSON, or not UTF-8
+├── UnauthorizedError    401  no API key, or a wrong one
+├── BodyTooSlowError     408  did not arrive in time
+├── BodyTooLargeError    413  exceeds the limit of bytes
+├── InvalidRequestError  422  has another shape, or exceeds a limit
 ├── OverloadedError      429  the admission budget is spent
-├── ClientGoneError      499  nobody is left to answer; never seen but in log and metrics
-├── NotFiniteError       500  a score that is no number
+├── ClientGoneError      499  no client is left to answer; seen only in log and metrics
+├── NotFiniteError       500  a score is NaN or infinite
 ├── NotReadyError        503  loading or draining
 └── DeadlineError        504  not answered in time
 
-Every answer's body is ``{"error": {"type", "message", "param"}}``, that of unknown paths (404), of wrong methods (405)
-and of our own defects (500) too.
+The body of every error response is ``{"error": {"type", "message", "param"}}``, including those to unknown paths (404),
+wrong methods (405) and defects of the service (500).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ from starlette.exceptions import HTTPException
 
 from serving.schemas import PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
 
-_LONGEST_PLACE = 200
-"""Characters of ``param``: an unknown field's name is the client's, and as long as it likes."""
+_MAX_PLACE_CHARACTERS = 200
+"""Length limit of ``param``: the client chooses the name of an unknown field, and its length."""
 
 
 class ServingError(Exception):
-    """Root of the errors that a client is told of.
+    """The root of the errors that are reported to clients.
 
     Args:
-        message: one sentence: what was got, what is needed.
+        message: one sentence that says what was got and what is needed.
         param: the place in the request, such as ``pairs[3].text_a``.
     """
 
@@ -48,27 +48,27 @@ class MalformedError(ServingError):
 
 
 class UnauthorizedError(ServingError):
-    """The request has no API key of ours."""
+    """The request has none of the service's API keys."""
 
 
 class BodyTooSlowError(ServingError):
-    """The body took longer to arrive than it may."""
+    """The body did not arrive within the time limit."""
 
 
 class BodyTooLargeError(ServingError):
-    """The body is longer than the limit."""
+    """The body has more bytes than the limit."""
 
 
 class InvalidRequestError(ServingError):
-    """The body is JSON, but of another shape or beyond a limit."""
+    """The body is JSON, but has another shape or exceeds a limit."""
 
 
 class OverloadedError(ServingError):
-    """Too much waits already.
+    """Too much work is waiting already.
 
     Args:
         message: one sentence.
-        retry_after_s: after how many seconds there is room, as it looks now.
+        retry_after_s: estimated seconds until the request would be accepted.
     """
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
@@ -77,19 +77,19 @@ class OverloadedError(ServingError):
 
 
 class ClientGoneError(ServingError):
-    """The client closed the connection before it was answered."""
+    """The client closed the connection before the response."""
 
 
 class NotFiniteError(ServingError):
-    """A score is NaN or infinite, as an overflow in fp16 makes it."""
+    """A score is NaN or infinite, for example after an overflow in fp16."""
 
 
 class NotReadyError(ServingError):
-    """The bundle is still loading, or the process is about to end."""
+    """The bundle is still loading, or the process is shutting down."""
 
 
 class DeadlineError(ServingError):
-    """The request took longer than it may."""
+    """The request was not answered within the time limit."""
 
 
 ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
@@ -108,7 +108,7 @@ ANSWERS: Mapping[type[ServingError], tuple[int, str]] = {
 
 _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
     UnauthorizedError: {"www-authenticate": "Bearer"},
-    # The rest of the body is not read, so the connection has no next request.
+    # The rest of the body is not read, so the connection cannot carry another request.
     BodyTooSlowError: {"connection": "close"},
     BodyTooLargeError: {"connection": "close"},
     NotReadyError: {"retry-after": "1"},
@@ -116,21 +116,21 @@ _HEADERS: Mapping[type[ServingError], dict[str, str]] = {
 
 
 def error_response(error: ServingError) -> JSONResponse:
-    """Return the answer to a request that failed of ``error``."""
-    status, kind = ANSWERS[type(error)]
+    """Return the response to a request that failed with ``error``."""
+    status, error_type = ANSWERS[type(error)]
     headers = dict(_HEADERS.get(type(error), {}))
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(error.retry_after_s)
-    return _respond(status, ErrorDetail(type=kind, message=str(error), param=error.param), headers)
+    return _respond(status, ErrorDetail(type=error_type, message=str(error), param=error.param), headers)
 
 
 def internal_error_response() -> JSONResponse:
-    """Return the answer to a request that met a defect of ours: nothing of what happened."""
+    """Return the response to a request that met a defect of the service; it reveals no details."""
     return _respond(500, ErrorDetail(type="internal", message="internal error", param=None))
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Give every error the app raises the one shape."""
+    """Give every error that the application raises the same response body."""
     app.add_exception_handler(ServingError, _handle_serving_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
@@ -145,7 +145,7 @@ async def _handle_validation_error(_request: Request, error: Exception) -> JSONR
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return error_response(MalformedError(f"the body is no valid JSON ({first['ctx']['error']})"))
+        return error_response(MalformedError(f"the body is not valid JSON ({first['ctx']['error']})"))
     if first["type"] in ("model_attributes_type", "missing") and len(first["loc"]) == 1:
         return error_response(InvalidRequestError("need a JSON object, sent as content-type application/json"))
     return error_response(InvalidRequestError(first["msg"], _place(first["loc"])))
@@ -154,7 +154,7 @@ async def _handle_validation_error(_request: Request, error: Exception) -> JSONR
 async def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.BAD_REQUEST:
-        # FastAPI's word for a body that it could not even decode.
+        # FastAPI raises this for a body that it cannot decode.
         return error_response(MalformedError("the body is not JSON in UTF-8"))
     phrase = HTTPStatus(error.status_code).phrase
     detail = ErrorDetail(type=phrase.lower().replace(" ", "_"), message=phrase, param=None)
@@ -166,10 +166,10 @@ def _respond(status: int, detail: ErrorDetail, headers: Mapping[str, str] | None
 
 
 def _place(location: Sequence[str | int]) -> str | None:
-    """Return pydantic's location as a path into the body, such as ``pairs[3].text_a``; None for the whole body."""
+    """Return pydantic's location as a path into the body, such as ``pairs[3].text_a``; None means the whole body."""
     path = ""
     for part in location[1:]:
         if part in PAIR_FORMS + TEXT_FORMS:
             continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".")[:_LONGEST_PLACE] or None
+    return path.removeprefix(".")[:_MAX_PLACE_CHARACTERS] or None

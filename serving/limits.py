@@ -1,4 +1,4 @@
-"""What a request may hold: checked before any work is done for it."""
+"""Limits of a request, checked before any work is done for it."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,15 +7,15 @@ from serving.settings import Settings
 
 
 def check_count(count: int, many: str, settings: Settings) -> None:
-    """Refuse a request of no pairs, or of more than it may have.
+    """Refuse a request that has no pairs, or too many.
 
     Args:
-        count: of pairs.
-        many: what the request calls them.
+        count: number of pairs.
+        many: name of the field that holds them.
         settings: the limits.
 
     Raises:
-        InvalidRequestError: it has too few or too many.
+        InvalidRequestError: the request has too few or too many pairs.
     """
     if not 1 <= count <= settings.max_pairs:
         raise InvalidRequestError(f"got {count} {many}, need 1 to {settings.max_pairs}", many)
@@ -25,12 +25,12 @@ def check_lengths(texts: Sequence[str], place: Callable[[int], str], settings: S
     """Refuse texts that are too long to be tokenized.
 
     Args:
-        texts: all of the request.
-        place: called for the place in the request of the text with this index.
+        texts: all texts of the request.
+        place: returns the place in the request of the text with this index.
         settings: the limits.
 
     Raises:
-        InvalidRequestError: one is too long.
+        InvalidRequestError: a text is too long.
     """
     for i, text in enumerate(texts):
         if len(text) > settings.max_characters:

@@ -1,4 +1,4 @@
-"""Around every request: API keys, access log, metrics, and the last resort for our defects."""
+"""Middleware for every request: API keys, access log, metrics, and the response to unexpected errors."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -22,13 +22,13 @@ _log = logging.getLogger(__name__)
 
 
 class Observe:
-    """Count, time and log each request; answer a bare 500 to what nobody else caught.
+    """Counts, times and logs each request, and answers an uncaught exception with a bare 500.
 
     Args:
-        app: the application inside.
-        metrics: told of each request.
-        routes: the paths that are labels of their own; all others share one, so that labels stay bounded.
-        with_timing: tell what a call's steps took, in the header ``server-timing`` (milliseconds).
+        app: the inner application.
+        metrics: counts and times the requests.
+        routes: paths that have a label of their own. All others share one, so that the number of labels is bounded.
+        with_timing: send the milliseconds of each stage in the header ``server-timing``.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str], *, with_timing: bool) -> None:
@@ -49,21 +49,21 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._told(scope["state"], perf_counter() - start)]
+                message["headers"] = [*message["headers"], *self._extra_headers(scope["state"], perf_counter() - start)]
             await send(message)
 
         try:
             await self._app(scope, receive, send_noting_status)
-        # The traceback is for the log only; the client learns nothing of our inside.
+        # The traceback goes to the log only; the response reveals no internals.
         except Exception:  # noqa: BLE001
             _log.exception("internal error")
             if not status:
                 await internal_error_response()(scope, receive, send_noting_status)
         finally:
-            # No status: the task was cancelled with its client, or with the process.
+            # There is no status if the task was cancelled, because the client left or the process ends.
             self._note(scope, status or 499, perf_counter() - start)
 
-    def _told(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
+    def _extra_headers(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
         if "bundle" in state:
             yield b"x-simile-bundle", state["bundle"].encode()
         if self._with_timing and "timing" in state:
@@ -73,7 +73,7 @@ class Observe:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in self._routes else _UNMATCHED
         self._metrics.requests.labels(route, str(status)).inc()
-        # How fast we refuse, and how slowly a body comes, is not how long an answer takes.
+        # The time of a refusal or of a slow upload is not a response time.
         if status not in _NOT_TIMED:
             self._metrics.request_seconds.labels(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
@@ -82,12 +82,12 @@ class Observe:
 
 
 class RequireKey:
-    """Answer 401 to what does not bring one of the API keys as ``Authorization: Bearer KEY``.
+    """Answers 401 to a request without ``Authorization: Bearer KEY``, where KEY is one of the API keys.
 
     Args:
-        app: the application inside.
-        keys: any of them will do.
-        public: paths that need none.
+        app: the inner application.
+        keys: the accepted keys.
+        public: paths that need no key.
     """
 
     def __init__(self, app: ASGIApp, keys: Collection[str], public: Collection[str]) -> None:
@@ -100,14 +100,14 @@ class RequireKey:
         if scope["type"] != "http" or (scope["path"] in self._public and scope["method"] in ("GET", "HEAD")):
             await self._app(scope, receive, send)
             return
-        kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         digest = _digest(key.strip())
-        # All are compared, each in constant time: how long it takes tells nothing of any.
+        # Every key is compared, each in constant time, so that the duration reveals nothing about any key.
         matches = [compare_digest(digest, known) for known in self._digests]
-        if kind.lower() == "bearer" and any(matches):
+        if scheme.lower() == "bearer" and any(matches):
             await self._app(scope, receive, send)
         else:
-            error = UnauthorizedError("need one of this service's API keys, as Authorization: Bearer KEY")
+            error = UnauthorizedError("need one of this service's API keys in the header Authorization: Bearer KEY")
             await error_response(error)(scope, receive, send)
 
 

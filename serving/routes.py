@@ -1,4 +1,4 @@
-"""The routes. All are coroutines: what takes time happens in the engine's threads."""
+"""The routes. All are coroutines on the event loop; the engine's threads do what takes time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -26,11 +26,13 @@ from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.scoring import Pairs, Scored, probability
 
-_RETRY_AFTER = {"retry-after": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+_RETRY_AFTER = {
+    "retry-after": {"description": "seconds until a retry is worthwhile", "schema": {"type": "integer", "minimum": 1}}
+}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI is told of the errors with which a route may answer."""
+    """Return the OpenAPI descriptions of a route's error responses."""
     return {
         status: {"model": ErrorBody} | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
         for status in statuses
@@ -38,13 +40,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 ERRORS = documented(400, 408, 413, 422, 429, 500, 503, 504)
-"""Of what is posted."""
+"""Error responses of the POST routes."""
 
 router = APIRouter()
 probes = APIRouter()
-"""These need no API key."""
+"""Routes that need no API key."""
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 async def _service(request: Request) -> Service:
@@ -72,7 +74,7 @@ async def similarity(body: SimilarityRequest, request: Request, service: TheServ
 
 @router.get("/v1/bundle", responses=documented(503))
 async def bundle(service: TheService) -> BundleResponse:
-    """Describe the bundle that is served, what it runs on, and the limits of a request."""
+    """Describe the served bundle, its runtime, and the limits of a request."""
     scorer = service.engine.scorer
     manifest = scorer.bundle.manifest
     return BundleResponse(
@@ -93,39 +95,41 @@ async def bundle(service: TheService) -> BundleResponse:
 
 @probes.get("/healthz")
 async def healthz() -> StatusResponse:
-    """Tell that the process is alive; the model is not asked."""
+    """Return whether the process is alive; the model is not used."""
     return StatusResponse(status="alive")
 
 
 @probes.get("/readyz", responses=documented(503))
 async def readyz(service: TheService) -> StatusResponse:
-    """Tell whether requests are taken: the bundle is verified, its golden pairs are reproduced, the model is warm."""
+    """Return whether requests are accepted: the bundle is verified, its golden pairs agree, and the model is warm."""
     _ = service.engine
     return StatusResponse(status="ready")
 
 
 def _prior(manifest: Manifest, settings: Settings) -> float | None:
-    """Return the share of positives that probabilities assume, where there are any."""
+    """Return the share of positives that the probabilities assume; None if the bundle has no calibration."""
     if manifest.calibration is None:
         return None
     return manifest.calibration.positive_share if settings.prior is None else settings.prior
 
 
 def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
-    """Return the pairs that the request asks for, in whichever form.
+    """Return the pairs of the request, whichever form it has.
 
     Raises:
-        InvalidRequestError: it is in neither form or in both, empty, or beyond a limit.
+        InvalidRequestError: the request has neither form or both, is empty, or exceeds a limit.
     """
     if body.pairs is not None:
         if body.text is not None or body.texts is not None:
-            raise InvalidRequestError("got pairs together with text or texts, need one or the other", "pairs")
+            raise InvalidRequestError(
+                "got pairs together with text or texts, need either pairs, or text and texts", "pairs"
+            )
         pairs = [(pair.text_a, pair.text_b) if isinstance(pair, TextPair) else pair for pair in body.pairs]
         many, places = "pairs", ("pairs[{}].text_a", "pairs[{}].text_b")
     else:
         if body.text is None or body.texts is None:
             missing = "text" if body.texts is not None else "texts" if body.text is not None else "pairs"
-            raise InvalidRequestError("need pairs, or text and texts", missing)
+            raise InvalidRequestError("need either pairs, or text and texts", missing)
         pairs = [(body.text, text) for text in body.texts]
         many, places = "texts", ("text", "texts[{}]")
     check_count(len(pairs), many, settings)
@@ -134,59 +138,62 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
 
 
 async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple[Engine, Scored]:
-    """Return the pairs' scores and the engine that made them, which the answer's headers and the log tell of too."""
-    return await _answered(request, service, lambda engine, timing: engine.score(pairs, timing), len(pairs))
+    """Return the scores of the pairs, and the engine that computed them."""
+    return await _run(request, service, lambda engine, timing: engine.score(pairs, timing), len(pairs))
 
 
 async def embed_texts(
     request: Request, service: Service, texts: list[str], *, dimensions: int | None
 ) -> tuple[Engine, Embedded]:
-    """Return the texts' embeddings and the engine that made them, as `score_pairs` does.
+    """Return the embeddings of the texts, and the engine that computed them.
 
     Raises:
-        InvalidRequestError: that engine's embeddings cannot have as many dimensions as are wanted.
+        InvalidRequestError: the bundle's embeddings cannot have this number of dimensions.
     """
 
     async def embed(engine: Engine, timing: Timing) -> Embedded:
         whole, *cuts = engine.scorer.dimensions
         if dimensions not in (None, whole, *cuts):
             needed = " or ".join(map(str, (whole, *cuts)))
-            raise InvalidRequestError(f"got {dimensions} dimensions, need {needed}, those of this bundle", "dimensions")
-        found = await engine.embed(texts, timing)
-        return found.first(dimensions) if dimensions in cuts else found
+            raise InvalidRequestError(f"got {dimensions} dimensions, need {needed} with this bundle", "dimensions")
+        embedded = await engine.embed(texts, timing)
+        return embedded.first(dimensions) if dimensions in cuts else embedded
 
-    return await _answered(request, service, embed)
+    return await _run(request, service, embed)
 
 
-async def _answered(
-    request: Request, service: Service, ask: Callable[[Engine, Timing], Coroutine[Any, Any, _Found]], num_pairs: int = 0
-) -> tuple[Engine, _Found]:
+async def _run(
+    request: Request,
+    service: Service,
+    ask: Callable[[Engine, Timing], Coroutine[Any, Any, _Result]],
+    num_pairs: int = 0,
+) -> tuple[Engine, _Result]:
     engine, timing = service.engine, Timing()
     state = request.state
     service.metrics.stage_seconds.labels("receive").observe(state.arrived - state.start)
     service.metrics.stage_seconds.labels("parse").observe(perf_counter() - state.arrived)
     request.state.num_pairs = num_pairs
-    found = await _unless_gone(request, ask(engine, timing))
+    result = await _unless_gone(request, ask(engine, timing))
     request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
-    return engine, found
+    return engine, result
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Found]) -> _Found:
-    """Return what ``work`` returns, but cancel it as soon as the client has closed the connection."""
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return the result of ``work``; cancel it if the client closes the connection."""
     try:
-        async with asyncio.timeout(None) as here:
-            watching = asyncio.create_task(_end_when_gone(request, here))
+        async with asyncio.timeout(None) as scope:
+            watching = asyncio.create_task(_expire_when_gone(request, scope))
             try:
                 return await work
             finally:
                 watching.cancel()
     except TimeoutError:
-        if here.expired():
+        if scope.expired():
             raise ClientGoneError("the client closed the connection") from None
         raise
 
 
-async def _end_when_gone(request: Request, here: asyncio.Timeout) -> None:
+async def _expire_when_gone(request: Request, scope: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    here.reschedule(0)
+    scope.reschedule(0)

@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""Request and response bodies."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,16 +9,16 @@ from pydantic_core import PydanticCustomError
 from simile.artifacts import Calibration, Combine, Thresholds
 
 _LIST, _OBJECT = PAIR_FORMS = ("[text_a, text_b]", "{text_a, text_b}")
-"""The two ways to write a pair; pydantic puts the one it chose into an error's location."""
+"""The two forms of a pair; pydantic puts the one it chose into the location of an error."""
 
 
 def _check_text(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("blank_text", "got an empty text, need one with a visible character")
+        raise PydanticCustomError("blank_text", "got an empty text, need at least one visible character")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        # JSON can write one (an escape like \ud800 alone), but no tokenizer can read it.
+        # JSON can express it (a lone escape such as \ud800), but no tokenizer can read it.
         raise PydanticCustomError("lone_surrogate", "got half of a surrogate pair, need Unicode text") from error
     return text
 
@@ -27,15 +27,15 @@ Text = Annotated[str, AfterValidator(_check_text), Field(json_schema_extra={"min
 
 
 _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
-"""The two ways to write texts, likewise."""
+"""The two forms of a list of texts; pydantic puts the one it chose into the location of an error."""
 
 
-# A body can hold a million errors, and to list them all takes seconds; one is enough to tell.
+# A body can contain a million errors, and listing them all takes seconds; the first one is enough.
 _Element = TypeVar("_Element")
-_MOST_ELEMENTS = 100_000
-"""Beyond any useful ``max_pairs``: so many are refused before each is looked at."""
-Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MOST_ELEMENTS, json_schema_extra={"minItems": 1})]
-_MOST_FIELDS = 32
+_MAX_ELEMENTS = 100_000
+"""More than any useful ``max_pairs``: a longer list is refused before its elements are validated."""
+Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MAX_ELEMENTS, json_schema_extra={"minItems": 1})]
+_MAX_FIELDS = 32
 
 
 class _Body(BaseModel):
@@ -44,10 +44,10 @@ class _Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_few_fields(cls, value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+        if isinstance(value, dict) and len(value) > _MAX_FIELDS:
             raise PydanticCustomError(
                 "unknown_fields",
-                "got {got} fields, need one of {need}",
+                "got {got} fields, need only these: {need}",
                 {"got": len(value), "need": ", ".join(cls.model_fields)},
             )
         return value
@@ -106,23 +106,23 @@ class SimilarityRequest(_Body):
         }
     )
 
-    pairs: Many[Pair] | None = Field(None, description="the pairs; in place of text and texts")
-    text: Text | None = Field(None, description="the text that each of texts is compared with")
+    pairs: Many[Pair] | None = Field(None, description="the pairs to score, instead of text and texts")
+    text: Text | None = Field(None, description="the text to compare with each of texts")
     texts: Many[Text] | None = Field(None, description="the texts to compare with text")
     members: StrictBool = Field(False, description="also return the score of each member of the ensemble")
 
 
 class Usage(BaseModel):
-    """What a request took."""
+    """The size of a request."""
 
     pairs: int
-    texts: int = Field(description="different texts among the pairs")
+    texts: int = Field(description="distinct texts among the pairs")
     tokens: int = Field(description="tokens of those texts, summed over the members")
-    truncated: int = Field(description="different texts that were longer than some member reads")
+    truncated: int = Field(description="distinct texts that are longer than a member reads")
 
 
 class SimilarityResponse(BaseModel):
-    """Scores, in the order of the pairs."""
+    """The scores, in the order of the pairs."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -136,29 +136,31 @@ class SimilarityResponse(BaseModel):
         }
     )
 
-    scores: list[float] = Field(description="in [-1, 1]")
-    members: dict[str, list[float]] | None = Field(None, description="each member's scores, where asked for")
+    scores: list[float] = Field(description="the score of each pair, in [-1, 1]")
+    members: dict[str, list[float]] | None = Field(None, description="the scores of each member, if requested")
     probabilities: list[float] | None = Field(
-        None, description="that the pair is positive, where the bundle is calibrated"
+        None, description="the probability that each pair is positive, if the bundle is calibrated"
     )
     usage: Usage
-    bundle: str = Field(description="name@sha256:digest of what made the scores")
+    bundle: str = Field(description="the bundle that computed the scores, as name@sha256:digest")
 
 
 class Limits(BaseModel):
-    """What one request, and the queue, may hold."""
+    """The limits of one request and of the queue."""
 
     max_body_bytes: int
     max_pairs: int
     max_characters: int
     max_waiting_tokens: int
-    long_texts: Literal["cut", "refuse"] = Field(description="of more tokens than a member's max_length")
-    transfer_s: float = Field(description="for the request to arrive")
-    deadline_s: float = Field(description="from there to its answer")
+    long_texts: Literal["cut", "refuse"] = Field(
+        description="what happens to texts of more tokens than a member's max_length"
+    )
+    transfer_s: float = Field(description="seconds within which the request must arrive")
+    deadline_s: float = Field(description="seconds from its arrival to the response")
 
 
 class BundleResponse(BaseModel):
-    """What is served, how it is run, and within which limits."""
+    """The served bundle, its runtime and its limits."""
 
     name: str
     digest: str
@@ -166,20 +168,22 @@ class BundleResponse(BaseModel):
     combine: Combine
     thresholds: Thresholds | None
     calibration: Calibration | None
-    prior: float | None = Field(description="share of positives that the probabilities assume, where there are any")
+    prior: float | None = Field(
+        description="share of positives that the probabilities assume, if the bundle is calibrated"
+    )
     provider: str
     precision: str
     limits: Limits
 
 
 class StatusResponse(BaseModel):
-    """That the process is alive or ready."""
+    """Whether the process is alive or ready."""
 
     status: Literal["alive", "ready"]
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong."""
+    """The reason of an error."""
 
     type: str
     message: str
@@ -187,6 +191,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every answer that is not a success."""
+    """The body of every error response."""
 
     error: ErrorDetail

@@ -1,4 +1,4 @@
-"""The process: sockets, signals, and the order in which things start and end."""
+"""The server process: sockets, signals, and the order of start-up and shutdown."""
 
 import asyncio
 import gc
@@ -26,32 +26,34 @@ from simile.errors import InputError
 from simile.scoring import Scorer, load, require_prior
 
 _LAST_ANSWERS_S = 2
-"""Seconds for the sockets to take the last answers, after the engine has drained; with the default ``drain_s`` it all
-ends within the 30 seconds that Kubernetes gives."""
+"""Seconds to send the last responses after the engine has drained. With the default ``drain_s``, shutdown fits the 30
+seconds that Kubernetes allows."""
 
 _WARM_SHAPES = ((1, 8), (1, 64), (8, 16))
-"""Pairs and words a text: each is a shape of its own to the graph, and a provider prepares each at its first use."""
+"""Number of pairs and words per text. The graph sees each combination as a new shape, which a provider prepares at its
+first use."""
 
-_COLLECTED_AFTER = 50_000
-"""Objects made, of which a small request makes some hundred. At Python's own 700, the lists of a body of 4 MB are
-looked through so often that parsing it stops the event loop for 0.45 to 0.9 s; so, for 0.15 s."""
+_COLLECTION_THRESHOLD = 50_000
+"""Allocated objects after which garbage is collected; a small request allocates about a hundred. With Python's default
+of 700, parsing a body of 4 MB blocks the event loop for 0.45 to 0.9 s, because its lists are scanned again and again;
+with this threshold, for 0.15 s."""
 
 _log = logging.getLogger(__name__)
 
 
 def run(bundle_path: str | Path, settings: Settings) -> int:
-    """Serve the bundle until SIGTERM or SIGINT; return the exit code. SIGHUP loads what the path leads to then.
+    """Serve the bundle until SIGTERM or SIGINT; return the exit code. SIGHUP loads the path again.
 
-    Answers /healthz and /metrics from the beginning, everything else once the bundle is verified and warm.
+    /healthz and /metrics answer from the start, everything else once the bundle is verified and warm.
 
     Raises:
-        InputError: the bundle cannot be served here, or a port is taken.
+        InputError: the bundle cannot be served here, or a port is in use.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Texts are tokenized by threads of the engine's own; for a few, waking the tokenizer's threads takes longer than
-    # the work, and they would take the cores from the model.
+    # The engine has tokenizer threads of its own. Those of the tokenizers library would take cores from the model, and
+    # for a few texts waking them takes longer than the work.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _collect_seldom()
+    _tune_garbage_collection()
     app = create_app(settings, lambda: open_scorer(bundle_path, settings))
     service: Service = app.state.service
     with listening(settings) as listener, _metrics_server(settings, service.metrics):
@@ -61,15 +63,15 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     return 0
 
 
-def _collect_seldom() -> None:
-    # What is imported by now stays: it need not be looked through at all.
+def _tune_garbage_collection() -> None:
+    # Modules stay loaded, so the collector need not scan what they allocated.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECTED_AFTER, 50, 50)
+    gc.set_threshold(_COLLECTION_THRESHOLD, 50, 50)
 
 
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
-    """Return the bundle's scorer, its files verified, its golden pairs reproduced, its common shapes prepared.
+    """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes.
 
     Raises:
         InputError: the bundle cannot be served here.
@@ -86,7 +88,7 @@ def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
 
 
 async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Serve the application on the listener until a signal, or until its service has failed or was stopped."""
+    """Serve the application on the listener until a signal arrives, or until its service fails or is stopped."""
     service: Service = app.state.service
     server = uvicorn.Server(
         uvicorn.Config(
@@ -98,7 +100,7 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
             log_config=None,
             log_level="warning",
             server_header=False,
-            # Nothing here asks who the client is.
+            # The service does not use the client's address.
             proxy_headers=False,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
@@ -108,8 +110,8 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     def handle_exit(_signal: int, _frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(service.stop)
 
-    # uvicorn's own handler closes the listener at once; here it stays open while the engine drains, so that /readyz
-    # can tell load balancers, and late requests get a 503 and not a refused connection.
+    # uvicorn's own handler closes the listener at once. Here it stays open while the engine drains, so that /readyz can
+    # inform load balancers, and late requests receive a 503 instead of a refused connection.
     server.handle_exit = handle_exit
     reloads: set[asyncio.Task[None]] = set()
 
@@ -132,7 +134,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
     """Listen on the address of the settings.
 
     Raises:
-        InputError: it is no address of this machine, or the port is taken.
+        InputError: the address does not belong to this machine, or the port is in use.
     """
     try:
         listener = socket.create_server(
@@ -144,8 +146,8 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         raise _cannot_listen(settings.host, settings.port, error) from error
     with listener:
         limit_unsent(listener, settings.transfer_s)
-        # Its connections inherit it. asyncio sets it too, but not where the listener was made without naming TCP, as
-        # here: an answer's body would then wait for the client to acknowledge its headers, 40 ms later.
+        # Connections inherit the option. asyncio does not set it for a listener that was created without naming TCP, as
+        # here; the body of a response would then wait 40 ms until the client acknowledges the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
         yield listener
@@ -169,5 +171,5 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
 def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> InputError:
     return InputError(
         f"cannot listen on {host}:{port} ({error}): "
-        "need a free port of an address of this machine (--port, --metrics-port)"
+        "need an address of this machine and a free port (--host, --port, --metrics-port)"
     )

@@ -1,11 +1,11 @@
-"""The life of the service: loading, ready, draining."""
+"""The life cycle of the service: loading, ready, draining."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 
 from serving.drift import Drift
-from serving.engine import Engine
+from serving.engine import Engine, EngineLimits
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
 from serving.settings import Settings
@@ -14,16 +14,17 @@ from simile.scoring import Scorer
 Load = Callable[[], Scorer]
 
 _HANDOVER_S = 0.5
+"""Seconds after which every request that was given the old engine has reached it."""
 
 _log = logging.getLogger(__name__)
 
 
 class Service:
-    """What the routes share. Ready from the end of `open` to the beginning of `close`.
+    """The state that the routes share. It is ready from the end of `open` to the beginning of `close`.
 
     Args:
         settings: the limits.
-        load: called in a thread for what to serve, again at each `reload`.
+        load: loads the scorer; runs in a thread, and again at each `reload`.
     """
 
     def __init__(self, settings: Settings, load: Load) -> None:
@@ -31,34 +32,34 @@ class Service:
         self._load = load
         self.metrics = Metrics()
         self.failure: Exception | None = None
-        """Why the bundle could not be loaded."""
+        """The error by which loading the bundle failed."""
         self.stopping = asyncio.Event()
-        """Set once the process has to end: it was told to, or it has nothing to serve."""
+        """Set once the process must end: it received a signal, or it has no bundle to serve."""
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
         self._is_reload_waiting = False
         self._replaced: Engine | None = None
-        """The engine that still has calls to answer, while another takes the new ones."""
+        """The previous engine, while it answers its last calls and the new one accepts requests."""
 
     @property
     def engine(self) -> Engine:
-        """The engine, while there is one that takes requests.
+        """The engine that accepts requests.
 
         Raises:
-            NotReadyError: the bundle is still loading, or the service is about to end.
+            NotReadyError: the bundle is still loading, or the service is shutting down.
         """
         if self.stopping.is_set():
-            raise NotReadyError("the server is about to end")
+            raise NotReadyError("the server is shutting down")
         if self._engine is None:
             raise NotReadyError("the bundle is still loading")
         return self._engine
 
     async def open(self) -> None:
-        """Load the bundle, and keep the failure where it fails."""
+        """Load the bundle; store the error if that fails."""
         async with self._loading:
             try:
                 await self._load_next()
-            # Nobody awaits this task: whoever runs the process looks at the failure, and raises it again.
+            # Nobody awaits this task: the process reads the failure and raises it.
             except Exception as error:  # noqa: BLE001
                 self.failure = error
                 self.stop()
@@ -67,8 +68,8 @@ class Service:
             self.metrics.ready.set(1)
 
     async def reload(self) -> None:
-        """Serve what the bundle's path leads to now; where that cannot be served, what is served stays."""
-        # One that waits already will load what is there then.
+        """Load the bundle's path again and serve the result; if that fails, the current bundle stays."""
+        # A reload that is waiting already will load the newest files.
         if self._is_reload_waiting:
             return
         self._is_reload_waiting = True
@@ -79,19 +80,19 @@ class Service:
                 return
             try:
                 await self._load_next()
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the new one is no reason to stop
-                _log.error("not replaced: %s; %s stays", error, old.scorer.bundle.identity)
+            except Exception as error:  # noqa: BLE001 - no error of the new bundle may stop the service
+                _log.error("bundle not replaced: %s; %s stays", error, old.scorer.bundle.identity)
                 self.metrics.loads.labels("refused").inc()
                 return
-            # A request that was given the old engine a moment ago has come in there by then; all have their full time.
-            # The next bundle waits for it: there is memory for two.
+            # The requests of the old engine have their full time. The next reload waits for them, so that at most two
+            # bundles are in memory.
             self._replaced = old
             await asyncio.sleep(_HANDOVER_S)
             await old.close(self.settings.deadline_s)
             self._replaced = None
 
     async def _load_next(self) -> None:
-        # In a thread: the event loop answers meanwhile, from the old engine where there is one.
+        # Loading runs in a thread, so that the event loop goes on answering, with the old engine if there is one.
         scorer = await asyncio.to_thread(self._load)
         if self.stopping.is_set():
             return
@@ -101,21 +102,23 @@ class Service:
             scorer,
             self.metrics,
             drift,
-            max_waiting_tokens=settings.max_waiting_tokens,
-            deadline_s=settings.deadline_s,
-            cache_bytes=settings.cache_bytes,
-            refuse_long_texts=settings.long_texts == "refuse",
+            EngineLimits(
+                max_waiting_tokens=settings.max_waiting_tokens,
+                deadline_s=settings.deadline_s,
+                cache_bytes=settings.cache_bytes,
+                refuse_long_texts=settings.long_texts == "refuse",
+            ),
         )
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
 
     def stop(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         self.stopping.set()
         self.metrics.ready.set(0)
 
     async def close(self) -> None:
-        """Take no more requests and wait for those that are here, as long as ``drain_s``."""
+        """Accept no more requests, and wait up to ``drain_s`` for the current ones."""
         self.stop()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))

@@ -1,4 +1,4 @@
-"""Two pages: texts to compare by hand (``/``), and the API (``/docs``). They may load nothing from elsewhere."""
+"""Two web pages: compare texts by hand (``/``), and the API (``/docs``). They load nothing from other servers."""
 
 from importlib.resources import files
 
@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from simile.reports import theme
 
 _HEADERS = {
-    # inner.style.width in page.js is set by script, which style-src does not ask about.
+    # page.js sets inner.style.width by script, which style-src does not restrict.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,16 +30,16 @@ PATHS = tuple(_FILES)
 router = APIRouter(include_in_schema=False)
 
 
-def _serve(path: str, name: str, kind: str) -> None:
+def _serve(path: str, name: str, media_type: str) -> None:
     content = files(__name__).joinpath(name).read_text("utf-8")
     if name == "page.css":
         content = f"{theme()}\n{content}"
 
     async def page() -> Response:
-        return Response(content, media_type=kind, headers=_HEADERS)
+        return Response(content, media_type=media_type, headers=_HEADERS)
 
     router.add_api_route(path, page, methods=["GET", "HEAD"])
 
 
-for _path, (_name, _kind) in _FILES.items():
-    _serve(_path, _name, _kind)
+for _path, (_name, _media_type) in _FILES.items():
+    _serve(_path, _name, _media_type)

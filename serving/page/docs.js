@@ -2,14 +2,14 @@ import { curl, element } from "./shared.js";
 
 let schemas = {};
 
-/** Return the schema that a reference leads to, or the schema itself. */
+/** Return the schema that a reference points to, or the schema itself. */
 const resolved = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").pop()] : schema);
 const jsonOf = (content) => resolved(content?.content?.["application/json"]?.schema);
 
 const paragraphs = (text) => text.split(/\n\s*\n/).map((part) => element("p", {}, part));
 const code = (text) => element("pre", { tabindex: "0" }, element("code", {}, text));
 
-/** Return the properties that have a description, as a table; nothing where none has. */
+/** Return a table of the properties that have a description; nothing if none has one. */
 function fields(caption, schema) {
   const rows = Object.entries(schema?.properties ?? {}).filter(([, property]) => property.description);
   if (!rows.length) return [];
@@ -20,9 +20,9 @@ function fields(caption, schema) {
   return [element("h3", {}, caption), element("div", { class: "scroll" }, element("table", {}, body))];
 }
 
-/** Return what an operation takes and answers, each of its examples as a command. */
+/** Return the description of an operation, with each example as a command. */
 function section(method, path, operation) {
-  // Relative, so that the commands also work behind a path of somebody's proxy.
+  // The address is relative, so that the commands also work behind a proxy's path.
   const address = new URL(`.${path}`, document.baseURI).href;
   const asked = jsonOf(operation.requestBody);
   const examples = operation.requestBody ? (asked?.examples ?? []) : [undefined];
@@ -33,10 +33,10 @@ function section(method, path, operation) {
     element("h2", {}, element("code", {}, `${method.toUpperCase()} ${path}`)),
     ...paragraphs(operation.description ?? operation.summary),
     ...examples.map((example) => code(curl(address, example, operation.security))),
-    ...fields("Takes", asked),
-    ...(answered?.examples ?? []).flatMap((example) => [element("h3", {}, "Answers"), code(JSON.stringify(example, null, 1))]),
-    ...fields(answered?.examples ? "" : "Answers", answered),
-    element("p", { class: "hint" }, "Answers with ", Object.entries(operation.responses).map(([status, { description }]) => `${status} ${description.replace("Successful Response", "OK")}`).join(", ")),
+    ...fields("Request", asked),
+    ...(answered?.examples ?? []).flatMap((example) => [element("h3", {}, "Response"), code(JSON.stringify(example, null, 1))]),
+    ...fields(answered?.examples ? "" : "Response", answered),
+    element("p", { class: "hint" }, "Status codes: ", Object.entries(operation.responses).map(([status, { description }]) => `${status} ${description.replace("Successful Response", "OK")}`).join(", ")),
   );
 }
 
@@ -50,6 +50,6 @@ try {
   }
 } catch {
   const error = document.getElementById("error");
-  error.textContent = "The server did not answer.";
+  error.textContent = "The server did not respond.";
   error.hidden = false;
 }

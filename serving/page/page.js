@@ -6,7 +6,7 @@ const EXAMPLES = [
   ["How do I send these shoes back?", "what's the procedure for a return"],
   ["The water was cold.", "A cold drink of water."],
 ];
-// Relative, so that the page also works behind a path of somebody's proxy.
+// The address is relative, so that the page also works behind a proxy's path.
 const ENDPOINT = new URL("v1/similarity", document.baseURI).href;
 
 const $ = (id) => document.getElementById(id);
@@ -23,7 +23,7 @@ function bar(score) {
   return element("div", { class: "bar", "aria-hidden": "true" }, inner);
 }
 
-/** Return a half circle from 0 to 1, filled up to the score, with a mark at the threshold. */
+/** Return a semicircular gauge from 0 to 1, filled up to the score, with a mark at the threshold. */
 function gauge(score) {
   const arc = "M 20 100 A 80 80 0 0 1 180 100";
   const made = element("svg:svg", { class: "gauge", viewBox: "0 0 200 116", role: "img", "aria-label": `Score ${figure(score)}` });
@@ -45,7 +45,7 @@ function showOne(answer) {
   const [score] = answer.scores;
   const told = element("div");
   if (threshold() !== null) {
-    told.append(element("p", { class: "verdict" }, score >= threshold() ? "Alike" : "Not alike"));
+    told.append(element("p", { class: "verdict" }, score >= threshold() ? "Similar" : "Not similar"));
   }
   const facts = [];
   if (answer.probabilities) facts.push(`Probability ${percent(answer.probabilities[0])}`);
@@ -59,7 +59,7 @@ function showOne(answer) {
     }
     told.append(bars);
   }
-  if (answer.usage.truncated) told.append(element("p", { class: "facts" }, "A text was longer than the model reads; its end was cut off."));
+  if (answer.usage.truncated) told.append(element("p", { class: "facts" }, "A text is longer than the model reads, so its end was ignored."));
   return element("div", { class: "one" }, gauge(score), told);
 }
 
@@ -89,7 +89,7 @@ function fail(message) {
 
 async function ask(path, options = {}) {
   const headers = { "content-type": "application/json" };
-  if (/[^\x21-\x7e]/.test($("key").value)) throw new Error("The API key has a character that no key has.");
+  if (/[^\x21-\x7e]/.test($("key").value)) throw new Error("The API key has a character that is not allowed in keys.");
   if ($("key").value) headers.authorization = `Bearer ${$("key").value}`;
   const answer = await fetch(path, { ...options, headers });
   const body = await answer.json();
@@ -102,11 +102,11 @@ async function ask(path, options = {}) {
   throw new Error(param ? `${param}: ${message}` : message);
 }
 
-/** Return the pairs that the form asks for. */
-function wanted() {
+/** Return the pairs that were entered. */
+function enteredPairs() {
   if (!isList()) return [[$("text-a").value, $("text-b").value]];
   const lines = $("lines").value.split("\n").map((line, i) => [line, i + 1]).filter(([line]) => line.trim());
-  if (!lines.length) throw new Error("Need at least one line with two texts.");
+  if (!lines.length) throw new Error("Enter at least one line with two texts.");
   return lines.map(([line, number]) => {
     const texts = line.split(line.includes("\t") ? "\t" : "|").map((text) => text.trim());
     if (texts.length !== 2) throw new Error(`Line ${number}: got ${texts.length} text(s), need two with a tab or | between them.`);
@@ -118,15 +118,15 @@ const isList = () => document.querySelector("input[name=mode]:checked").value ==
 
 async function compare(event) {
   event?.preventDefault();
-  // One at a time: a later answer must not appear under an earlier question.
+  // One request at a time, so that a response never appears under another request.
   if ($("compare").disabled) return;
   $("compare").disabled = true;
   try {
     const asList = isList();
-    const pairs = wanted();
+    const pairs = enteredPairs();
     const body = asList ? { pairs } : { pairs, members: true };
     const answer = await ask(ENDPOINT, { method: "POST", body: JSON.stringify(body) });
-    // The bundle may have been swapped, or its description asked for without a key.
+    // The bundle may have been replaced, or describing it may have needed a key.
     if (!bundle || !answer.bundle.endsWith(bundle.digest)) await describe();
     $("result").replaceChildren(asList ? showList(answer, pairs) : showOne(answer));
     $("curl").textContent = curl(ENDPOINT, body, $("key").value);
@@ -134,7 +134,7 @@ async function compare(event) {
     show("result", true);
     show("call", true);
   } catch (error) {
-    fail(error instanceof TypeError ? "The server did not answer." : error.message);
+    fail(error instanceof TypeError ? "The server did not respond." : error.message);
   } finally {
     $("compare").disabled = false;
   }

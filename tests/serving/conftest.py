@@ -25,7 +25,7 @@ def encoder_alone(bundle) -> Bundle:
 
 @pytest.fixture(scope="session")
 def alone(encoder_alone, scorer) -> Scorer:
-    """What scores by the encoder only."""
+    """A scorer of the encoder only."""
     return Scorer(encoder_alone, scorer.runtime)
 
 
@@ -37,13 +37,13 @@ def client(scorer):
 
 
 class OneAtATime(Runtime):
-    """A runtime with one inference thread, whatever the machine: what waits for it can then be told."""
+    """A runtime with one inference thread on every machine, so that the queue is predictable."""
 
     batches_at_once = 1
 
 
 class WatchedScorer(Scorer):
-    """A scorer whose batches are kept, one after the other waiting at the gate before it is computed."""
+    """A scorer that records its batches; each waits at the gate before it is computed."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         super().__init__(bundle, OneAtATime(runtime.provider, runtime.precision))

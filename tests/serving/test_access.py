@@ -23,7 +23,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
-def test_any_of_the_keys_will_do(scorer, key):
+def test_every_key_is_accepted(scorer, key):
     with client_of(scorer, api_keys=(KEY, OTHER)) as client:
         assert client.post("/v1/similarity", json=BODY, headers=bearer(key)).status_code == 200
 
@@ -47,14 +47,14 @@ def test_without_a_key_nothing_is_scored(scorer, headers, path):
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_bundle_is_told_to_those_with_a_key_and_probes_need_none(scorer):
+def test_bundle_description_needs_a_key_and_probes_need_none(scorer):
     with client_of(scorer, api_keys=(KEY,)) as client:
         assert client.get("/v1/bundle").status_code == 401
         assert client.get("/v1/bundle", headers=bearer(KEY)).status_code == 200
         assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/openapi.json")] == [200] * 3
 
 
-def test_keys_come_from_a_file_too(scorer, tmp_path):
+def test_keys_are_also_read_from_a_file(scorer, tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n{OTHER}\n")
     with client_of(scorer, api_keys_file=file) as client:
@@ -72,7 +72,7 @@ def test_file_without_a_key_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("written", ["", " , ", "schl\u00fcssel-1", "tiny"])
-def test_what_is_set_and_holds_no_key_opens_nothing(written):
+def test_setting_without_a_key_does_not_open_the_service(written):
     with pytest.raises(InputError, match=r"^SIMILE_API_KEYS: "):
         Settings.resolve({}, {"SIMILE_API_KEYS": written})
 
@@ -97,7 +97,7 @@ def test_key_is_never_shown(scorer, caplog):
     assert refused.value.__cause__ is None
 
 
-def test_pages_of_named_origins_may_call(scorer):
+def test_pages_of_allowed_origins_may_call(scorer):
     ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     with client_of(scorer, cors_origins=("https://a.example",), api_keys=(KEY,)) as client:
         asked = client.options("/v1/similarity", headers={"origin": "https://a.example"} | ask)
@@ -109,12 +109,12 @@ def test_pages_of_named_origins_may_call(scorer):
     assert "access-control-allow-origin" not in foreign.headers
 
 
-def test_no_origin_may_call_unless_named(client):
+def test_no_origin_may_call_by_default(client):
     answer = client.post("/v1/similarity", json=BODY, headers={"origin": "https://a.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_long_texts_are_refused_where_that_was_asked_for(scorer):
+def test_long_texts_are_refused_if_the_setting_says_so(scorer):
     long = "water " * MAX_LENGTH
     with client_of(scorer, long_texts="refuse") as client:
         refused = client.post("/v1/similarity", json={"pairs": [["no", "signal"], ["no", long]]})

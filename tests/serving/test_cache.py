@@ -3,14 +3,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from serving.cache import Cache, Embedding
+from serving.cache import _OVERHEAD_BYTES, Cache, Embedding
 
 
 def embedding(value: float, dimension: int = 100) -> Embedding:
     return Embedding(np.full(dimension, value, dtype=np.float32), 3, is_cut=False)
 
 
-def test_cache_gives_back_what_was_put_by_encoder_and_text():
+def test_cache_returns_the_embedding_of_the_encoder_and_the_text():
     cache = Cache(10_000)
     cache.put(0, "a", embedding(1))
     cache.put(1, "a", embedding(2))
@@ -19,8 +19,8 @@ def test_cache_gives_back_what_was_put_by_encoder_and_text():
     assert cache.get(0, "b") is None
 
 
-def test_cache_forgets_what_was_used_longest_ago():
-    cache = Cache(3 * (100 * 4 + 401))
+def test_cache_evicts_the_least_recently_used_embedding():
+    cache = Cache(3 * (1 + 100 * 4 + _OVERHEAD_BYTES))
     for text in "abc":
         cache.put(0, text, embedding(0))
     cache.get(0, "a")
@@ -37,7 +37,7 @@ def test_cache_stays_within_its_bytes():
 
 
 @pytest.mark.parametrize("max_bytes", [0, 500])
-def test_what_does_not_fit_is_not_kept(max_bytes):
+def test_embedding_larger_than_the_cache_is_not_cached(max_bytes):
     cache = Cache(max_bytes)
     cache.put(0, "a", embedding(1))
     assert (len(cache), cache.num_bytes) == (0, 0)
@@ -52,7 +52,7 @@ def test_putting_a_text_again_changes_nothing():
 
 
 @pytest.mark.parametrize("letter", ["a", "ж", "\U0001f600"])
-def test_counted_bytes_are_about_those_there_are(letter):
+def test_counted_bytes_agree_with_the_memory_used(letter):
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     cache = Cache(2**24)

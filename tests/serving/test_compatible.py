@@ -19,7 +19,7 @@ TEXTS = [text for pair in GOLDEN_PAIRS[:4] for text in pair]
 
 @pytest.fixture(scope="module")
 def url(alone):
-    """A real server's address."""
+    """The address of a running server."""
     with served(create_app(Settings(max_pairs=8, max_characters=200), alone)) as address:
         yield address
 
@@ -36,39 +36,39 @@ def error_of(answer):
 
 
 def test_hugging_face_client_scores_one_sentence_against_many(url, alone):
-    found = InferenceClient(model=url).sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
-    np.testing.assert_allclose(found, alone.score([(TEXTS[0], text) for text in TEXTS[1:]]), rtol=0, atol=1e-6)
+    scores = InferenceClient(model=url).sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
+    np.testing.assert_allclose(scores, alone.score([(TEXTS[0], text) for text in TEXTS[1:]]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 def test_openai_client_gets_embeddings_whose_cosine_is_the_score(url, alone, encoding):
     extra = {"encoding_format": encoding} if encoding else {}
     client = OpenAI(base_url=f"{url}/v1", api_key="any")
-    found = client.embeddings.create(model="any", input=TEXTS, user="somebody", **extra)
-    # Asked for base64, the client returns it as it comes; asked for nothing, it asks for base64 and decodes.
+    embedded = client.embeddings.create(model="any", input=TEXTS, user="somebody", **extra)
+    # If the caller requests base64, the client returns it undecoded; by default it requests base64 and decodes it.
     rows = [
         np.frombuffer(base64.b64decode(e), "<f4") if encoding == "base64" else e
-        for e in (i.embedding for i in found.data)
+        for e in (i.embedding for i in embedded.data)
     ]
     embedding_ND = np.array(rows)
     pairs = list(zip(TEXTS[::2], TEXTS[1::2], strict=True))
     np.testing.assert_allclose((embedding_ND[::2] * embedding_ND[1::2]).sum(1), alone.score(pairs), rtol=0, atol=1e-6)
-    assert [item.index for item in found.data] == list(range(len(TEXTS)))
-    assert found.model == alone.bundle.identity
-    assert found.usage.prompt_tokens == found.usage.total_tokens > len(TEXTS)
+    assert [item.index for item in embedded.data] == list(range(len(TEXTS)))
+    assert embedded.model == alone.bundle.identity
+    assert embedded.usage.prompt_tokens == embedded.usage.total_tokens > len(TEXTS)
 
 
-def test_openai_client_embeds_one_text_and_takes_the_dimensions_there_are(url, alone):
+def test_openai_client_embeds_one_text_and_may_request_only_the_bundles_dimensions(url, alone):
     client = OpenAI(base_url=f"{url}/v1", api_key="any")
-    found = client.embeddings.create(model="any", input="no signal", dimensions=16)
-    np.testing.assert_allclose(found.data[0].embedding, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
+    embedded = client.embeddings.create(model="any", input="no signal", dimensions=16)
+    np.testing.assert_allclose(embedded.data[0].embedding, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
     with pytest.raises(UnprocessableEntityError, match="got 8 dimensions, need 16"):
         client.embeddings.create(model="any", input="no signal", dimensions=8)
 
 
 @pytest.fixture
 def twofold(encoder_alone, scorer) -> Scorer:
-    """The encoder twice: of twice the dimensions."""
+    """A bundle of the encoder twice, with twice the dimensions."""
     bundle = encoder_alone
     (encoder,) = bundle.manifest.members
     members = (encoder, encoder.model_copy(update={"name": "other"}))
@@ -76,12 +76,12 @@ def twofold(encoder_alone, scorer) -> Scorer:
     return Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
 
 
-def test_dimensions_are_those_of_the_bundle_that_answers_even_as_another_takes_its_place(client, twofold, monkeypatch):
+def test_dimensions_are_checked_against_the_bundle_that_answers_even_during_a_reload(client, twofold, monkeypatch):
     def ask(dimensions: int):
         return client.post("/v1/embeddings", json={"input": "no signal", "dimensions": dimensions})
 
     with TestClient(create_app(Settings(), twofold)) as other:
-        # As if the bundle were swapped between any two looks at it.
+        # The bundle seems to change between any two reads.
         engines = cycle([client.app.state.service.engine, other.app.state.service.engine])
         monkeypatch.setattr(Service, "engine", property(lambda _: next(engines)))
         for dimensions in (16, 32, 16, 32):
@@ -93,7 +93,7 @@ def test_dimensions_are_those_of_the_bundle_that_answers_even_as_another_takes_i
 
 @pytest.fixture
 def matryoshka(encoder_alone, scorer) -> Scorer:
-    """The encoder, whose embeddings may be cut."""
+    """A bundle of the encoder whose embeddings may be cut."""
     (encoder,) = encoder_alone.manifest.members
     manifest = encoder_alone.manifest.model_copy(
         update={"members": (encoder.model_copy(update={"matryoshka": (8, 4)}),)}
@@ -178,5 +178,5 @@ def test_bundle_with_a_lexical_member_scores_but_has_no_embeddings(scorer):
         answer = client.post("/v1/embeddings", json={"input": "no signal"})
         assert error_of(answer) == (422, "invalid_request", None)
         assert "lexical" in answer.json()["error"]["message"]
-        found = client.post("/score", json={"text_1": "no signal", "text_2": "no bars"}).json()["data"][0]["score"]
-        assert found == pytest.approx(float(scorer.score([("no signal", "no bars")])[0]), abs=1e-6)
+        score = client.post("/score", json={"text_1": "no signal", "text_2": "no bars"}).json()["data"][0]["score"]
+        assert score == pytest.approx(float(scorer.score([("no signal", "no bars")])[0]), abs=1e-6)

@@ -1,12 +1,12 @@
-"""What the service's connections do to their transport."""
+"""How the service's connections use their transport."""
 
 import asyncio
 
-from serving.connection import Joined
+from serving.connection import JoinedWrites
 
 
 class Recorded:
-    """A transport that notes what is done to it."""
+    """A transport that records its calls."""
 
     def __init__(self):
         self.done = []
@@ -21,10 +21,10 @@ class Recorded:
         return "close" in self.done
 
 
-def test_what_comes_in_one_turn_is_one_write():
+def test_writes_of_one_loop_iteration_are_joined():
     async def scenario():
         transport = Recorded()
-        joined = Joined(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop())
         joined.write(b"head ")
         joined.write(b"body")
         assert transport.done == []
@@ -36,10 +36,10 @@ def test_what_comes_in_one_turn_is_one_write():
     assert asyncio.run(scenario()) == [b"head body", b"another"]
 
 
-def test_closing_comes_after_all_that_was_written():
+def test_close_flushes_pending_writes_first():
     async def scenario():
         transport = Recorded()
-        joined = Joined(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop())
         joined.write(b"head ")
         joined.write(b"body")
         joined.close()

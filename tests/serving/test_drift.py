@@ -19,7 +19,7 @@ def learned(folder=None) -> Drift:
     return drift
 
 
-def test_there_is_no_index_before_there_is_enough_to_compare():
+def test_index_is_nan_until_there_are_enough_values():
     drift = Drift(None, "digest")
     assert math.isnan(drift.index("scores"))
     drift.observe("scores", FIRST)
@@ -58,7 +58,7 @@ def test_old_traffic_fades():
     assert drift.index("scores") < 0.02 < before
 
 
-def test_reference_is_kept_by_bundle(tmp_path):
+def test_reference_is_stored_per_bundle(tmp_path):
     learned(tmp_path / "drift")
     again = Drift(tmp_path / "drift", "digest")
     assert again.is_learned
@@ -78,19 +78,19 @@ def test_damaged_reference_is_learned_again(tmp_path, content, caplog):
     assert json.loads((tmp_path / "digest.json").read_text())["counts"]["tokens"][3] == REFERENCE
 
 
-def test_reference_that_cannot_be_read_stops_nothing(tmp_path, caplog):
+def test_unreadable_reference_does_not_stop_the_service(tmp_path, caplog):
     (tmp_path / "digest.json").mkdir()
     assert not Drift(tmp_path, "digest").is_learned
     assert "digest.json" in caplog.text
 
 
-def test_folder_that_cannot_be_written_stops_nothing(tmp_path, caplog):
+def test_unwritable_folder_does_not_stop_the_service(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     learned(tmp_path / "file" / "drift")
-    assert "could not be kept" in caplog.text
+    assert "cannot be written" in caplog.text
 
 
-def test_service_tells_drift_and_disagreement(scorer):
+def test_service_reports_drift_and_disagreement(scorer):
     app = create_app(Settings(), scorer)
     value = app.state.service.metrics.registry.get_sample_value
     with TestClient(app) as client:

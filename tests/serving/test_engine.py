@@ -4,48 +4,11 @@ import threading
 import numpy as np
 import pytest
 
-from serving.drift import Drift
-from serving.engine import Engine
-from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
-from serving.metrics import Metrics
-from simile.artifacts import Combine
-from simile.scoring import GOLDEN_PAIRS, Lexical, Scorer
+from serving.errors import DeadlineError, NotFiniteError, NotReadyError, OverloadedError
+from simile.scoring import GOLDEN_PAIRS, Scorer
 from tests.live_servers import until
+from tests.serving.engines import FIRST, OTHER, THREE, TWO, block, engine_of, sources, tokens_of
 from tests.tiny_ensembles import WORDS
-
-FIRST = [("The water was cold.", "A cold drink of water.")]
-TWO = [("no signal", "no bars"), ("a return", "the shoes")]
-THREE = [*TWO, ("water", "no")]
-OTHER = [("cold", "a")]
-
-
-def engine_of(scorer, *, max_waiting_tokens=1000, deadline_s=10.0, cache_bytes=0) -> Engine:
-    return Engine(
-        scorer,
-        Metrics(),
-        Drift(None, ""),
-        max_waiting_tokens=max_waiting_tokens,
-        deadline_s=deadline_s,
-        cache_bytes=cache_bytes,
-    )
-
-
-async def block(engine, watched) -> "asyncio.Task":
-    """Occupy the inference thread until the gate is set."""
-    watched.gate.clear()
-    blocking = asyncio.create_task(engine.score(FIRST))
-    await until(lambda: len(watched.batches) == 1)
-    return blocking
-
-
-def tokens_of(watched, pairs) -> int:
-    texts = list({text for pair in pairs for text in pair})
-    return sum(len(tokens.ids) for tokens in watched.encoder.tokenize(texts))
-
-
-def sources(engine) -> dict[str, float]:
-    value = engine._metrics.registry.get_sample_value
-    return {source: value("simile_texts_total", {"source": source}) for source in ("computed", "cached", "shared")}
 
 
 @pytest.mark.parametrize("pairs", [GOLDEN_PAIRS, TWO, [("no", "no")], GOLDEN_PAIRS * 30])
@@ -54,8 +17,8 @@ def test_engine_scores_as_the_scorer_does(scorer, pairs):
     np.testing.assert_allclose(scored.score_P, expected.score_P, rtol=0, atol=1e-6)
     for name, score_P in expected.members.items():
         np.testing.assert_allclose(scored.members[name], score_P, rtol=0, atol=1e-6)
-    found = (scored.num_texts, scored.num_tokens, scored.num_cut)
-    assert found == (expected.num_texts, expected.num_tokens, expected.num_cut)
+    counts = (scored.num_texts, scored.num_tokens, scored.num_cut)
+    assert counts == (expected.num_texts, expected.num_tokens, expected.num_cut)
 
 
 def test_long_call_is_tokenized_in_threads_and_scored_as_the_scorer_does(scorer):
@@ -68,12 +31,12 @@ def test_long_call_is_tokenized_in_threads_and_scored_as_the_scorer_does(scorer)
     assert scored.num_cut == expected.num_cut > 0
 
 
-def test_call_that_comes_while_the_thread_computes_joins_the_next_batch(watched):
+def test_call_that_arrives_during_a_batch_joins_the_next_batch(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = [asyncio.create_task(engine.score(pairs)) for pairs in (TWO, OTHER)]
-        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO + OTHER))
+        await until(lambda: engine.queue.num_tokens == tokens_of(watched, TWO + OTHER))
         watched.gate.set()
         return [len((await task).score_P) for task in (blocking, *waiting)]
 
@@ -110,14 +73,14 @@ def test_cached_text_is_not_computed_again(watched):
     assert scored.num_tokens == expected.num_tokens
 
 
-def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts(watched):
+def test_cancelled_call_is_not_computed_unless_another_call_needs_its_texts(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         gone, stays = (asyncio.create_task(engine.score(pairs)) for pairs in (THREE, TWO))
         await until(lambda: sources(engine)["shared"] == 4)
         gone.cancel()
-        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO))
+        await until(lambda: engine.queue.num_tokens == tokens_of(watched, TWO))
         watched.gate.set()
         await asyncio.gather(blocking, stays)
         return await engine.score(THREE)
@@ -126,7 +89,7 @@ def test_call_that_was_given_up_is_never_computed_unless_another_wants_its_texts
     assert watched.sizes == [2, 4, 6]
 
 
-def test_texts_given_up_before_their_turn_are_not_even_tokenized(watched):
+def test_dropped_texts_are_not_tokenized(watched):
     tokenize, gate, seen = watched.encoder.tokenize, threading.Event(), []
 
     def slow(texts):
@@ -140,9 +103,9 @@ def test_texts_given_up_before_their_turn_are_not_even_tokenized(watched):
     async def scenario():
         engine = engine_of(watched, max_waiting_tokens=10**6)
         gone = asyncio.create_task(engine.score(list(zip(texts[::2], texts[1::2], strict=True))))
-        await until(lambda: engine.waiting.num_tokens)
+        await until(lambda: engine.queue.num_tokens)
         gone.cancel()
-        await until(lambda: engine.waiting.num_tokens == 0)
+        await until(lambda: engine.queue.num_tokens == 0)
         gate.set()
         return await engine.score([("cold " * 500, "water " * 500)])
 
@@ -167,8 +130,8 @@ def test_call_beyond_the_budget_is_refused_until_the_queue_moves(watched):
         engine = engine_of(watched, max_waiting_tokens=tokens_of(watched, THREE))
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, TWO))
-        with pytest.raises(OverloadedError, match="tokens wait already") as refused:
+        await until(lambda: engine.queue.num_tokens == tokens_of(watched, TWO))
+        with pytest.raises(OverloadedError, match="tokens are waiting already") as refused:
             await engine.score([*OTHER, ("cold return", "the cold water")])
         assert refused.value.retry_after_s >= 1
         watched.gate.set()
@@ -182,7 +145,7 @@ def test_idle_engine_takes_a_call_beyond_the_budget(watched):
     assert len(asyncio.run(engine_of(watched, max_waiting_tokens=1).score(THREE)).score_P) == 3
 
 
-def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
+def test_call_past_its_deadline_is_dropped_and_never_computed(watched):
     async def scenario():
         engine = engine_of(watched, deadline_s=0.05)
         blocking = await block(engine, watched)
@@ -190,7 +153,7 @@ def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
             await engine.score(TWO)
         with pytest.raises(DeadlineError):
             await blocking
-        assert engine.waiting.num_tokens == 0
+        assert engine.queue.num_tokens == 0
         watched.gate.set()
         await engine.close(10)
 
@@ -199,7 +162,7 @@ def test_call_past_its_deadline_is_given_up_and_never_computed(watched):
 
 
 @pytest.mark.parametrize("step", ["tokenize", "embed_batch"])
-def test_text_that_breaks_the_model_fails_its_own_calls_only(watched, step):
+def test_text_that_breaks_the_model_fails_only_its_own_calls(watched, step):
     encoder, poison = watched.encoder, "The poison"
     ids = encoder.tokenize([poison])[0].ids.tolist()
     whole = getattr(encoder, step)
@@ -224,10 +187,10 @@ def test_text_that_breaks_the_model_fails_its_own_calls_only(watched, step):
     engine, (_, two, broken, other) = asyncio.run(scenario())
     assert (len(two.score_P), len(other.score_P)) == (2, 1)
     assert isinstance(broken, RuntimeError)
-    assert engine.waiting.num_tokens == 0
+    assert engine.queue.num_tokens == 0
 
 
-def test_embedding_that_is_no_number_fails_its_own_calls_only(watched):
+def test_embedding_that_is_not_finite_fails_only_its_own_calls(watched):
     whole, ids = watched.encoder.embed_batch, watched.encoder.tokenize(["no"])[0].ids.tolist()
 
     def overflowing(batch):
@@ -247,7 +210,7 @@ def test_embedding_that_is_no_number_fails_its_own_calls_only(watched):
     assert isinstance(bad, NotFiniteError)
 
 
-def test_call_of_few_tokens_does_not_wait_for_the_end_of_a_call_of_many(watched):
+def test_short_call_does_not_wait_for_the_end_of_a_long_one(watched):
     words = [word for word in WORDS if not word.startswith("[")]
     draw = np.random.default_rng(0)
     texts = [" ".join(draw.choice(words, size=39)) for _ in range(400)]
@@ -257,9 +220,9 @@ def test_call_of_few_tokens_does_not_wait_for_the_end_of_a_call_of_many(watched)
         engine = engine_of(watched, max_waiting_tokens=100_000)
         blocking = await block(engine, watched)
         long = asyncio.create_task(engine.score(many))
-        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, many))
+        await until(lambda: engine.queue.num_tokens == tokens_of(watched, many))
         short = asyncio.create_task(engine.score(OTHER))
-        await until(lambda: engine.waiting.num_tokens == tokens_of(watched, many + OTHER))
+        await until(lambda: engine.queue.num_tokens == tokens_of(watched, many + OTHER))
         watched.gate.set()
         await asyncio.gather(blocking, long, short)
 
@@ -287,68 +250,12 @@ def test_embeddings_give_the_scores_of_an_ensemble_of_encoders(bundle, scorer):
     assert (embedded.num_tokens, embedded.num_cut) == (scored.num_tokens, scored.num_cut)
 
 
-def test_lexical_member_has_no_embeddings(scorer):
-    assert any(isinstance(member, Lexical) for member in scorer.members)
-    with pytest.raises(InvalidRequestError, match="lexical"):
-        asyncio.run(engine_of(scorer).embed(["no bars"]))
-
-
-@pytest.fixture
-def words_alone(bundle, scorer) -> Scorer:
-    words = scorer.members[1]
-    manifest = bundle.manifest.model_copy(update={"combine": Combine(weights={words.name: 1.0})})
-    alone = Scorer(type(bundle)(bundle.path, manifest, bundle.data), scorer.runtime)
-    alone.members = (words,)
-    return alone
-
-
-def test_bundle_without_an_encoder_is_served(words_alone, scorer):
-    scored = asyncio.run(engine_of(words_alone).score(FIRST))
-    expected_P = scorer.score_members(FIRST).members[words_alone.members[0].name]
-    np.testing.assert_allclose(scored.score_P, expected_P, rtol=0, atol=1e-6)
-
-
-@pytest.fixture
-def counting(words_alone, monkeypatch):
-    """Words that are counted only once the second event is set; the first says that it has begun."""
-    started, gate, words = threading.Event(), threading.Event(), words_alone.members[0]
-    found = words.cosines
-
-    def slow(texts, pair_P2):
-        started.set()
-        assert gate.wait(10)
-        return found(texts, pair_P2)
-
-    monkeypatch.setattr(words, "cosines", slow)
-    return started, gate
-
-
-def test_bundle_without_an_encoder_has_the_budget_too(words_alone, counting):
-    started, gate = counting
-
-    async def scenario():
-        engine = engine_of(words_alone, max_waiting_tokens=20)
-        begun = asyncio.create_task(engine.score(FIRST))
-        await until(started.is_set)
-        assert engine.waiting.num_tokens == 0
-        waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.waiting.num_tokens > 0)
-        with pytest.raises(OverloadedError, match="tokens wait already"):
-            await engine.score(THREE)
-        gate.set()
-        await asyncio.gather(begun, waiting)
-        assert engine.waiting.num_tokens == 0
-        await engine.score(THREE)
-
-    asyncio.run(scenario())
-
-
-def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
+def test_closing_engine_answers_waiting_calls_and_refuses_new_ones(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.waiting.num_tokens)
+        await until(lambda: engine.queue.num_tokens)
         closing = asyncio.create_task(engine.close(10))
         await asyncio.sleep(0)
         with pytest.raises(NotReadyError):
@@ -364,29 +271,12 @@ def test_closing_engine_answers_what_waits_and_refuses_what_comes(watched):
     asyncio.run(scenario())
 
 
-def test_closing_engine_answers_what_is_at_its_words(words_alone, scorer, counting):
-    started, gate = counting
-
-    async def scenario():
-        # Its encoder comes after its words.
-        engine = engine_of(scorer)
-        begun = asyncio.create_task(engine.score(FIRST))
-        await until(started.is_set)
-        closing = asyncio.create_task(engine.close(10))
-        await asyncio.sleep(0)
-        gate.set()
-        await closing
-        return await begun
-
-    assert len(asyncio.run(scenario()).score_P) == len(FIRST)
-
-
-def test_engine_that_cannot_drain_in_time_sends_the_rest_away(watched):
+def test_engine_that_cannot_drain_in_time_refuses_the_remaining_calls(watched):
     async def scenario():
         engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
-        await until(lambda: engine.waiting.num_tokens)
+        await until(lambda: engine.queue.num_tokens)
         await engine.close(0.01)
         answers = await asyncio.gather(blocking, waiting, return_exceptions=True)
         watched.gate.set()

@@ -26,12 +26,12 @@ def error_of(answer):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_body_in_another_encoding_is_malformed(client, encoding):
-    # A letter whose UTF-16 has the byte of a quote: what follows would be taken for a text.
+    # In UTF-16 this letter contains the byte of a quote, so the rest would look like a text.
     content = json.dumps({"a": "\u0122"} | BODY, ensure_ascii=False).encode(encoding)
     assert error_of(client.post("/v1/similarity", content=content)) == (400, "malformed", None)
 
 
-def test_every_error_has_an_answer_and_the_drawing_names_it():
+def test_every_error_has_a_response_and_is_in_the_docstring_tree():
     classes = {
         value
         for value in vars(errors).values()
@@ -44,7 +44,7 @@ def test_every_error_has_an_answer_and_the_drawing_names_it():
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 1500])
-def test_body_that_is_no_json_is_malformed(client, content):
+def test_body_that_is_not_json_is_malformed(client, content):
     assert error_of(client.post("/v1/similarity", content=content)) == (400, "malformed", None)
 
 
@@ -83,7 +83,7 @@ def test_invalid_request_names_the_place(client, body, param):
     assert error_of(answer) == (422, "invalid_request", param)
 
 
-def test_other_content_types_are_told_what_is_needed(client):
+def test_error_for_another_content_type_names_the_one_needed(client):
     answer = client.post("/v1/similarity", content=json.dumps(BODY), headers={"content-type": "text/plain"})
     assert error_of(answer) == (422, "invalid_request", None)
     assert "application/json" in answer.json()["error"]["message"]
@@ -103,12 +103,12 @@ def test_body_beyond_the_limit_is_refused_whether_declared_or_chunked(client):
 def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed(scorer):
     with TestClient(create_app(Settings(), scorer)) as client:
         answer = client.post("/v1/similarity", content=json.dumps({"pairs": [["a", "b"]] * 300_000}))
-        # No JSON at all, and not looked at as such.
+        # The body is not JSON at all, and is refused before it is parsed.
         other = client.post("/v1/similarity", content=b'"' * 100_000)
     assert error_of(answer) == error_of(other) == (422, "invalid_request", None)
     assert (
         answer.json()["error"]["message"]
-        == "got more texts or other values than 1024 pairs have, the most of one request"
+        == "got more texts or other values than 1024 pairs have, the most that a request may have"
     )
 
 
@@ -122,14 +122,14 @@ def test_more_values_than_any_request_may_have_are_refused_before_they_are_parse
 
 
 @pytest.mark.parametrize("content", ['"' + '\\"' * 200_000, '"' + "\\" * 200_001, '"' + "[,{" * 100_000, "1" * 10_000])
-def test_a_text_or_number_that_does_not_end_is_invalid_json_and_no_defect(scorer, content):
+def test_unterminated_text_or_number_is_invalid_json_and_not_a_defect(scorer, content):
     with TestClient(create_app(Settings(), scorer)) as client:
         answer = client.post("/v1/similarity", content=content)
     assert error_of(answer) == (400, "malformed", None)
 
 
 @pytest.mark.parametrize("text", ['"', '\\"', "\\", '""""""""', "[{,:}]" * 30, '\\",[{,,' * 15])
-def test_as_many_pairs_as_are_allowed_are_taken_whatever_is_in_their_texts(scorer, text):
+def test_largest_number_of_pairs_is_accepted_whatever_their_texts_contain(scorer, text):
     pairs = [{"text_a": text * 20, "text_b": text}] * 1024
     with TestClient(create_app(Settings(), scorer)) as client:
         answer = client.post("/v1/similarity", json={"pairs": pairs})
@@ -182,14 +182,14 @@ async def running(settings, scorer):
             yield app, client
 
 
-def test_overloaded_server_says_when_to_come_back(watched):
+def test_overloaded_server_says_when_to_retry(watched):
     async def scenario():
         async with running(Settings(max_waiting_tokens=1), watched) as (app, client):
             watched.gate.clear()
             first = asyncio.create_task(client.post("/v1/similarity", json=BODY))
             await until(lambda: watched.sizes == [2])
             second = asyncio.create_task(client.post("/v1/similarity", json=OTHER))
-            await until(lambda: app.state.service.engine.waiting.num_tokens)
+            await until(lambda: app.state.service.engine.queue.num_tokens)
             refused = await client.post("/v1/similarity", json=THIRD)
             watched.gate.set()
             return refused, await first, await second
@@ -211,7 +211,7 @@ def test_request_past_its_deadline_is_a_504(watched):
     assert error_of(asyncio.run(scenario())) == (504, "deadline", None)
 
 
-def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
+def test_request_of_a_disconnected_client_is_dropped_before_it_is_computed(watched):
     async def scenario():
         async with running(Settings(), watched) as (app, client):
             engine = app.state.service.engine
@@ -220,10 +220,10 @@ def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
             await until(lambda: watched.sizes == [2])
             gone, sent = asyncio.Event(), []
             waiting = asyncio.create_task(app(http_scope(), receiver(gone, OTHER), send_into(sent)))
-            await until(lambda: engine.waiting.num_tokens)
+            await until(lambda: engine.queue.num_tokens)
             gone.set()
             await waiting
-            assert engine.waiting.num_tokens == 0
+            assert engine.queue.num_tokens == 0
             watched.gate.set()
             await first
             counted = app.state.service.metrics.registry.get_sample_value(
@@ -235,7 +235,7 @@ def test_client_that_has_gone_is_dropped_before_it_is_computed(watched):
     assert watched.sizes == [2]
 
 
-def test_client_that_leaves_within_its_body_is_not_answered(scorer):
+def test_client_that_disconnects_within_its_body_is_not_answered(scorer):
     async def scenario():
         async with running(Settings(), scorer) as (app, _):
             messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])

@@ -38,14 +38,14 @@ def test_requests_are_counted_by_route_and_code(client, registry):
     assert registry.get_sample_value("simile_request_duration_seconds_count", {"route": "/v1/similarity"}) == 2
 
 
-def test_paths_that_are_no_route_share_one_label(client, registry):
+def test_unknown_paths_share_one_label(client, registry):
     for i in range(3):
         client.get(f"/nope/{i}")
     assert registry.get_sample_value("simile_requests_total", {"route": "unmatched", "code": "404"}) == 3
     assert b"nope" not in generate_latest(registry)
 
 
-def test_what_is_scored_is_counted(client, registry):
+def test_scored_pairs_texts_and_tokens_are_counted(client, registry):
     client.post("/v1/similarity", json=BODY)
     value = registry.get_sample_value
     assert value("simile_pairs_total") == 2
@@ -61,7 +61,7 @@ def test_what_is_scored_is_counted(client, registry):
         assert value("simile_stage_duration_seconds_count", {"stage": stage}) >= 1
 
 
-def test_slow_upload_is_no_slow_parsing(scorer):
+def test_slow_upload_does_not_count_as_parsing(scorer):
     def slowly():
         for part in json.dumps(BODY).encode().partition(b"water"):
             yield part
@@ -75,13 +75,13 @@ def test_slow_upload_is_no_slow_parsing(scorer):
     assert seconds({"stage": "parse"}) < 0.2
 
 
-def test_bundle_provider_version_and_readiness_are_told(client, registry, scorer):
+def test_bundle_provider_version_and_readiness_are_reported(client, registry, scorer):
     manifest = scorer.bundle.manifest
     value = registry.get_sample_value
     assert value("simile_bundle_info", {"name": "tiny", "digest": manifest.digest}) == 1
     assert value("simile_provider_info", {"provider": scorer.runtime.provider, "precision": "fp32"}) == 1
     assert value("simile_build_info", {"version": __version__}) == 1
-    # Of two members: the other one is lexical.
+    # There are two members; the other one is lexical.
     assert value("simile_bundle_encoders") == 1
     assert [value("simile_bundle_loads_total", {"result": result}) for result in ("served", "refused")] == [1, 0]
     assert value("simile_ready") == 1

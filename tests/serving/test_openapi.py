@@ -1,4 +1,4 @@
-"""The service answers as its OpenAPI says, to whatever is asked."""
+"""The service responds to any request as its OpenAPI document says."""
 
 import json
 import subprocess
@@ -33,12 +33,12 @@ OPERATIONS = {
 POSTED = sorted(path for method, path in OPERATIONS if method == "POST")
 KEY = "planted-key-1234"
 LEFT_OUT = "positive_data_acceptance,unsupported_method"
-"""Of the checks: no schema can tell that two lists are of one length or how many tokens fit, and GET / is the page."""
+"""Excluded checks: no schema can express that two lists have one length or how many tokens fit; GET / is the page."""
 
 
 @pytest.fixture(scope="module")
 def report(alone, tmp_path_factory):
-    """What schemathesis found: thousands of requests, those that OpenAPI allows and others."""
+    """The report of schemathesis on thousands of requests, valid and invalid ones."""
     folder = tmp_path_factory.mktemp("schemathesis")
     limits = Settings(max_pairs=8, max_characters=200, max_body_bytes=65536, api_keys=(KEY,))
     command = [sys.executable, "-m", "schemathesis.cli", "run", "--header", f"Authorization: Bearer {KEY}"]
@@ -50,20 +50,20 @@ def report(alone, tmp_path_factory):
     return done, json.loads((folder / "report.json").read_text())
 
 
-def test_answers_are_those_that_are_documented(report):
+def test_responses_match_the_documentation(report):
     done, _ = report
     assert done.returncode == 0, done.stdout
 
 
-def test_every_operation_was_asked_what_it_takes(report):
-    _, found = report
+def test_every_operation_received_valid_requests(report):
+    _, summary = report
     accepted = {
         operation: sum(phase["accepted"] for phase in phases.values())
-        for operation, phases in found["valid_rates"].items()
+        for operation, phases in summary["valid_rates"].items()
     }
     assert set(accepted) == {f"{method} {path}" for method, path in OPERATIONS}
     assert all(num >= 20 for operation, num in accepted.items() if operation.startswith("POST")), accepted
-    assert found["test_cases"]["generated"] > 500
+    assert summary["test_cases"]["generated"] > 500
 
 
 def test_every_operation_is_documented(client):
@@ -84,7 +84,7 @@ def test_other_methods_are_refused(client, method, path):
 
 
 def body_of(path: str, text: str = "no signal"):
-    """A request with the text in it."""
+    """Return a request that contains the text."""
     if path == "/v1/similarity":
         return {"pairs": [[text, "no bars"]]}
     if path in ("/", "/similarity"):
@@ -93,7 +93,7 @@ def body_of(path: str, text: str = "no signal"):
 
 
 def check_documented(client, path, answer, status, *, method="POST"):
-    """Fail unless the answer has this status, is documented with it, and has the shape of an error."""
+    """Assert that the response has this status, that OpenAPI documents it, and that it has the shape of an error."""
     assert answer.status_code == status, answer.text
     documented = client.get("/openapi.json").json()["paths"][path][method.lower()]["responses"][str(status)]
     assert documented["content"] == {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
@@ -120,7 +120,7 @@ def test_answer_before_the_bundle_is_loaded_is_documented(scorer, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPERATIONS))
-def test_missing_key_is_documented_where_one_is_needed(scorer, method, path):
+def test_missing_key_is_documented_if_one_is_needed(scorer, method, path):
     with TestClient(create_app(Settings(api_keys=("planted-key",)), scorer)) as client:
         answer = client.request(method, path)
         if path not in PROBES:
@@ -131,7 +131,7 @@ def test_missing_key_is_documented_where_one_is_needed(scorer, method, path):
         )
 
 
-def test_no_key_is_documented_where_none_is_needed(client):
+def test_no_key_is_documented_if_none_is_needed(client):
     assert "HTTPBearer" not in client.get("/openapi.json").text
 
 
@@ -145,7 +145,7 @@ def test_overload_and_deadline_are_documented(watched_alone, path):
         begun = pool.submit(client.post, path, json=body_of(path, "begun"))
         wait_for(lambda: watched_alone.batches)
         waits = pool.submit(client.post, path, json=body_of(path, "waits"))
-        wait_for(lambda: app.state.service.engine.waiting.num_tokens)
+        wait_for(lambda: app.state.service.engine.queue.num_tokens)
         check_documented(client, path, client.post(path, json=body_of(path, "late")), 429)
         for late in (begun, waits):
             check_documented(client, path, late.result(), 504)

@@ -36,7 +36,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, url):
-    """The page, which has to stay without errors and within its own origin."""
+    """The page; the test fails if it logs an error or requests another origin."""
     with opened(browser, url) as page:
         yield page
 
@@ -113,7 +113,7 @@ def test_example_is_one_click_away(page):
 
 
 @needs_chromium
-def test_servers_refusal_is_shown_with_its_place(page):
+def test_error_of_the_server_is_shown_with_its_place(page):
     page.locator("#text-a").fill("a" * 201)
     page.locator("#text-b").fill("b")
     page.locator("#compare").click()
@@ -144,7 +144,7 @@ def test_page_fits_the_screen(browser, url, width):
 
 
 @needs_chromium
-def test_key_is_asked_for_where_one_is_needed_and_never_shown(browser, scorer):
+def test_key_is_requested_if_one_is_needed_and_never_shown(browser, scorer):
     with served(create_app(Settings(api_keys=(KEY,)), scorer)) as url, opened(browser, url) as page:
         page.locator("#examples button").first.click()
         expect(page.locator("#error")).to_contain_text("API keys")
@@ -156,7 +156,7 @@ def test_key_is_asked_for_where_one_is_needed_and_never_shown(browser, scorer):
 
 
 @needs_chromium
-def test_api_is_shown_whole_from_here_alone(browser, url):
+def test_api_page_shows_every_operation_and_documented_field(browser, url):
     with opened(browser, f"{url}/docs") as page:
         expect(page.locator("section").first).to_be_visible()
         api = httpx2.get(f"{url}/openapi.json").json()
@@ -169,7 +169,7 @@ def test_api_is_shown_whole_from_here_alone(browser, url):
 
 
 @needs_chromium
-def test_every_call_that_the_api_page_shows_is_answered(browser, url):
+def test_every_command_of_the_api_page_works(browser, url):
     with opened(browser, f"{url}/docs") as page:
         expect(page.locator("section").first).to_be_visible()
         calls = [text for text in texts_of(page, "pre") if text.startswith("curl")]
@@ -182,7 +182,7 @@ def test_every_call_that_the_api_page_shows_is_answered(browser, url):
 
 
 @needs_chromium
-def test_calls_of_the_api_page_take_a_key_where_one_is_needed(browser, scorer):
+def test_commands_of_the_api_page_send_a_key_if_one_is_needed(browser, scorer):
     with served(create_app(Settings(api_keys=(KEY,)), scorer)) as url, opened(browser, f"{url}/docs") as page:
         expect(page.locator("section").first).to_be_visible()
         calls = [text for text in texts_of(page, "pre") if text.startswith("curl")]
@@ -198,7 +198,7 @@ def test_api_page_fits_the_screen(browser, url, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_page_may_load_nothing_from_elsewhere(client):
+def test_page_loads_nothing_from_other_servers(client):
     for path in FILES:
         answer = client.get(path)
         assert answer.status_code == 200
@@ -210,6 +210,6 @@ def test_page_may_load_nothing_from_elsewhere(client):
         assert "https://" not in answer.text
 
 
-def test_page_needs_no_key_of_its_own(scorer):
+def test_page_itself_needs_no_key(scorer):
     with TestClient(create_app(Settings(api_keys=(KEY,)), scorer)) as client:
         assert [client.get(path).status_code for path in FILES] == [200] * len(FILES)

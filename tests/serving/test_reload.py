@@ -22,13 +22,13 @@ PAIRS = [["The water was cold.", "A cold drink of water."], ["no signal", "no ba
 
 @pytest.fixture
 def bundles(tmp_path):
-    """Two bundles of one name whose scores differ."""
+    """Two bundles of the same name with different scores."""
     return [Ensemble(tmp_path / str(seed)).write(seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture
 def link(bundles, tmp_path):
-    """What the service is told to serve: it leads to the first of them."""
+    """The symbolic link that the service serves; it leads to the first bundle."""
     path = tmp_path / "current"
     path.symlink_to(bundles[0].path)
     return path
@@ -130,7 +130,7 @@ def test_bundle_that_is_damaged_is_refused_and_the_old_one_stays(bundles, link, 
     assert bundles[0].identity in caplog.text
 
 
-def test_answers_tell_what_their_steps_took(client):
+def test_responses_report_the_time_of_each_stage(client):
     header = client.post("/v1/similarity", json={"pairs": PAIRS}).headers["server-timing"]
     steps = dict(step.split(";dur=") for step in header.split(", "))
     assert list(steps) == ["tokenize", "queue", "infer", "total"]
@@ -141,7 +141,7 @@ def test_answers_tell_what_their_steps_took(client):
     assert "server-timing" not in client.get("/healthz").headers
 
 
-def test_timing_can_be_kept_to_oneself(scorer):
+def test_timing_header_can_be_switched_off(scorer):
     with TestClient(create_app(Settings(timing_headers=False), scorer)) as client:
         answer = client.post("/v1/similarity", json={"pairs": PAIRS})
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Real weights: a pair's score is the same whatever it is computed with, before or beside."""
+"""The score of a pair with real weights does not depend on what else is computed, before it or beside it."""
 
 import asyncio
 
@@ -6,10 +6,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from serving.drift import Drift
-from serving.engine import Engine
-from serving.metrics import Metrics
 from simile.scoring import GOLDEN_PAIRS, Scorer, choose_runtime
+from tests.serving.engines import engine_of
 
 needs_bf16 = pytest.mark.skipif(
     "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(), reason="bf16 needs OpenVINO"
@@ -32,14 +30,13 @@ def test_score_depends_on_no_neighbour_no_order_no_cache_and_no_other_call(minil
     alone_P = np.array([scorer.score([pair])[0] for pair in pairs])
 
     async def scenario():
-        options = {"max_waiting_tokens": 100_000, "deadline_s": 60.0, "cache_bytes": 1 << 20}
-        engine = Engine(scorer, Metrics(), Drift(None, ""), **options)
+        engine = engine_of(scorer, max_waiting_tokens=100_000, deadline_s=60.0, cache_bytes=1 << 20)
         order = np.random.default_rng(1).permutation(len(pairs))
         calls = [order[start : start + 7] for start in range(0, len(pairs), 7)]
         for _ in ("computed", "cached"):
-            found = await asyncio.gather(*(engine.score([pairs[i] for i in call]) for call in calls))
+            answers = await asyncio.gather(*(engine.score([pairs[i] for i in call]) for call in calls))
             score_P = np.empty(len(pairs))
-            score_P[order] = np.concatenate([one.score_P for one in found])
+            score_P[order] = np.concatenate([answer.score_P for answer in answers])
             yield score_P
         await engine.close(10)
 

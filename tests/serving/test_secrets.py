@@ -1,4 +1,4 @@
-"""Neither texts nor keys are seen anywhere but where they belong."""
+"""Neither texts nor keys appear where they do not belong."""
 
 import json
 import socket
@@ -43,7 +43,7 @@ CONTENTS = [
 
 @pytest.fixture(scope="module")
 def seen(bundle, tmp_path_factory):
-    """All that a service lets be seen that was asked everything: its log, by level, its metrics, and its answers."""
+    """Everything that a service reveals after all kinds of requests: its log by level, its metrics, its responses."""
     folder = tmp_path_factory.mktemp("secrets")
     limits = {"SIMILE_MAX_PAIRS": "8", "SIMILE_MAX_CHARACTERS": "200", "SIMILE_MAX_BODY_BYTES": "4096"}
     seen, answers = {}, []
@@ -65,11 +65,11 @@ def seen(bundle, tmp_path_factory):
 
 
 @pytest.mark.parametrize("secret", [KEY, WRONG, TEXT])
-def test_secret_is_seen_nowhere(seen, secret):
+def test_secret_appears_nowhere(seen, secret):
     assert [where for where, text in seen.items() if secret in text] == []
 
 
-def test_log_was_written_and_its_secrets_would_be_found(seen):
+def test_log_was_written_and_a_secret_in_it_would_be_detected(seen):
     assert "/v1/similarity 200" in seen["log"]
     assert "Invalid HTTP request" in seen["log"]
     assert 'simile_requests_total{code="422",route="/score"}' in seen["metrics"]

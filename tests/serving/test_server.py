@@ -52,7 +52,7 @@ def test_sigint_ends_the_process_as_sigterm_does(process):
     assert process.process.wait(10) == 0, process.log.read_text()
 
 
-def test_stopping_server_tells_the_load_balancer_and_ends_what_it_has_begun(watched):
+def test_stopping_server_reports_not_ready_and_finishes_its_requests(watched):
     async def scenario():
         app = create_app(Settings(), watched)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def test_damaged_bundle_ends_the_process_with_its_error(bundle, tmp_path):
         run(copy, FREE)
 
 
-def test_bundle_that_computes_something_else_is_not_served(bundle, tmp_path):
+def test_bundle_whose_scores_differ_from_its_golden_pairs_is_not_served(bundle, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["golden"][0]["scores"]["small"] += 0.01

@@ -19,7 +19,7 @@ def post(client, body):
 
 
 @pytest.mark.parametrize("form", ["lists", "objects"])
-def test_scores_over_http_are_the_scorers(client, scorer, form):
+def test_scores_over_http_equal_those_of_the_scorer(client, scorer, form):
     pairs = PAIRS if form == "lists" else [{"text_a": a, "text_b": b} for a, b in PAIRS]
     answer = post(client, {"pairs": pairs}).json()
     np.testing.assert_allclose(answer["scores"], scorer.score(PAIRS), rtol=0, atol=1e-6)
@@ -31,7 +31,7 @@ def test_one_text_is_compared_with_each_of_many(client, scorer):
     np.testing.assert_allclose(answer["scores"], expected, rtol=0, atol=1e-6)
 
 
-def test_members_come_only_when_asked_for(client, scorer):
+def test_members_are_returned_only_on_request(client, scorer):
     assert "members" not in post(client, {"pairs": PAIRS}).json()
     members = post(client, {"pairs": PAIRS, "members": True}).json()["members"]
     expected = scorer.score_members(PAIRS).members
@@ -49,13 +49,13 @@ def test_probabilities_are_the_calibrated_scores(client):
 def test_probabilities_are_shifted_to_the_prior(scorer):
     with TestClient(create_app(Settings(prior=0.1), scorer)) as client:
         answer, told = post(client, {"pairs": PAIRS}).json(), client.get("/v1/bundle").json()
-    # Fitted at a half, where the odds of the share are 1; here they are 1 to 9.
+    # The calibration was fitted at a share of one half, odds 1; a share of 0.1 has odds 1 to 9.
     expected = 1 / (1 + 9 * np.exp(-(8 * np.array(answer["scores"]) - 4)))
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-6)
     assert (told["prior"], told["calibration"]["positive_share"]) == (0.1, 0.5)
 
 
-def test_bundle_tells_the_share_of_positives_that_its_calibration_assumes(client):
+def test_bundle_reports_the_share_of_positives_of_its_calibration(client):
     told = client.get("/v1/bundle").json()
     assert told["prior"] == told["calibration"]["positive_share"] == 0.5
 
@@ -67,17 +67,17 @@ def test_bundle_without_calibration_gives_no_probabilities(uncalibrated):
         assert (told["calibration"], told["prior"]) == (None, None)
 
 
-def test_usage_counts_each_different_text_once(client, scorer):
+def test_usage_counts_each_distinct_text_once(client, scorer):
     long = "no " * 50
     usage = post(client, {"pairs": [["no signal", long], [long, "no signal"]]}).json()["usage"]
     assert usage == {"pairs": 2, "texts": 2, "tokens": 3 + MAX_LENGTH, "truncated": 1}
 
 
-def test_answer_names_the_bundle(client, bundle):
+def test_response_names_the_bundle(client, bundle):
     assert post(client, {"pairs": PAIRS}).json()["bundle"] == f"tiny@sha256:{bundle.manifest.digest}"
 
 
-def test_json_is_taken_without_a_content_type(client):
+def test_json_is_accepted_without_a_content_type(client):
     assert client.post("/v1/similarity", content=json.dumps({"pairs": PAIRS})).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Clients that are slow, leave, or do nothing: the others are served meanwhile, and nothing of them is left behind."""
+"""Clients that are slow, disconnect, or do nothing: others are served meanwhile, and no resources leak."""
 
 import asyncio
 import gc
@@ -26,17 +26,17 @@ IDLE = 1000
 
 @asynccontextmanager
 async def running(scorer, *, num_buffered: int = 0, **options):
-    """Yield a client whose own connection is there already, and what opens another.
+    """Yield a client that is connected already, and a function that opens another connection.
 
     Args:
-        scorer: what is served.
-        num_buffered: bytes of an answer that the kernel takes from the service before its client takes them.
+        scorer: the scorer to serve.
+        num_buffered: bytes of a response that the kernel buffers before the client reads them.
         options: the settings.
     """
     settings = Settings(port=0, **options)
     with listening(settings) as listener:
         if num_buffered:
-            # Connections inherit it.
+            # Connections inherit the option.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, num_buffered)
         app = create_app(settings, scorer)
         serving = asyncio.create_task(serve(app, listener))
@@ -51,7 +51,7 @@ async def running(scorer, *, num_buffered: int = 0, **options):
 
 
 def held() -> tuple[int, int]:
-    """Tasks and file descriptors, of the service and of this test."""
+    """Return the number of tasks and of file descriptors, of the service and of this test."""
     gc.collect()
     return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
 
@@ -71,7 +71,7 @@ async def trickle(writer, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("sent", "status"), [(HEAD, b"HTTP/1.1 408"), (HEAD[:10], b""), (b"", b"")], ids=["body", "head", "nothing"]
 )
-def test_client_that_takes_its_time_is_sent_away_and_others_are_served(scorer, sent, status):
+def test_slow_client_is_disconnected_and_others_are_served(scorer, sent, status):
     async def slow(connect) -> bytes:
         reader, writer = await connect()
         writer.write(sent)
@@ -108,7 +108,7 @@ def test_client_that_takes_its_time_is_sent_away_and_others_are_served(scorer, s
 @pytest.mark.parametrize(
     "begun", [b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n"], ids=["path", "value", "lines"]
 )
-def test_head_without_an_end_is_cut_short(scorer, begun):
+def test_endless_head_is_refused(scorer, begun):
     piece = b"x: y\r\n" * 10_000 if begun.endswith(b"\n") else b"x" * 60_000
 
     async def scenario():
@@ -134,7 +134,7 @@ def test_head_without_an_end_is_cut_short(scorer, begun):
     assert answer[:12] in (b"HTTP/1.1 431", b"")
 
 
-def test_long_head_and_long_body_are_taken(scorer):
+def test_long_head_and_long_body_are_accepted(scorer):
     async def scenario():
         async with running(scorer) as (client, _):
             for _ in range(2):
@@ -155,7 +155,7 @@ def test_request_of_a_kept_connection_has_its_full_time(scorer):
     asyncio.run(scenario())
 
 
-def test_slow_model_is_no_slow_client(watched):
+def test_slow_model_does_not_count_as_a_slow_client(watched):
     async def scenario():
         async with running(watched, transfer_s=0.2) as (client, _):
             watched.gate.clear()
@@ -168,7 +168,7 @@ def test_slow_model_is_no_slow_client(watched):
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
-def test_client_that_hangs_up_within_its_body_leaves_nothing(scorer, is_reset, caplog):
+def test_client_that_disconnects_within_its_body_leaves_nothing(scorer, is_reset, caplog):
     async def scenario():
         async with running(scorer) as (client, connect):
             assert await is_served(client)
@@ -194,7 +194,7 @@ def large_request() -> bytes:
 
 
 @pytest.mark.parametrize("does", ["hangs up", "takes no more"])
-def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog):
+def test_client_that_does_not_read_its_response_leaves_nothing(alone, does, caplog):
     if does == "takes no more" and not hasattr(socket, "TCP_USER_TIMEOUT"):
         pytest.skip("needs TCP_USER_TIMEOUT")
 
@@ -202,7 +202,7 @@ def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog
         async with running(alone, num_buffered=4096, transfer_s=1) as (client, _):
             assert await is_served(client)
             before, loop = held(), asyncio.get_running_loop()
-            # Closed at the end even of a failing test: else the service would wait for them.
+            # The connections are closed even if the test fails: the service would wait for them.
             with ExitStack() as connections:
                 num_open = 0
                 for _ in range(5):
@@ -210,7 +210,7 @@ def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                     connection.setblocking(False)
                     await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
-                    # The second waits for the first to be taken.
+                    # The second response waits until the first is read.
                     await loop.sock_sendall(connection, large_request() * 2)
                     assert await loop.sock_recv(connection, 12) == b"HTTP/1.1 200"
                     if does == "hangs up":
@@ -226,7 +226,7 @@ def test_client_that_does_not_take_its_answer_leaves_nothing(alone, does, caplog
 
 @pytest.fixture
 def many_files():
-    """Room for the connections of this test, here and in the service that it starts."""
+    """Raise the limit of open files, for this test and for the service that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = IDLE + 500
     if hard != resource.RLIM_INFINITY and hard < need:
@@ -264,5 +264,5 @@ def test_thousand_idle_connections_cost_others_nothing_and_leave_nothing(bundle,
                 time.sleep(0.01)
             assert process.num_files <= num_files
             resident.append(process.resident_bytes)
-    # The first time, memory is taken from the system that is used again the next times.
+    # The first round allocates memory that later rounds use again.
     assert resident[2] < resident[0] + 4 * 2**20

@@ -1,0 +1,79 @@
+"""The inference threads: batches come from the `JobQueue` and go back to the event loop through `Results`.
+
+A free thread takes what is ready at once. The device never waits for a batch to fill, so texts share a batch only under
+load.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from serving.job_queue import BatchLimits, Job, JobQueue
+from serving.metrics import Metrics
+from serving.results import Results
+from simile.scoring import Encoder, Runtime
+
+_LIMITS = {
+    "CPU": BatchLimits(max_tokens=512, max_padding=128),
+    "OpenVINO": BatchLimits(max_tokens=2048, max_padding=32),
+    "CUDA": BatchLimits(max_tokens=32768, max_padding=4096),
+}
+"""Limits per execution provider. Those for CPU fit a core's cache and a graph that skips padding except in attention;
+those for CUDA are not measured yet."""
+_RATE_DECAY = 0.1
+"""The weight of the newest batch in the average throughput."""
+
+_log = logging.getLogger(__name__)
+
+
+def batch_limits(runtime: Runtime) -> BatchLimits:
+    """Return the limits that make the most of the runtime."""
+    return replace(_LIMITS[runtime.provider.removesuffix("ExecutionProvider")], min_share=runtime.few_tokens)
+
+
+@dataclass
+class Inference:
+    """Threads that run the encoders, as many as the runtime runs batches side by side, until the queue is closed."""
+
+    encoders: Sequence[Encoder]
+    """The encoders, in the order of `Job.encoder`; no other thread runs them."""
+    runtime: Runtime
+    queue: JobQueue
+    results: Results
+    metrics: Metrics
+    tokens_per_s: float = 0.0
+    """Recent throughput of all threads together; 0 before the first batch."""
+
+    def __post_init__(self) -> None:
+        # Daemon threads, so that an engine that was never closed does not keep its process alive.
+        for _ in range(self.runtime.batches_at_once):
+            threading.Thread(target=self._run, name="inference", daemon=True).start()
+
+    def _run(self) -> None:
+        while jobs := self.queue.take():
+            start = perf_counter()
+            self.metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
+            self._compute(jobs)
+            seconds = perf_counter() - start
+            num_tokens = sum(job.num_tokens for job in jobs)
+            self.metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
+            # The rate is read when the budget is spent, and then all threads are busy.
+            rate = num_tokens / max(seconds, 1e-9) * self.runtime.batches_at_once
+            self.tokens_per_s += (rate - self.tokens_per_s) * (_RATE_DECAY if self.tokens_per_s else 1)
+
+    def _compute(self, jobs: Sequence[Job]) -> None:
+        encoder = self.encoders[jobs[0].encoder]
+        try:
+            embedding_BD = encoder.embed_batch([job.ids for job in jobs if job.ids is not None])
+        # A text that breaks the model must fail only its own calls.
+        except Exception as error:  # noqa: BLE001
+            if len(jobs) > 1:
+                _log.warning("a batch of %d texts failed (%s); each text is now computed alone", len(jobs), error)
+                for job in jobs:
+                    self._compute([job])
+            else:
+                self.results.failed(jobs[0], error)
+        else:
+            self.results.embedded(jobs, embedding_BD)

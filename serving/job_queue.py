@@ -1,0 +1,213 @@
+"""The queue of jobs that wait for the model, and the choice of those that form the next batch. Runs on any thread.
+
+Padding costs as much as text, and starting a batch has a cost of its own. So texts of similar length share a batch,
+and those of neighbouring lengths join where padding them is cheaper than a batch of their own. The order follows
+start-time fair queueing (Goyal, Vin and Cheng 1996) over tokens, so a short call does not wait for all of a long one.
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FIRST_LENGTH = 8
+_LENGTH_RATIO = 1.25
+"""Lengths of one class differ by less than this factor: an eighth of padding on average."""
+_CHARACTERS_PER_TOKEN = 4
+"""About what English text has."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One text to embed with one encoder, for all calls that need it."""
+
+    encoder: int
+    text: str
+    num_tokens: int
+    """An estimate until the text is tokenized."""
+    arrived: float
+    rows: dict[Any, int] = field(default_factory=dict)
+    """The row of the text in each call that needs it."""
+    ids: NDArray[np.int64] | None = None
+    """The token ids; None until the text is tokenized."""
+    is_cut: bool = False
+    turn: float = 0.0
+    ready: float = 0.0
+    """Time at which the text was tokenized."""
+    begun: float = 0.0
+    """Time at which its batch began."""
+    is_waiting: bool = True
+    """True until the job is begun or dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """The limits by which jobs are grouped into batches."""
+
+    max_tokens: int
+    """Padded tokens per batch; a single longer text forms a batch of its own."""
+    max_padding: int
+    """Padding tokens that cost as much as starting another batch."""
+    min_share: int = 0
+    """Tokens below which a thread takes all ready jobs instead of sharing them with other idle threads."""
+
+
+class JobQueue:
+    """The jobs that are admitted and not yet begun. Safe to use from any thread.
+
+    Args:
+        max_tokens: admission budget in tokens. An empty queue admits any call.
+        limits: how jobs are grouped into batches.
+    """
+
+    def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
+        self._max_tokens = max_tokens
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._heaps: dict[tuple[int, int], list[tuple[float, int, Job]]] = {}
+        """Ready jobs by encoder and length class, in the order of their turns."""
+        self._jobs: set[Job] = set()
+        self._numbers = count()
+        self._turn = 0.0
+        self._is_closed = False
+        self.num_takers = 0
+        """Threads inside `take`."""
+        self._ready_tokens = 0
+        self.num_tokens = 0
+
+    def admit(self, jobs: Sequence[Job]) -> bool:
+        """Add the jobs of one call, all or none of them; return whether they fit the budget."""
+        with self._changed:
+            num_new = sum(job.num_tokens for job in jobs)
+            if self.num_tokens and self.num_tokens + num_new > self._max_tokens:
+                return False
+            self.num_tokens += num_new
+            turn = self._turn
+            for job in jobs:
+                job.turn = turn
+                turn += job.num_tokens
+            self._jobs.update(jobs)
+            return True
+
+    def ready(self, jobs: Sequence[Job]) -> None:
+        """Make admitted jobs, whose ``ids`` are set by now, available to `take`."""
+        now = perf_counter()
+        with self._changed:
+            for job in jobs:
+                if job.is_waiting and job.ids is not None:
+                    self.num_tokens += len(job.ids) - job.num_tokens
+                    job.num_tokens = len(job.ids)
+                    job.ready = now
+                    self._ready_tokens += job.num_tokens
+                    heap = self._heaps.setdefault((job.encoder, length_class(job.num_tokens)), [])
+                    heappush(heap, (job.turn, next(self._numbers), job))
+            self._changed.notify(len(jobs))
+
+    def drop(self, *jobs: Job) -> None:
+        """Remove the jobs and free their share of the budget; those already begun or dropped are left as they are."""
+        with self._changed:
+            for job in jobs:
+                if job.is_waiting:
+                    self._remove(job)
+
+    def take(self) -> list[Job]:
+        """Wait until a job is ready, then remove and return a batch of jobs of one encoder.
+
+        Threads that wait here at the same time share the ready jobs where sharing pays.
+
+        Returns:
+            The batch, the longest text first; empty once the queue is closed and no job is ready.
+        """
+        with self._changed:
+            self.num_takers += 1
+            while not (heads := dict(self._heads())):
+                if self._is_closed:
+                    return []
+                self._changed.wait()
+            max_tokens = self._limits.max_tokens
+            share = math.ceil(self._ready_tokens / self.num_takers) if self.num_takers > 1 else max_tokens
+            self.num_takers -= 1
+            key = min(heads, key=lambda key: heads[key])
+            batch = self._batch(key, min(max(share, self._limits.min_share), max_tokens))
+            # Jobs admitted from now on must queue behind those that have waited longer.
+            self._turn = max(self._turn, batch[0].turn + batch[0].num_tokens)
+            now = perf_counter()
+            for job in batch:
+                job.begun = now
+                self._remove(job)
+        return sorted(batch, key=lambda job: -job.num_tokens)
+
+    def close(self) -> None:
+        """Let `take` return an empty batch once no job is ready."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def oldest(self) -> float | None:
+        """Return the arrival time of the job that has waited longest; None if none waits."""
+        with self._changed:
+            return min((job.arrived for job in self._jobs), default=None)
+
+    def _remove(self, job: Job) -> None:
+        job.is_waiting = False
+        self._jobs.discard(job)
+        self.num_tokens -= job.num_tokens
+        if job.ready:
+            self._ready_tokens -= job.num_tokens
+
+    def _heads(self) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:
+        """Yield the key of each class that has jobs, with the turn of its first job; discard dropped jobs."""
+        for key, heap in list(self._heaps.items()):
+            while heap and not heap[0][2].is_waiting:
+                heappop(heap)
+            if heap:
+                yield key, heap[0][:2]
+            else:
+                del self._heaps[key]
+
+    def _batch(self, key: tuple[int, int], max_tokens: int) -> list[Job]:
+        """Remove and return jobs of the class, and of neighbouring classes where joining them is cheaper."""
+        heap = self._heaps[key]
+        batch = [heappop(heap)[2]]
+        longest = batch[0].num_tokens
+        while heap:
+            job = heap[0][2]
+            longest = max(longest, job.num_tokens)
+            if (len(batch) + 1) * longest > max_tokens:
+                return batch
+            heappop(heap)
+            if job.is_waiting:
+                batch.append(job)
+        encoder, own = key
+        classes = sorted(length for of, length in self._heaps if of == encoder)
+        for neighbours in ([c for c in reversed(classes) if c < own], [c for c in classes if c > own]):
+            for neighbour in neighbours:
+                jobs = [job for _, _, job in self._heaps[encoder, neighbour] if job.is_waiting]
+                length = max((longest, *(job.num_tokens for job in jobs)))
+                padded = length * (len(batch) + len(jobs))
+                padding = padded - longest * len(batch) - sum(job.num_tokens for job in jobs)
+                if padding > self._limits.max_padding or padded > max_tokens:
+                    break
+                del self._heaps[encoder, neighbour]
+                batch += jobs
+                longest = length
+        return batch
+
+
+def length_class(length: int) -> int:
+    """Return the index of the class of similar lengths that contains this length."""
+    if length <= _FIRST_LENGTH:
+        return 0
+    return math.ceil(math.log(length / _FIRST_LENGTH, _LENGTH_RATIO))
+
+
+def estimated_tokens(text: str) -> int:
+    """Return how many tokens the text probably has, for the budget until it is tokenized."""
+    return len(text) // _CHARACTERS_PER_TOKEN + 2

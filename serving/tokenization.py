@@ -1,0 +1,83 @@
+"""The tokenizer threads: jobs come from the event loop (`Tokenization.submit`) and go on to the `JobQueue`.
+
+A job that fails goes back to the event loop through `Results`.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from serving.errors import InvalidRequestError
+from serving.job_queue import Job, JobQueue
+from serving.metrics import Metrics
+from serving.results import Results
+from simile.hardware import usable_cores
+from simile.scoring import Encoder
+
+_TEXTS_PER_CHUNK = 64
+"""The inference threads begin on the first chunk of a long call while the others are being tokenized."""
+_MAX_INLINE_CHARACTERS = 2048
+"""Tokenizing up to this much text is faster than waking a thread for it."""
+
+
+@dataclass
+class Tokenization:
+    """Tokenizes jobs and makes them ready for inference."""
+
+    encoders: Sequence[Encoder]
+    """The encoders, in the order of `Job.encoder`."""
+    queue: JobQueue
+    results: Results
+    metrics: Metrics
+    refuse_long_texts: bool
+    """Fail a text that has more tokens than its encoder reads, instead of cutting it."""
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Tokenize the jobs: at once if there is little text, else in the tokenizer threads."""
+        is_little = sum(len(job.text) for job in jobs) <= _MAX_INLINE_CHARACTERS
+        for chunk in _chunks(jobs):
+            if is_little:
+                self._tokenize(chunk)
+            else:
+                self._threads.submit(self._tokenize, chunk)
+
+    def close(self) -> None:
+        """Let the threads end once they are done."""
+        self._threads.shutdown(wait=False)
+
+    def _tokenize(self, jobs: Sequence[Job]) -> None:
+        """Tokenize jobs of one encoder and make them ready."""
+        # Dropped jobs no longer count in the admission budget, so nothing else bounds the work on them.
+        if not (jobs := [job for job in jobs if job.is_waiting]):
+            return
+        encoder = self.encoders[jobs[0].encoder]
+        try:
+            with self.metrics.stage("tokenize"):
+                tokens = encoder.tokenize([job.text for job in jobs])
+        # A text that breaks the tokenizer must fail only its own calls. (A panic in Rust is not an Exception.)
+        except BaseException as error:  # noqa: BLE001
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._tokenize([job])
+            else:
+                self.results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            return
+        for job, text in zip(jobs, tokens, strict=True):
+            job.ids, job.is_cut = text.ids, text.is_cut
+        refused = [job for job in jobs if job.is_cut] if self.refuse_long_texts else []
+        for job in refused:
+            got = f"got a text of {len(job.text)} characters, need at most {encoder.max_length} tokens"
+            self.results.failed(job, InvalidRequestError(got))
+        self.queue.ready([job for job in jobs if job not in refused] if refused else jobs)
+
+
+def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Yield the jobs in chunks, each of one encoder."""
+    start = 0
+    for end in range(1, len(jobs) + 1):
+        if end == len(jobs) or jobs[end].encoder != jobs[start].encoder or end - start == _TEXTS_PER_CHUNK:
+            yield jobs[start:end]
+            start = end

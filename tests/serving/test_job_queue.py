@@ -1,0 +1,193 @@
+import threading
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.job_queue import BatchLimits, Job, JobQueue, length_class
+
+
+def queue_of(*, max_tokens=10_000, batch_tokens=256, max_padding=16, min_share=0) -> JobQueue:
+    return JobQueue(max_tokens, BatchLimits(batch_tokens, max_padding, min_share))
+
+
+def job_of(length: int, encoder: int = 0, guess: int | None = None) -> Job:
+    job = Job(encoder, "text", length if guess is None else guess, arrived=0.0)
+    job.ids = np.zeros(length, dtype=np.int64)
+    return job
+
+
+def add(queue: JobQueue, *jobs: Job) -> None:
+    assert queue.admit(jobs)
+    queue.ready(jobs)
+
+
+def lengths(jobs: list[Job]) -> list[int]:
+    return [job.num_tokens for job in jobs]
+
+
+def test_texts_of_similar_length_share_a_batch_and_the_first_text_goes_first():
+    queue = queue_of()
+    add(queue, *(job_of(length) for length in (40, 9, 41, 10, 9)))
+    assert lengths(queue.take()) == [41, 40]
+    assert lengths(queue.take()) == [10, 9, 9]
+
+
+@pytest.mark.parametrize(("lengths_", "batches"), [([20, 12], [[20, 12]]), ([30, 10], [[30], [10]])])
+def test_next_length_joins_where_padding_is_cheaper_than_a_batch_of_its_own(lengths_, batches):
+    queue = queue_of(max_padding=16)
+    add(queue, *map(job_of, lengths_))
+    assert [lengths(queue.take()) for _ in batches] == batches
+
+
+def test_batch_ends_at_its_token_limit():
+    queue = queue_of(batch_tokens=100)
+    add(queue, *(job_of(20) for _ in range(7)))
+    assert [len(queue.take()) for _ in range(2)] == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("num_threads", "min_share", "shares"),
+    [(1, 0, [6]), (2, 0, [3, 3]), (3, 0, [2, 2, 2]), (3, 30, [3, 3]), (2, 60, [6])],
+)
+def test_idle_threads_share_new_jobs(num_threads, min_share, shares):
+    queue = queue_of(min_share=min_share)
+    taken = []
+    threads = [threading.Thread(target=lambda: taken.append(queue.take())) for _ in range(num_threads)]
+    for thread in threads:
+        thread.start()
+    deadline = monotonic() + 5
+    while queue.num_takers < num_threads and monotonic() < deadline:
+        sleep(0.01)
+    add(queue, *(job_of(10) for _ in range(6)))
+    while sum(map(len, taken)) < 6 and monotonic() < deadline:
+        sleep(0.01)
+    queue.close()
+    for thread in threads:
+        thread.join(5)
+    assert [len(batch) for batch in taken if batch] == shares
+
+
+def test_only_idle_thread_takes_all_jobs():
+    queue = queue_of()
+    add(queue, *(job_of(10) for _ in range(6)))
+    assert len(queue.take()) == 6
+    add(queue, job_of(10))
+    assert len(queue.take()) == 1
+
+
+def test_text_beyond_the_token_limit_forms_its_own_batch():
+    queue = queue_of(batch_tokens=100)
+    add(queue, job_of(300), job_of(300))
+    assert [lengths(queue.take()) for _ in range(2)] == [[300], [300]]
+
+
+def test_encoders_never_share_a_batch():
+    queue = queue_of()
+    add(queue, job_of(9, encoder=0), job_of(9, encoder=1))
+    assert [job.encoder for _ in range(2) for job in queue.take()] == [0, 1]
+
+
+def test_short_call_overtakes_the_rest_of_a_long_one_but_not_for_ever():
+    queue = queue_of(batch_tokens=80, max_padding=0)
+    long = [job_of(40) for _ in range(6)]
+    add(queue, *long)
+    queue.take()
+    add(queue, job_of(9))
+    assert lengths(queue.take()) == [9]
+    # However many short calls arrive, the next texts of the long call have their turn.
+    for _ in range(20):
+        add(queue, job_of(9))
+        if lengths(queue.take())[0] == 40:
+            break
+    else:
+        pytest.fail("the long call starves")
+
+
+def test_estimate_is_replaced_by_the_number_of_tokens():
+    queue = queue_of()
+    job = job_of(30, guess=5)
+    assert queue.admit([job])
+    assert queue.num_tokens == 5
+    queue.ready([job])
+    assert queue.num_tokens == 30
+    queue.take()
+    assert queue.num_tokens == 0
+
+
+def test_admission_is_all_or_nothing_and_an_empty_queue_takes_anything():
+    queue = queue_of(max_tokens=50)
+    assert queue.admit([job_of(40), job_of(40)])
+    assert not queue.admit([job_of(1)])
+    assert queue.num_tokens == 80
+
+
+def test_dropped_job_is_neither_counted_nor_taken():
+    queue = queue_of()
+    gone, stays, unready = job_of(9), job_of(9), job_of(9)
+    add(queue, gone, stays)
+    assert queue.admit([unready])
+    for job in (gone, unready, gone):
+        queue.drop(job)
+    queue.ready([unready])
+    assert queue.num_tokens == 9
+    assert queue.take() == [stays]
+    queue.drop(stays)
+    assert queue.num_tokens == 0
+
+
+def test_take_waits_for_a_job_and_ends_once_the_queue_is_closed():
+    queue, taken = queue_of(), []
+
+    def work():
+        while batch := queue.take():
+            taken.append(len(batch))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    add(queue, job_of(9), job_of(9))
+    queue.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sum(taken) == 2
+
+
+def test_oldest_is_the_earliest_arrival_of_the_waiting_jobs():
+    queue = queue_of()
+    assert queue.oldest() is None
+    jobs = [job_of(9), job_of(99)]
+    jobs[0].arrived, jobs[1].arrived = 2.0, 1.0
+    add(queue, *jobs)
+    assert queue.oldest() == 1.0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 1), st.booleans()), min_size=1, max_size=60),
+    st.integers(0, 64),
+)
+def test_every_job_is_taken_once_within_the_budget(rows, max_padding):
+    queue = queue_of(batch_tokens=512, max_padding=max_padding)
+    jobs = [job_of(length, encoder) for length, encoder, _ in rows]
+    add(queue, *jobs)
+    kept = [job for job, (_, _, is_dropped) in zip(jobs, rows, strict=True) if not is_dropped]
+    for job in jobs:
+        if job not in kept:
+            queue.drop(job)
+    queue.close()
+    taken: list[Job] = []
+    while batch := queue.take():
+        assert len({job.encoder for job in batch}) == 1
+        assert len(batch) * batch[0].num_tokens <= 512
+        assert lengths(batch) == sorted(lengths(batch), reverse=True)
+        taken += batch
+    assert sorted(map(id, taken)) == sorted(map(id, kept))
+    assert queue.num_tokens == 0
+
+
+@given(st.integers(1, 4000))
+def test_lengths_of_a_class_differ_by_at_most_a_quarter(length):
+    assert length_class(length) <= length_class(length + 1)
+    if length > 8:
+        assert length_class(int(length * 1.26) + 1) > length_class(length)
