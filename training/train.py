@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +245,7 @@ def _fit(
     )
     trainer.remove_callback(PrinterCallback)
     ends = last_steps(epochs, config.batch_size)
-    mean = StepMean(base.model, None if config.average_from is None else ceil(config.average_from * ends[-1]))
+    mean = StepMean(base.model, None)
     checkpoint = work.last_checkpoint()
     if checkpoint:
         say(f"going on from {checkpoint.name}")
@@ -285,7 +284,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         num_train_epochs=1,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="linear" if config.average_from is None else "constant_with_warmup",
+        lr_scheduler_type="linear",
         warmup_steps=min(config.warmup_steps, steps // 10),
         weight_decay=config.weight_decay,
         adam_beta1=0.9,
@@ -333,8 +332,8 @@ def _to_bundle(
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
         _remember_mean(config, tuned, dev_sets, work, parts)
-    if config.keep:
-        points = interpolate(base, tuned, texts, dev_sets, config.prompt, keep=config.keep)
+    if config.min_base_agreement:
+        points = interpolate(base, tuned, texts, dev_sets, config.prompt, keep=config.min_base_agreement)
         work.write_frontier(as_json(points))
         made = made.model_copy(update={"alpha": points[-1].factor})
     say("exporting to ONNX and comparing with torch")
