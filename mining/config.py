@@ -1,49 +1,54 @@
-"""What a mining run is told."""
+"""Settings of mining."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
-Recipe = Literal["matched", "bands", "curriculum"]
+Strategy = Literal["matched", "bands", "curriculum"]
 FalseNegatives = Literal["drop", "keep", "report"]
 Format = Literal["pairs", "triplets"]
 
 
 class MineConfig(BaseModel):
-    """One mining run."""
+    """Settings of one mining run: the options of `simile mine`, and the keys of ``mine`` in a run's YAML."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-    recipe: Recipe = "matched"
-    """``matched``: as the target is, or, without one, each positive with a negative of as many words in common.
-    ``bands``: the usual recipe, a TF-IDF band a class, which word overlap alone can tell apart. ``curriculum``: three
-    phases, easy, medium and (as ``matched``) hard."""
+    RENAMED: ClassVar[Mapping[str, str]] = {"recipe": "strategy"}
+    """Today's name of each setting that once had another; the old one is refused."""
+
+    strategy: Strategy = "matched"
+    """How pairs are chosen. ``matched``: as hard as the target or, without one, each positive with a negative of as
+    much word overlap. ``bands``: each class from a band of TF-IDF cosines, which word overlap alone can tell apart.
+    ``curriculum``: three phases, easy, medium and (as ``matched``) hard."""
     pairs: Annotated[int, Field(ge=2)] = 10_000
-    """Training pairs wanted, both classes together."""
+    """Training pairs to mine, both classes together."""
     allow_fewer: bool = False
-    """Write as many as there are where the documents do not give that many."""
+    """Write fewer pairs where the documents do not give that many."""
     band: tuple[Cosine, Cosine] | None = None
-    """TF-IDF cosines of matched pairs (0.05 to 0.50, or the target's own)."""
+    """Lowest and highest TF-IDF cosine of matched pairs (default: 0.05 and 0.5, or those of the target)."""
     positive_band: tuple[Cosine, Cosine] = (0.30, 0.50)
-    """Of recipe ``bands``."""
+    """Lowest and highest TF-IDF cosine of positives under the strategy ``bands``."""
     negative_band: tuple[Cosine, Cosine] = (0.15, 0.45)
-    """Of recipe ``bands``."""
+    """Lowest and highest TF-IDF cosine of negatives under the strategy ``bands``."""
     same_category: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """Share of the negatives whose texts are of one category; with a target that says categories, its own."""
+    """Share of the negatives whose texts have the same category; a target that has categories sets its own."""
     max_uses: Annotated[int, Field(ge=1)] = 20
-    """How many pairs of one class and set a text may be in."""
+    """Pairs of one class and set that a text may be in."""
     false_negatives: FalseNegatives | None = None
-    """Negatives that the baseline scores above their texts' own positives: left out (the default), kept, or kept and
-    counted."""
+    """What happens to negatives that the baseline scores above their texts' own positives: ``drop`` them (default),
+    ``keep`` them, or keep and ``report`` them."""
     format: Format = "pairs"
-    """``triplets``: besides, each positive pair with a hard negative, for ranking losses."""
+    """``triplets`` also writes each positive pair with a hard negative, for ranking losses."""
     dev_share: Share = 0.05
-    """Of the groups, held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
+    """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0
-    """The same for test-seen and test-unseen; 0 where test pairs come from elsewhere."""
+    """The same share for test-seen and test-unseen; 0 where the test pairs come from elsewhere."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of all random choices."""
 
     @model_validator(mode="after")
     def _bands_are_bands(self) -> "MineConfig":

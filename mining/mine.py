@@ -205,7 +205,7 @@ class _Miner:
         return found
 
     def _num_looks(self, name: str, num_pairs: int) -> int:
-        num_times = 3 if name == _TRAIN and self._config.recipe == "curriculum" else 1
+        num_times = 3 if name == _TRAIN and self._config.strategy == "curriculum" else 1
         return num_times * num_looks(len(self._grounds[name].features), num_pairs // 2 // num_times)
 
     def _completed(self, target: Target, kinds: KindSource) -> Target:
@@ -233,9 +233,9 @@ class _Miner:
 
     def _training(self, num_pairs: int, progress: Progress) -> dict[str, Found]:
         config, ground = self._config, self._grounds[_TRAIN]
-        if config.recipe == "matched":
+        if config.strategy == "matched":
             return {"pairs": self._matched(_TRAIN, num_pairs, progress)}
-        if config.recipe == "bands":
+        if config.strategy == "bands":
             bands = config.positive_band, config.negative_band
             return {"pairs": banded(ground, bands, num_pairs, self._rng, on_progress=progress.advance)}
         phases = curriculum(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
@@ -270,8 +270,8 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
 
 def _require_enough(num_found: int, config: MineConfig, band: Band) -> None:
     """Refuse too few training pairs."""
-    where = f"({config.recipe})"
-    if config.recipe != "bands":
+    where = f"({config.strategy})"
+    if config.strategy != "bands":
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"
     remedy = "a wider band, more documents a group, or more groups"
     if num_found == 0:

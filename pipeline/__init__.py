@@ -1,1 +1,1 @@
-"""The `simile` command line, `run` and `quickstart`: joins the stages, and is the only room that sees them all."""
+"""The `simile` command line and `simile run`: the only package that knows all stages."""

@@ -1,8 +1,8 @@
-"""YAML files and ``--set key=value`` -> config models, with errors that name the key."""
+"""YAML files and ``--set key=value`` to config models, with errors that name the key."""
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML 1.2 floats: plain YAML 1.1 reads ``2e-4`` as text."""
+    """YAML with the floats of version 1.2; version 1.1 reads ``2e-4`` as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -30,7 +30,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
-        InputError: it is none.
+        InputError: the file does not hold one.
     """
     try:
         values = _parse(path.read_text(encoding="utf-8"))
@@ -48,10 +48,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values with each ``a.b=value`` set in, of a list of groups in each; the value is read as YAML.
+    """Return the values with each ``a.b=value`` applied; where ``a`` is a list of groups, to each of them.
 
     Raises:
-        InputError: an override has no ``=``, or goes through a value that is no mapping.
+        InputError: an override has no ``=``, its value is no YAML, or ``a`` is no group.
     """
     result = dict(values)
     for override in overrides:
@@ -82,7 +82,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     """Return the config of these values.
 
     Raises:
-        InputError: the first key or value that is wrong.
+        InputError: a key or a value is wrong; the message names the first.
     """
     try:
         return model.model_validate(values)
@@ -97,24 +97,39 @@ def _parse(text: str) -> Any:
 def _explain(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> str:
     first, key = _first(error, values)
     if first["type"] == "extra_forbidden":
+        group, dot, name = key.rpartition(".")
+        if new := renamed(model).get(name):
+            return f"unknown key {key!r}: it is now named {group + dot + new!r}"
         near = _nearest(key, _known_keys(model))
         return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    got = f"got {first['input']!r}, " if key else ""
-    return f"{key + ': ' if key else ''}{got}{message[:1].lower()}{message[1:]}"
+    return f"{key}: got {first['input']!r}, {needed(first)}" if key else needed(first)
+
+
+def needed(error: ErrorDetails) -> str:
+    """Return what the error says is needed."""
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be ", "need ", 1)
+    return message[:1].lower() + message[1:]
+
+
+def renamed(model: type[BaseModel]) -> dict[str, str]:
+    """Return today's name of each key that the model, or a group in it, once had."""
+    names: dict[str, str] = dict(getattr(model, "RENAMED", {}))
+    for _, group in groups(model):
+        names |= renamed(group)
+    return names
 
 
 def _first(error: ValidationError, values: Mapping[str, Any]) -> tuple[ErrorDetails, str]:
-    """Return the first error and its key; of what is none of several types, the error that is deepest in the value."""
-    found = [(one, _key(one, values)) for one in error.errors()]
-    deeper = [(one, key) for one, key in found if key.startswith(f"{found[0][1]}.")]
-    return max(deeper, key=lambda one: one[1].count("."), default=found[0])
+    """Return the first error and its key; where a value fits none of several types, the error deepest inside it."""
+    errors = [(one, _key(one, values)) for one in error.errors()]
+    deeper = [(one, key) for one, key in errors if key.startswith(f"{errors[0][1]}.")]
+    return max(deeper, key=lambda one: one[1].count("."), default=errors[0])
 
 
 def _key(error: ErrorDetails, values: Any) -> str:
-    """Return the dotted key that the error is about, without the names of validators and of unions' branches."""
+    """Return the dotted key of the error, without the names of validators and of unions' branches."""
     parts: list[str | int] = []
     for part in error["loc"]:
         is_item = isinstance(values, list) and isinstance(part, int)
@@ -127,18 +142,24 @@ def _key(error: ErrorDetails, values: Any) -> str:
 
 
 def _nearest(key: str, known: Sequence[str]) -> str | None:
-    """Return the known key whose last part is most like this one's, in the same group where there is one."""
+    """Return the known key whose last part is most similar, preferably of the same group."""
     group, _, name = key.rpartition(".")
     names = difflib.get_close_matches(name, [path.rpartition(".")[2] for path in known], n=1)
-    found = [path for path in known if path.rpartition(".")[2] in names]
-    return min(found, key=lambda path: path.rpartition(".")[0] != group, default=None)
+    similar = [path for path in known if path.rpartition(".")[2] in names]
+    return min(similar, key=lambda path: path.rpartition(".")[0] != group, default=None)
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
     """Return the model's keys, those inside a group as ``group.key``."""
     keys = list(model.model_fields)
+    for name, group in groups(model):
+        keys += [f"{name}.{key}" for key in _known_keys(group)]
+    return keys
+
+
+def groups(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the model's groups of settings: the fields that are models, or lists of them."""
     for name, field in model.model_fields.items():
         for group in (field.annotation, *get_args(field.annotation)):
             if isinstance(group, type) and issubclass(group, BaseModel):
-                keys += [f"{name}.{key}" for key in _known_keys(group)]
-    return keys
+                yield name, group

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from mining.config import MineConfig
 from mining.mine import mine, write_mined
 from mining.report.figures import describe
 from mining.report.page import to_page
-from simile.artifacts import read_documents, read_pairs
+from pipeline.columns import Columns, document_columns, read
+from simile.artifacts import read_documents
 from simile.errors import InputError
 from simile.files import whole_directory, write_whole
 from simile.scoring import Scorer
@@ -21,7 +22,7 @@ _WRITTEN = r"report\.(json|html)|(pairs|phase[123]|triplets|(dev|test)-(seen|uns
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether the folder is empty, or holds what mining writes and nothing else."""
+    """Return whether the folder is empty, or holds only what mining writes."""
     if not out.is_dir():
         return False
     names = {path.name for path in out.iterdir()}
@@ -30,33 +31,34 @@ def _is_ours(out: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MineInputs:
-    """The files that are mined from."""
+    """Files that are mined from."""
 
     documents: Path
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Our name for each column of the documents that is named otherwise."""
+    columns: Columns = field(default_factory=dict)
+    """The files' column name by our field name."""
     target: Path | None = None
-    """Pairs as hard as which to mine."""
+    """Pairs whose difficulty the mined pairs should match."""
     held_out: Sequence[Path] = ()
-    """Pairs whose texts are kept out."""
+    """Pairs whose texts are kept out of the mined pairs."""
     positives: Path | None = None
     """Pairs known to mean the same, in place of groups."""
 
 
 def mine_to(out: Path, inputs: MineInputs, config: MineConfig, baseline: Scorer | None = None) -> dict[str, Any]:
-    """Return the mining report; the folder ``out`` holds it, the pairs and the held-out sets, whole or not at all.
+    """Write the pairs, the held-out sets and the report to ``out``, whole or not at all; return the report.
 
     Raises:
         InputError: the inputs cannot be used, or ``out`` holds something else.
     """
     if out.exists() and not _is_ours(out):
         raise InputError(f"{out}: holds files that are no mined pairs, need a new or empty folder")
+    columns = inputs.columns
     mined = mine(
-        read_documents(inputs.documents, inputs.columns),
+        read_documents(inputs.documents, document_columns(columns)),
         config,
-        read_pairs(inputs.target) if inputs.target else None,
-        held_out=[text for path in inputs.held_out for pair in read_pairs(path).texts for text in pair],
-        positives=read_pairs(inputs.positives) if inputs.positives else None,
+        read(inputs.target, columns) if inputs.target else None,
+        held_out=[text for path in inputs.held_out for pair in read(path, columns).texts for text in pair],
+        positives=read(inputs.positives, columns) if inputs.positives else None,
         baseline=baseline,
     )
     report = describe(mined, config.model_dump(mode="json"), given=config.model_fields_set)

@@ -1,7 +1,7 @@
-"""Training settings by preset: ``preset: mpnet`` stands for what that preset says, keys beside it replace its own.
+"""Presets of training: ``preset: mpnet`` stands for that preset's settings, and keys beside it replace single ones.
 
-An override that chooses the preset is put in before the preset is read, every other one after: it changes one setting
-of the preset, in whichever order they are given. It replaces another preset; settings of no preset it does not touch.
+An override of the preset itself (``--set preset=mpnet``) is applied before the preset is read, every other one after
+it, whatever their order on the command line. It replaces another preset, and is refused for settings without one.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ from training.config import TrainConfig
 
 
 def read_train_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Return the training config of this path, or of the preset of this name, overrides put in.
+    """Return the training config of this path, or of the preset of this name, with the overrides applied.
 
     Raises:
-        InputError: there is neither, or a key or value is wrong.
+        InputError: neither exists, or a key or value is wrong.
     """
     choosing, others = _split(overrides, "preset")
     values = _named(spec)
@@ -28,12 +28,12 @@ def read_train_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def with_members_presets(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a run's values with overrides put in and its members' presets written out.
+    """Return a run's values with the overrides applied and its members' presets written out.
 
-    ``train`` is a member's settings, a preset's name or file, or a list of these.
+    ``train`` is a group of settings, the name of a preset, a file of settings, or a list of these.
 
     Raises:
-        InputError: an override is wrong, or there is no preset of a name.
+        InputError: an override is wrong, or a preset does not exist.
     """
     replacing, others = _split(overrides, "train")
     choosing, others = _split(others, "train.preset")
@@ -43,7 +43,7 @@ def with_members_presets(values: dict[str, Any], overrides: Sequence[str]) -> di
 
 
 def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's values with its members' files looked up in the folder; presets' names stay what they are."""
+    """Return a run's values with its members' files relative to the folder; names of presets stay as they are."""
 
     def place(member: Any) -> Any:
         return str(folder / member) if isinstance(member, str) and member not in PRESETS else member
@@ -65,7 +65,7 @@ def _each_member(values: dict[str, Any], change: Callable[[Any], Any]) -> dict[s
 
 
 def _named(member: Any) -> Any:
-    """Return the settings that a name stands for; what is no name as it is."""
+    """Return the settings that a preset's name or a file stands for; settings are returned as they are."""
     if not isinstance(member, str):
         return member
     path = preset_path(member)
@@ -73,10 +73,10 @@ def _named(member: Any) -> Any:
 
 
 def _require_no_base(train: Any, choosing: Sequence[str]) -> None:
-    """Refuse to choose a preset by override for a member's settings, or some of a list, that are none's.
+    """Refuse an override of the preset where a member has settings with a base of their own.
 
     Raises:
-        InputError: they name their own base, and so would win over all or most of the preset's.
+        InputError: a member has: its settings would replace most of the preset's.
     """
     for member in train if isinstance(train, list) else [train]:
         if choosing and isinstance(member, dict) and "base" in member and "preset" not in member:
@@ -87,7 +87,7 @@ def _require_no_base(train: Any, choosing: Sequence[str]) -> None:
 
 
 def _written_out(member: Any) -> Any:
-    """Return the member's settings with those of its preset that it does not have itself."""
+    """Return the member's settings, completed by those of its preset."""
     if not isinstance(member, dict) or "preset" not in member:
         return member
     name = member["preset"]

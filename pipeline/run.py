@@ -1,4 +1,4 @@
-"""The whole path in one command: baseline, mine, train, join, evaluate, report. Finished stages are skipped."""
+"""All stages in one call: baseline, mining, training, joining, evaluation. Finished stages are skipped."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from typing import Any
 from evaluation.evaluate import Evaluation, Gate, evaluate
 from evaluation.report import to_page as evaluation_page
 from mining.matching.target import check_target
+from pipeline.columns import read, read_labelled, require_columns_of
 from pipeline.evaluations import remember_evaluation
 from pipeline.join import join
 from pipeline.mine import MineInputs, mine_to
@@ -20,7 +21,6 @@ from simile.artifacts import (
     named_pair_paths,
     read_bundle,
     read_labelled_pairs,
-    read_pairs,
     read_training_texts,
     require_labels,
 )
@@ -45,19 +45,19 @@ _RESULTS = (
     "report.html",
     "report.json",
 )
-"""All that a run writes into its folder."""
+"""Everything that a run writes into its folder."""
 
 
 def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
-    """Return the evaluation of the bundle that the whole path makes.
+    """Run all stages and return the evaluation of the bundle.
 
     Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``. The baseline is
     the untouched base of the first member. Several members are trained in ``members`` and joined: the bundle's score is
     the mean of theirs.
 
     Raises:
-        InputError: the config, the data or the output folder are not usable.
-        StoppedError: stopped on the way; the same call goes on from there.
+        InputError: the config, the data or the output folder cannot be used.
+        StoppedError: a stage was stopped; the same call resumes it.
     """
     from training.tracking import require_trackers
 
@@ -74,16 +74,16 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     _mine(config)
     tests = given.test or tuple(_mined(config, _TEST_SETS))
     if not tests:
-        raise InputError(f"{out}: mining held no pairs out to judge on, need more documents or 'test' pairs")
+        raise InputError(f"{out}: mining held out no pairs to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
     _train(config, given, restart=restart)
-    say("[4/4] judging against the baseline, on pairs that nothing was chosen by")
+    say("[4/4] evaluation against the baseline, on pairs by which nothing was chosen")
     return _judge(config, tests, given.guard)
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """The pairs that the config names, read before the first stage: a fault in them must not wait for the last."""
+    """Pairs that the config names, read before the first stage: an error in them must not wait for the last."""
 
     dev: tuple[PairSet, ...]
     test: tuple[PairSet, ...]
@@ -92,36 +92,39 @@ class _Given:
 
     @property
     def calibration_sets(self) -> list[PairSet]:
-        """Pairs like those to be scored, of which no text has trained: a target with labels."""
+        """Labelled pairs like those to be scored, without a text that is trained on: a target with labels."""
         return [self.target] if self.target and self.target.is_labelled else []
 
 
 def _read_given(config: RunConfig) -> _Given:
+    require_columns_of(config.columns, "documents", "pairs")
     named_pair_paths([*map(str, config.test), *map(str, config.guard)])
     named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
     for path in (config.documents, config.target, config.positives):
         if path and not path.is_file():
             raise InputError(f"{path}: no such file")
     if config.pairs:
-        read_labelled_pairs(config.pairs)
-    target = read_pairs(config.target) if config.target else None
+        _training_files(config)
+    target = read(config.target, config.columns) if config.target else None
     if target and not config.pairs:
         check_target(target)
     elif config.target and target and target.is_labelled:
         require_labels(target, config.target)
-    dev, test, guard = (tuple(map(read_labelled_pairs, paths)) for paths in (config.dev, config.test, config.guard))
+    dev, test, guard = (
+        tuple(read_labelled(paths, config.columns)) for paths in (config.dev, config.test, config.guard)
+    )
     return _Given(dev, test, guard, target)
 
 
 def _remove_results(out: Path) -> None:
-    """Remove what earlier runs wrote, and nothing else: the folder may hold more than that.
+    """Remove what earlier runs wrote; whatever else is in the folder stays.
 
     Raises:
-        InputError: results are there that no run has written.
+        InputError: something has the name of a result, but no run wrote it.
     """
-    found = [name for name in _RESULTS if (out / name).exists()]
-    if found and not (out / "baseline.inputs.json").is_file():
-        raise InputError(f"{out / found[0]}: is there, but of no run; need an output folder without it")
+    existing = [name for name in _RESULTS if (out / name).exists()]
+    if existing and not (out / "baseline.inputs.json").is_file():
+        raise InputError(f"{out / existing[0]}: exists, but no run wrote it; need an output folder without it")
     for name in _RESULTS:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -131,7 +134,7 @@ def _remove_results(out: Path) -> None:
 
 
 def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
-    """Return the mined sets of these names that there are."""
+    """Return those of the named mined sets that exist."""
     if config.documents is None:
         return []
     paths = [config.out / "mined" / f"{name}.jsonl" for name in names]
@@ -139,10 +142,10 @@ def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
 
 
 def _training_files(config: RunConfig) -> list[PairSet]:
-    """Return the pairs to train on, file by file: a curriculum has a file for each phase."""
+    """Return the pairs to train on, file by file: a curriculum has one file per phase."""
     if config.pairs:
-        return [read_labelled_pairs(config.pairs)]
-    return _mined(config, PHASES if config.mine.recipe == "curriculum" else ("pairs",))
+        return read_labelled([config.pairs], config.columns)
+    return _mined(config, PHASES if config.mine.strategy == "curriculum" else ("pairs",))
 
 
 def _make_baseline(config: RunConfig) -> None:
@@ -188,30 +191,32 @@ def _mine(config: RunConfig) -> None:
 
 
 def _member_paths(config: RunConfig) -> list[Path]:
-    """Return where each member's bundle is: a lone one is the bundle itself."""
+    """Return where each member's bundle lies; a single member is the run's bundle itself."""
     if len(config.train) == 1:
         return [config.out / "bundle"]
     return [config.out / "members" / member.name for member in config.train]
 
 
 def _require_as_many_members(config: RunConfig) -> None:
-    """Refuse to put an ensemble where a run of one member has trained, and the other way round.
+    """Refuse an ensemble in the folder of a run with one member, and the other way round.
 
     Raises:
-        InputError: one has.
+        InputError: the folder is that of the other kind of run.
     """
     bundle, num = config.out / "bundle", len(config.train)
     is_joined = bundle.with_name("bundle.inputs.json").is_file()
     if (num > 1 and Work(bundle).is_begun) or (num == 1 and is_joined):
-        made = "several members" if is_joined else "one member"
-        raise InputError(f"{bundle}: is of a run of {made}, need --restart to replace it by {num}, or another out")
+        members = "several members" if is_joined else "one member"
+        raise InputError(
+            f"{bundle}: comes from a run with {members}, need --restart to replace it by {num}, or another 'out'"
+        )
 
 
 def _require_same_trainings(config: RunConfig) -> None:
-    """Refuse members of other settings than those that have begun, before a stage is done again for them.
+    """Refuse settings that differ from those of trainings that have begun, before a stage is repeated for them.
 
     Raises:
-        InputError: one has other settings, another base, or was begun by another version.
+        InputError: a member has other settings or another base, or another version began its training.
     """
     for member, path in zip(config.train, _member_paths(config), strict=True):
         if (work := Work(path)).is_begun:
@@ -221,7 +226,7 @@ def _require_same_trainings(config: RunConfig) -> None:
 
 
 def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
-    """Train the members on the same pairs; several are joined."""
+    """Train the members on the same pairs, and join several."""
     from training.train import train
 
     files, paths, bundle = _training_files(config), _member_paths(config), config.out / "bundle"
@@ -232,7 +237,6 @@ def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
         train(member, files, dev_sets, path, calibration_sets=calibration_sets, restart=restart)
     if len(paths) > 1:
         say("      joining them: the mean of their scores")
-        # The members' own: it is the same for all.
         calibration = config.train[0].calibration
         inputs = {
             "members": [read_bundle(path).manifest.digest for path in paths],
@@ -254,7 +258,7 @@ def _sha256(path: Path) -> str:
 
 
 def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> None:
-    """Do the stage unless its folder is there from the same inputs."""
+    """Run the stage, unless its folder exists and was made from the same inputs."""
     stamp = folder.with_name(f"{folder.name}.inputs.json")
     text = json.dumps(inputs, sort_keys=True, indent=2) + "\n"
     if folder.is_dir() and stamp.is_file() and stamp.read_text() == text:

@@ -1,4 +1,4 @@
-"""What a run is told: one model, one YAML file."""
+"""Settings of a run: one model, one YAML file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,35 +18,35 @@ PHASES = ("phase1", "phase2", "phase3")
 
 
 class RunConfig(BaseModel):
-    """One run over one's own data."""
+    """Settings of a run over one's own data."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     documents: Path | None = None
-    """To mine from; relative to the config file."""
+    """Documents to mine from. Like all paths but ``out``, relative to the config file."""
     pairs: Path | None = None
     """Labelled pairs to train on, in place of documents."""
     columns: dict[str, str] = {}
-    """Our name for each column of the documents that is named otherwise."""
+    """Columns by another name than ours: the file's name by our field, for documents as for pairs."""
     target: Path | None = None
-    """Pairs as hard as which to mine."""
+    """Pairs whose difficulty the mined pairs should match."""
     positives: Path | None = None
     """Pairs known to mean the same, in place of the documents' groups."""
     dev: tuple[Path, ...] = ()
-    """Labelled pairs to choose the best epoch by, beside the mined ones."""
+    """Labelled pairs by which the best epoch is chosen, beside the mined dev sets."""
     test: tuple[Path, ...] = ()
-    """Labelled pairs to judge on; without, mining holds some out (``mine.test_share``)."""
+    """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()
-    """Labelled pairs on which nothing may be lost."""
+    """Labelled pairs on which the bundle must not be worse than the baseline."""
     guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    """Spearman that a guard may lose."""
     out: Path = Path("runs/simile")
-    """Folder of all results; relative to the current folder."""
+    """Folder of all results, relative to the current folder."""
     mine: MineConfig = MineConfig()
+    """Settings of mining."""
     train: Annotated[tuple[TrainConfig, ...], Field(min_length=1)]
-    """One member's training, or a list of several, which are joined into an ensemble.
-
-    Each is settings, a preset's name, or a file of settings; relative to the config file.
-    """
+    """One member's training, or a list of several, which are joined into an ensemble. Each is a group of settings, the
+    name of a preset, or a file of settings."""
 
     @field_validator("train", mode="before")
     @classmethod
@@ -78,13 +78,13 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _has_epochs_for_each_file(self) -> "RunConfig":
-        # Training says the same, but only after mining.
-        num_files = len(PHASES) if self.documents and self.mine.recipe == "curriculum" else 1
+        # Training refuses them too, but only after mining.
+        num_files = len(PHASES) if self.documents and self.mine.strategy == "curriculum" else 1
         for member in self.train:
             if isinstance(member.epochs, tuple) and len(member.epochs) != num_files:
                 raise ValueError(
                     f"got epochs for {len(member.epochs)} files of pairs, need them for {num_files} "
-                    "(mine.recipe 'curriculum' makes 3, every other one 1)"
+                    "(mine.strategy 'curriculum' makes 3, every other one 1)"
                 )
         return self
 

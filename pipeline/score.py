@@ -1,4 +1,4 @@
-"""Scores of pairs, by a bundle here or by a server.
+"""Scores of pairs, by a bundle on this machine or by a server.
 
 Shape suffix: P = pairs.
 """
@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 
 from simile.progress import Progress
 
-# Each way needs an extra of its own: neither is imported for the other.
+# Bundles and servers need an extra each: neither is imported for the other.
 if TYPE_CHECKING:
     from simile.scoring import Device, Precision
 
 Pairs = Sequence[tuple[str, str]]
-Found = Mapping[str, NDArray[np.float32]]
-"""By name: each pair's ``score``, and its ``probability`` where the bundle is calibrated; shape ``(P,)``."""
+Scores = Mapping[str, NDArray[np.float32]]
+"""Each pair's ``score`` and, where the bundle is calibrated, its ``probability``; shape ``(P,)``."""
 
 _PATIENCE_S = 120.0
-"""With each request of a file: the scores so far are not to be lost to a server that restarts."""
+"""Seconds to retry each request of a file: a server that restarts must not cost the scores so far."""
 
 
 def score_by_bundle(
     bundle: str | Path, pairs: Pairs, *, device: "Device", precision: "Precision", prior: float | None
-) -> Found:
-    """Return what the bundle finds of the pairs, with a progress bar where there are several.
+) -> Scores:
+    """Return the bundle's scores, and show progress where there are several pairs.
 
     Raises:
-        InputError: the bundle, the device, the precision or the prior will not do, or a score is not finite.
+        InputError: the bundle, device, precision or prior cannot be used, or a score is not finite.
     """
     from simile.scoring import load, probability, require_finite, require_prior
 
@@ -44,11 +44,11 @@ def score_by_bundle(
             scored = scorer.score_members(pairs, progress.advance)
     require_finite(scored.score_P, scorer.runtime)
     calibration = scorer.bundle.manifest.calibration
-    return _found(scored.score_P, probability(calibration, scored.score_P, prior=prior) if calibration else None)
+    return _named(scored.score_P, probability(calibration, scored.score_P, prior=prior) if calibration else None)
 
 
-def score_by_server(url: str, pairs: Pairs) -> Found:
-    """Return what the server finds of the pairs, with a progress bar where there are several.
+def score_by_server(url: str, pairs: Pairs) -> Scores:
+    """Return the server's scores, and show progress where there are several pairs.
 
     Raises:
         InputError, ServerError: as `simile.Client.similarity`.
@@ -64,8 +64,8 @@ def score_by_server(url: str, pairs: Pairs) -> Found:
             Progress("scoring", len(pairs), "pairs") as progress,
         ):
             similarity = client.similarity(pairs, on_progress=progress.advance)
-    return _found(similarity.scores, similarity.probabilities)
+    return _named(similarity.scores, similarity.probabilities)
 
 
-def _found(score_P: NDArray[np.float32], probability_P: NDArray[np.float32] | None) -> Found:
+def _named(score_P: NDArray[np.float32], probability_P: NDArray[np.float32] | None) -> Scores:
     return {"score": score_P} | ({} if probability_P is None else {"probability": probability_P})

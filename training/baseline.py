@@ -1,6 +1,6 @@
 """Bundles of untouched encoders, so that these are evaluated and served like trained ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,7 +24,13 @@ _LEXICAL = "lexical:"
 
 
 def make_baseline(
-    spec: str, out: Path, *, prompt: str = "", max_length: int | None = None, matryoshka: Sequence[int] = ()
+    spec: str,
+    out: Path,
+    *,
+    prompt: str = "",
+    max_length: int | None = None,
+    matryoshka: Sequence[int] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Return the bundle at ``out`` with one untouched member.
 
@@ -35,13 +41,14 @@ def make_baseline(
         prompt: put before every text.
         max_length: maximum number of tokens per text; None for the encoder's own.
         matryoshka: numbers of dimensions that the encoder was trained to be cut to.
+        columns: the documents' column name by our field name.
 
     Raises:
         InputError: the encoder or the documents cannot be read, or ``out`` is taken.
     """
     check_replaceable(out)
     if spec.startswith(_LEXICAL):
-        return _lexical(Path(spec.removeprefix(_LEXICAL)), out)
+        return _lexical(Path(spec.removeprefix(_LEXICAL)), out, columns)
     if max_length is not None and max_length < MIN_LENGTH:
         raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
     encoder = load_encoder(spec, max_length=max_length)
@@ -52,9 +59,9 @@ def make_baseline(
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
 
 
-def _lexical(documents: Path, out: Path) -> Bundle:
+def _lexical(documents: Path, out: Path, columns: Mapping[str, str] | None) -> Bundle:
     try:
-        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents)])
+        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents, columns)])
     except ValueError as error:
         raise InputError(f"{documents}: no text has a word of at least two letters, which TF-IDF needs") from error
     path = "members/lexical/lexical.npz"

@@ -1,67 +1,83 @@
-"""What a training run is told: one frozen model, one YAML file."""
+"""Settings of training: one frozen model, one YAML file."""
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simile.artifacts.bundle import CalibrationMethod, Name
 
 MIN_LENGTH = 8
-"""Tokens that an encoder must at least read of a text."""
+"""Fewest tokens per text."""
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal"]
-"""What they are: `training.losses`."""
+"""Losses by name; `training.losses` defines them."""
 Epochs = Annotated[int, Field(ge=0)]
 
 
 class LoraConfig(BaseModel):
     """Low-rank adaptation of every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: Annotated[int, Field(ge=1)] = 32
+    """Rank of the adapters."""
     alpha: Annotated[float, Field(gt=0)] = 64
+    """Scale of the adapters' output, divided by the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout of the adapters' input."""
 
 
 class TrainConfig(BaseModel):
-    """One member's training."""
+    """Settings of one member's training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"keep": "min_base_agreement"}
+    """Today's name of each setting that once had another; the old one is refused."""
 
     name: Name = "encoder"
     """The member's name in the bundle."""
     base: str
-    """Hub name, local folder, or ``bundled:minilm``."""
+    """Base encoder: a name on the hub, a local folder, or ``bundled:minilm``."""
     revision: str | None = None
     """Commit of the hub's repository."""
     prompt: str = ""
-    """Put before every text, in training as in serving."""
+    """Text that is put before every text, in training as in serving."""
     max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None
-    """In tokens; what is longer is cut. None: the encoder's own, as much as the untouched one reads."""
+    """Tokens per text; longer texts are cut (default: the encoder's own limit)."""
     method: Literal["lora", "full"] = "full"
+    """Whether low-rank adapters (``lora``) or all weights (``full``) are trained."""
     lora: LoraConfig = LoraConfig()
+    """Settings of the adapters."""
     loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}
-    """Weights of the losses that are summed; a name alone stands for that loss only."""
+    """Losses that are summed, each with its weight; a name alone stands for that loss only."""
     epochs: Annotated[int, Field(ge=1)] | tuple[Epochs, ...] = 1
-    """Over each file of pairs, one file after the other: a number for all of them, or one for each (0: left out)."""
+    """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
+    the file)."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Numbers of dimensions to which embeddings may be cut when they are served: the losses are then the mean of those
-    over all dimensions and over the first so many (Kusupati et al. 2022, arXiv:2205.13147)."""
+    """Dimensions to which embeddings may be cut when they are served; each loss is then the mean of that over all
+    dimensions and of those over the first of them (Kusupati et al. 2022, arXiv:2205.13147)."""
     batch_size: Annotated[int, Field(ge=2)] = 32
+    """Pairs per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Highest learning rate: reached after the warm-up, from there falling linearly to 0."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Never more than a tenth of all steps."""
+    """Steps over which the learning rate rises; at most a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    """Weight decay of AdamW."""
     most_pairs: Annotated[int, Field(ge=1)] | None = None
-    """That one training sees: more are dealt out to several trainings from the base, whose weights are averaged."""
+    """Most pairs that one training sees: more are dealt out to several trainings from the same base, whose weights are
+    averaged."""
     min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Minimum agreement with the base encoder: the Spearman correlation of their cosines on general English sentences.
-    Tuned weights below it are interpolated towards the base's until they reach it. 0 disables interpolation."""
+    """Minimum agreement with the base encoder, the Spearman correlation of both encoders' cosines on general English
+    sentences. The tuned weights are interpolated with the base's until they reach it; 0 disables interpolation."""
     calibration: CalibrationMethod = "platt"
-    """The curve from score to probability, fitted on labelled dev pairs: a logistic one, or any that rises."""
+    """Curve from score to probability, fitted on labelled dev pairs: logistic (``platt``), or any that rises
+    (``isotonic``)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 autocast on GPUs and on processors where it is faster."""
+    """Precision of training; ``auto`` is bf16 autocast on GPUs and on processors where it is faster, fp32 elsewhere."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of all random choices."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -85,5 +101,5 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _revision_is_for_the_hub(self) -> "TrainConfig":
         if self.revision and self.base.startswith("bundled:"):
-            raise ValueError(f"got a revision for {self.base}, which has one version only")
+            raise ValueError(f"got a revision for {self.base}, need none: it has one version only")
         return self

@@ -113,10 +113,10 @@ def _of_settings(report: Mapping[str, Any], given: Collection[str]) -> list[str]
     """Return which settings the recipe had no use for, and what it took instead."""
     found = []
     config, target = report["config"], report["target"]
-    recipe = config.get("recipe")
+    recipe = config.get("strategy")
     if recipe == "bands" and "band" in given:
         found.append(
-            f"--band was followed by the held-out sets only: recipe 'bands' takes positives of TF-IDF cosine "
+            f"--band was followed by the held-out sets only: strategy 'bands' takes positives of TF-IDF cosine "
             f"{_stretch(config['positive_band'])} (--positive-band) and negatives of "
             f"{_stretch(config['negative_band'])} (--negative-band)"
         )
@@ -126,7 +126,7 @@ def _of_settings(report: Mapping[str, Any], given: Collection[str]) -> list[str]
             "matched": f"takes both classes from one band, {_stretch(report['band'])} (--band, or the target's)",
             "curriculum": f"finds its first phases' bands itself, and the last one's is {_stretch(report['band'])}",
         }
-        found.append(f"{' and '.join(unused)} had no effect: recipe {recipe!r} {bands[recipe]}")
+        found.append(f"{' and '.join(unused)} had no effect: strategy {recipe!r} {bands[recipe]}")
     follows_kinds = target and _categories_say_kinds(report) and not target["without_category"]
     if "same_category" in given and recipe == "matched" and follows_kinds:
         found.append(
@@ -188,8 +188,8 @@ def _of_target(report: Mapping[str, Any]) -> list[str]:
     if target is None:
         return []
     found = []
-    if report["config"].get("recipe") == "bands":
-        found.append("recipe 'bands' has its own bands: the training pairs do not follow the target")
+    if report["config"].get("strategy") == "bands":
+        found.append("strategy 'bands' has its own bands: the training pairs do not follow the target")
     elif not target["is_labelled"]:
         found.append("the target has no labels: they were guessed, half of each, to follow its joint distribution")
     if target["tfidf_alone"] is not None and abs(target["tfidf_alone"]) > SHORTCUT_LIMIT:
@@ -205,7 +205,7 @@ def _of_target(report: Mapping[str, Any]) -> list[str]:
     if target["outside_band"]:
         found.append(f"{target['outside_band']:,} pairs of the target lie outside the band and were not followed")
     distance = max(report["match"]["distance"].values(), default=0)
-    if report["config"].get("recipe") == "matched" and distance > DISTANCE_LIMIT:
+    if report["config"].get("strategy") == "matched" and distance > DISTANCE_LIMIT:
         found.append(f"{distance:.0%} of a class lie in other cells than the target's: the documents give no more")
     return found
 

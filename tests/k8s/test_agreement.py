@@ -7,10 +7,10 @@ import httpx2
 import pytest
 import yaml
 
-from pipeline import commands
-from pipeline.cli import _parser
+from pipeline.output import GATE_FAILED
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
+from pipeline.usage import read_options
 from serving import server
 from serving.app import create_app
 from serving.metrics import Metrics
@@ -65,11 +65,11 @@ def test_every_argument_is_one_that_the_command_takes(manifests, tmp_path):
     assert {line[0] for line in lines} >= {"serve"}
     for line in lines:
         assert not any("$(" in word for word in line), line
-        args = _parser(line).parse_args([word.replace("/etc/simile", str(tmp_path)) for word in line])
-        if args.command == "run":
-            assert read_run_config(Path(args.config), args.set).out.parent == Path("/work/runs")
-        elif args.command == "train":
-            read_train_config(args.config, args.set)
+        options = read_options([word.replace("/etc/simile", str(tmp_path)) for word in line])
+        if line[0] == "run":
+            assert read_run_config(Path(options.config), options.set).out.parent == Path("/work/runs")
+        elif line[0] == "train":
+            read_train_config(options.config, options.set)
 
 
 def test_each_way_to_train_has_its_steps(render):
@@ -90,10 +90,10 @@ def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
     job = the(manifests, "Job", "simile-members")["spec"]
     (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "member-0.yaml" in one["data"]]
     lines = list(command_lines(manifests))
-    made = [_parser(line).parse_args(line).out for line in lines if line[0] == "train"]
-    (joined,) = [_parser(line).parse_args(line).bundles for line in lines if line[0] == "join"]
+    made = [read_options(line).out for line in lines if line[0] == "train"]
+    (joined,) = [read_options(line).bundles for line in lines if line[0] == "join"]
     assert (job["completionMode"], job["completions"]) == ("Indexed", len(settings))
-    assert joined == made
+    assert [*joined] == made
     assert len({yaml.safe_load(text)["name"] for text in settings.values()}) == len(settings)
 
 
@@ -162,7 +162,7 @@ def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
         fail, ignore = job["podFailurePolicy"]["rules"]
         codes = fail["onExitCodes"]
         # The rule holds for every container: if it named one, the others' codes would count towards `backoffLimit`.
-        assert codes == {"operator": "In", "values": [InputError.exit_code, commands._GATE_SAID_NO]}
+        assert codes == {"operator": "In", "values": [InputError.exit_code, GATE_FAILED]}
         assert fail["action"] == "FailJob"
         assert StoppedError.exit_code not in codes["values"]
         # A full disk exits with 75 as well: if that code were ignored, the Job would be retried for ever.

@@ -34,7 +34,7 @@ def run(render, make_base, tmp_path_factory):
             "seed": index,
             "max_length": 32,
             "precision": "fp32",
-            "keep": 0,
+            "min_base_agreement": 0,
         }
         (folder / "etc" / f"member-{index}.yaml").write_text(yaml.safe_dump(settings))
     lines = (ROOT / "examples" / "helpdesk" / "documents.jsonl").read_text().splitlines(keepends=True)

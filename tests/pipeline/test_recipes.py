@@ -63,7 +63,7 @@ def train_tiny(make_base, pair_files, tmp_path_factory):
     def trained(settings, architecture, interpolates):
         config = TrainConfig.model_validate_json(settings)
         tiny = {"base": str(make_base(architecture)), "revision": None, "max_length": 32}
-        tiny |= {} if interpolates else {"keep": 0}
+        tiny |= {} if interpolates else {"min_base_agreement": 0}
         # The tiny encoder has 32 dimensions.
         tiny |= {"matryoshka": (16, 8)} if config.matryoshka else {}
         files = pair_files if isinstance(config.epochs, tuple) else pair_files[:1]

@@ -1,0 +1,17 @@
+"""The commands: one module each, with the command's ``Options`` and its ``run``, imported when it is called."""
+
+SUMMARIES = {
+    "quickstart": "Run the whole path on the embedded sample, in a few minutes on 2 CPU cores",
+    "run": "Run the whole path on your own data; finished stages are skipped",
+    "baseline": "Make a bundle of an untouched encoder",
+    "mine": "Mine pairs as hard as the test from documents",
+    "train": "Train on pairs and write a bundle",
+    "evaluate": "Judge a bundle on labelled pairs",
+    "join": "Join the members of several bundles in one ensemble",
+    "score": "Score two texts, or a file of pairs",
+    "serve": "Serve a bundle over HTTP",
+    "inspect": "Verify a bundle and describe it",
+    "push": "Upload a bundle to a bucket, under its digest",
+    "pull": "Download a bundle from a bucket and verify it",
+}
+"""What each command does, in the order of `simile --help`."""

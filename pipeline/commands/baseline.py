@@ -1,0 +1,41 @@
+"""`simile baseline`: an untouched encoder as a bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pipeline.options import ColumnOption, positional, value
+from pipeline.output import print_lines
+
+
+class Options(ColumnOption):
+    """Options of `simile baseline`."""
+
+    model: Annotated[str, positional("MODEL")]
+    """Name of an encoder on the hub (``NAME`` or ``NAME@REVISION``), a folder, ``bundled:minilm``, or
+    ``lexical:DOCUMENTS`` for the TF-IDF cosine of a file's words."""
+    out: Annotated[Path, value("BUNDLE")]
+    """Where the bundle is written."""
+    prompt: Annotated[str, value("TEXT")] = ""
+    """Text that is put before every text."""
+    max_length: Annotated[int | None, value("TOKENS")] = None
+    """Tokens per text (default: the encoder's own limit)."""
+    matryoshka: Annotated[tuple[int, ...], value("N", many=True)] = ()
+    """Dimensions to which embeddings may be cut, for an encoder that was trained so."""
+
+
+def run(options: Options) -> int:
+    """Write the bundle and print its identity; return the exit code."""
+    from pipeline.columns import require_columns_of
+    from training.baseline import make_baseline
+
+    require_columns_of(options.columns, "documents")
+    bundle = make_baseline(
+        options.model,
+        options.out,
+        prompt=options.prompt,
+        max_length=options.max_length,
+        matryoshka=options.matryoshka,
+        columns=options.columns,
+    )
+    print_lines(bundle.identity)
+    return 0

@@ -1,0 +1,44 @@
+"""`simile train`: pairs to a bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.embedded import PRESETS
+from pipeline.options import ColumnOption, OverrideOptions, positional, value
+from pipeline.output import print_lines
+
+
+class Options(OverrideOptions, ColumnOption):
+    """Options of `simile train`."""
+
+    config: Annotated[
+        str, positional("CONFIG.yaml"), Field(description=f"A file, or a preset by name: {', '.join(PRESETS)}.")
+    ]
+    pairs: Annotated[tuple[Path, ...], value("PAIRS")]
+    """Labelled pairs to train on. May be repeated: the files are trained on one after the other (a curriculum)."""
+    dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
+    """Labelled pairs by which the best epoch is chosen: a path, or ``NAME=PATH``. May be repeated."""
+    calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
+    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
+    May be repeated."""
+    out: Annotated[Path, value("BUNDLE")]
+    """Where the bundle is written; its work folder lies beside it."""
+
+
+def run(options: Options) -> int:
+    """Train the member and print the bundle's identity; return the exit code."""
+    from pipeline.columns import read_labelled, read_named, require_columns_of
+    from pipeline.presets import read_train_config
+
+    config, columns = read_train_config(options.config, options.set), options.columns
+    require_columns_of(columns, "pairs")
+    files, dev_sets = read_labelled(options.pairs, columns), read_named(options.dev, columns)
+    calibration_sets = read_labelled(options.calibrate, columns)
+    # Torch takes seconds to load: bad configs and bad pairs are refused before.
+    from training.train import train
+
+    bundle = train(config, files, dev_sets, options.out, calibration_sets=calibration_sets, restart=options.restart)
+    print_lines(bundle.identity)
+    return 0
