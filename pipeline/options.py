@@ -40,6 +40,11 @@ def spelling(name: str, field: FieldInfo) -> str:
     return names[0] if names else "--" + name.replace("_", "-")
 
 
+def metavar(field: FieldInfo) -> str:
+    """Return the name that the field declares for its value; empty where it declares none."""
+    return next((mark.metavar for mark in field.metadata if isinstance(mark, Parameter) and mark.metavar), "")
+
+
 def default_text(default: object) -> str:
     """Return how help and documents show the default; nothing where it goes without saying."""
     if default is PydanticUndefined or default is None or default is False or default in ((), "", {}):
