@@ -25,8 +25,9 @@ def value(metavar: str, *, many: bool = False, default: str | None = None) -> Pa
         many: whether one flag takes all the values that follow it; otherwise each value has a flag of its own.
         default: what help shows as the default, where that is not the field's own.
     """
-    shown = {} if default is None else {"show_default": lambda _: default}
-    return Parameter(metavar=metavar, consume_multiple=many, **shown)
+    if default is None:
+        return Parameter(metavar=metavar, consume_multiple=many)
+    return Parameter(metavar=metavar, consume_multiple=many, show_default=lambda _: default)
 
 
 def flag(name: str) -> Parameter:
@@ -36,8 +37,13 @@ def flag(name: str) -> Parameter:
 
 def spelling(name: str, field: FieldInfo) -> str:
     """Return what a user types for the field: its flag, or the name of a positional argument."""
-    names = [mark.name[0] for mark in field.metadata if isinstance(mark, Parameter) and mark.name]
+    names = [next(iter(mark.name)) for mark in field.metadata if isinstance(mark, Parameter) and mark.name]
     return names[0] if names else "--" + name.replace("_", "-")
+
+
+def metavar(field: FieldInfo) -> str:
+    """Return the name that the field declares for its value; empty where it declares none."""
+    return next((mark.metavar for mark in field.metadata if isinstance(mark, Parameter) and mark.metavar), "")
 
 
 def default_text(default: object) -> str:

@@ -7,13 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from cyclopts import Parameter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mining.config import MineConfig
 from pipeline.commands import SUMMARIES
-from pipeline.options import default_text, spelling
+from pipeline.options import default_text, metavar, spelling
 from pipeline.run_config import RunConfig
 from serving.settings import ENVIRONMENT_ONLY, Settings, variable
 from training.config import TrainConfig
@@ -91,9 +90,8 @@ def _variables_table() -> str:
 
 def _metavar(field: FieldInfo) -> str:
     """Return the name of the option's value: its own, the choices, or the type as help shows it."""
-    for mark in field.metadata:
-        if isinstance(mark, Parameter) and mark.metavar:
-            return mark.metavar
+    if own := metavar(field):
+        return own
     text = type_text(field.annotation).replace("`", "")
     if ", " in text:
         return f"{{{text.replace(', ', ',')}}}"

@@ -21,7 +21,7 @@ from pydantic import ValidationError as InvalidModelError
 
 from pipeline.commands import SUMMARIES
 from pipeline.config import needed, renamed
-from pipeline.options import CommandOptions, default_text, protected, spelling
+from pipeline.options import CommandOptions, default_text, metavar, protected, spelling
 from simile.errors import InputError
 
 
@@ -32,12 +32,8 @@ class HelpFormatter(DefaultFormatter):
         """Print the panel, unless it lists commands: here that would be ``--help`` alone."""
         if panel.format == "command":
             return
-        entries = [
-            entry.copy(
-                positive_names=() if entry.positional_label else entry.positive_names, default=entry.default or None
-            )
-            for entry in panel.entries
-        ]
+        entries = [entry.copy(default=entry.default or None) for entry in panel.entries]
+        entries = [entry.copy(positive_names=()) if entry.positional_label else entry for entry in entries]
         super().__call__(console, options, panel.copy(entries=entries))
 
 
@@ -139,5 +135,4 @@ def _invalid(error: InvalidModelError, model: type[BaseModel]) -> str:
 def _with_value(name: str, model: type[BaseModel]) -> str:
     """Return the option with the name of its value, as it stands in help."""
     field = model.model_fields[name]
-    metavars = [mark.metavar for mark in field.metadata if isinstance(mark, Parameter) and mark.metavar]
-    return " ".join([spelling(name, field), *metavars])
+    return f"{spelling(name, field)} {metavar(field)}".rstrip()

@@ -134,7 +134,7 @@ def test_every_package_and_every_part_of_simile_is_checked():
         ("serving/engine.py", "import importlib\nimportlib.import_module('torch.nn')", "belongs into training/"),
         ("evaluation/evaluate.py", "from datasets import Dataset", "belongs into training/"),
         ("training/train.py", "from peft import PeftModel\nimport fastapi", "belongs into serving/"),
-        ("pipeline/commands.py", "import uvicorn", "belongs into serving/"),
+        ("pipeline/commands/run.py", "import uvicorn", "belongs into serving/"),
         ("simile/progress.py", "from starlette.types import Scope", "belongs into serving/"),
         ("mining/report/figures.py", "import prometheus_client", "belongs into serving/ or training/"),
         ("mining/mine.py", "from . import config", "is relative"),
@@ -179,7 +179,7 @@ def test_help_loads_neither_torch_nor_onnx_runtime():
 
 
 def test_what_serves_loads_nothing_that_the_serving_image_lacks():
-    names = loaded("-c", "import pipeline.commands, serving.server")
+    names = loaded("-c", "import pipeline.commands.serve, pipeline.usage, serving.server")
     assert {"onnxruntime", "fastapi", "simile.scoring.scorer"} <= names
     assert not names & {"torch", "transformers", "rich", *NOT_SERVED}
 

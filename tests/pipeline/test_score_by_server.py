@@ -97,5 +97,5 @@ def test_missing_http_library_is_told_with_its_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "httpx2", None)
     assert main(["score", "--url", "http://localhost", *TEXTS]) == 2
     assert capsys.readouterr().err == (
-        "simile: score needs the package httpx2, which is not installed (simile[client], from where you have Simile)\n"
+        "simile: score needs the package httpx2, which is not installed: pip install 'simile-pairs[client]'\n"
     )
