@@ -66,10 +66,10 @@ docs: $(STAMP) ## Build the site of the documents; a broken link fails.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 schemas: $(STAMP) ## Write the JSON schemas of manifest and reports.
-	$(BIN)/python -m pipeline.schemas docs/schemas
+	$(BIN)/python -m docs.schemas
 
 reference: $(STAMP) ## Write the reference of commands and settings.
-	$(BIN)/python -m pipeline.reference docs
+	$(BIN)/python -m docs.reference
 
 picture: $(STAMP) ## Render the dashboard's screenshot for the documents.
 	$(BIN)/python -m tests.monitoring.picture docs/images/dashboard.png

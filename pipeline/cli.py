@@ -67,7 +67,7 @@ def read_command(arguments: Sequence[str]) -> Callable[[], int]:
     if name in ("--help", "-h"):
         return partial(_print, _help())
     if name == "--version":
-        commit = getattr(version, "commit", lambda: None)()
+        commit = version.commit()
         return partial(_print, f"simile {version.__version__}" + (f" ({commit})" if commit else ""))
     if name not in SUMMARIES:
         kind = "option" if name and name.startswith("-") else "command"

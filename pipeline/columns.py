@@ -14,7 +14,7 @@ Columns = Mapping[str, str]
 
 _FIELDS = {
     "documents": ("id", "text", "category", "group"),
-    "pairs": tuple(field.name for field in fields(Pair) if field.name != "weight"),
+    "pairs": tuple(field.name for field in fields(Pair)),
 }
 
 

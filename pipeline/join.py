@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from simile import __version__
 from simile.artifacts import (
     Bundle,
     CalibrationMethod,
@@ -27,6 +26,7 @@ from simile.artifacts import (
 from simile.artifacts.bundle import Member
 from simile.errors import InputError
 from simile.scoring import Scorer, choose_runtime
+from simile.version import __version__, commit
 from training.decision import with_decisions
 
 
@@ -73,6 +73,7 @@ def join(
             fitted_on=fit.sha256 if fit else None,
             texts=None if texts is None else texts_digest(texts),
             versions={"simile": __version__},
+            commit=commit(),
         ),
     )
     if fit:

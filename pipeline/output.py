@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from simile.errors import InputError
+
+if TYPE_CHECKING:
+    from simile.artifacts import EvaluationReport
 
 GATE_FAILED = 3
 """Exit code of a command whose gate did not pass."""
@@ -15,9 +18,9 @@ def print_lines(*lines: str) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def verdict(report: Any) -> str:
+def verdict(report: "EvaluationReport") -> str:
     """Return the gate's verdict with its reasons."""
-    return f"{report['verdict']} ({'; '.join(report['reasons'])})"
+    return f"{report.verdict} ({'; '.join(report.reasons)})"
 
 
 def require_no_folder(*files: Path | None) -> None:

@@ -16,6 +16,7 @@ from simile.artifacts import (
 )
 from simile.errors import InputError
 from simile.scoring import pack_vocabulary
+from simile.version import commit
 from training.config import MIN_LENGTH
 from training.export import export_member, manifest_of, versions
 from training.torch_encoder import load_encoder, require_fewer_dimensions, require_prompt_fits
@@ -55,7 +56,7 @@ def make_baseline(
     require_prompt_fits(spec, encoder, prompt)
     require_fewer_dimensions(spec, encoder, matryoshka)
     member, files = export_member(encoder, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
-    made = BaselineProvenance(base=encoder.name, revision=encoder.revision, versions=versions())
+    made = BaselineProvenance(base=encoder.name, revision=encoder.revision, versions=versions(), commit=commit())
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
 
 
@@ -69,5 +70,5 @@ def _lexical(documents: Path, out: Path, columns: Mapping[str, str] | None) -> B
     member = LexicalMember(
         name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
     )
-    made = BaselineProvenance(base="lexical", versions=versions())
+    made = BaselineProvenance(base="lexical", versions=versions(), commit=commit())
     return write_bundle(out, manifest_of(out.name, member, files, made=made), files)

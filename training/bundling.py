@@ -22,6 +22,7 @@ from simile.errors import InputError
 from simile.files import whole_directory
 from simile.progress import say
 from simile.scoring import Scorer
+from simile.version import commit
 from training.averaging import set_to_mean
 from training.config import TrainConfig
 from training.decision import with_decisions
@@ -58,6 +59,7 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
         seed=config.seed,
         texts=texts_digest(map(text_hash, inputs.texts)),
         versions=versions(),
+        commit=commit(),
     )
     tuned = _best(config, parts[0])
     if len(parts) > 1:

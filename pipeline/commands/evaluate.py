@@ -1,6 +1,5 @@
 """`simile evaluate`: a bundle's figures, and the gate's verdict."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -62,9 +61,9 @@ def run(options: Options) -> int:
     )
     report = evaluation.report
     if options.json_file:
-        write_whole(options.json_file, json.dumps(report, indent=2) + "\n")
+        write_whole(options.json_file, report.model_dump_json(indent=2) + "\n")
     if options.html:
         write_whole(options.html, to_page(evaluation, judged, extra=training_blocks(options.bundle)))
     remember_evaluation(scorer.bundle, report)
     print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
-    return GATE_FAILED if report["verdict"] == "fail" else 0
+    return GATE_FAILED if report.verdict == "fail" else 0

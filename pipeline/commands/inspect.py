@@ -50,7 +50,7 @@ def run(options: Options) -> int:
         f"thresholds   best F1 at {thresholds.best_f1:.4f}" if thresholds else "thresholds   none",
         f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
-        f"made         {manifest.made.get('by', 'unknown')}",
+        f"made         {manifest.made.by}",
         "verified     every file has the sha256 of the manifest",
     )
     return 0

@@ -35,7 +35,7 @@ def run_config(path: Path, overrides: Sequence[str], *, restart: bool) -> int:
 
     config = read_run_config(path, overrides)
     report = run_stages(config, restart=restart).report
-    passed = report["verdict"] == "pass"
+    passed = report.verdict == "pass"
     # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.
     command = "simile" if shutil.which("simile") else shlex.quote(sys.argv[0])
     serve = f"{command} serve {shlex.quote(str(config.out))}/bundle"

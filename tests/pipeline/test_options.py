@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.reference import TABLES, with_tables
 from pipeline.cli import main
 from pipeline.commands import SUMMARIES
-from pipeline.reference import TABLES, with_tables
 from pipeline.usage import read_options
 from serving.settings import ENVIRONMENT_ONLY, Settings
 
@@ -94,7 +94,7 @@ def test_new_key_is_read_from_yaml_and_overrides(checkout):
 
 
 def test_new_field_is_in_the_tables_of_the_documents(checkout):
-    assert python(checkout, "-m", "pipeline.reference", "docs").returncode == 0
+    assert python(checkout, "-m", "docs.reference", "docs").returncode == 0
     cli, settings = ((checkout / "docs" / name).read_text() for name in ("cli.md", "settings.md"))
     assert cli.count("| `--dummy INT` | `5` | Number that a test declares. |") == 2
     assert "| `--dummy DUMMY` | `5` | `SIMILE_DUMMY` | Number that a test declares. |" in cli
@@ -105,7 +105,7 @@ def test_new_field_is_in_the_tables_of_the_documents(checkout):
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_of_the_documents_are_those_of_the_code(name):
     page = (ROOT / "docs" / name).read_text()
-    assert page == with_tables(page, TABLES[name]()), "run python -m pipeline.reference docs"
+    assert page == with_tables(page, TABLES[name]()), "run python -m docs.reference"
 
 
 @pytest.mark.parametrize("command", SUMMARIES)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.schemas import SCHEMAS, schema
+from docs.schemas import SCHEMAS, schema
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 

@@ -1,7 +1,6 @@
-"""The JSON schemas of what Simile writes: `python -m pipeline.schemas docs/schemas`."""
+"""The JSON schemas of what Simile writes: `python -m docs.schemas` writes them into docs/schemas."""
 
 import json
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -26,4 +25,4 @@ def schema(name: str) -> str:
 
 if __name__ == "__main__":
     for name in SCHEMAS:
-        write_whole(Path(sys.argv[1], f"{name}.json"), schema(name))
+        write_whole(Path(__file__).parent / "schemas" / f"{name}.json", schema(name))

@@ -1,6 +1,5 @@
-"""The option tables of the documents: `python -m pipeline.reference docs` writes them into cli.md and settings.md."""
+"""The option tables of the documents: `python -m docs.reference` writes them into cli.md and settings.md."""
 
-import sys
 import types
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -158,4 +157,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(__file__).parent)
