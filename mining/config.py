@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
-Recipe = Literal["matched", "bands", "curriculum"]
+Strategy = Literal["matched", "bands", "curriculum"]
 FalseNegatives = Literal["drop", "keep", "report"]
 Format = Literal["pairs", "triplets"]
 
@@ -16,7 +16,7 @@ class MineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    recipe: Recipe = "matched"
+    strategy: Strategy = "matched"
     """``matched``: as the target is, or, without one, each positive with a negative of as many words in common.
     ``bands``: the usual recipe, a TF-IDF band a class, which word overlap alone can tell apart. ``curriculum``: three
     phases, easy, medium and (as ``matched``) hard."""
@@ -27,9 +27,9 @@ class MineConfig(BaseModel):
     band: tuple[Cosine, Cosine] | None = None
     """TF-IDF cosines of matched pairs (0.05 to 0.50, or the target's own)."""
     positive_band: tuple[Cosine, Cosine] = (0.30, 0.50)
-    """Of recipe ``bands``."""
+    """Of strategy ``bands``."""
     negative_band: tuple[Cosine, Cosine] = (0.15, 0.45)
-    """Of recipe ``bands``."""
+    """Of strategy ``bands``."""
     same_category: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Share of the negatives whose texts are of one category; with a target that says categories, its own."""
     max_uses: Annotated[int, Field(ge=1)] = 20

@@ -80,7 +80,7 @@ def mine(args: Namespace) -> int:
         validate(MineConfig, given, "simile mine"),
         load(args.baseline) if args.baseline else None,
     )
-    _print(mined_table(report), *(f"note: {text}" for text in report["warnings"]))
+    _print(mined_table(report), *(f"note: {text}" for text in report.warnings))
     _print(f"report    {args.out / 'report.html'}")
     return 0
 

@@ -487,7 +487,7 @@ def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, 
     assert main(["mine", str(file), *target, *options]) == 0
     out = capsys.readouterr().out
     assert "(target)" in out
-    assert "AUC of mined against target pairs (0.5: alike): positive 0." in out
+    assert "AUC of mined against target pairs (0.5: indistinguishable): positive 0." in out
 
 
 def test_mine_says_which_option_had_no_effect(documents, write_documents, tmp_path, capsys):
@@ -496,7 +496,7 @@ def test_mine_says_which_option_had_no_effect(documents, write_documents, tmp_pa
     assert main([*argv, "--positive-band", "0.3", "0.5"]) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: --")]
     assert said == [
-        "note: --positive-band had no effect: recipe 'matched' takes both classes from one band, 0-0.9 "
+        "note: --positive-band had no effect: strategy 'matched' takes both classes from one band, 0-0.9 "
         "(--band, or the target's)"
     ]
     assert said[0].removeprefix("note: ") in json.loads((tmp_path / "mined" / "report.json").read_text())["warnings"]
