@@ -72,7 +72,7 @@ class Selector:
         self._usage = UsageCounts(split.features.group_N)
 
     def matched(self, request: Request) -> Selection:
-        """Select pairs distributed as the target's, or, without a target, with classes that share the same words."""
+        """Select pairs distributed like the target's, or, without a target, two classes matched to each other."""
         num_each, target = request.num_pairs // 2, request.target
         if target:
             pool, false_negatives = self._screened(self._candidates_like(target, num_each))

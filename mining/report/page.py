@@ -26,6 +26,7 @@ from simile.reports import (
 
 _EXAMPLES = 8
 _CLASSES = (("positive", True), ("negative", False))
+_BASELINE_FIGURES = ("Spearman", "AUC", "separability", "overlap")
 
 
 def to_page(report: MiningReport, mined: Mined) -> str:
@@ -75,16 +76,7 @@ def _sets(report: MiningReport) -> list[Block]:
             "are as hard."
         ),
         table(
-            [
-                "set",
-                "pairs",
-                "positives",
-                "distinct texts",
-                "baseline's Spearman",
-                "baseline's AUC",
-                "baseline's separability",
-                "baseline's overlap",
-            ],
+            ["set", "pairs", "positives", "distinct texts", *(f"baseline's {name}" for name in _BASELINE_FIGURES)],
             [_difficulty(name, entry) for name, entry in entries.items()],
         ),
         heading("Shortcuts"),
