@@ -1,1 +1,1 @@
-"""Mining: documents -> pairs as hard as the pairs the model is judged on."""
+"""Mining of pairs from documents, as hard as the pairs that the model is evaluated on."""

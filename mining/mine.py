@@ -1,12 +1,17 @@
-"""Documents -> hard pairs: gather, leave out, split, choose.
+"""Mining of documents into hard pairs.
 
-Shape suffixes: N = documents, L = links.
+The way of a document through the sub-packages:
+
+1. `mining.corpus` samples the documents, drops near duplicates, groups them by meaning and splits them into sets.
+2. `mining.sampling` computes features of the pairs of each set and draws a bounded sample of candidates from them.
+3. `mining.matching` selects pairs from the candidates by the mining strategy, similar to a target if there is one.
+4. This module runs these steps for each set and returns the selected pairs with the facts of the run.
+5. `mining.report` turns both into the mining report and its page.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,53 +20,53 @@ from mining.corpus.embeddings import Vectors
 from mining.corpus.gather import Corpus, gather
 from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
 from mining.corpus.split import distinct, split_documents
-from mining.matching.bands import Band
-from mining.matching.strategies import Found, Ground, banded, curriculum, matched, natural
+from mining.matching.bands import ClassBands
+from mining.matching.strategies import Request, Selection, Selector, Split
 from mining.matching.target import (
-    KindSource,
+    CategorySource,
     Target,
     categories_of_groups,
     check_target,
     impute,
     read_target,
-    settle_kinds,
+    settle_same_category,
     without_shortcut,
 )
 from mining.matching.triplets import Triplet, triplets, write_triplets
-from mining.sampling.candidates import num_looks
+from mining.sampling.candidates import Band, num_comparisons
 from mining.sampling.features import Candidates, Features, codes, join
 from mining.sampling.label_noise import best_positive
-from simile.artifacts import MIN_DEV_PAIRS, Document, Pair, PairSet, write_pairs
+from simile.artifacts import MIN_DEV_PAIRS, Document, MiningFacts, Pair, PairSet, SplitSize, write_pairs
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer
 
 _TRAIN = "train"
-"""Documents that ``pairs`` and a curriculum's phases are drawn from; each held-out set has those of its own name."""
+"""The split from which ``pairs`` and a curriculum's phases are mined; each held-out set has a split of its own name."""
 HELD_OUT_SHARE = 0.2
-"""Pairs of each held-out set, as a share of the training pairs."""
+"""Number of pairs of each held-out set, as a share of the training pairs."""
 MIN_HELD_OUT = 4000
-"""... and at least this many, where the documents give them: small sets make wide intervals."""
+"""Minimum number of pairs of each held-out set, if the documents yield them: small sets make wide intervals."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
-"""Documents to mine from, where there are more: or two a pair wanted, which leaves each pair its own texts."""
-_NATURAL = 5_000
-"""Candidates of each class that a target without labels is compared with."""
+"""Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
+_CANDIDATES_FOR_LABELS = 5_000
+"""Number of candidates of each class with which the pairs of an unlabelled target are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """The pairs of each set and what is known of them."""
+    """The pairs of each set, and what is known about them."""
 
+    config: MineConfig
     sets: dict[str, list[Pair]]
     """``pairs`` (for training), ``phase1`` to ``phase3`` of a curriculum (its parts), and the held-out sets."""
     triplets: list[Triplet]
-    """Of the training pairs, where they were asked for."""
-    facts: dict[str, Any]
-    """For the report: documents, groups, what was dropped, the band."""
+    """Triplets made from the training pairs, if the config asks for them."""
+    facts: MiningFacts
     target: Target | None
     vectors: Vectors | None
-    """The baseline's, of every text in the sets and the target."""
+    """The baseline's embeddings of every text in the sets and the target."""
 
 
 def mine(
@@ -73,182 +78,204 @@ def mine(
     positives: PairSet | None = None,
     baseline: Scorer | None = None,
 ) -> Mined:
-    """Return pairs mined from the documents, for training and held out.
+    """Return pairs mined from the documents, for training and for the held-out sets.
 
     Args:
-        documents: with groups (or, noisily, with categories); any number, read once.
-        config: what to mine.
-        target: pairs whose distribution the mined ones follow; its texts are kept out.
-        held_out: more texts to keep out, those of test pairs say.
-        positives: pairs known to mean the same, in place of groups.
-        baseline: whose cosines to follow in the target, and to find false negatives by.
+        documents: documents with groups or, as a noisy substitute, categories; they are read once.
+        config: the settings of the run.
+        target: pairs whose distribution the mined pairs follow; its texts are excluded.
+        held_out: further texts to exclude, such as those of test pairs.
+        positives: known positive pairs, in place of groups.
+        baseline: encoder whose cosines of the target are followed and which finds false negatives.
 
     Raises:
-        InputError: the documents cannot give the pairs.
+        InputError: the documents cannot yield the pairs.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
-        raise InputError(f"got false negatives to {config.false_negatives}, need a baseline to find them by")
+        raise InputError(
+            f"got --false-negatives {config.false_negatives} without a baseline, need --baseline to find them"
+        )
     known = known_pairs(positives) if positives else None
     if target:
         check_target(target)
-    room = max(MIN_DOCUMENTS, 2 * config.pairs)
-    corpus = gather(documents, room=room, seed=config.seed, always=known.keys if known else None)
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    meaning = with_meaning(corpus, known)
-    rows, repeated = distinct(meaning.rows, [*target_texts, *held_out])
-    split = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
-    vectors = Vectors(baseline, [*(row.text for row in rows), *target_texts]) if baseline else None
+    prepared = _prepare(documents, config, known, [*target_texts, *held_out])
+    vectors = Vectors(baseline, [*(row.text for row in prepared.rows), *target_texts]) if baseline else None
     goal = None
     if target:
-        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(corpus.rows), band=config.band)
-    grounds = _grounds(split, corpus, config, vectors, meaning.links)
-    miner = _Miner(config, grounds, goal, _kind_source(rows, meaning))
-    found = miner.mine()
-    training = found["pairs"]
+        categories = categories_of_groups(prepared.corpus.rows)
+        goal = read_target(target, prepared.corpus.tfidf, vectors, categories, band=config.band)
+    miner = _Miner(config, _splits(prepared, config, vectors), goal, prepared.category_source)
+    selections = miner.mine()
+    training = selections["pairs"]
+    _require_enough(len(training.chosen), config, miner.band)
+    rows_of_set = prepared.rows_of_set
+    sets = {
+        name: _pairs(rows_of_set.get(name, rows_of_set[_TRAIN]), selection.chosen, with_groups=known is None)
+        for name, selection in selections.items()
+        # A held-out set without pairs of both classes is left out.
+        if len(selection.chosen)
+    }
+    wants_triplets = config.format == "triplets"
+    return Mined(
+        config=config,
+        sets=sets,
+        triplets=triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else [],
+        facts=_facts(prepared, miner, training),
+        target=miner.target,
+        vectors=vectors,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The documents after sampling, removal of near duplicates and splitting."""
+
+    corpus: Corpus
+    meaning: Meaning
+    rows: list[Document]
+    repeated: dict[str, int]
+    """Number of documents left out because they repeat another text, by reason."""
+    rows_of_set: dict[str, tuple[Document, ...]]
+
+    @property
+    def category_source(self) -> CategorySource:
+        """The evidence that a pair of these documents is of one category."""
+        if all(row.category is None for row in self.rows):
+            return "nothing"
+        return "labels" if self.meaning.source == "categories" else "categories"
+
+
+def _prepare(
+    documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
+) -> _Prepared:
+    """Return the documents that pairs are mined from, without those that repeat an excluded text."""
+    max_documents = max(MIN_DOCUMENTS, 2 * config.pairs)
+    required = known.keys if known else None
+    corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
+    meaning = with_meaning(corpus, known)
+    rows, repeated = distinct(meaning.rows, excluded)
+    rows_of_set = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
+    return _Prepared(corpus, meaning, rows, repeated, rows_of_set)
+
+
+def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningFacts:
+    corpus, meaning, rows = prepared.corpus, prepared.meaning, prepared.rows
     # Texts of known pairs are among the rows whether they were read as documents or not.
     num_sampled = len(corpus.rows) if meaning.links else len(meaning.rows)
-    _require_enough(len(training.chosen), config, miner.band)
-    sets = {
-        name: _pairs(split.get(name, split[_TRAIN]), part.chosen, with_groups=meaning.links is None)
-        for name, part in found.items()
-        # A held-out set too small for two classes judges nothing.
-        if len(part.chosen)
-    }
-    facts = {
-        "documents": corpus.num_read,
-        "sampled": num_sampled,
-        "not_sampled": corpus.num_read - meaning.num_without - num_sampled,
-        "groups": len({row.group for row in rows}),
-        "categories": len({row.category for row in rows if row.category is not None}),
-        "cut": corpus.num_cut,
-        "dropped": {"no category" if meaning.source == "categories" else "no group": meaning.num_without} | repeated,
-        "labels": meaning.source,
-        "band": list(miner.band),
-        "wanted": config.pairs,
-        "suspects": training.suspects.as_dict() if training.suspects else None,
-        "unlike_target": miner.unlike_target,
-        "split": {
-            name: {"documents": len(members), "groups": len({row.group for row in members})}
-            for name, members in split.items()
+    lacking = "no category" if meaning.source == "categories" else "no group"
+    return MiningFacts(
+        documents=corpus.num_read,
+        sampled=num_sampled,
+        not_sampled=corpus.num_read - meaning.num_without - num_sampled,
+        groups=len({row.group for row in rows}),
+        categories=len({row.category for row in rows if row.category is not None}),
+        cut=corpus.num_cut,
+        dropped={lacking: meaning.num_without, **prepared.repeated},
+        labels=meaning.source,
+        band=miner.band,
+        wanted=miner.config.pairs,
+        suspects=training.false_negatives,
+        unlike_target=tuple(miner.unlike_target),
+        split={
+            name: SplitSize(documents=len(members), groups=len({row.group for row in members}))
+            for name, members in prepared.rows_of_set.items()
         },
-    }
-    asked = triplets(split[_TRAIN], training.chosen, training.pool) if config.format == "triplets" else []
-    return Mined(sets, asked, facts, miner.target, vectors)
+    )
 
 
-def _kind_source(rows: Sequence[Document], meaning: Meaning) -> KindSource:
-    """Return what says of these documents' pairs whether they are of one category."""
-    if all(row.category is None for row in rows):
-        return "nothing"
-    return "labels" if meaning.source == "categories" else "categories"
-
-
-def _grounds(
-    split: dict[str, tuple[Document, ...]],
-    corpus: Corpus,
-    config: MineConfig,
-    vectors: Vectors | None,
-    links: Links | None,
-) -> dict[str, Ground]:
-    """Return what each set's pairs are drawn from."""
+def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) -> dict[str, Split]:
+    """Return the split that each set's pairs are sampled from."""
+    links = prepared.meaning.links
     best: dict[str, float] = {}
     if vectors and config.false_negatives != "keep":
-        best = _best_positives([row for rows in split.values() for row in rows], vectors, links)
-    grounds = {}
-    for name, rows in split.items():
+        # The best positive of a text may be in another set.
+        all_rows = [row for rows in prepared.rows_of_set.values() for row in rows]
+        texts = [row.text for row in all_rows]
+        links_L2 = links.among(texts) if links else None
+        best_N = best_positive(vectors.of(texts), codes([row.group for row in all_rows]), links_L2)
+        best = dict(zip(texts, best_N.tolist(), strict=True))
+    splits = {}
+    for name, rows in prepared.rows_of_set.items():
         texts = [row.text for row in rows]
-        grounds[name] = Ground(
-            features=Features(rows, corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
+        tfidf_NW = prepared.corpus.tfidf.transform(texts)
+        splits[name] = Split(
+            features=Features(rows, tfidf_NW, vectors.of(texts) if vectors else None),
             links_L2=links.among(texts) if links else None,
             best_positive_N=np.array([best[text] for text in texts]) if best else None,
-            drops_suspects=config.false_negatives in ("drop", None),
+            drops_false_negatives=config.false_negatives in ("drop", None),
             same_category=config.same_category,
             max_uses=config.max_uses,
         )
-    return grounds
-
-
-def _best_positives(rows: Sequence[Document], vectors: Vectors, links: Links | None) -> dict[str, float]:
-    """Return each text's highest cosine to another one that means the same, in whichever set that is."""
-    texts = [row.text for row in rows]
-    group_N = codes([row.group for row in rows])
-    best_N = best_positive(vectors.of(texts), group_N, links.among(texts) if links else None)
-    return dict(zip(texts, best_N.tolist(), strict=True))
+    return splits
 
 
 class _Miner:
-    """Mines set after set."""
+    """Mines one set after another."""
 
     def __init__(
-        self, config: MineConfig, grounds: dict[str, Ground], target: Target | None, kinds: KindSource
+        self, config: MineConfig, splits: dict[str, Split], target: Target | None, source: CategorySource
     ) -> None:
-        self._config = config
-        self._grounds = grounds
+        self.config = config
+        self._splits = splits
         self._rng = np.random.default_rng(config.seed)
         self.band: Band = target.band if target else config.band or DEFAULT_BAND
-        self.target = self._completed(target, kinds) if target else None
+        self.target = self._completed(target, source) if target else None
         self.unlike_target: list[str] = []
         """Sets that could not follow the target."""
 
-    def mine(self) -> dict[str, Found]:
-        """Return what is found for each set: ``pairs``, a curriculum's phases, the held-out sets."""
-        num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self._config.pairs))
-        wanted = {name: self._config.pairs if name == _TRAIN else num_held_out for name in self._grounds}
-        total = sum(self._num_looks(name, num) for name, num in wanted.items())
-        found: dict[str, Found] = {}
-        with Progress("mining", total, "pairs looked at") as progress:
+    def mine(self) -> dict[str, Selection]:
+        """Return the selection of each set: ``pairs``, a curriculum's phases, the held-out sets."""
+        num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self.config.pairs))
+        wanted = {name: self.config.pairs if name == _TRAIN else num_held_out for name in self._splits}
+        total = sum(self._num_comparisons(name, num) for name, num in wanted.items())
+        selections: dict[str, Selection] = {}
+        with Progress("mining", total, "pairs compared") as progress:
             for name, num in wanted.items():
-                found |= (
-                    self._training(num, progress) if name == _TRAIN else {name: self._held_out(name, num, progress)}
-                )
+                if name == _TRAIN:
+                    selections |= self._training(num, progress)
+                else:
+                    selections[name] = self._held_out(name, num, progress)
                 progress.advance(0, note=name)
-        return found
+        return selections
 
-    def _num_looks(self, name: str, num_pairs: int) -> int:
-        num_times = 3 if name == _TRAIN and self._config.strategy == "curriculum" else 1
-        return num_times * num_looks(len(self._grounds[name].features), num_pairs // 2 // num_times)
+    def _num_comparisons(self, name: str, num_pairs: int) -> int:
+        num_phases = 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1
+        return num_phases * num_comparisons(len(self._splits[name].features), num_pairs // 2 // num_phases)
 
-    def _completed(self, target: Target, kinds: KindSource) -> Target:
-        """Return the target with all that it leaves open filled in."""
+    def _completed(self, target: Target, source: CategorySource) -> Target:
+        """Return the target with labels, weights and category relations filled in."""
         if not target.is_labelled:
-            target = impute(target, natural(self._grounds[_TRAIN], target.band, _NATURAL, self._rng), self._rng)
-        return settle_kinds(without_shortcut(target), kinds, self._config.same_category, self._rng)
+            selector = Selector(self._splits[_TRAIN], self._rng)
+            target = impute(target, selector.unmatched(target.band, _CANDIDATES_FOR_LABELS), self._rng)
+        return settle_same_category(without_shortcut(target), source, self.config.same_category, self._rng)
 
-    def _matched(self, name: str, num_pairs: int, progress: Progress) -> Found:
-        ground = self._grounds[name]
-        return matched(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
-
-    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Found:
-        found = self._matched(name, num_pairs, progress)
-        if self.target is None or not name.startswith("dev") or len(found.chosen) >= MIN_DEV_PAIRS:
-            return found
-        # What judges is as hard as the target or not there. What is to choose may be easier rather than silent.
-        ground = self._grounds[name]
-        band = self._config.band or DEFAULT_BAND
-        alike = matched(ground, None, band, num_pairs, self._rng, on_progress=lambda num: None)
-        if len(alike.chosen) < MIN_DEV_PAIRS:
-            return found
+    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Selection:
+        split = self._splits[name]
+        request = Request(num_pairs, self.band, self.target)
+        selection = Selector(split, self._rng, progress.advance).matched(request)
+        if self.target is None or not name.startswith("dev") or len(selection.chosen) >= MIN_DEV_PAIRS:
+            return selection
+        # A test set is as hard as the target or it is absent. A dev set may be easier, rather than too small to use.
+        easier = Selector(split, self._rng).matched(Request(num_pairs, self.config.band or DEFAULT_BAND))
+        if len(easier.chosen) < MIN_DEV_PAIRS:
+            return selection
         self.unlike_target.append(name)
-        return alike
+        return easier
 
-    def _training(self, num_pairs: int, progress: Progress) -> dict[str, Found]:
-        config, ground = self._config, self._grounds[_TRAIN]
-        if config.strategy == "matched":
-            return {"pairs": self._matched(_TRAIN, num_pairs, progress)}
+    def _training(self, num_pairs: int, progress: Progress) -> dict[str, Selection]:
+        config = self.config
+        selector = Selector(self._splits[_TRAIN], self._rng, progress.advance)
         if config.strategy == "bands":
-            bands = config.positive_band, config.negative_band
-            return {"pairs": banded(ground, bands, num_pairs, self._rng, on_progress=progress.advance)}
-        phases = curriculum(ground, self.target, self.band, num_pairs, self._rng, on_progress=progress.advance)
-        return {"pairs": _all_of(phases), **{f"phase{i}": phase for i, phase in enumerate(phases, 1)}}
-
-
-def _all_of(phases: Sequence[Found]) -> Found:
-    """Return the phases as one set, easy pairs first."""
-    return Found(
-        join([phase.chosen for phase in phases]),
-        join([phase.pool for phase in phases]),
-        None,
-    )
+            return {"pairs": selector.banded(ClassBands(config.positive_band, config.negative_band), num_pairs)}
+        request = Request(num_pairs, self.band, self.target)
+        if config.strategy == "matched":
+            return {"pairs": selector.matched(request)}
+        phases = selector.curriculum(request)
+        whole = Selection(
+            join([phase.chosen for phase in phases]), join([phase.pool for phase in phases]), false_negatives=None
+        )
+        return {"pairs": whole, **{f"phase{i}": phase for i, phase in enumerate(phases, 1)}}
 
 
 def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -> list[Pair]:
@@ -268,23 +295,23 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
     ]
 
 
-def _require_enough(num_found: int, config: MineConfig, band: Band) -> None:
+def _require_enough(num_pairs: int, config: MineConfig, band: Band) -> None:
     """Refuse too few training pairs."""
     where = f"({config.strategy})"
     if config.strategy != "bands":
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"
-    remedy = "a wider band, more documents a group, or more groups"
-    if num_found == 0:
+    remedy = "a wider band, more documents per group, or more groups"
+    if num_pairs == 0:
         raise InputError(f"got no pairs of both classes {where}, need {remedy}")
-    if num_found < 2 * (config.pairs // 2) and not config.allow_fewer:
+    if num_pairs < 2 * (config.pairs // 2) and not config.allow_fewer:
         raise InputError(
-            f"got documents that give {num_found:,} of {config.pairs:,} pairs {where}, "
-            f"need {remedy}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to take those"
+            f"got documents that yield {num_pairs:,} of {config.pairs:,} pairs {where}, "
+            f"need {remedy}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to accept those"
         )
 
 
 def write_mined(mined: Mined, folder: Path) -> None:
-    """Write each set as ``<name>.jsonl`` into the folder, and the triplets, where there are some."""
+    """Write each set as ``<name>.jsonl`` into the folder, and the triplets if there are any."""
     for name, pairs in mined.sets.items():
         write_pairs(folder / f"{name}.jsonl", pairs)
     if mined.triplets:

@@ -1,18 +1,16 @@
 """Mining from files to a folder: pairs, held-out sets, report."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mining.config import MineConfig
 from mining.mine import mine, write_mined
 from mining.report.figures import describe
 from mining.report.page import to_page
 from pipeline.columns import Columns, document_columns, read
-from simile.artifacts import read_documents
+from simile.artifacts import MiningReport, read_documents
 from simile.errors import InputError
 from simile.files import whole_directory, write_whole
 from simile.scoring import Scorer
@@ -44,7 +42,7 @@ class MineInputs:
     """Pairs known to mean the same, in place of groups."""
 
 
-def mine_to(out: Path, inputs: MineInputs, config: MineConfig, baseline: Scorer | None = None) -> dict[str, Any]:
+def mine_to(out: Path, inputs: MineInputs, config: MineConfig, baseline: Scorer | None = None) -> MiningReport:
     """Write the pairs, the held-out sets and the report to ``out``, whole or not at all; return the report.
 
     Raises:
@@ -61,9 +59,9 @@ def mine_to(out: Path, inputs: MineInputs, config: MineConfig, baseline: Scorer 
         positives=read(inputs.positives, columns) if inputs.positives else None,
         baseline=baseline,
     )
-    report = describe(mined, config.model_dump(mode="json"), given=config.model_fields_set)
+    report = describe(mined)
     with whole_directory(out) as folder:
         write_mined(mined, folder)
-        write_whole(folder / _REPORT, json.dumps(report, indent=2) + "\n")
+        write_whole(folder / _REPORT, report.model_dump_json(indent=2) + "\n")
         write_whole(folder / "report.html", to_page(report, mined))
     return report

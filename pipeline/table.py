@@ -1,15 +1,14 @@
 """Tables for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import StringIO
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simile.artifacts import Calibration, EvaluationReport, SetEvaluation
+from simile.artifacts import Calibration, EvaluationReport, MinedSet, MiningReport, SetEvaluation
 
 _MAX_WIDTH = 1000
 
@@ -45,29 +44,27 @@ def result_table(report: EvaluationReport) -> str:
     return text_table(columns, rows)
 
 
-def mined_table(report: Mapping[str, Any]) -> str:
-    """Return a mining report's figures: how hard each set is, its shortcuts, and whether it is like the target."""
-    entries = dict(report["sets"]) | ({"(target)": report["target"]} if report["target"] else {})
+def mined_table(report: MiningReport) -> str:
+    """Return a mining report's figures: how hard each set is, its shortcuts, and how similar it is to the target."""
     columns = ("set", "pairs", "positive", "baseline Spearman", "separability", "TF-IDF alone", "length", "category")
-    lines = [text_table(columns, [_mined(name, entry) for name, entry in entries.items()])]
-    if report["match"]:
-        found = [
-            f"{name} {figure(of['matched'], '.3f')} (all features {figure(of['all'], '.3f')})"
-            for name, of in report["match"]["adversarial"].items()
+    lines = [text_table(columns, [_mined(name, entry) for name, entry in report.sets_and_target.items()])]
+    if report.match:
+        aucs = [
+            f"{name} {figure(auc.matched, '.3f')} (all features {figure(auc.all, '.3f')})"
+            for name, auc in report.match.adversarial.items()
         ]
-        lines += ["", f"AUC of mined against target pairs (0.5: alike): {', '.join(found)}"]
+        lines += ["", f"AUC of mined against target pairs (0.5: indistinguishable): {', '.join(aucs)}"]
     return "\n".join(lines)
 
 
-def _mined(name: str, entry: Mapping[str, Any]) -> list[str]:
-    baseline, alone = entry["baseline"] or {}, entry["alone"]
+def _mined(name: str, entry: MinedSet) -> list[str]:
     return [
         name,
-        f"{entry['pairs']:,}",
-        f"{entry['positives'] / entry['pairs']:.0%}",
-        figure(baseline.get("spearman")),
-        figure(baseline.get("separability")),
-        *(figure(alone[feature], ".3f") for feature in ("tfidf", "length_ratio", "same_category")),
+        f"{entry.pairs:,}",
+        f"{entry.positives / entry.pairs:.0%}",
+        figure(entry.baseline.spearman if entry.baseline else None),
+        figure(entry.baseline.separability if entry.baseline else None),
+        *(figure(alone, ".3f") for alone in (entry.alone.tfidf, entry.alone.length_ratio, entry.alone.same_category)),
     ]
 
 

@@ -1,1 +1,1 @@
-"""Documents in, split documents out: reading, near-duplicate removal, meaning, held-out splits, embeddings."""
+"""Preparation of the documents: sampling, near-duplicate removal, grouping by meaning, held-out splits, embeddings."""

@@ -1,4 +1,4 @@
-"""Texts that repeat or nearly repeat an earlier one.
+"""Detection of texts that repeat or nearly repeat an earlier one.
 
 Shape suffixes: N = texts, D = distinct texts, S = suspects, G = shingles (runs of 4 characters), C = candidates.
 """
@@ -13,24 +13,25 @@ from sklearn.feature_extraction.text import CountVectorizer
 from simile.artifacts import text_key
 
 NEAR = 0.85
+"""Jaccard similarity from which two texts count as near duplicates."""
 _SHINGLE_LENGTH = 4
 _SEED = 42
 _NUM_HASHES = 126
 _NUM_BANDS = 18
-"""Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is looked at once in 8."""
+"""Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is compared once in 8."""
 
 
 def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]:
     """Return for each text the index of the earliest kept text that it repeats or nearly repeats, shape (N,).
 
-    A kept text, one that does neither, has its own index. Two texts nearly repeat each other where the Jaccard
-    similarity of their sets of 4 characters in a row, case and white space aside, is NEAR or more. The pairs to
-    compare are found by MinHash LSH (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
-    doi:10.1145/276698.276876), which may miss one; none is taken without its exact similarity.
+    A kept text does neither and has its own index. Two texts nearly repeat each other where the Jaccard similarity of
+    their sets of 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH proposes the
+    pairs to compare (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
+    doi:10.1145/276698.276876) and may miss one; the exact similarity decides.
 
     Args:
-        texts: in the order in which they are kept.
-        num_fixed: how many of the first ones are kept in any case but repetition.
+        texts: the texts; an earlier one is kept rather than a later one.
+        num_fixed: number of leading texts that are left out only where they repeat an earlier text exactly.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}
@@ -46,13 +47,13 @@ def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]
 def _first_of_distinct(keys: Sequence[str], num_fixed: int) -> NDArray[np.int64]:
     """Return for each distinct text the index of the earliest kept one that it nearly repeats, or its own, shape (D,).
 
-    The exact sets of shingles, which take several times the memory of the texts, are made of suspects only: those
-    that share a band with any other text.
+    The exact sets of shingles take several times the memory of the texts, so only suspects get one: the texts that
+    share an LSH band with any other text.
     """
     sketches = [_sketch(key) for key in keys]
-    everything = _index()
-    everything.insert_many(sketches)
-    suspect_S = np.flatnonzero(everything.query_duplicate_flags(sketches))
+    index = _index()
+    index.insert_many(sketches)
+    suspect_S = np.flatnonzero(index.query_duplicate_flags(sketches))
     first_D = np.arange(len(keys))
     if len(suspect_S) > 0:
         num_fixed = int((suspect_S < num_fixed).sum())
@@ -62,13 +63,13 @@ def _first_of_distinct(keys: Sequence[str], num_fixed: int) -> NDArray[np.int64]
 
 
 def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]], num_fixed: int) -> NDArray[np.int64]:
-    """Return for each suspect the place of the earliest kept one that it nearly repeats, or its own, shape (S,)."""
+    """Return for each suspect the position of the earliest kept one that it nearly repeats, or its own, shape (S,)."""
     shingles = CountVectorizer(analyzer=_shingles, binary=True, dtype=np.int32)
     shingle_SG = shingles.fit_transform([key for key, _ in suspects])
     size_S = np.diff(shingle_SG.indptr)
     first_S = np.arange(len(suspects))
     is_own_G = np.zeros(shingle_SG.shape[1], dtype=np.int32)
-    # Of the kept ones alone: a thousand near repeats are compared with one text each, not with each other.
+    # Only kept texts are indexed: a thousand near duplicates are compared with one text each, not with each other.
     kept = _index()
     for i, (_, sketch) in enumerate(suspects):
         candidate_C = np.array([] if i < num_fixed else sorted(kept.query(sketch)), dtype=np.int64)
@@ -95,5 +96,5 @@ def _sketch(key: str) -> RMinHash:
 
 
 def _shingles(key: str) -> list[str]:
-    """Return the runs of 4 characters of a text; a shorter text is its own."""
+    """Return the runs of 4 characters of a text; a shorter text is its only shingle."""
     return [key[i : i + _SHINGLE_LENGTH] for i in range(max(1, len(key) - _SHINGLE_LENGTH + 1))]

@@ -1,4 +1,4 @@
-"""Embeddings of texts by the baseline, looked up by text.
+"""The baseline's embeddings, looked up by text.
 
 Shape suffixes: N = texts, P = pairs, D = dimensions.
 """
@@ -13,7 +13,7 @@ from simile.scoring import Scorer, cosines
 
 
 class Vectors:
-    """The baseline's embedding of each of some texts."""
+    """The baseline's embeddings of a fixed collection of texts."""
 
     def __init__(self, baseline: Scorer, texts: Sequence[str]) -> None:
         self._index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -21,7 +21,7 @@ class Vectors:
             self._embedding_ND = baseline.embed(list(self._index), progress.advance)
 
     def of(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the embeddings of these texts, shape ``(N, D)``, each of length 1."""
+        """Return the normalized embeddings of these texts, shape ``(N, D)``."""
         return self._embedding_ND[[self._index[text] for text in texts]]
 
     def cosines(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
-"""Documents, however many: their word frequencies, and a sample of them that is enough to mine from.
+"""A bounded sample of the documents to mine from, and the word frequencies of all of them.
 
-One pass, in memory that follows the sample and the vocabulary. Shape suffix: V = words of the vocabulary.
+One pass over the documents, in memory that grows with the sample and the vocabulary only.
+Shape suffix: V = words of the vocabulary.
 """
 
 import random
@@ -17,21 +18,24 @@ from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import words
 
-_MIN_OF_GROUP = 32
-"""Documents of a group that are kept before whole groups are let go."""
+_MIN_DOCUMENTS_PER_GROUP = 32
+"""Groups are thinned to this size before any group is left out as a whole."""
+
+_Group = tuple[str | None, str | None]
+"""A document's group and, only if it has none, its category."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What one pass over the documents leaves."""
+    """The result of one pass over the documents."""
 
     rows: tuple[Document, ...]
     """The sample, in the documents' order."""
     tfidf: TfidfVectorizer
-    """Of all documents, sublinear in the term frequency, as every lexical figure here uses it."""
+    """Fitted on all documents, with sublinear term frequency; every TF-IDF cosine in mining comes from it."""
     num_read: int
     num_cut: int
-    """Documents whose text was too long."""
+    """Number of documents whose text was too long and was cut."""
     num_without_group: int
     num_without_category: int
 
@@ -46,23 +50,25 @@ class Corpus:
         return self.num_without_category < self.num_read
 
 
-def gather(documents: Iterable[Document], *, room: int, seed: int, always: Collection[str] | None = None) -> Corpus:
-    """Return the documents' word frequencies and at most about ``room`` of them.
+def gather(
+    documents: Iterable[Document], *, max_documents: int, seed: int, required: Collection[str] | None = None
+) -> Corpus:
+    """Return the documents' word frequencies and a sample of about ``max_documents`` of them at most.
 
-    Too many documents are thinned from the largest groups first, then group by group: a group of few documents makes
-    no pairs.
+    The largest groups are thinned first. If that is not enough, groups are left out as a whole, because a group of
+    few documents yields no pairs.
 
     Args:
-        documents: in any number.
-        room: documents to keep.
-        seed: of the sample.
-        always: keys of texts to keep in any case; where given, groups are not what says the meaning, and documents
-            without one are as good as others.
+        documents: any number of documents.
+        max_documents: size of the sample; required texts may exceed it.
+        seed: random seed of the sample.
+        required: keys of the texts that are always kept. If given, meaning does not depend on groups, and documents
+            without a group are sampled as well.
 
     Raises:
-        InputError: there is no word in them.
+        InputError: the texts contain no word.
     """
-    sample = _Sample(room, seed)
+    sample = _Sample(max_documents, seed)
     frequency: Counter[str] = Counter()
     num_read = num_cut = num_without_group = num_without_category = 0
     for number, document in enumerate(_counted(documents), 1):
@@ -71,10 +77,10 @@ def gather(documents: Iterable[Document], *, room: int, seed: int, always: Colle
         num_without_group += document.group is None
         num_without_category += document.category is None
         frequency.update(set(words(document.text)))
-        sample.add(number, document, is_wanted=always is not None and text_key(document.text) in always)
+        sample.add(number, document, is_required=required is not None and text_key(document.text) in required)
     if not frequency:
         raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
-    rows = sample.rows(needs_group=always is None and num_without_group < num_read)
+    rows = sample.rows(needs_group=required is None and num_without_group < num_read)
     tfidf = _vectorizer(frequency, num_read)
     return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
 
@@ -87,7 +93,7 @@ def _counted(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
-    """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents of these frequencies."""
+    """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents with these word frequencies."""
     vocabulary = sorted(frequency)
     vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(vocabulary)})
     frequency_V = np.array([frequency[word] for word in vocabulary], dtype=np.float64)
@@ -96,68 +102,71 @@ def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
 
 
 class _Sample:
-    """A random sample that is spread over the groups: of each the documents with the lowest keys, up to a limit."""
+    """A random sample spread over the groups: each group keeps the documents with its lowest random keys.
 
-    def __init__(self, room: int, seed: int) -> None:
-        self._room = room
+    Required documents have the key -1, which sorts before all others.
+    """
+
+    def __init__(self, max_documents: int, seed: int) -> None:
+        self._max_documents = max_documents
         self._random = random.Random(seed)
-        self._kept: dict[tuple[str | None, str | None], list[tuple[float, int, Document]]] = {}
-        self._key_of_group: dict[tuple[str | None, str | None], float] = {}
-        self._gone: set[tuple[str | None, str | None]] = set()
-        """Groups that are let go: later documents of them would be fragments."""
+        self._kept: dict[_Group, list[tuple[float, int, Document]]] = {}
+        self._key_of_group: dict[_Group, float] = {}
+        self._left_out: set[_Group] = set()
+        """Groups that were left out as a whole: their later documents would be fragments of a group."""
         self._num_kept = 0
-        self._most_kept = 2 * room
+        self._thin_above = 2 * max_documents
 
-    def add(self, number: int, document: Document, *, is_wanted: bool) -> None:
-        """Meet a document."""
-        # Without a group, documents are spread over the categories.
+    def add(self, number: int, document: Document, *, is_required: bool) -> None:
+        """Offer a document to the sample."""
         group = (document.group, None if document.group is not None else document.category)
         self._key_of_group.setdefault(group, self._random.random())
-        key = -1.0 if is_wanted else self._random.random()
-        if group in self._gone and not is_wanted:
+        key = -1.0 if is_required else self._random.random()
+        if group in self._left_out and not is_required:
             return
         self._kept.setdefault(group, []).append((key, number, document))
         self._num_kept += 1
-        if self._num_kept > self._most_kept:
+        if self._num_kept > self._thin_above:
             self._thin()
 
     def rows(self, *, needs_group: bool) -> tuple[Document, ...]:
-        """Return what is kept, in the order in which it was met; where they need a group, only those and the wanted."""
+        """Return the sample in the documents' order; with ``needs_group``, without those that have no group."""
         if needs_group:
             self._kept = {
                 group: [entry for entry in entries if group[0] is not None or entry[0] < 0]
                 for group, entries in self._kept.items()
             }
             self._num_kept = sum(map(len, self._kept.values()))
-        if self._num_kept > self._room:
+        if self._num_kept > self._max_documents:
             self._thin()
         kept = sorted((number, document) for entries in self._kept.values() for _, number, document in entries)
         return tuple(document for _, document in kept)
 
     def _thin(self) -> None:
-        limit = max(_MIN_OF_GROUP, fair_limit(np.array([*map(len, self._kept.values())]), self._room))
+        sizes = np.array([*map(len, self._kept.values())])
+        limit = max(_MIN_DOCUMENTS_PER_GROUP, fair_limit(sizes, self._max_documents))
         for group, entries in self._kept.items():
             if len(entries) > limit:
-                num_wanted = sum(key < 0 for key, _, _ in entries)
-                self._kept[group] = sorted(entries, key=lambda entry: entry[:2])[: max(limit, num_wanted)]
+                num_required = sum(key < 0 for key, _, _ in entries)
+                self._kept[group] = sorted(entries, key=lambda entry: entry[:2])[: max(limit, num_required)]
         num_kept = 0
-        has_room = True
-        # Documents that are alone in their group make no positive pair: they come last.
+        is_full = False
+        # A document that is alone in its group makes no positive pair, so such groups come last.
         for group in sorted(self._kept, key=lambda group: (len(self._kept[group]) < 2, self._key_of_group[group])):
             entries = self._kept[group]
-            has_room = has_room and num_kept + len(entries) <= self._room
-            if not has_room:
-                self._gone.add(group)
+            is_full = is_full or num_kept + len(entries) > self._max_documents
+            if is_full:
+                self._left_out.add(group)
                 self._kept[group] = entries = [entry for entry in entries if entry[0] < 0]
             num_kept += len(entries)
         self._kept = {group: entries for group, entries in self._kept.items() if entries}
         self._num_kept = num_kept
-        # What must be kept may be more than there is room for: the next time only when it has doubled.
-        self._most_kept = 2 * max(self._room, num_kept)
+        # Required documents may exceed the limit, so the next thinning waits until the sample has doubled.
+        self._thin_above = 2 * max(self._max_documents, num_kept)
 
 
 def fair_limit(sizes: NDArray[np.int64], total: int) -> int:
-    """Return the largest number that each size may be cut to so that their sum stays within the total (at least 1)."""
+    """Return the largest limit (at least 1) to which all sizes can be cut so that their sum is within the total."""
     low, high = 1, max(1, int(sizes.max(initial=1)))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,1 +1,1 @@
-"""Candidate pairs in, chosen pairs out: the target's distribution, and the mining strategies that follow it."""
+"""Selection of pairs from the candidates: the target, the matching to it, and the mining strategies."""

@@ -1,4 +1,4 @@
-"""Each positive pair with a hard negative: what ranking losses train on."""
+"""Triplets: each positive pair with a hard negative, for ranking losses."""
 
 import json
 from collections import defaultdict
@@ -15,7 +15,7 @@ from simile.files import write_whole
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """Three texts, under the names that sentence-transformers' losses take."""
+    """Three texts, under the names that the losses of sentence-transformers expect."""
 
     anchor: str
     positive: str
@@ -23,9 +23,9 @@ class Triplet:
 
 
 def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> list[Triplet]:
-    """Return each chosen positive pair with the negative of one of its texts that is most like it in words.
+    """Return each chosen positive pair with a negative of one of its texts, nearest to the pair in TF-IDF cosine.
 
-    A negative is taken once for each anchor; a pair whose texts are in no free negative is left out.
+    An anchor takes each negative once; a pair whose texts have no negative left is left out.
     """
     negatives: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for index in np.flatnonzero(~pool.is_positive_C).tolist():
@@ -33,7 +33,7 @@ def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> 
         negatives[a].append((index, b))
         negatives[b].append((index, a))
     used: set[tuple[int, int]] = set()
-    found = []
+    matched = []
     for pair in np.flatnonzero(chosen.is_positive_C).tolist():
         ends = int(chosen.a_C[pair]), int(chosen.b_C[pair])
         free = [
@@ -47,10 +47,10 @@ def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> 
         _, anchor, negative = min(free)
         used.add((anchor, negative))
         positive = ends[0] if anchor == ends[1] else ends[1]
-        found.append(Triplet(rows[anchor].text, rows[positive].text, rows[negative].text))
-    return found
+        matched.append(Triplet(rows[anchor].text, rows[positive].text, rows[negative].text))
+    return matched
 
 
 def write_triplets(path: Path, rows: Iterable[Triplet]) -> None:
-    """Write the triplets as JSONL, whole or not at all."""
+    """Write the triplets as JSONL, atomically."""
     write_whole(path, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))

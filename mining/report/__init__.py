@@ -1,1 +1,1 @@
-"""Chosen pairs in, figures and an HTML page out: difficulty, shortcuts, similarity to the target."""
+"""The report on the mined pairs: difficulty, shortcuts, similarity to the target, as figures and as a page."""

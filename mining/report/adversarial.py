@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from simile.scoring.metrics import auc
 
-_NUM_DEALS = 3
+_NUM_HALVINGS = 3
 _NUM_BINS = 64
 _MAX_ERROR = 0.05
-"""The highest standard error of an AUC of 0.5, as one deal gives it, that still says something."""
+"""The largest standard error of an AUC of 0.5, from one split of the texts, that is still reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +24,33 @@ class Sample:
     """Pairs as a classifier sees them."""
 
     feature_PF: NDArray[np.float64]
-    """NaN where not known."""
+    """NaN where unknown."""
     text_P2: NDArray[np.int64]
-    """Numbers of the two texts; the same text has the same number within a sample."""
+    """Numbers of the two texts; equal texts have equal numbers within a sample."""
 
 
 def adversarial_auc(mined: Sample, target: Sample, *, seed: int) -> float | None:
-    """Return how well a classifier tells mined pairs from target pairs of texts that it never saw: its AUC, in [0, 1].
+    """Return the AUC, in [0, 1], with which a classifier tells mined pairs from target pairs of unseen texts.
 
-    0.5: it cannot. None where there are too few pairs to judge. The texts are dealt into halves. A gradient-boosted
-    classifier learns from the pairs within one half and is tested on those within the other; pairs that straddle are
-    in neither, or it would know the texts again. The result is the mean AUC of several deals, not the AUC of all
-    scores together: two classifiers have no common scale, and mixing them draws the AUC down (Airola et al. 2011,
-    doi:10.1016/j.csda.2010.11.018). Each counts by the inverse of the variance that it has where it is 0.5 (Hanley &
-    McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+    0.5 means that it cannot; None means that there are too few pairs. The texts are split into random halves. A
+    gradient-boosted classifier is trained on the pairs within one half and tested on those within the other; pairs
+    across the halves are left out, because the classifier would recognize their texts. The result is the mean AUC over
+    several such splits, not the AUC of the pooled scores: scores of two classifiers have no common scale, and pooling
+    biases the AUC down (Airola et al. 2011, doi:10.1016/j.csda.2010.11.018). Each AUC is weighted by its inverse
+    variance at 0.5 (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
 
     Args:
-        mined: the pairs that should be like the others.
-        target: the others; shares no text with ``mined`` and has the same features.
-        seed: of the deals and the classifiers.
+        mined: the pairs that should be similar to the target's.
+        target: the target's pairs; no text is shared with ``mined``, and the features are the same.
+        seed: random seed of the splits and the classifiers.
     """
     rng = np.random.default_rng(seed)
     bin_PF = _binned(np.concatenate([mined.feature_PF, target.feature_PF]))
     is_mined_P = np.arange(len(bin_PF)) < len(mined.feature_PF)
     aucs: list[float] = []
     weights: list[float] = []
-    for _ in range(_NUM_DEALS):
-        half_P2 = np.concatenate([_dealt(sample.text_P2, rng) for sample in (mined, target)])
+    for _ in range(_NUM_HALVINGS):
+        half_P2 = np.concatenate([_halves(sample.text_P2, rng) for sample in (mined, target)])
         within = [(half_P2 == half).all(axis=1) for half in (0, 1)]
         for is_train_P, is_test_P in (within, within[::-1]):
             weight = _precision(is_mined_P[is_test_P])
@@ -58,17 +58,17 @@ def adversarial_auc(mined: Sample, target: Sample, *, seed: int) -> float | None
                 score_P = _scores(bin_PF[is_train_P], is_mined_P[is_train_P], bin_PF[is_test_P], seed)
                 aucs.append(auc(score_P, is_mined_P[is_test_P]))
                 weights.append(weight)
-    # One deal's worth: the deals test much the same pairs.
-    if sum(weights) / _NUM_DEALS < _MAX_ERROR**-2:
+    # The precision of one split counts, because all splits test much the same pairs.
+    if sum(weights) / _NUM_HALVINGS < _MAX_ERROR**-2:
         return None
     return float(np.average(aucs, weights=weights))
 
 
 def _binned(feature_PF: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return each feature in bins of equally many pairs, numbered from 1 in their order; 0 where it is not known.
+    """Return each feature in quantile bins, numbered from 1; 0 where it is unknown.
 
-    The classifier could bin them itself, but takes twenty times as long where pairs have weights, and fails on a
-    feature that is nowhere known.
+    The classifier's own binning takes twenty times as long where pairs have weights, and fails on a feature that is
+    unknown for all pairs.
     """
     is_known_PF = ~np.isnan(feature_PF)
     rank_PF = np.where(is_known_PF, rankdata(feature_PF, axis=0, nan_policy="omit"), 0)
@@ -76,15 +76,15 @@ def _binned(feature_PF: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.where(is_known_PF, bin_PF, 0).astype(np.int64)
 
 
-def _dealt(text_P2: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return for each text of each pair the half of the texts, 0 or 1, that it falls into, shape (P, 2)."""
+def _halves(text_P2: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the random half, 0 or 1, of each text of each pair, shape (P, 2)."""
     text_T, index = np.unique(text_P2, return_inverse=True)
     half_T = rng.permutation(len(text_T)) % 2
     return half_T[index].reshape(text_P2.shape)
 
 
 def _precision(is_mined_P: NDArray[np.bool_]) -> float:
-    """Return one over the variance of the AUC of scores that tell nothing; 0 where there is no AUC."""
+    """Return the inverse variance of the AUC of uninformative scores; 0 where there is no AUC."""
     num_mined, num_target = int(is_mined_P.sum()), int((~is_mined_P).sum())
     return 12 * num_mined * num_target / (num_mined + num_target + 1)
 
@@ -92,11 +92,11 @@ def _precision(is_mined_P: NDArray[np.bool_]) -> float:
 def _scores(
     train_PF: NDArray[np.int64], is_mined_P: NDArray[np.bool_], test_PF: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
-    """Return for each test pair the log odds that it is mined."""
+    """Return the log odds that each test pair is mined."""
     classifier = HistGradientBoostingClassifier(
         max_iter=50, max_leaf_nodes=8, early_stopping=False, class_weight="balanced", random_state=seed
     )
-    # Two threads gain nothing on a few thousand pairs, and wait for each other for seconds where the cores are shared.
+    # A second thread gains nothing on a few thousand pairs, and costs seconds of waiting on shared cores.
     with threadpool_limits(limits=1, user_api="openmp"):
-        found: NDArray[np.float64] = classifier.fit(train_PF, is_mined_P).decision_function(test_PF)
-    return found
+        score_P: NDArray[np.float64] = classifier.fit(train_PF, is_mined_P).decision_function(test_PF)
+    return score_P

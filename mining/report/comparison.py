@@ -1,12 +1,11 @@
-"""How like the target the mined pairs are: a classifier that tries to tell them apart, and the joint table.
+"""Similarity of the mined pairs to the target's: adversarial validation, and the joint distribution of the features.
 
-Shape suffixes: P = pairs, T = pairs of the target, F = features, D = dimensions.
+Shape suffixes: P = pairs, F = features, D = dimensions.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,16 @@ from sklearn.decomposition import PCA
 from mining.corpus.embeddings import Vectors
 from mining.matching.target import Target
 from mining.report.adversarial import Sample, adversarial_auc
-from simile.artifacts import Pair
+from simile.artifacts import AdversarialAuc, CellShare, JointCell, MatchReport, Pair
 
-_DIFFERENCES = 8
-"""Principal components of the embeddings' differences."""
+_NUM_COMPONENTS = 8
+"""Number of principal components of the embeddings' differences that serve as features."""
 _NGRAM = 3
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Pairs by their features, each of shape ``(P,)``."""
+    """Pairs with their features, each of shape ``(P,)``."""
 
     pairs: Sequence[Pair]
     is_positive_P: NDArray[np.bool_]
@@ -32,10 +31,10 @@ class View:
     length_ratio_P: NDArray[np.float64]
     is_same_category_P: NDArray[np.bool_]
     baseline_P: NDArray[np.float64] | None
-    """The baseline's score, where there is one."""
+    """The baseline's score; None without a baseline."""
 
     def matched_features(self) -> NDArray[np.float64]:
-        """Return what matching goes by, shape ``(P, F)``."""
+        """Return the features that matching uses, shape ``(P, F)``."""
         columns = [self.tfidf_P, self.length_ratio_P, self.is_same_category_P.astype(np.float64)]
         return np.stack([*columns, self.baseline_P] if self.baseline_P is not None else columns, axis=1)
 
@@ -52,7 +51,7 @@ class View:
 
 
 def view_of(pairs: Sequence[Pair], vectors: Vectors | None) -> View:
-    """Return mined pairs by their features."""
+    """Return mined pairs with their features."""
     return View(
         pairs,
         np.array([pair.label == 1 for pair in pairs], dtype=bool),
@@ -64,67 +63,67 @@ def view_of(pairs: Sequence[Pair], vectors: Vectors | None) -> View:
 
 
 def view_of_target(target: Target) -> View:
-    """Return the target's pairs by their features, as matching sees them."""
-    baseline_T = target.like.baseline_C
+    """Return the target's pairs with the features that matching uses."""
+    pairs = target.as_candidates
     return View(
         target.pairs,
-        target.like.is_positive_C,
-        # As mined pairs have it: a classifier would know them by their digits.
-        target.like.tfidf_C.round(4),
-        target.like.length_ratio_C,
-        target.like.is_same_category_C,
-        None if np.isnan(baseline_T).any() else baseline_T,
+        pairs.is_positive_C,
+        # Mined pairs have rounded cosines; a classifier would recognize the target's by their digits.
+        pairs.tfidf_C.round(4),
+        pairs.length_ratio_C,
+        pairs.is_same_category_C,
+        None if np.isnan(pairs.baseline_C).any() else pairs.baseline_C,
     )
 
 
 def length_ratio(pair: Pair) -> float:
-    """Return the shorter text's length by the longer one's, in characters."""
+    """Return the shorter text's length divided by the longer one's, in characters."""
     lengths = sorted((len(pair.text_a), len(pair.text_b)))
     return lengths[0] / lengths[1]
 
 
-def proof(mined: View, target: Target, vectors: Vectors | None, *, seed: int) -> dict[str, Any]:
-    """Return how far mined pairs can be told from the target's, per class (or over all, where labels are imputed).
+def match_report(mined: View, target: Target, vectors: Vectors | None, *, seed: int) -> MatchReport:
+    """Return how similar the mined pairs are to the target's, per class (or over all, where labels are imputed).
 
-    ``adversarial``: AUC on the features that are matched, and on these and others (token counts, common character
-    n-grams, differences of embeddings). ``joint``: each cell's share of the target and of the mined pairs, and
-    ``distance``, the total variation distance between them, in [0, 1].
+    The adversarial AUC is measured once with the matched features and once with further ones as well: token counts,
+    common character n-grams, differences of embeddings.
     """
     wanted = _thinned(view_of_target(target), target.weight_T, np.random.default_rng(seed))
-    found: dict[str, Any] = {"adversarial": {}, "distance": {}}
-    joint = _joint(mined, wanted)
-    for name, of_mined, of_target in _classes(mined, wanted, is_labelled=target.is_labelled):
+    cells = _joint_cells(mined, wanted)
+    adversarial: dict[str, AdversarialAuc] = {}
+    distance: dict[str, float] = {}
+    for name in ("positive", "negative") if target.is_labelled else ("all",):
+        of_mined, of_target = _of_class(mined, name), _of_class(wanted, name)
         if not len(of_mined) or not len(of_target):
             continue
-        found["adversarial"][name] = _adversarial(mined.take(of_mined), wanted.take(of_target), vectors, seed)
-        shares = [(cell[name]["target"], cell[name]["mined"]) for cell in joint]
-        found["distance"][name] = 0.5 * sum(abs(a - b) for a, b in shares)
-    return found | {"joint": joint}
+        adversarial[name] = _adversarial(mined.take(of_mined), wanted.take(of_target), vectors, seed)
+        shares = [cell.share(name) for cell in cells]
+        distance[name] = 0.5 * sum(abs(share.target - share.mined) for share in shares)
+    return MatchReport(adversarial=adversarial, distance=distance, joint=tuple(cells))
 
 
 def _thinned(view: View, weight_T: NDArray[np.float64], rng: np.random.Generator) -> View:
-    """Return the target as it is followed: a pair of less weight is there with less probability."""
+    """Return the target as it is followed: each pair is kept with a probability proportional to its weight."""
     return view.take(np.flatnonzero(rng.random(len(weight_T)) < weight_T / weight_T.max()))
 
 
-def _classes(mined: View, wanted: View, *, is_labelled: bool) -> list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
-    if not is_labelled:
-        return [("all", np.arange(len(mined.pairs)), np.arange(len(wanted.pairs)))]
-    return [
-        (name, np.flatnonzero(mined.is_positive_P == label), np.flatnonzero(wanted.is_positive_P == label))
-        for name, label in (("positive", True), ("negative", False))
-    ]
+def _of_class(view: View, name: str) -> NDArray[np.int64]:
+    """Return the indices of the ``positive``, the ``negative`` or ``all`` pairs."""
+    if name == "all":
+        return np.arange(len(view.pairs))
+    return np.flatnonzero(view.is_positive_P == (name == "positive"))
 
 
-def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) -> dict[str, float | None]:
+def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) -> AdversarialAuc:
     texts = [_text_numbers(view.pairs) for view in (mined, wanted)]
     matched = [view.matched_features() for view in (mined, wanted)]
     others = _other_features(mined.pairs, wanted.pairs, vectors)
     everything = [np.hstack(both) for both in zip(matched, others, strict=True)]
-    return {
-        name: adversarial_auc(*(Sample(*both) for both in zip(features, texts, strict=True)), seed=seed)
-        for name, features in (("matched", matched), ("all", everything))
-    }
+    auc_matched, auc_all = (
+        adversarial_auc(*(Sample(*both) for both in zip(features, texts, strict=True)), seed=seed)
+        for features in (matched, everything)
+    )
+    return AdversarialAuc(matched=auc_matched, all=auc_all)
 
 
 def _text_numbers(pairs: Sequence[Pair]) -> NDArray[np.int64]:
@@ -136,18 +135,18 @@ def _text_numbers(pairs: Sequence[Pair]) -> NDArray[np.int64]:
 def _other_features(
     mined: Sequence[Pair], wanted: Sequence[Pair], vectors: Vectors | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features that matching does not go by, for mined and for target pairs."""
+    """Return features that matching does not use, for mined and for target pairs."""
     pairs = [*mined, *wanted]
-    plain = np.array([_words_and_ngrams(pair) for pair in pairs])
+    feature_PF = np.array([_words_and_ngrams(pair) for pair in pairs])
     if vectors:
         a_PD, b_PD = vectors.of([pair.text_a for pair in pairs]), vectors.of([pair.text_b for pair in pairs])
-        num = min(_DIFFERENCES, *a_PD.shape)
-        plain = np.hstack([plain, PCA(num, random_state=0).fit_transform(np.abs(a_PD - b_PD))])
-    return plain[: len(mined)], plain[len(mined) :]
+        num = min(_NUM_COMPONENTS, *a_PD.shape)
+        feature_PF = np.hstack([feature_PF, PCA(num, random_state=0).fit_transform(np.abs(a_PD - b_PD))])
+    return feature_PF[: len(mined)], feature_PF[len(mined) :]
 
 
 def _words_and_ngrams(pair: Pair) -> tuple[float, ...]:
-    """Return the words of the shorter and of the longer text, and the Jaccard similarity of their character n-grams."""
+    """Return the word counts of the shorter and the longer text, and the Jaccard similarity of their n-grams."""
     fewer, more = sorted(len(text.split()) for text in (pair.text_a, pair.text_b))
     a, b = (
         {text[i : i + _NGRAM] for i in range(max(1, len(text) - _NGRAM + 1))}
@@ -156,59 +155,44 @@ def _words_and_ngrams(pair: Pair) -> tuple[float, ...]:
     return float(fewer), float(more), len(a & b) / len(a | b)
 
 
-def _joint(mined: View, wanted: View) -> list[dict[str, Any]]:
-    """Return the cells of the joint table that hold a pair, each with the shares of either class it holds.
-
-    The edges are quantiles of the target's.
-    """
+def _joint_cells(mined: View, wanted: View) -> list[JointCell]:
+    """Return the cells of the joint distribution that hold a pair; their edges are quantiles of the target's pairs."""
     edges = {"tfidf": _edges(wanted.tfidf_P, 3), "length_ratio": _edges(wanted.length_ratio_P, 2)}
     if mined.baseline_P is not None and wanted.baseline_P is not None:
         edges["baseline"] = _edges(wanted.baseline_P, 3)
-    cell_of = [_cell_numbers(view, edges) for view in (wanted, mined)]
-    sizes = [*(len(of) + 1 for of in edges.values()), 2]
-    groups = {"positive": True, "negative": False, "all": None}
+    sizes = [*(len(inner) + 1 for inner in edges.values()), 2]
+    cell_of = [_cell_numbers(view, edges, sizes) for view in (wanted, mined)]
     shares = {
         name: [
-            _shares(cells, view, label, int(np.prod(sizes)))
-            for cells, view in zip(cell_of, (wanted, mined), strict=True)
+            np.bincount(cell_P[index], minlength=int(np.prod(sizes))) / max(1, len(index))
+            for cell_P, index in zip(cell_of, (_of_class(wanted, name), _of_class(mined, name)), strict=True)
         ]
-        for name, label in groups.items()
+        for name in ("positive", "negative", "all")
     }
-    found = []
+    cells = []
     for number, place in enumerate(product(*(range(size) for size in sizes))):
-        if shares["all"][0][number] or shares["all"][1][number]:
-            ends = {name: _ends(of, bin_) for (name, of), bin_ in zip(edges.items(), place, strict=False)}
-            found.append(
-                {
-                    **ends,
-                    "same_category": bool(place[-1]),
-                    **{
-                        name: {"target": float(of[0][number]), "mined": float(of[1][number])}
-                        for name, of in shares.items()
-                    },
-                }
-            )
-    return found
+        in_cell = {
+            name: CellShare(target=float(target[number]), mined=float(mined_[number]))
+            for name, (target, mined_) in shares.items()
+        }
+        if in_cell["all"].target or in_cell["all"].mined:
+            ends = {name: _ends(inner, bin_) for (name, inner), bin_ in zip(edges.items(), place, strict=False)}
+            cells.append(JointCell(**ends, same_category=bool(place[-1]), **in_cell))
+    return cells
 
 
 def _edges(values: NDArray[np.float64], num_bins: int) -> NDArray[np.float64]:
     return np.unique(np.quantile(values, np.arange(1, num_bins) / num_bins).round(3))
 
 
-def _ends(edges: NDArray[np.float64], bin_: int) -> list[float | None]:
+def _ends(edges: NDArray[np.float64], bin_: int) -> tuple[float | None, float | None]:
     """Return the ends of a bin; None where it is open."""
     ends = [None, *edges.tolist(), None]
-    return [ends[bin_], ends[bin_ + 1]]
+    return ends[bin_], ends[bin_ + 1]
 
 
-def _cell_numbers(view: View, edges: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
+def _cell_numbers(view: View, edges: Mapping[str, NDArray[np.float64]], sizes: Sequence[int]) -> NDArray[np.int64]:
     values = {"tfidf": view.tfidf_P, "length_ratio": view.length_ratio_P, "baseline": view.baseline_P}
-    digits = [np.searchsorted(of, np.asarray(values[name]), side="right") for name, of in edges.items()]
-    sizes = [*(len(of) + 1 for of in edges.values()), 2]
-    found: NDArray[np.int64] = np.ravel_multi_index([*digits, view.is_same_category_P.astype(np.int64)], sizes)
-    return found
-
-
-def _shares(cell_P: NDArray[np.int64], view: View, label: bool | None, num: int) -> NDArray[np.float64]:
-    of_class = cell_P if label is None else cell_P[view.is_positive_P == label]
-    return np.bincount(of_class, minlength=num) / max(1, len(of_class))
+    digits = [np.searchsorted(inner, np.asarray(values[name]), side="right") for name, inner in edges.items()]
+    cell_P: NDArray[np.int64] = np.ravel_multi_index([*digits, view.is_same_category_P.astype(np.int64)], sizes)
+    return cell_P

@@ -1,1 +1,1 @@
-"""Split documents in, candidate pairs out: pair features, cells of their distribution, bounded random samples."""
+"""Sampling of candidate pairs from the documents: pair features, cells of their distribution, bounded samples."""

@@ -1,8 +1,8 @@
-"""Candidate pairs: a bounded random sample of each cell, from a bounded number of looks.
+"""Sampling of candidate pairs: a bounded random sample of each cell, from a bounded number of comparisons.
 
-Negative pairs are met in tiles, random rows x random columns of the documents' TF-IDF products; positive pairs are
-listed group by group. Both stop where the pairs wanted have been looked for long enough: the cost follows those, not
-the square of the documents.
+Negative pairs come from tiles of the documents' TF-IDF products (random rows x random columns); positive pairs are
+listed group by group. The number of comparisons is bounded by the number of pairs wanted, so that the cost grows with
+these and not with the square of the number of documents.
 
 Shape suffixes: N = documents, W = words, C = candidates, L = links.
 """
@@ -15,175 +15,177 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from mining.corpus.gather import fair_limit
-from mining.sampling.cells import Cells, Reservoir, Room
-from mining.sampling.features import Candidates, Features, Indices, rows_by_group
+from mining.sampling.cells import CellCapacity, Cells, Reservoir
+from mining.sampling.features import Candidates, Features, IndexPairs, Indices, rows_by_group
 
-LOOKS_A_PAIR = 20_000
-"""Pairs of documents that may be looked at for each negative pair wanted..."""
-MIN_LOOKS = 100_000_000
-"""... or so many, a few seconds' work, where that is more: all pairs of ten thousand documents."""
-_LISTED_A_PAIR = 100
-"""Pairs of one group's documents that may be listed for each positive pair wanted..."""
+Band = tuple[float, float]
+"""The lowest and the highest TF-IDF cosine, both included."""
+
+COMPARISONS_PER_PAIR = 20_000
+"""Upper bound of the comparisons of two documents per negative pair wanted, but see `MIN_COMPARISONS`."""
+MIN_COMPARISONS = 100_000_000
+"""Number of comparisons that is always allowed: a few seconds' work, all pairs of ten thousand documents."""
+_LISTED_PER_PAIR = 100
+"""Upper bound of the pairs within groups that are listed per positive pair wanted, but see `_MIN_LISTED`."""
 _MIN_LISTED = 2_000_000
-"""... or so many, where that is more."""
-_GROUPS_A_PART = 100
-_PART = 50_000
-"""Positive pairs that are passed on at a time."""
-_TILE = 512, 8192
-_DRAWN = 50_000
-"""Pairs that are drawn at random to find some without a word in common, at least."""
+"""Number of pairs within groups that may always be listed."""
+_GROUPS_PER_PART = 100
+_PAIRS_PER_PART = 50_000
+"""A part of the listed positive pairs is complete once it has this many pairs or groups."""
+_TILE_HEIGHT, _TILE_WIDTH = 512, 8192
+_MIN_DRAWN = 50_000
+"""A quarter of the fewest random pairs that are drawn to find pairs without a word in common."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Which candidates are wanted."""
+class SamplingSpec:
+    """The candidates to sample."""
 
-    band: tuple[float, float]
-    """TF-IDF cosines, both ends included."""
+    band: Band
     cells: Cells
-    room: Room
+    capacity: CellCapacity
     num_wanted: int
-    """Pairs that will be chosen among them: how many are looked at follows it."""
+    """Number of pairs that will be chosen among the candidates; it bounds the number of comparisons."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A block of the matrix that compares all documents with each other."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def num_comparisons(self) -> int:
+        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
 
 def sample_positives(
-    features: Features, wish: Wish, rng: np.random.Generator, links_L2: Indices | None = None
+    features: Features, spec: SamplingSpec, rng: np.random.Generator, links_L2: Indices | None = None
 ) -> Candidates:
-    """Return a random sample of the positive pairs in the band, up to the room of each cell; shuffled.
+    """Return a random sample of the positive pairs in the band, up to each cell's capacity, in random order.
 
     Args:
-        features: of the documents.
-        wish: which are wanted.
-        rng: draws.
-        links_L2: the positive pairs, where they are known one by one; else all pairs of one group.
+        features: features of the documents.
+        spec: the candidates to sample.
+        rng: source of randomness.
+        links_L2: the positive pairs, where they are known one by one; otherwise all pairs within a group are positive.
     """
-    kept = Reservoir(wish.cells, wish.room)
-    for a_C, b_C, tfidf_C in _positives(features, links_L2, wish.num_wanted, rng):
-        is_in_C = is_in_band(tfidf_C, wish.band)
-        kept.add(features.candidates(a_C[is_in_C], b_C[is_in_C], tfidf_C[is_in_C], is_positive=True), rng)
-    return kept.sample(rng)
+    reservoir = Reservoir(spec.cells, spec.capacity)
+    for part in _positives(features, links_L2, spec.num_wanted, rng):
+        in_band = part.take(is_in_band(part.tfidf_C, spec.band))
+        reservoir.add(features.candidates(in_band, is_positive=True), rng)
+    return reservoir.sample(rng)
 
 
 def sample_negatives(
-    features: Features, wish: Wish, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
+    features: Features, spec: SamplingSpec, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
 ) -> Candidates:
-    """Return a random sample of the pairs of different groups in the band, up to the room of each cell; shuffled.
+    """Return a random sample of the negative pairs in the band, up to each cell's capacity, in random order.
 
-    Ends early once every cell has enough, and after `num_looks`; ``on_progress`` is called with the number of pairs
-    looked at since its last call.
+    A pair is negative if its documents are of different groups. The search stops once every cell has enough
+    candidates, or after `num_comparisons`; ``on_progress`` receives the number of comparisons since its last call.
     """
-    kept = Reservoir(wish.cells, wish.room)
-    if wish.band[0] <= 0:
-        kept.add(_unlike(features, wish.num_wanted, rng), rng)
+    reservoir = Reservoir(spec.cells, spec.capacity)
+    if spec.band[0] <= 0:
+        reservoir.add(_without_common_words(features, spec.num_wanted, rng), rng)
     order = rng.permutation(len(features))
     shuffled_NW = features.tfidf_NW[order]
-    looks_left = num_looks(len(features), wish.num_wanted)
-    for rows, columns in _tiles(len(features), rng):
-        if looks_left <= 0 or kept.has_enough:
+    num_left = num_comparisons(len(features), spec.num_wanted)
+    for tile in _tiles(len(features), rng):
+        if num_left <= 0 or reservoir.has_enough:
             break
-        kept.add(_tile(features, shuffled_NW, order, rows, columns, wish.band), rng)
-        looks = min(looks_left, _looks(rows, columns))
-        looks_left -= looks
+        pairs = _pairs_in_tile(shuffled_NW, tile, spec.band)
+        pairs = IndexPairs(order[pairs.a_C], order[pairs.b_C], pairs.tfidf_C)
+        is_negative_C = features.group_N[pairs.a_C] != features.group_N[pairs.b_C]
+        reservoir.add(features.candidates(pairs.take(is_negative_C), is_positive=False), rng)
+        num = min(num_left, tile.num_comparisons)
+        num_left -= num
         if on_progress:
-            on_progress(looks)
+            on_progress(num)
     if on_progress:
-        on_progress(looks_left)
-    return kept.sample(rng)
+        on_progress(num_left)
+    return reservoir.sample(rng)
 
 
-def num_looks(num_documents: int, num_wanted: int) -> int:
-    """Return how many pairs of documents are looked at, at most, to find that many negative ones."""
-    in_tiles = sum(_looks(rows, columns) for rows, columns in _tiles(num_documents))
-    return min(max(MIN_LOOKS, LOOKS_A_PAIR * num_wanted), in_tiles)
+def num_comparisons(num_documents: int, num_wanted: int) -> int:
+    """Return the upper bound of the comparisons made to find ``num_wanted`` negative pairs."""
+    in_tiles = sum(tile.num_comparisons for tile in _tiles(num_documents))
+    return min(max(MIN_COMPARISONS, COMPARISONS_PER_PAIR * num_wanted), in_tiles)
 
 
-def _tiles(num: int, rng: np.random.Generator | None = None) -> list[tuple[slice, slice]]:
-    """Return the tiles that hold pairs of a first and a later document, in random order where there is a generator."""
-    height, width = _TILE
-    found = [
-        (slice(top, min(num, top + height)), slice(left, min(num, left + width)))
-        for top in range(0, num, height)
-        for left in range(0, num, width)
-        if left + width > top
-    ]
-    return [found[i] for i in rng.permutation(len(found))] if rng else found
-
-
-def _looks(rows: slice, columns: slice) -> int:
-    return int((rows.stop - rows.start) * (columns.stop - columns.start))
-
-
-def _tile(
-    features: Features,
-    shuffled_NW: csr_matrix,
-    order: Indices,
-    rows: slice,
-    columns: slice,
-    band: tuple[float, float],
-) -> Candidates:
-    """Return the tile's negative pairs in the band that have a word in common."""
-    product = (shuffled_NW[rows] @ shuffled_NW[columns].T).tocoo()
-    is_in_C = is_in_band(product.data, band)
-    first_C, second_C = product.row[is_in_C] + rows.start, product.col[is_in_C] + columns.start
-    a_C, b_C, tfidf_C = order[first_C], order[second_C], product.data[is_in_C]
-    # A pair is met where its first document is the row, and nowhere else.
-    is_new_C = (first_C < second_C) & (features.group_N[a_C] != features.group_N[b_C])
-    return features.candidates(a_C[is_new_C], b_C[is_new_C], tfidf_C[is_new_C], is_positive=False)
-
-
-def is_in_band(tfidf_C: NDArray[np.float64], band: tuple[float, float]) -> NDArray[np.bool_]:
+def is_in_band(tfidf_C: NDArray[np.float64], band: Band) -> NDArray[np.bool_]:
     """Return which cosines lie in the band, both ends included."""
-    # The product of a vector with its like may pass 1 by a hair.
+    # Rounding may lift the cosine of two equal vectors slightly above 1.
     return np.asarray((tfidf_C >= band[0]) & (tfidf_C <= (band[1] if band[1] < 1 else 2)))
 
 
-def _unlike(features: Features, num_wanted: int, rng: np.random.Generator) -> Candidates:
-    """Return negative pairs without a word in common: no product finds them, and nearly any two documents are one."""
+def _tiles(num: int, rng: np.random.Generator | None = None) -> list[_Tile]:
+    """Return the tiles that hold a pair (first document < second one), in random order if ``rng`` is given."""
+    tiles = [
+        _Tile(slice(top, min(num, top + _TILE_HEIGHT)), slice(left, min(num, left + _TILE_WIDTH)))
+        for top in range(0, num, _TILE_HEIGHT)
+        for left in range(0, num, _TILE_WIDTH)
+        if left + _TILE_WIDTH > top
+    ]
+    return [tiles[i] for i in rng.permutation(len(tiles))] if rng else tiles
+
+
+def _pairs_in_tile(tfidf_NW: csr_matrix, tile: _Tile, band: Band) -> IndexPairs:
+    """Return the tile's pairs in the band that have a word in common."""
+    product = (tfidf_NW[tile.rows] @ tfidf_NW[tile.columns].T).tocoo()
+    is_in_C = is_in_band(product.data, band)
+    pairs = IndexPairs(
+        product.row[is_in_C] + tile.rows.start, product.col[is_in_C] + tile.columns.start, product.data[is_in_C]
+    )
+    # Both orders of a pair may lie in tiles; only the one with the first document as the row counts.
+    return pairs.take(pairs.a_C < pairs.b_C)
+
+
+def _without_common_words(features: Features, num_wanted: int, rng: np.random.Generator) -> Candidates:
+    """Return negative pairs without a common word: sparse products omit them, but nearly any random pair is one."""
     num_all = len(features) * (len(features) - 1) // 2
-    num_drawn = 4 * max(_DRAWN, num_wanted)
+    num_drawn = 4 * max(_MIN_DRAWN, num_wanted)
     code_C = np.arange(num_all) if num_all <= num_drawn else np.unique(rng.integers(num_all, size=num_drawn))
     a_C, b_C = _pair_of_code(code_C)
     is_negative_C = features.group_N[a_C] != features.group_N[b_C]
-    a_C, b_C = a_C[is_negative_C], b_C[is_negative_C]
-    tfidf_C = features.tfidf(a_C, b_C)
-    is_zero_C = tfidf_C == 0
-    return features.candidates(a_C[is_zero_C], b_C[is_zero_C], tfidf_C[is_zero_C], is_positive=False)
+    pairs = features.with_tfidf(a_C[is_negative_C], b_C[is_negative_C])
+    return features.candidates(pairs.take(pairs.tfidf_C == 0), is_positive=False)
 
 
 def _pair_of_code(code_C: Indices) -> tuple[Indices, Indices]:
-    """Return the pairs (a < b) of these numbers, pairs counted as (0, 1), (0, 2), (1, 2), (0, 3)..."""
+    """Return the pairs (a < b) with these numbers; pairs are numbered (0, 1), (0, 2), (1, 2), (0, 3)..."""
     b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
     return code_C - b_C * (b_C - 1) // 2, b_C
 
 
 def _positives(
     features: Features, links_L2: Indices | None, num_wanted: int, rng: np.random.Generator
-) -> Iterator[tuple[Indices, Indices, NDArray[np.float64]]]:
-    """Yield positive pairs and their TF-IDF cosines in parts, from each group no more than its fair part of them."""
+) -> Iterator[IndexPairs]:
+    """Yield positive pairs in parts, with an upper bound per group so that large groups do not dominate."""
     if links_L2 is not None:
-        a_C, b_C = np.unique(np.sort(links_L2, axis=1), axis=0).T
-        yield a_C, b_C, features.tfidf(a_C, b_C)
+        yield features.with_tfidf(*np.unique(np.sort(links_L2, axis=1), axis=0).T)
         return
     groups = rows_by_group(features.group_N)
     num_pairs = np.array([len(rows) * (len(rows) - 1) // 2 for rows in groups])
-    limit = fair_limit(num_pairs, max(_MIN_LISTED, _LISTED_A_PAIR * num_wanted))
-    parts = []
+    limit = fair_limit(num_pairs, max(_MIN_LISTED, _LISTED_PER_PAIR * num_wanted))
+    parts: list[IndexPairs] = []
     for rows in (rows for rows in groups if len(rows) > 1):
         if len(rows) * (len(rows) - 1) // 2 > limit:
-            # As many documents as make that many pairs.
+            # This many documents make about ``limit`` pairs.
             rows = np.sort(rng.choice(rows, int((1 + np.sqrt(1 + 8 * limit)) / 2), replace=False))
         block_NW = features.tfidf_NW[rows]
         first, second = np.triu_indices(len(rows), 1)
-        parts.append((rows[first], rows[second], (block_NW @ block_NW.T).toarray()[first, second]))
-        if sum(len(a_C) for a_C, _, _ in parts) >= _PART or len(parts) >= _GROUPS_A_PART:
-            yield _stacked(parts)
+        parts.append(IndexPairs(rows[first], rows[second], (block_NW @ block_NW.T).toarray()[first, second]))
+        if sum(map(len, parts)) >= _PAIRS_PER_PART or len(parts) >= _GROUPS_PER_PART:
+            yield _concatenated(parts)
             parts = []
     if parts:
-        yield _stacked(parts)
+        yield _concatenated(parts)
 
 
-def _stacked(
-    parts: Sequence[tuple[Indices, Indices, NDArray[np.float64]]],
-) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    a_C, b_C, tfidf_C = (np.concatenate(of) for of in zip(*parts, strict=True))
-    return a_C, b_C, tfidf_C
+def _concatenated(parts: Sequence[IndexPairs]) -> IndexPairs:
+    a_C, b_C, tfidf_C = (
+        np.concatenate(column) for column in zip(*((p.a_C, p.b_C, p.tfidf_C) for p in parts), strict=True)
+    )
+    return IndexPairs(a_C, b_C, tfidf_C)

@@ -1,4 +1,4 @@
-"""Pairs of documents and what is known of them without reading: words in common, lengths, the baseline's score.
+"""Pairs of documents and their cheap features: words in common, lengths, the baseline's score.
 
 Shape suffixes: N = documents, W = words, D = dimensions, C = candidates, F = features.
 """
@@ -14,22 +14,38 @@ from simile.artifacts import Document
 from simile.scoring import cosines
 
 FEATURES = ("tfidf", "length_ratio", "baseline")
-"""Of a pair of texts: TF-IDF cosine, shorter length by longer one (in characters), the baseline's cosine."""
+"""TF-IDF cosine of the two texts, shorter length divided by longer one (in characters), the baseline's cosine."""
 _CHUNK = 50_000
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class IndexPairs:
+    """Pairs of document indices with their TF-IDF cosines."""
+
+    a_C: Indices
+    b_C: Indices
+    tfidf_C: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.a_C)
+
+    def take(self, index: Indices | NDArray[np.bool_]) -> "IndexPairs":
+        """Return some of the pairs."""
+        return IndexPairs(self.a_C[index], self.b_C[index], self.tfidf_C[index])
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
-    """Pairs of document indices (a < b), each pair once."""
+    """Pairs of document indices (a < b) with their features; each pair occurs once."""
 
     a_C: Indices
     b_C: Indices
     is_positive_C: NDArray[np.bool_]
     is_same_category_C: NDArray[np.bool_]
     feature_CF: NDArray[np.float64]
-    """`FEATURES` of each pair; NaN where not known."""
+    """`FEATURES` of each pair; NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.a_C)
@@ -41,12 +57,12 @@ class Candidates:
 
     @property
     def length_ratio_C(self) -> NDArray[np.float64]:
-        """Shorter length by longer one of each pair."""
+        """Shorter length divided by longer one of each pair."""
         return self.feature_CF[:, 1]
 
     @property
     def baseline_C(self) -> NDArray[np.float64]:
-        """The baseline's cosine of each pair; NaN where there is no baseline."""
+        """The baseline's cosine of each pair; NaN without a baseline."""
         return self.feature_CF[:, 2]
 
     def take(self, index: Indices | NDArray[np.bool_]) -> "Candidates":
@@ -60,7 +76,7 @@ def join(parts: Sequence[Candidates]) -> Candidates:
 
 
 class Features:
-    """What is known of some documents, and of any pair of them."""
+    """The features of documents, from which those of any pair are computed."""
 
     def __init__(
         self, documents: Sequence[Document], tfidf_NW: csr_matrix, embedding_ND: NDArray[np.float32] | None = None
@@ -74,22 +90,23 @@ class Features:
     def __len__(self) -> int:
         return len(self.group_N)
 
-    def candidates(self, a_C: Indices, b_C: Indices, tfidf_C: NDArray[np.float64], *, is_positive: bool) -> Candidates:
-        """Return these pairs of documents with their features."""
-        a_C, b_C = np.minimum(a_C, b_C), np.maximum(a_C, b_C)
+    def candidates(self, pairs: IndexPairs, *, is_positive: bool) -> Candidates:
+        """Return these pairs, all of one class, with their features."""
+        a_C, b_C = np.minimum(pairs.a_C, pairs.b_C), np.maximum(pairs.a_C, pairs.b_C)
         length_C2 = np.stack([self._length_N[a_C], self._length_N[b_C]], axis=1)
         ratio_C = length_C2.min(axis=1) / length_C2.max(axis=1)
         is_same_C = (self._category_N[a_C] == self._category_N[b_C]) & (self._category_N[a_C] >= 0)
-        feature_CF = np.stack([tfidf_C, ratio_C, self._baseline(a_C, b_C)], axis=1)
+        feature_CF = np.stack([pairs.tfidf_C, ratio_C, self._baseline(a_C, b_C)], axis=1)
         return Candidates(a_C, b_C, np.full(len(a_C), is_positive), is_same_C, feature_CF)
 
-    def tfidf(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
-        """Return the TF-IDF cosine of each pair of documents."""
+    def with_tfidf(self, a_C: Indices, b_C: Indices) -> IndexPairs:
+        """Return these pairs of documents with their TF-IDF cosines."""
         chunks = [
             self.tfidf_NW[a_C[i : i + _CHUNK]].multiply(self.tfidf_NW[b_C[i : i + _CHUNK]]).sum(axis=1)
             for i in range(0, len(a_C), _CHUNK)
         ]
-        return np.concatenate([np.empty(0), *(np.asarray(chunk, dtype=np.float64).ravel() for chunk in chunks)])
+        cosine_C = np.concatenate([np.empty(0), *(np.asarray(chunk, dtype=np.float64).ravel() for chunk in chunks)])
+        return IndexPairs(a_C, b_C, cosine_C)
 
     def _baseline(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
         if self._embedding_ND is None:
@@ -100,12 +117,12 @@ class Features:
 
 
 def codes(names: Sequence[str | None]) -> Indices:
-    """Return a number for each name, the same for the same; -1 for None."""
+    """Return a number for each name, equal for equal names; -1 for None."""
     known: dict[str, int] = {}
     return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
 def rows_by_group(group_N: Indices) -> list[Indices]:
-    """Return the documents of each group, in ascending order, by the groups' numbers."""
+    """Return the documents of each group in ascending order, the groups ordered by their numbers."""
     order = np.argsort(group_N, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group_N[order])) + 1)

@@ -1,4 +1,4 @@
-"""Labels that look wrong: negatives that the baseline places above their texts' own positives.
+"""False negatives: negative pairs that the baseline scores above the positives of their texts.
 
 Shape suffixes: N = documents, C = candidates, D = dimensions.
 """
@@ -10,11 +10,10 @@ from mining.sampling.features import Candidates, rows_by_group
 from simile.scoring import cosines
 
 MARGIN = 0.05
-"""By which a negative's score must exceed the best positive of one of its texts to be suspect.
+"""A negative whose score exceeds the best positive of one of its texts by this much may be a false negative.
 
-Source of the margin: NV-Retriever's positive-aware mining (Moreira et al. 2024, arXiv:2407.15831), which is about
-negatives near a positive; pairs meant to be as hard as a test have many of those, so here only what lies above it is
-suspect.
+The margin follows NV-Retriever's positive-aware mining (Moreira et al. 2024, arXiv:2407.15831), which rejects
+negatives just below a positive as well. Pairs as hard as a test set have many of those; here only scores above count.
 """
 _BLOCK = 1024
 
@@ -22,12 +21,12 @@ _BLOCK = 1024
 def best_positive(
     embedding_ND: NDArray[np.float32], group_N: NDArray[np.int64], links: NDArray[np.int64] | None = None
 ) -> NDArray[np.float64]:
-    """Return each document's highest cosine to another one that means the same, shape ``(N,)``; NaN without one.
+    """Return each document's highest cosine to another document that means the same, shape ``(N,)``; NaN without one.
 
     Args:
-        embedding_ND: of length 1.
-        group_N: documents of one number mean the same.
-        links: pairs of documents that mean the same, shape ``(L, 2)``, where they are known one by one.
+        embedding_ND: normalized embeddings.
+        group_N: group numbers; documents of one group mean the same.
+        links: pairs of documents that mean the same, shape ``(L, 2)``; they replace the groups.
     """
     best_N = np.full(len(group_N), -np.inf)
     if links is not None:
@@ -44,9 +43,9 @@ def best_positive(
     return np.where(np.isfinite(best_N), best_N, np.nan)
 
 
-def suspects(candidates: Candidates, best_N: NDArray[np.float64]) -> NDArray[np.bool_]:
+def is_false_negative(candidates: Candidates, best_N: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which candidates are negatives that may well be positives, shape ``(C,)``."""
     baseline_C = candidates.baseline_C
-    # A text without a positive has nothing to be compared with: NaN compares as False.
+    # For a text without a positive the comparison with NaN is False.
     is_above_C = (baseline_C > best_N[candidates.a_C] + MARGIN) | (baseline_C > best_N[candidates.b_C] + MARGIN)
     return ~candidates.is_positive_C & is_above_C

@@ -42,6 +42,6 @@ def run(options: Options) -> int:
         config,
         load(options.baseline) if options.baseline else None,
     )
-    print_lines(mined_table(report), *(f"note: {text}" for text in report["warnings"]))
+    print_lines(mined_table(report), *(f"note: {text}" for text in report.warnings))
     print_lines(f"report    {options.out / 'report.html'}")
     return 0

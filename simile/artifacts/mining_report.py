@@ -20,7 +20,7 @@ class Shortcuts(StrictModel):
 
 
 class BaselineFigures(StrictModel):
-    """How well the untouched encoder's scores order the pairs."""
+    """Figures on how well the untouched encoder's scores order the pairs."""
 
     spearman: float | None
     auc: float
@@ -91,7 +91,7 @@ class JointCell(StrictModel):
 
 
 class MatchReport(StrictModel):
-    """How similar the mined pairs are to the target's, by class (or over ``all``, where labels are guessed)."""
+    """The similarity of the mined pairs to the target's, by class (or over ``all``, where labels are guessed)."""
 
     adversarial: dict[str, AdversarialAuc]
     distance: dict[str, float]
@@ -114,14 +114,16 @@ class SplitSize(StrictModel):
     groups: int
 
 
-class MiningReport(StrictModel):
-    """The documents that were read, the pairs that were mined, and how similar these are to the target."""
+class MiningFacts(StrictModel):
+    """The part of the report that is known once the pairs are mined."""
 
     schema_version: Literal[1] = 1
     documents: int
     """Number of documents read."""
     sampled: int
+    """Number of documents with a known meaning that pairs were mined from."""
     not_sampled: int
+    """Number of documents with a known meaning that the sample left out."""
     groups: int
     categories: int
     cut: int
@@ -129,7 +131,7 @@ class MiningReport(StrictModel):
     dropped: dict[str, int]
     """Number of documents left out, by reason."""
     labels: LabelSource
-    """What states that two documents mean the same."""
+    """The evidence that two documents mean the same."""
     band: tuple[float, float]
     """TF-IDF cosines of matched pairs."""
     wanted: int
@@ -139,10 +141,31 @@ class MiningReport(StrictModel):
     unlike_target: tuple[str, ...]
     """Held-out sets that could not follow the target."""
     split: dict[str, SplitSize]
+
+    @property
+    def have_category_relations(self) -> bool:
+        """Whether pairs of either class may be of one category or not: categories exist and do not label the pairs."""
+        return self.labels != "categories" and self.categories > 0
+
+
+class MiningReport(MiningFacts):
+    """The documents that were read, the pairs that were mined, and how similar these are to the target."""
+
     config: dict[str, JsonValue]
     """Every setting of the run."""
     sets: dict[str, MinedSet]
     target: TargetSet | None
     match: MatchReport | None
     triplets: int
+    """Number of triplets written."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> MinedSet:
+        """The figures of the training pairs."""
+        return self.sets["pairs"]
+
+    @property
+    def sets_and_target(self) -> dict[str, MinedSet]:
+        """The figures of every set, and of the target under ``(target)``."""
+        return self.sets | ({"(target)": self.target} if self.target else {})

@@ -11,7 +11,7 @@ WORDS = _ANIMALS.split()
 def corpus(
     num_groups: int = 12, size: int = 12, *, category: str | None = "one", group: str | None = "g"
 ) -> list[Document]:
-    """Random texts; each group has words of its own besides those that all share."""
+    """Return random texts; each group has words of its own in addition to those that all share."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(num_groups):

@@ -24,6 +24,11 @@ def by_label(pairs) -> Counter:
     return Counter(pair.label for pair in pairs)
 
 
+def alone(pairs) -> float:
+    """Return the Spearman that TF-IDF alone reaches."""
+    return spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic
+
+
 @pytest.fixture(scope="module")
 def mined(helpdesk):
     return mine(helpdesk, MineConfig(pairs=4000, test_share=0.2))
@@ -33,17 +38,16 @@ def test_tfidf_alone_does_not_order_the_helpdesk_pairs(mined):
     assert set(mined.sets) == {"pairs", "dev-seen", "dev-unseen", "test-seen", "test-unseen"}
     assert len(mined.sets["pairs"]) == 4000
     for pairs in mined.sets.values():
-        found = spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic
-        assert abs(found) < 0.05
+        assert abs(alone(pairs)) < 0.05
 
 
 def test_tfidf_alone_does_not_order_the_helpdesk_pairs_that_the_defaults_give(helpdesk):
     pairs = mine(helpdesk, MineConfig(dev_share=0)).sets["pairs"]
     assert by_label(pairs) == {0: 5000, 1: 5000}
-    assert abs(spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic) < 0.05
+    assert abs(alone(pairs)) < 0.05
 
 
-def test_order_of_the_pairs_tells_nothing_of_the_label(mined):
+def test_order_of_the_pairs_does_not_reveal_the_label(mined):
     labels = [pair.label for pair in mined.sets["pairs"]]
     assert abs(spearmanr(range(len(labels)), labels).statistic) < 0.05
 
@@ -58,24 +62,20 @@ def test_another_seed_gives_other_pairs(helpdesk, mined):
     assert len(set(other.sets["pairs"]) & set(mined.sets["pairs"])) < 1000
 
 
-def alone(pairs) -> float:
-    return spearmanr([pair.tfidf for pair in pairs], [pair.label for pair in pairs]).statistic
-
-
-def test_bands_recipe_gives_the_shortcut_that_matched_takes_away(helpdesk):
-    mined = mine(helpdesk, MineConfig(recipe="bands", pairs=400))
+def test_strategy_bands_has_the_shortcut_that_matched_removes(helpdesk):
+    mined = mine(helpdesk, MineConfig(strategy="bands", pairs=400))
     pairs = mined.sets["pairs"]
     assert by_label(pairs) == {0: 200, 1: 200}
     assert all(0.30 <= pair.tfidf <= 0.50 for pair in pairs if pair.label)
     assert all(0.15 <= pair.tfidf <= 0.45 for pair in pairs if not pair.label)
     assert alone(pairs) > 0.3
     assert np.mean([pair.same_category for pair in pairs if not pair.label]) == pytest.approx(0.7, abs=0.01)
-    # What is held out judges: it has no shortcut.
+    # Held-out sets have no shortcut with any strategy.
     assert abs(alone(mined.sets["dev-unseen"])) < 0.05
 
 
-def test_curriculum_goes_from_pairs_that_words_tell_to_pairs_that_they_do_not(helpdesk):
-    sets = mine(helpdesk, MineConfig(recipe="curriculum", pairs=1200, dev_share=0)).sets
+def test_curriculum_goes_from_pairs_with_a_shortcut_to_pairs_without(helpdesk):
+    sets = mine(helpdesk, MineConfig(strategy="curriculum", pairs=1200, dev_share=0)).sets
     phases = [sets[f"phase{i}"] for i in (1, 2, 3)]
     assert [by_label(phase) for phase in phases] == [{0: 200, 1: 200}] * 3
     assert sets["pairs"] == [pair for phase in phases for pair in phase]
@@ -84,8 +84,12 @@ def test_curriculum_goes_from_pairs_that_words_tell_to_pairs_that_they_do_not(he
     assert easy > 0.8
     assert medium > 0.8
     assert abs(hard) < 0.05
-    gaps = [np.mean([p.tfidf for p in x if p.label]) - np.mean([p.tfidf for p in x if not p.label]) for x in phases]
+    gaps = [mean_tfidf(phase, 1) - mean_tfidf(phase, 0) for phase in phases]
     assert gaps[0] > 2 * gaps[1] > gaps[2]
+
+
+def mean_tfidf(pairs, label: int) -> float:
+    return np.mean([pair.tfidf for pair in pairs if pair.label == label])
 
 
 def as_target(pairs) -> PairSet:
@@ -99,21 +103,21 @@ def histogram(pairs, label: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def target(helpdesk) -> PairSet:
-    """Of other difficulty than the corpus itself gives: mostly of high overlap, few of one category."""
+    """Pairs of another difficulty than the corpus itself gives: mostly of high overlap, few of one category."""
     pairs = mine(helpdesk, MineConfig(pairs=600, dev_share=0, band=(0.1, 0.4), same_category=0.4, seed=5)).sets["pairs"]
     return as_target(sorted(pairs, key=lambda pair: pair.tfidf)[150:])
 
 
 def test_target_is_followed_and_its_texts_are_kept_out(helpdesk, target):
     mined = mine(helpdesk, MineConfig(pairs=1000), target)
-    assert mined.facts["dropped"]["text of held-out pairs"] == len(texts_of(target.rows))
-    for found in mined.sets.values():
-        assert not texts_of(found) & texts_of(target.rows)
+    assert mined.facts.dropped["text of held-out pairs"] == len(texts_of(target.rows))
+    for pairs in mined.sets.values():
+        assert not texts_of(pairs) & texts_of(target.rows)
     pairs = mined.sets["pairs"]
     assert len(pairs) == 1000
     for label in (0, 1):
         assert np.abs(histogram(pairs, label) - histogram(target.rows, label)).sum() / 2 < 0.05
-        share = [np.mean([pair.same_category for pair in of if pair.label == label]) for of in (pairs, target.rows)]
+        share = [np.mean([pair.same_category for pair in rows if pair.label == label]) for rows in (pairs, target.rows)]
         assert share[0] == pytest.approx(share[1], abs=0.05)
     assert abs(alone(pairs)) < 0.05
 
@@ -125,16 +129,17 @@ def test_target_without_labels_is_followed_over_all_pairs(helpdesk, target):
     assert by_label(pairs) == {0: 500, 1: 500}
     assert abs(alone(pairs)) < 0.05
     edges = np.linspace(0, 1, 21)
-    found, wanted = (np.histogram([pair.tfidf for pair in of], edges)[0] / len(of) for of in (pairs, target.rows))
-    assert np.abs(found - wanted).sum() / 2 < 0.05
-    share = [np.mean([pair.same_category for pair in of]) for of in (pairs, target.rows)]
+    both = (pairs, target.rows)
+    shares = [np.histogram([pair.tfidf for pair in rows], edges)[0] / len(rows) for rows in both]
+    assert np.abs(shares[0] - shares[1]).sum() / 2 < 0.05
+    share = [np.mean([pair.same_category for pair in rows]) for rows in both]
     assert share[0] == pytest.approx(share[1], abs=0.05)
 
 
 def test_shortcut_of_the_target_is_not_followed(helpdesk):
-    words_tell = mine(helpdesk, MineConfig(recipe="bands", pairs=600, dev_share=0, seed=5)).sets["pairs"]
-    assert alone(words_tell) > 0.3
-    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, allow_fewer=True), as_target(words_tell))
+    with_shortcut = mine(helpdesk, MineConfig(strategy="bands", pairs=600, dev_share=0, seed=5)).sets["pairs"]
+    assert alone(with_shortcut) > 0.3
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, allow_fewer=True), as_target(with_shortcut))
     assert len(mined.sets["pairs"]) > 20
     assert abs(alone(mined.sets["pairs"])) < 0.05
 
@@ -175,10 +180,10 @@ def test_target_that_cannot_be_followed_is_refused_before_anything_is_read_or_em
     assert next(documents) is helpdesk[0]
 
 
-def test_held_out_texts_are_known_in_other_letters_and_spaces(helpdesk):
+def test_held_out_texts_are_recognized_regardless_of_case_and_white_space(helpdesk):
     held_out = [f"  {row.text.upper()}\n" for row in helpdesk[::10]]
     mined = mine(helpdesk, MineConfig(pairs=500), held_out=held_out)
-    assert mined.facts["dropped"]["text of held-out pairs"] == len(held_out)
+    assert mined.facts.dropped["text of held-out pairs"] == len(held_out)
     for pairs in mined.sets.values():
         assert not texts_of(pairs) & {text_key(text) for text in held_out}
 
@@ -187,7 +192,7 @@ def test_duplicate_texts_are_left_out_and_counted():
     documents = corpus()
     doubled = [replace(row, id=f"{row.id}+", text=row.text.upper()) for row in documents[:7]]
     mined = mine(documents + doubled, MineConfig(pairs=100))
-    assert mined.facts["dropped"]["duplicate text"] >= 7
+    assert mined.facts.dropped["duplicate text"] >= 7
     assert all(text == text.lower() for pairs in mined.sets.values() for p in pairs for text in (p.text_a, p.text_b))
 
 
@@ -197,30 +202,30 @@ def test_one_category_is_enough():
     assert all(pair.same_category for pair in pairs)
 
 
-def test_without_categories_nothing_is_said_of_them():
+def test_without_categories_pairs_do_not_state_their_category_relation():
     pairs = mine(corpus(category=None), MineConfig(pairs=200)).sets["pairs"]
     assert by_label(pairs) == {0: 100, 1: 100}
     assert all(pair.same_category is None for pair in pairs)
 
 
-def test_without_groups_the_category_is_the_group_and_labels_are_said_to_be_noisy():
+def test_without_groups_categories_label_the_pairs():
     rows = [replace(row, category=row.group, group=None) for row in corpus()]
     mined = mine(rows, MineConfig(pairs=200))
     category = {row.text: row.category for row in rows}
-    assert mined.facts["labels"] == "categories"
+    assert mined.facts.labels == "categories"
     for pair in mined.sets["pairs"]:
         assert (pair.group_a, pair.group_b) == (category[pair.text_a], category[pair.text_b])
         assert pair.label == (pair.group_a == pair.group_b)
 
 
-def test_documents_without_a_category_are_left_out_once():
+def test_documents_without_a_category_are_counted_once():
     rows = [replace(row, category=row.group if i % 10 else None, group=None) for i, row in enumerate(corpus())]
     facts = mine(rows, MineConfig(pairs=100)).facts
-    assert facts["dropped"]["no category"] == 15
-    assert (facts["sampled"], facts["not_sampled"]) == (129, 0)
+    assert facts.dropped["no category"] == 15
+    assert (facts.sampled, facts.not_sampled) == (129, 0)
 
 
-def test_held_out_text_is_known_where_the_document_is_cut():
+def test_held_out_text_is_recognized_where_the_document_is_cut():
     text = " ".join(f"word{i}" for i in range(30_000))
     document = Document("long", text[:20_000], None, "g", is_cut=True)
     kept, dropped = distinct([document], [text])
@@ -228,15 +233,15 @@ def test_held_out_text_is_known_where_the_document_is_cut():
     assert dropped["text of held-out pairs"] == 1
 
 
-def test_with_groups_labels_are_not_said_to_be_noisy(mined):
-    assert mined.facts["labels"] == "groups"
+def test_with_groups_these_label_the_pairs(mined):
+    assert mined.facts.labels == "groups"
 
 
-def test_documents_without_a_group_beside_some_with_one_are_left_out_and_counted():
+def test_documents_without_a_group_are_left_out_and_counted_where_others_have_one():
     rows = [replace(row, group=None) if i % 10 == 0 else row for i, row in enumerate(corpus())]
     mined = mine(rows, MineConfig(pairs=100))
-    assert mined.facts["dropped"]["no group"] == 15
-    assert mined.facts["labels"] == "groups"
+    assert mined.facts.dropped["no group"] == 15
+    assert mined.facts.labels == "groups"
     assert texts_of(mined.sets["pairs"]).isdisjoint({text_key(row.text) for row in rows if row.group is None})
 
 
@@ -253,7 +258,9 @@ def test_groups_of_one_document_each_are_refused():
 
 def test_one_group_alone_is_refused():
     rows = [replace(row, group="all") for row in corpus()]
-    with pytest.raises(InputError, match=r"got no pairs of both classes .* need a wider band, more documents a group"):
+    with pytest.raises(
+        InputError, match=r"got no pairs of both classes .* need a wider band, more documents per group"
+    ):
         mine(rows, MineConfig(pairs=10))
 
 
@@ -273,10 +280,10 @@ def test_without_shares_there_are_training_pairs_only():
 
 
 def test_held_out_set_without_both_classes_is_left_out():
-    # Documents of two groups have words in common, those of the others have not: held out, they make no pair.
+    # Documents of two groups share words; those of the other groups do not and make no pair when held out.
     rows = [Document(f"{i}", f"shared words first{i}own second{i}own", "x", f"g{i % 2}") for i in range(20)]
     rows += [Document(f"l{g}-{i}", f"a{g}x{i} b{g}x{i}", "x", f"lonely{g}") for g in range(4) for i in range(5)]
-    found = set()
+    outcomes = set()
     for seed in range(10):
         config = MineConfig(pairs=4, dev_share=0.3, seed=seed, band=(0.05, 1.0), allow_fewer=True)
         held_out = {row.group for row in split_documents(rows, dev_share=0.3, test_share=0, seed=seed)["dev-unseen"]}
@@ -286,17 +293,17 @@ def test_held_out_set_without_both_classes_is_left_out():
             assert held_out & {"g0", "g1"}
             continue
         assert ("dev-unseen" in sets) == (held_out == {"g0", "g1"})
-        found.add("dev-unseen" in sets)
-    assert False in found
+        outcomes.add("dev-unseen" in sets)
+    assert False in outcomes
 
 
-def test_facts_count_what_there_was(mined, helpdesk):
-    split = mined.facts["split"]
-    assert mined.facts["documents"] == len(helpdesk) == sum(entry["documents"] for entry in split.values())
-    assert mined.facts["groups"] == len({row.group for row in helpdesk})
-    num_groups = {name: entry["groups"] for name, entry in split.items()}
+def test_facts_count_documents_and_groups(mined, helpdesk):
+    split = mined.facts.split
+    assert mined.facts.documents == len(helpdesk) == sum(size.documents for size in split.values())
+    assert mined.facts.groups == len({row.group for row in helpdesk})
+    num_groups = {name: size.groups for name, size in split.items()}
     assert num_groups == {"train": 116, "dev-unseen": 8, "test-unseen": 32, "dev-seen": 69, "test-seen": 116}
-    assert (mined.facts["wanted"], mined.facts["band"], mined.facts["cut"]) == (4000, [0.05, 0.50], 0)
+    assert (mined.facts.wanted, mined.facts.band, mined.facts.cut) == (4000, (0.05, 0.50), 0)
 
 
 def test_written_sets_are_read_back_the_same(mined, tmp_path):
@@ -309,7 +316,7 @@ def test_written_sets_are_read_back_the_same(mined, tmp_path):
 def test_held_out_groups_are_spread_over_the_categories(helpdesk):
     split = split_documents(helpdesk, dev_share=0.2, test_share=0.0, seed=0)
     of_group = {row.group: row.category for row in split["dev-unseen"]}
-    # A fifth of 156 groups: two by two, so that each has a near miss of its own category.
+    # A fifth of 156 groups, in twos, so that each has a hard negative of its own category.
     assert len(of_group) == 32
     assert all(num >= 2 for num in Counter(of_group.values()).values())
     assert len(set(of_group.values())) >= 4
@@ -333,7 +340,7 @@ def test_every_document_is_in_exactly_one_set(helpdesk):
         {"pairs": 1},
         {"same_category": 1.1},
         {"max_uses": 0},
-        {"recipe": "random"},
+        {"strategy": "random"},
         {"paris": 100},
         {"band": (float("nan"), 0.5)},
     ],
@@ -345,26 +352,26 @@ def test_impossible_setting_is_refused(setting):
 
 
 @pytest.mark.parametrize(("size", "test_share"), [(4, 0.1), (5, 0.25), (6, 0.2), (28, 0.25)])
-def test_small_groups_give_no_more_than_their_share(size, test_share):
+def test_small_groups_yield_no_more_than_their_share(size, test_share):
     rows = corpus(40, size)
     split = split_documents(rows, dev_share=0.1, test_share=test_share, seed=0)
-    of_set = {name: len(members) for name, members in split.items()}
-    unseen = of_set["dev-unseen"] + of_set["test-unseen"]
+    num_of_set = {name: len(members) for name, members in split.items()}
+    unseen = num_of_set["dev-unseen"] + num_of_set["test-unseen"]
     for name, share in (("dev-seen", 0.1), ("test-seen", test_share)):
-        assert of_set[name] == pytest.approx(share * (len(rows) - unseen), abs=4)
+        assert num_of_set[name] == pytest.approx(share * (len(rows) - unseen), abs=4)
         assert min(Counter(row.group for row in split[name]).values()) >= 2
-    assert sum(of_set.values()) == len(rows)
+    assert sum(num_of_set.values()) == len(rows)
 
 
 @pytest.mark.parametrize(("num_groups", "num_held_out"), [(6, 2), (11, 2), (12, 4), (40, 8)])
-def test_as_many_groups_as_a_verdict_takes_are_held_out_where_there_are_many(num_groups, num_held_out):
+def test_as_many_groups_as_the_gate_needs_are_held_out_where_there_are_many(num_groups, num_held_out):
     split = split_documents(corpus(num_groups, 8), dev_share=0.05, test_share=0.2, seed=0)
     assert len({row.group for row in split["test-unseen"]}) == num_held_out
     assert len({row.group for row in split["dev-unseen"]}) == 2
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_groups_too_small_to_give_leave_others_their_documents(size):
+def test_groups_too_small_to_yield_documents_do_not_raise_the_share_of_others(size):
     tiny = [Document(f"s{i}", f"lonely {i}", "one", f"alone{i // size}") for i in range(600 * size)]
     split = split_documents([*corpus(20, 10), *tiny], dev_share=0.1, test_share=0.1, seed=0)
     for name in ("dev-seen", "test-seen"):
@@ -385,35 +392,35 @@ def test_peaked_target_is_followed(helpdesk):
     near = [pair for pair in pool if 0.05 <= pair.tfidf < 0.075]
     far = [pair for pair in pool if pair.tfidf >= 0.1]
     target = as_target((*near[:300], *far[:100]))
-    found = [pair.tfidf for pair in mine(helpdesk, MineConfig(pairs=1000, dev_share=0), target).sets["pairs"]]
-    wanted = [pair.tfidf for pair in target.rows]
-    assert np.mean(np.less(found, 0.075)) == pytest.approx(np.mean(np.less(wanted, 0.075)), abs=0.03)
+    pairs = mine(helpdesk, MineConfig(pairs=1000, dev_share=0), target).sets["pairs"]
+    share = [np.mean([pair.tfidf < 0.075 for pair in rows]) for rows in (pairs, target.rows)]
+    assert share[0] == pytest.approx(share[1], abs=0.03)
 
 
 def test_pairs_without_a_word_in_common_are_mined_where_the_target_has_them(helpdesk):
     rows = [
         Pair(f"{a.text} extra", f"{b.text} more", label)
         for label in (0, 1)
-        for a, b in unlike(helpdesk, is_positive=bool(label))
+        for a, b in without_common_words(helpdesk, is_positive=bool(label))
     ]
     pairs = mine(helpdesk, MineConfig(pairs=200, dev_share=0), as_target(rows)).sets["pairs"]
     assert len(pairs) == 200
     assert sum(pair.tfidf == 0 for pair in pairs) > 100
 
 
-def unlike(documents, *, is_positive: bool) -> list[tuple[Document, Document]]:
-    """Pairs of documents without a word in common."""
-    found = [
+def without_common_words(documents, *, is_positive: bool) -> list[tuple[Document, Document]]:
+    """Return pairs of documents without a word in common."""
+    pairs = [
         (a, b)
         for a, b in zip(documents, documents[1:] if is_positive else documents[40:], strict=False)
         if (a.group == b.group) == is_positive and not {*a.text.lower().split()} & {*b.text.lower().split()}
     ]
-    return found[:60]
+    return pairs[:60]
 
 
 def test_too_few_pairs_are_refused_with_their_number_and_written_if_allowed():
     with pytest.raises(
-        InputError, match=r"documents that give \d{3} of 1,000,000 pairs .*, or --allow-fewer .* to take those"
+        InputError, match=r"documents that yield \d{3} of 1,000,000 pairs .*, or --allow-fewer .* to accept those"
     ):
         mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0))
     pairs = mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0, allow_fewer=True)).sets["pairs"]
@@ -435,7 +442,7 @@ def test_near_duplicates_are_left_out_and_counted(helpdesk):
     assert kept == [row for row in helpdesk[:100] if row != helpdesk[50]]
 
 
-def test_positives_stand_in_for_groups():
+def test_known_positives_replace_groups():
     documents = corpus(30, 8)
     by_group = {group: [row for row in documents if row.group == group] for group in {row.group for row in documents}}
     known = [Pair(a.text, b.text, 1) for rows in by_group.values() for a, b in pairwise(rows)]
@@ -449,7 +456,7 @@ def test_positives_stand_in_for_groups():
         assert (frozenset((pair.text_a, pair.text_b)) in linked) == pair.label
         assert pair.label == 1 or group[pair.text_a] != group[pair.text_b]
         assert (pair.group_a, pair.group_b) == (None, None)
-    assert mined.facts["labels"] == "pairs"
+    assert mined.facts.labels == "pairs"
 
 
 def test_triplets_are_written_beside_the_pairs(helpdesk, tmp_path):
@@ -463,16 +470,16 @@ def test_triplets_are_written_beside_the_pairs(helpdesk, tmp_path):
         assert group[row["anchor"]] == group[row["positive"]] != group[row["negative"]]
 
 
-def test_false_negatives_need_a_baseline_to_be_found_by():
-    with pytest.raises(InputError, match="got false negatives to report, need a baseline"):
+def test_false_negatives_need_a_baseline():
+    with pytest.raises(InputError, match="got --false-negatives report without a baseline, need --baseline"):
         mine(corpus(), MineConfig(pairs=10, false_negatives="report"))
 
 
 def test_more_documents_than_needed_are_sampled(helpdesk, monkeypatch):
     monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 1000)
     mined = mine(iter(helpdesk), MineConfig(pairs=200, dev_share=0))
-    assert mined.facts["documents"] == len(helpdesk)
-    assert 900 < mined.facts["sampled"] <= 1000
+    assert mined.facts.documents == len(helpdesk)
+    assert 900 < mined.facts.sampled <= 1000
     assert len(mined.sets["pairs"]) == 200
 
 
@@ -487,16 +494,16 @@ def test_target_is_followed_where_documents_have_groups_or_categories_only(helpd
     assert abs(alone(pairs)) < 0.05
 
 
-def test_dev_set_that_cannot_follow_the_target_is_easier_and_large_enough_to_choose_by(helpdesk):
+def test_dev_set_that_cannot_follow_the_target_is_easier_and_large_enough(helpdesk):
     pairs = mine(helpdesk, MineConfig(pairs=4000, dev_share=0, seed=5)).sets["pairs"]
     target = as_target(sorted(pairs, key=lambda pair: pair.tfidf)[-100:])
     mined = mine(helpdesk, MineConfig(pairs=100, test_share=0.05, allow_fewer=True), target)
-    low, _ = mined.facts["band"]
-    assert mined.facts["unlike_target"] == ["dev-unseen"]
+    low, _ = mined.facts.band
+    assert mined.facts.unlike_target == ("dev-unseen",)
     dev = mined.sets["dev-unseen"]
     assert len(dev) >= 100
     assert abs(alone(dev)) < 0.05
     assert min(pair.tfidf for pair in dev) < low
-    # What judges is as hard as the target, or not there; so is what trains.
+    # Test sets are as hard as the target or absent, and so are the training pairs.
     assert not set(mined.sets) & {"test-seen", "test-unseen"}
     assert min(pair.tfidf for pair in mined.sets["pairs"]) >= low

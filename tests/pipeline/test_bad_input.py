@@ -135,7 +135,7 @@ CASES = [
     (mine("documents.jsonl --positives negatives.jsonl"), "positives negatives: got negative pairs only, need label 1"),
     (mine("documents.jsonl --target graded.jsonl"), "target graded: got graded scores, need label 0|1 or no label"),
     (mine("documents.jsonl --positives graded.jsonl"), "positives graded: got graded scores, need label 1"),
-    (mine("documents.jsonl --false-negatives drop"), "got false negatives to drop, need a baseline to find them by"),
+    (mine("documents.jsonl --false-negatives drop"), "got --false-negatives drop without a baseline, need --baseline"),
     (
         mine("documents.jsonl --false-negatives ignore"),
         "--false-negatives: got 'ignore', need 'drop', 'keep' or 'report'",

@@ -487,7 +487,7 @@ def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, 
     assert main(["mine", str(file), *target, *options]) == 0
     out = capsys.readouterr().out
     assert "(target)" in out
-    assert "AUC of mined against target pairs (0.5: alike): positive 0." in out
+    assert "AUC of mined against target pairs (0.5: indistinguishable): positive 0." in out
 
 
 def test_mine_says_which_option_had_no_effect(documents, write_documents, tmp_path, capsys):

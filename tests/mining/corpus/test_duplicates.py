@@ -29,7 +29,7 @@ def similarity(a: str, b: str) -> float:
 
 
 def brute_force(texts: list[str]) -> list[int]:
-    """Each text against every kept one."""
+    """Compare each text with every kept one."""
     sets = [shingles(text) for text in texts]
     kept: list[int] = []
     first = []
@@ -41,23 +41,24 @@ def brute_force(texts: list[str]) -> list[int]:
 
 
 def any_text() -> str:
-    """A text of 100 shingles, each once."""
+    """Return a text of 100 different shingles."""
     text = "".join(random.Random(0).choices(string.ascii_lowercase, k=NUM_SHINGLES + 3))
     assert len(shingles(text)) == NUM_SHINGLES
     return text
 
 
 def with_new_end(text: str, num: int) -> str:
-    """The text with other shingles in place of its last ones."""
+    """Return the text with its last shingles replaced."""
     return text[: len(text) - num] + string.digits[:num]
 
 
 def with_new_start(text: str, num: int) -> str:
+    """Return the text with its first shingles replaced."""
     return string.digits[:num] + text[num:]
 
 
 @given(st.lists(st.text("ab cé中", max_size=14) | st.sampled_from(["", "a", "abc", "abcd"]), max_size=30))
-def test_every_text_left_out_is_near_an_earlier_kept_one(texts):
+def test_every_text_left_out_is_similar_to_an_earlier_kept_one(texts):
     first = first_of_each(texts).tolist()
     assert len(first) == len(texts)
     for i, j in enumerate(first):
@@ -67,12 +68,12 @@ def test_every_text_left_out_is_near_an_earlier_kept_one(texts):
 
 
 @given(st.lists(st.sampled_from(["ant", "Ant", " ant\n", "bee", "bee  bee", "BEE bee", ""]), max_size=12))
-def test_a_text_repeats_the_first_of_its_key(texts):
+def test_texts_of_equal_key_repeat_the_first_of_them(texts):
     keys = [text_key(text) for text in texts]
     assert first_of_each(texts).tolist() == [keys.index(key) for key in keys]
 
 
-def test_near_repeats_are_those_that_brute_force_finds(helpdesk):
+def test_near_repeats_are_those_of_brute_force(helpdesk):
     rng = random.Random(0)
     rows = [row.text for row in helpdesk]
     texts = []
@@ -95,14 +96,14 @@ def test_texts_without_near_repeats_are_all_kept(helpdesk):
 
 
 @pytest.mark.parametrize(("num", "first"), [(8, 0), (9, 1)])
-def test_near_begins_at_its_similarity(num, first):
+def test_texts_are_near_repeats_from_the_limit_on(num, first):
     text = any_text()
     texts = [text, with_new_end(text, num)]
     assert similarity(*texts) == (NUM_SHINGLES - num) / (NUM_SHINGLES + num)
     assert first_of_each(texts).tolist() == [0, first]
 
 
-def test_what_is_near_only_to_a_text_left_out_is_kept():
+def test_a_text_similar_only_to_one_that_was_left_out_is_kept():
     text = any_text()
     nearer = with_new_end(text, 6)
     texts = [text, nearer, with_new_start(nearer, 6)]
@@ -110,7 +111,7 @@ def test_what_is_near_only_to_a_text_left_out_is_kept():
     assert first_of_each(texts).tolist() == [0, 0, 2]
 
 
-def test_of_two_near_texts_the_earlier_is_named():
+def test_a_text_similar_to_two_kept_ones_repeats_the_earlier():
     text = any_text()
     ends = [with_new_end(text, 6), with_new_start(text, 6)]
     assert similarity(*ends) < NEAR
@@ -123,17 +124,17 @@ def test_many_near_repeats_of_one_text_are_left_out():
     assert first_of_each([f"{text} {i}" for i in range(1000)]).tolist() == [0] * 1000
 
 
-def test_another_run_finds_the_same():
+def test_another_process_gives_the_same_result():
     texts = [f"parcel {i * i} has left our house and will reach you by the end of the week" for i in range(300)]
     code = f"from mining.corpus.duplicates import first_of_each; print(first_of_each({texts}).tolist())"
     env = {**os.environ, "PYTHONHASHSEED": "1", "RAYON_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True)
-    found = first_of_each(texts).tolist()
-    assert 10 < len(set(found)) < 290
-    assert json.loads(run.stdout) == found
+    first = first_of_each(texts).tolist()
+    assert 10 < len(set(first)) < 290
+    assert json.loads(run.stdout) == first
 
 
-def test_texts_that_are_kept_in_any_case_are_compared_with_too():
+def test_fixed_texts_are_kept_and_compared_with_too():
     a = "the quick brown fox jumps over the lazy dog by the old mill"
     b, document = f"{a} one", f"{a} one and all t"
     assert first_of_each([a, b, document]).tolist() == [0, 0, 2]

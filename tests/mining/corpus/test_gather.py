@@ -28,7 +28,7 @@ def sizes_of(corpus: Corpus) -> list[int]:
 
 
 def assert_fitted_on(corpus: Corpus, texts):
-    """Holds where the corpus has the word frequencies that scikit-learn finds in the texts."""
+    """Assert that the corpus has the word frequencies that scikit-learn counts in the texts."""
     expected = TfidfVectorizer(sublinear_tf=True).fit(texts)
     assert corpus.tfidf.vocabulary_ == expected.vocabulary_
     np.testing.assert_allclose(corpus.tfidf.idf_, expected.idf_, rtol=1e-12)
@@ -37,35 +37,35 @@ def assert_fitted_on(corpus: Corpus, texts):
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS)), min_size=1))
-def test_word_frequencies_are_those_that_sklearn_finds(words):
+def test_word_frequencies_are_those_of_sklearn(words):
     texts = ["always there", *map(" ".join, words)]
-    assert_fitted_on(gather([Document(str(i), text) for i, text in enumerate(texts)], room=100, seed=0), texts)
+    assert_fitted_on(gather([Document(str(i), text) for i, text in enumerate(texts)], max_documents=100, seed=0), texts)
 
 
-def test_word_frequencies_are_of_all_documents_where_a_sample_is_kept():
+def test_word_frequencies_count_all_documents_and_not_the_sample_only():
     documents = groups_of([60, 7, 150])
-    corpus = gather(documents, room=70, seed=0)
+    corpus = gather(documents, max_documents=70, seed=0)
     assert len(corpus.rows) <= 70
     assert_fitted_on(corpus, [row.text for row in documents])
 
 
 def test_word_frequencies_of_the_helpdesk(helpdesk):
-    corpus = gather(helpdesk, room=len(helpdesk), seed=0)
+    corpus = gather(helpdesk, max_documents=len(helpdesk), seed=0)
     assert corpus.rows == tuple(helpdesk)
     assert_fitted_on(corpus, [row.text for row in helpdesk])
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=25), st.integers(32, 300), st.booleans())
-def test_sample_fills_the_room_and_never_exceeds_it(sizes, room, is_shuffled):
+def test_sample_fills_its_limit_and_never_exceeds_it(sizes, max_documents, is_shuffled):
     documents = groups_of(sizes, is_shuffled=is_shuffled)
-    num = len(gather(documents, room=room, seed=0).rows)
-    # What is left is too small for another whole group.
-    assert num == len(documents) if len(documents) <= room else room - 32 < num <= room
+    num = len(gather(documents, max_documents=max_documents, seed=0).rows)
+    # The rest is too small for another whole group.
+    assert num == len(documents) if len(documents) <= max_documents else max_documents - 32 < num <= max_documents
 
 
 @pytest.mark.parametrize("is_shuffled", [True, False])
 @pytest.mark.parametrize(
-    ("sizes", "room", "kept"),
+    ("sizes", "max_documents", "kept"),
     [
         pytest.param([5] * 400, 100, [5] * 20, id="many small groups"),
         pytest.param([1] * 2000, 100, [1] * 100, id="groups of one"),
@@ -73,62 +73,62 @@ def test_sample_fills_the_room_and_never_exceeds_it(sizes, room, is_shuffled):
         pytest.param([1500, 1500], 100, [50, 50], id="few huge groups"),
         pytest.param([2000], 100, [100], id="one group"),
         pytest.param([10] * 5 + [700], 150, [10] * 5 + [100], id="small groups beside a huge one"),
-        pytest.param([3, 4, 5], 12, [3, 4, 5], id="room for all"),
+        pytest.param([3, 4, 5], 12, [3, 4, 5], id="capacity for all"),
     ],
 )
-def test_largest_groups_are_thinned_first_and_whole_groups_go_only_then(sizes, room, kept, is_shuffled):
-    assert sizes_of(gather(groups_of(sizes, is_shuffled=is_shuffled), room=room, seed=0)) == kept
+def test_largest_groups_are_thinned_before_whole_groups_are_left_out(sizes, max_documents, kept, is_shuffled):
+    assert sizes_of(gather(groups_of(sizes, is_shuffled=is_shuffled), max_documents=max_documents, seed=0)) == kept
 
 
-def test_every_document_of_a_group_is_as_likely_to_be_kept():
+def test_all_documents_of_a_group_are_equally_likely_to_be_kept():
     documents = groups_of([60], is_shuffled=False)
-    drawn = Counter(row.id for seed in range(400) for row in gather(documents, room=40, seed=seed).rows)
+    drawn = Counter(row.id for seed in range(400) for row in gather(documents, max_documents=40, seed=seed).rows)
     counts = np.array([drawn[row.id] for row in documents])
     assert counts.sum() == 400 * 40
-    # 400 draws at 2/3: a standard deviation of 9.4.
+    # The standard deviation of 400 draws with probability 2/3 is 9.4.
     assert np.abs(counts - 400 * 40 / 60).max() < 4.5 * 9.4
 
 
 def test_documents_without_a_group_are_spread_over_the_categories():
     documents = [Document(str(i), f"text number{i}", "rare" if i % 100 == 0 else "common") for i in range(1000)]
-    corpus = gather(documents, room=100, seed=0)
+    corpus = gather(documents, max_documents=100, seed=0)
     assert Counter(row.category for row in corpus.rows) == {"rare": 10, "common": 90}
 
 
-def test_sample_follows_the_seed():
+def test_sample_depends_on_the_seed():
     documents = groups_of([30] * 20)
-    one, again, other = (gather(documents, room=90, seed=seed).rows for seed in (1, 1, 2))
+    one, again, other = (gather(documents, max_documents=90, seed=seed).rows for seed in (1, 1, 2))
     assert one == again
     assert set(one) != set(other)
 
 
-@pytest.mark.parametrize("room", [40, 150, 1000])
-def test_sample_keeps_the_order_of_the_documents(room):
+@pytest.mark.parametrize("max_documents", [40, 150, 1000])
+def test_sample_keeps_the_order_of_the_documents(max_documents):
     documents = groups_of([100, 30, 30, 40])
-    places = [documents.index(row) for row in gather(documents, room=room, seed=0).rows]
+    places = [documents.index(row) for row in gather(documents, max_documents=max_documents, seed=0).rows]
     assert places == sorted(set(places))
 
 
 @given(st.sets(st.integers(0, 199), max_size=60), st.integers(0, 3))
-def test_documents_with_the_texts_to_keep_are_always_there(wanted, seed):
+def test_documents_with_required_texts_are_always_kept(wanted, seed):
     documents = groups_of([5] * 20 + [100])
-    always = {text_key(documents[i].text) for i in wanted}
-    rows = gather(documents, room=70, seed=seed, always=always).rows
+    required = {text_key(documents[i].text) for i in wanted}
+    rows = gather(documents, max_documents=70, seed=seed, required=required).rows
     assert {documents[i] for i in wanted} <= set(rows)
-    # They may come on top.
+    # Required documents may exceed the limit.
     assert len(rows) <= 70 + len(wanted)
 
 
 @pytest.mark.parametrize("sizes", [[5] * 20, [100]])
-def test_texts_to_keep_are_there_even_where_they_exceed_the_room(sizes):
+def test_required_texts_are_kept_even_if_they_exceed_the_limit(sizes):
     documents = groups_of(sizes)
-    rows = gather(documents, room=32, seed=0, always={text_key(row.text) for row in documents[:80]}).rows
+    rows = gather(documents, max_documents=32, seed=0, required={text_key(row.text) for row in documents[:80]}).rows
     assert set(documents[:80]) <= set(rows)
 
 
-def test_texts_to_keep_are_known_in_other_letters_and_spaces():
+def test_required_texts_are_recognized_regardless_of_case_and_white_space():
     documents = [replace(row, text=f" {row.text.upper()}\n") for row in groups_of([400])]
-    rows = gather(documents, room=32, seed=0, always={"word0 item7 common"}).rows
+    rows = gather(documents, max_documents=32, seed=0, required={"word0 item7 common"}).rows
     assert documents[[row.id for row in documents].index("0-7")] in rows
 
 
@@ -136,23 +136,23 @@ def test_documents_are_read_once_and_counted():
     documents = groups_of([50, 20])
     documents = [replace(row, is_cut=i % 10 == 0) for i, row in enumerate(documents)]
     stream = iter(documents)
-    corpus = gather(stream, room=40, seed=0)
+    corpus = gather(stream, max_documents=40, seed=0)
     assert list(stream) == []
-    assert corpus.rows == gather(documents, room=40, seed=0).rows
+    assert corpus.rows == gather(documents, max_documents=40, seed=0).rows
     assert (corpus.num_read, corpus.num_cut) == (70, 7)
 
 
 @pytest.mark.parametrize(("group", "category"), [(None, None), ("g", None), (None, "c"), ("g", "c")])
-def test_a_single_document_says_that_there_are_groups_and_categories(group, category):
-    # Among so many others that the sample is most unlikely to hold it.
+def test_a_single_document_with_a_group_or_category_is_enough_to_have_them(group, category):
+    # Among this many others, the sample is most unlikely to hold it.
     documents = [
         Document(str(i), "some text", category, group) if i == 5 else Document(str(i), "x y zz") for i in range(500)
     ]
-    corpus = gather(documents, room=32, seed=0)
+    corpus = gather(documents, max_documents=32, seed=0)
     assert (corpus.have_groups, corpus.have_categories) == (group is not None, category is not None)
 
 
 @pytest.mark.parametrize("texts", [[], ["?"], ["a b c", "", "- 1 2"]])
 def test_texts_without_a_word_are_refused(texts):
     with pytest.raises(InputError, match=f"got {len(texts)} texts without a single word of two letters"):
-        gather((Document(str(i), text) for i, text in enumerate(texts)), room=10, seed=0)
+        gather((Document(str(i), text) for i, text in enumerate(texts)), max_documents=10, seed=0)

@@ -12,8 +12,8 @@ from simile.errors import InputError
 
 
 def corpus_of(*documents) -> Corpus:
-    """Documents of (text, category, group)."""
-    return gather([Document(str(i), *document) for i, document in enumerate(documents)], room=100, seed=0)
+    """Return the corpus of documents given as (text, category, group)."""
+    return gather([Document(str(i), *document) for i, document in enumerate(documents)], max_documents=100, seed=0)
 
 
 def texts_of(meaning: Meaning) -> list[str]:
@@ -21,7 +21,7 @@ def texts_of(meaning: Meaning) -> list[str]:
 
 
 def groups_of(meaning: Meaning) -> set[frozenset[str]]:
-    """The texts of each group."""
+    """Return the set of texts of each group."""
     groups: dict[str | None, set[str]] = {}
     for row in meaning.rows:
         groups.setdefault(row.group, set()).add(row.text)
@@ -35,39 +35,38 @@ def pair_set(*rows: Pair) -> PairSet:
 # Links
 
 
-def test_links_are_found_in_other_letters_and_spaces():
+def test_links_are_recognized_regardless_of_case_and_white_space():
     links = Links((("An ant", "a BEE"), ("cat", "dog")))
-    found = links.among(["dog", "  an\tANT ", "fox", "a bee", "CAT"])
-    assert {frozenset(pair) for pair in found.tolist()} == {frozenset({1, 3}), frozenset({0, 4})}
-    assert found.dtype == np.int64
+    index_L2 = links.among(["dog", "  an\tANT ", "fox", "a bee", "CAT"])
+    assert {frozenset(pair) for pair in index_L2.tolist()} == {frozenset({1, 3}), frozenset({0, 4})}
+    assert index_L2.dtype == np.int64
 
 
-def test_a_link_with_an_end_elsewhere_is_none():
-    found = Links((("ant", "bee"), ("bee", "cat"))).among(["bee", "dog"])
-    assert found.shape == (0, 2)
+def test_a_link_to_a_text_that_is_not_given_is_left_out():
+    assert Links((("ant", "bee"), ("bee", "cat"))).among(["bee", "dog"]).shape == (0, 2)
 
 
 def test_a_text_is_not_linked_to_itself():
     assert Links((("ant", "ANT"), ("bee", "bee"))).among(["ant", "bee"]).shape == (0, 2)
 
 
-def test_a_link_that_is_given_twice_is_one():
+def test_a_link_given_twice_counts_once():
     assert Links((("ant", "bee"), ("Ant", "bee "))).among(["ant", "bee"]).tolist() == [[0, 1]]
 
 
-def test_keys_are_those_of_all_texts():
+def test_keys_are_those_of_all_linked_texts():
     assert Links((("An  ant", "BEE"), ("bee", "cat"))).keys == {"an ant", "bee", "cat"}
 
 
 # Known pairs
 
 
-def test_pairs_with_label_1_are_known_to_mean_the_same():
-    found = known_pairs(pair_set(Pair("a", "b", 1), Pair("c", "d", 0), Pair("e", "f", 1)))
-    assert found.pairs == (("a", "b"), ("e", "f"))
+def test_pairs_with_label_1_are_known_positives():
+    links = known_pairs(pair_set(Pair("a", "b", 1), Pair("c", "d", 0), Pair("e", "f", 1)))
+    assert links.pairs == (("a", "b"), ("e", "f"))
 
 
-def test_pairs_without_a_label_are_all_known_to_mean_the_same():
+def test_pairs_without_labels_are_all_known_positives():
     assert known_pairs(pair_set(Pair("a", "b"), Pair("c", "d"))).pairs == (("a", "b"), ("c", "d"))
 
 
@@ -81,10 +80,10 @@ def test_graded_pairs_are_refused():
         known_pairs(pair_set(Pair("a", "b", score=4.5), Pair("c", "d", score=1.0)))
 
 
-# What the documents' meaning stands on
+# Sources of meaning
 
 
-def test_groups_say_it_first():
+def test_groups_take_precedence_over_categories():
     corpus = corpus_of(("one ant", "x", "g1"), ("two ants", "x", None), ("three", None, "g2"))
     meaning = with_meaning(corpus, None)
     assert meaning.source == "groups"
@@ -92,7 +91,7 @@ def test_groups_say_it_first():
     assert meaning.num_without == 1
 
 
-def test_without_groups_categories_say_it():
+def test_categories_replace_groups_where_there_are_none():
     corpus = corpus_of(("one ant", "x"), ("two ants", None), ("three", "y"), ("four", "x"))
     meaning = with_meaning(corpus, None)
     assert meaning.source == "categories"
@@ -104,7 +103,7 @@ def test_without_groups_categories_say_it():
     assert meaning.num_without == 1
 
 
-def test_nothing_is_left_out_where_all_have_a_group():
+def test_no_document_is_left_out_if_all_have_a_group():
     assert with_meaning(corpus_of(("one", None, "g"), ("two", None, "g")), None).num_without == 0
 
 
@@ -113,17 +112,17 @@ def test_neither_groups_nor_categories_are_refused():
         with_meaning(corpus_of(("one ant",), ("two ants",)), None)
 
 
-def test_known_pairs_go_before_groups():
+def test_known_pairs_take_precedence_over_groups():
     rows = [("one ant", "x", "g1"), ("two ants", "x", "g1"), ("three", None, None), ("four", "x", "g2")]
     corpus = replace(corpus_of(*rows), rows=tuple(Document(str(i), *row) for i, row in enumerate(rows)))
     links = Links((("three", "one ant"),))
     meaning = with_meaning(corpus, links)
     assert (meaning.source, meaning.links, meaning.num_without) == ("pairs", links, 0)
-    # Two documents of one group are not linked, but no negative pair either.
+    # Two documents of one group are not linked, but they form no negative pair either.
     assert groups_of(meaning) == {frozenset({"three", "one ant", "two ants"}), frozenset({"four"})}
 
 
-def test_linked_documents_come_first_and_known_texts_that_are_no_document_are_added():
+def test_linked_documents_come_first_and_linked_texts_that_are_no_document_are_added():
     corpus = corpus_of(("a dog", "y"), ("An ant", "x"))
     meaning = with_meaning(corpus, Links((("a bee", "an  ANT"), ("a cat", "a bee"))))
     assert texts_of(meaning) == ["An ant", "a bee", "a cat", "a dog"]
@@ -135,7 +134,7 @@ def test_linked_documents_come_first_and_known_texts_that_are_no_document_are_ad
 def test_groups_are_the_connected_components(pairs, order):
     links = Links(tuple((f"text {a}", f"Text {b}") for a, b in pairs))
     meaning = with_meaning(corpus_of(*((f"text {i}",) for i in order)), links)
-    # Merged until nothing changes; a linked text that is no document is one.
+    # Merge until nothing changes; a linked text that is no document counts as one.
     component = {i: i for i in [*order, *(i for pair in pairs for i in pair)]}
     for _ in component:
         for a, b in pairs:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from mining.matching.match import CALIPER, match_classes, match_target
-from mining.matching.picker import Picker, Uses
+from mining.matching.picker import Picker, UsageCounts
 from mining.sampling.cells import tfidf_bins
 from mining.sampling.features import Candidates, join
 
@@ -16,7 +16,7 @@ MIN_SPREAD = np.array([0.02, 0.05, 0.02])
 
 
 def pairs_of(tfidf, is_positive, *, ratio=0.5, baseline=np.nan, is_same=False, a=None, b=None) -> Candidates:
-    """Pairs with these features, each of texts of its own where none are named."""
+    """Return pairs with these features; without ``a`` and ``b``, each pair has texts of its own."""
     num = len(tfidf)
     columns = [np.broadcast_to(np.asarray(values, dtype=np.float64), num) for values in (tfidf, ratio, baseline)]
     return Candidates(
@@ -41,7 +41,7 @@ def random_pairs(num, seed=0, *, positives=0.5) -> Candidates:
 
 @st.composite
 def some_pairs(draw):
-    """Pairs of few texts at few places."""
+    """Draw pairs of few texts with few different features."""
     ends = draw(st.sets(st.tuples(st.integers(0, 9), st.integers(10, 19)), min_size=1, max_size=60))
     ends = draw(st.permutations(sorted(ends)))
     many = {"min_size": len(ends), "max_size": len(ends)}
@@ -59,23 +59,23 @@ def with_both_classes(pairs: Candidates) -> bool:
     return bool(pairs.is_positive_C.any()) and not pairs.is_positive_C.all()
 
 
-def picker_of(candidates, max_uses=20, *, group_N=None, uses=None) -> Picker:
-    """Takes candidates whose texts are each a group of its own where no groups are given."""
+def picker_of(candidates, max_uses=20, *, group_N=None, usage=None) -> Picker:
+    """Return a picker of the candidates; without ``group_N``, each text is a group of its own."""
     num_texts = int(max(candidates.a_C.max(initial=-1), candidates.b_C.max(initial=-1))) + 1
     groups = np.arange(num_texts) if group_N is None else np.array(group_N)
-    return Picker(candidates, max_uses, uses or Uses(groups))
+    return Picker(candidates, max_uses, usage or UsageCounts(groups))
 
 
 def matched(candidates, target, num_each, *, weights=None, max_uses=20, group_N=None, seed=0) -> Candidates:
     picker = picker_of(candidates, max_uses, group_N=group_N)
     weight_T = np.ones(len(target)) if weights is None else np.array(weights, dtype=np.float64)
-    match_target(candidates, target, weight_T, num_each, picker, np.random.default_rng(seed))
+    match_target(picker, target, weight_T, num_each, np.random.default_rng(seed))
     return candidates.take(picker.chosen)
 
 
 def alike(candidates, num_each, *, wanted_same, max_uses=20) -> Candidates:
     picker = picker_of(candidates, max_uses)
-    match_classes(candidates, np.broadcast_to(np.asarray(wanted_same), len(candidates)), num_each, picker)
+    match_classes(picker, np.broadcast_to(np.asarray(wanted_same), len(candidates)), num_each)
     return candidates.take(picker.chosen)
 
 
@@ -84,23 +84,23 @@ def of_class(pairs: Candidates, label: bool) -> Candidates:
 
 
 def by_class(pairs: Candidates) -> tuple[int, int]:
-    """The numbers of positives and of negatives."""
+    """Return the numbers of positives and of negatives."""
     return int(pairs.is_positive_C.sum()), int((~pairs.is_positive_C).sum())
 
 
-def most_uses(pairs: Candidates) -> int:
+def max_usage(pairs: Candidates) -> int:
     ends = np.concatenate([pairs.a_C, pairs.b_C]).tolist()
     return max(Counter(zip(ends, 2 * pairs.is_positive_C.tolist(), strict=True)).values(), default=0)
 
 
 def calipers(points: Candidates, num_features: int = 3):
-    """How far from the points a match may lie off in each feature."""
+    """Return the largest distance of a match from the points in each feature."""
     spread_F = np.maximum(points.feature_CF[:, :num_features].std(axis=0), MIN_SPREAD[:num_features])
     return spread_F * CALIPER[:num_features]
 
 
 def distances(points: Candidates, others: Candidates, caliper_F):
-    """How far each of the points is from each of the others, in calipers, in the feature in which it is farthest."""
+    """Return the distance of each point to each of the others, in calipers: the largest over the features."""
     num = len(caliper_F)
     gaps = np.abs(points.feature_CF[:, None, :num] - others.feature_CF[None, :, :num]) / caliper_F
     return np.where(np.isnan(gaps), 0, gaps).max(axis=2)
@@ -123,7 +123,7 @@ def test_a_candidate_is_taken_once():
     assert picker.take_some([0, 1], 2) == []
 
 
-def test_some_are_the_first_that_are_free():
+def test_take_some_takes_the_first_free_ones():
     picker = picker_of(pairs_of([0.1] * 5, [True] * 5), 5)
     assert picker.take(3)
     assert picker.take_some(np.array([4, 3, 1, 0]), 2) == [4, 1]
@@ -131,7 +131,7 @@ def test_some_are_the_first_that_are_free():
     assert picker.chosen.tolist() == [1, 3, 4]
 
 
-def test_what_is_put_back_leaves_its_texts_free():
+def test_a_released_candidate_frees_its_texts():
     picker = picker_of(pairs_of([0.1, 0.1], [True, True], a=[0, 0], b=[1, 2]), 1)
     assert picker.take(0)
     assert not picker.take(1)
@@ -141,29 +141,29 @@ def test_what_is_put_back_leaves_its_texts_free():
     assert not picker.take(0)
 
 
-def test_wear_is_how_often_texts_and_groups_are_used_in_the_class():
-    # Three documents of one group, and one alone.
+def test_usage_count_adds_up_texts_and_groups_of_the_class():
+    # Three documents are of one group, and one is alone.
     candidates = pairs_of([0.1] * 4, [True, True, True, False], a=[0, 1, 1, 1], b=[3, 3, 2, 3])
     picker = picker_of(candidates, group_N=[0, 0, 0, 1])
-    assert [picker.wear(i) for i in range(4)] == [0, 0, 0, 0]
+    assert [picker.usage_count(i) for i in range(4)] == [0, 0, 0, 0]
     assert picker.take(0)
-    # Its group was used 1/3 times a document, the other text and its group once; a group counts twice.
-    assert [picker.wear(i) for i in range(4)] == pytest.approx([1 + 2 / 3 + 3, 2 / 3 + 3, 4 / 3, 0])
+    # The first group was used 1/3 times per document, the other text and its group once; a group counts twice.
+    assert [picker.usage_count(i) for i in range(4)] == pytest.approx([1 + 2 / 3 + 3, 2 / 3 + 3, 4 / 3, 0])
     picker.release(0)
-    assert [picker.wear(i) for i in range(4)] == pytest.approx([0, 0, 0, 0])
+    assert [picker.usage_count(i) for i in range(4)] == pytest.approx([0, 0, 0, 0])
 
 
-def test_uses_are_shared_where_they_are_given():
+def test_pickers_can_share_usage_counts():
     star = pairs_of([0.1] * 3, [True] * 3, a=[0] * 3, b=[1, 2, 3])
-    uses = Uses(np.arange(5))
-    assert picker_of(star, 2, uses=uses).take_some([0], 1) == [0]
-    assert picker_of(star, 2, uses=uses).take_some([1, 2], 2) == [1]
-    assert uses.of_text[1::2] == [2, 1, 1, 0, 0]
-    assert uses.of_text[::2] == [0] * 5
+    usage = UsageCounts(np.arange(5))
+    assert picker_of(star, 2, usage=usage).take_some([0], 1) == [0]
+    assert picker_of(star, 2, usage=usage).take_some([1, 2], 2) == [1]
+    assert usage.of_text[1::2] == [2, 1, 1, 0, 0]
+    assert usage.of_text[::2] == [0] * 5
 
 
 @given(some_pairs(), st.integers(1, 3), st.lists(st.integers(0, 59), max_size=80))
-def test_whatever_is_taken_and_put_back_what_is_free_is_what_brute_force_finds(pairs, max_uses, steps):
+def test_free_candidates_are_those_of_brute_force_after_any_takes_and_releases(pairs, max_uses, steps):
     picker, taken = picker_of(pairs, max_uses), set()
     for index in (step % len(pairs) for step in steps):
         if index in taken:
@@ -174,14 +174,14 @@ def test_whatever_is_taken_and_put_back_what_is_free_is_what_brute_force_finds(p
     assert picker.chosen.tolist() == sorted(taken)
     for index in range(len(pairs)):
         with_it = pairs.take(np.array([*taken, index]))
-        assert picker.is_free(index) == (index not in taken and most_uses(with_it) <= max_uses)
+        assert picker.is_free(index) == (index not in taken and max_usage(with_it) <= max_uses)
 
 
-# Like a target
+# Matching to a target
 
 
 def skewed_target(num=800) -> Candidates:
-    """Features that hang together: few words in common go with one category, alike lengths and high cosines."""
+    """Return pairs with correlated features: few common words go with one category, similar lengths, high cosines."""
     rng = np.random.default_rng(7)
     tfidf = rng.beta(2, 5, num) * 0.6
     is_positive = rng.random(num) < 0.5
@@ -200,21 +200,21 @@ QUANTILES = [[0.25, 0.5, 0.75], [0.5], [0.5]]
 
 
 def cell_shares(pairs: Candidates, edges):
-    """Each cell's share of the pairs: quarters of TF-IDF, halves of length ratio and of baseline, category."""
-    digits = [np.searchsorted(of, values) for of, values in zip(edges, pairs.feature_CF.T, strict=True)]
+    """Return each cell's share of the pairs: quarters of TF-IDF, halves of length ratio and of baseline, category."""
+    digits = [np.searchsorted(inner, values) for inner, values in zip(edges, pairs.feature_CF.T, strict=True)]
     cells = np.ravel_multi_index([*digits, pairs.is_same_category_C.astype(int)], (4, 2, 2, 2))
     return np.bincount(cells, minlength=32) / len(pairs)
 
 
-def test_with_plenty_each_class_has_the_number_wanted_and_the_joint_distribution_of_the_target(plenty):
+def test_with_many_candidates_each_class_has_the_number_wanted_and_the_targets_joint_distribution(plenty):
     target = skewed_target()
     chosen = matched(plenty, target, 400)
     assert by_class(chosen) == (400, 400)
     for label in (True, False):
-        found, wanted = of_class(chosen, label), of_class(target, label)
-        edges = [np.quantile(values, of) for values, of in zip(wanted.feature_CF.T, QUANTILES, strict=True)]
-        distance = np.abs(cell_shares(found, edges) - cell_shares(wanted, edges)).sum() / 2
-        # Uniform candidates, chosen at random, would be far off.
+        mined, wanted = of_class(chosen, label), of_class(target, label)
+        edges = [np.quantile(values, levels) for values, levels in zip(wanted.feature_CF.T, QUANTILES, strict=True)]
+        distance = np.abs(cell_shares(mined, edges) - cell_shares(wanted, edges)).sum() / 2
+        # The candidates themselves are uniformly distributed, far from the target.
         assert np.abs(cell_shares(plenty, edges) - cell_shares(wanted, edges)).sum() / 2 > 0.3
         assert distance < 0.1
 
@@ -222,28 +222,29 @@ def test_with_plenty_each_class_has_the_number_wanted_and_the_joint_distribution
 def test_no_pair_is_farther_from_the_target_than_the_caliper(plenty):
     target = skewed_target(60)
     chosen = matched(plenty, target, 2000)
-    # There are too few near enough: the caliper holds all the same.
+    # There are too few candidates within the caliper, which still holds.
     assert 20 < min(by_class(chosen)) <= max(by_class(chosen)) < 2000
     for label in (True, False):
         caliper_F = calipers(of_class(target, label))
         for is_same in (True, False):
-            found, wanted = (
-                of.take(of.is_same_category_C == is_same) for of in (of_class(chosen, label), of_class(target, label))
+            mined, wanted = (
+                pairs.take(pairs.is_same_category_C == is_same)
+                for pairs in (of_class(chosen, label), of_class(target, label))
             )
-            if len(found):
-                assert distances(found, wanted, caliper_F).min(axis=1).max() < 1
+            if len(mined):
+                assert distances(mined, wanted, caliper_F).min(axis=1).max() < 1
 
 
 @given(some_pairs(), some_pairs().filter(with_both_classes), st.integers(1, 30), st.integers(1, 3))
 def test_never_more_than_wanted_nor_a_text_or_a_pair_too_often(candidates, target, num_each, max_uses):
     chosen = matched(candidates, target, num_each, max_uses=max_uses)
     assert max(by_class(chosen)) <= num_each
-    assert most_uses(chosen) <= max_uses
+    assert max_usage(chosen) <= max_uses
     assert len(set(zip(chosen.a_C.tolist(), chosen.b_C.tolist(), strict=True))) == len(chosen)
 
 
 @pytest.mark.parametrize(("num_each", "is_known"), [(5, True), (5, False), (90, True), (90, False)])
-def test_a_pair_of_the_target_takes_the_nearest_of_its_class_and_kind(num_each, is_known):
+def test_a_pair_of_the_target_takes_the_nearest_of_its_class_and_category_relation(num_each, is_known):
     target = pairs_of([0.3, 0.3], [True, False], ratio=0.6, baseline=0.4 if is_known else np.nan, is_same=[True, False])
     rng = np.random.default_rng(3)
     num = 4000
@@ -260,15 +261,15 @@ def test_a_pair_of_the_target_takes_the_nearest_of_its_class_and_kind(num_each, 
         pool = pool.take(pool.is_same_category_C == label)
         far_C = distances(pool, of_class(target, label), MIN_SPREAD * CALIPER)[:, 0]
         nearest = np.argsort(far_C)[:num_each]
-        # The search goes on past the neighbours that are looked up at first, and ends before the caliper does.
+        # The search continues past the neighbours that are looked up first, and ends within the caliper.
         assert far_C[nearest].max() < 1
         assert sorted(of_class(chosen, label).a_C) == sorted(pool.a_C[nearest])
 
 
 @pytest.mark.parametrize("by", ["texts", "groups"])
-def test_of_near_candidates_those_of_texts_and_groups_that_are_used_less_are_taken(by):
+def test_near_candidates_whose_texts_and_groups_are_used_less_are_preferred(by):
     target = pairs_of([0.3, 0.3], [True, False])
-    # Six that share a text or a group, and, a little farther off, six that do not.
+    # Six candidates share a text or a group; six that do not are a little farther off.
     hub = pairs_of([0.3] * 6, True, a=[0] * 6 if by == "texts" else np.arange(6), b=np.arange(10, 16))
     others = pairs_of([0.301] * 6, True, a=np.arange(20, 26), b=np.arange(30, 36))
     negatives = pairs_of([0.3] * 6, False, a=np.arange(40, 46), b=np.arange(50, 56))
@@ -280,17 +281,17 @@ def test_of_near_candidates_those_of_texts_and_groups_that_are_used_less_are_tak
 
 def test_beyond_the_caliper_nothing_is_taken():
     target = pairs_of([0.3, 0.3], [True, False], ratio=0.6)
-    # The spread of one place is the least spread, 0.02 and 0.05: the caliper ends at 0.004 and 0.015.
+    # Equal points have the minimum spread, 0.02 and 0.05, so the caliper is 0.004 and 0.015.
     offsets = [(0.0, 0.0), (0.0039, 0.0), (0.0041, 0.0), (-0.0039, 0.0149), (0.0, 0.0151)]
     candidates = join(
         [pairs_of([0.3 + t for t, _ in offsets], label, ratio=[0.6 + r for _, r in offsets]) for label in (True, False)]
     )
     picker = picker_of(candidates, 20)
-    match_target(candidates, target, np.ones(2), 5, picker, np.random.default_rng(0))
+    match_target(picker, target, np.ones(2), 5, np.random.default_rng(0))
     assert picker.chosen.tolist() == [0, 1, 3, 5, 6, 8]
 
 
-def test_kinds_do_not_stand_in_for_each_other():
+def test_pairs_of_one_category_and_of_two_do_not_replace_each_other():
     target = pairs_of([0.3] * 4, [True, True, False, False], is_same=[True, False, True, False])
     candidates = pairs_of([0.3] * 400, [True, False] * 200, is_same=True)
     assert by_class(matched(candidates, target.take(np.array([0, 2])), 10)) == (10, 10)
@@ -298,7 +299,7 @@ def test_kinds_do_not_stand_in_for_each_other():
         assert by_class(matched(candidates, target.take(np.array(other)), 10)) == (0, 0)
 
 
-def test_pairs_are_followed_by_their_weight():
+def test_pairs_are_followed_in_proportion_to_their_weights():
     target = pairs_of([0.1, 0.1, 0.3, 0.3, 0.5, 0.5], [True, False] * 3)
     candidates = pairs_of([0.1, 0.1, 0.3, 0.3, 0.5, 0.5] * 200, [True, False] * 600)
     chosen = matched(candidates, target, 80, weights=[3, 3, 1, 1, 0, 0])
@@ -307,34 +308,34 @@ def test_pairs_are_followed_by_their_weight():
 
 
 @pytest.mark.parametrize(("num_met", "num"), [(10, 100), (6, 100), (5, 100), (2, 40), (0, 0)])
-def test_a_pair_without_a_match_is_made_up_for_by_others_that_stand_for_at_most_twice_their_share(num_met, num):
+def test_others_make_up_for_a_pair_without_a_match_with_at_most_twice_their_share(num_met, num):
     tfidf = [0.06, 0.11, 0.16, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46, 0.51]
     target = pairs_of(np.repeat(tfidf, 2), [True, False] * 10)
     positives = pairs_of(np.tile(tfidf[:num_met], 300), True)
     chosen = matched(join([positives, pairs_of(tfidf * 300, False)]), target, 100)
     assert by_class(chosen) == (num, num)
     for label in (True, False):
-        uses = Counter(of_class(chosen, label).tfidf_C.tolist())
-        assert set(uses) == set(tfidf[:num_met])
-        assert max(uses.values(), default=0) - min(uses.values(), default=0) <= 1
+        counts = Counter(of_class(chosen, label).tfidf_C.tolist())
+        assert set(counts) == set(tfidf[:num_met])
+        assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_where_one_class_lacks_candidates_both_take_as_few_there(label):
+def test_where_one_class_lacks_candidates_both_take_few(label):
     target = pairs_of([0.11, 0.11, 0.31, 0.31] * 50, [True, False] * 100)
     candidates = join([pairs_of([0.11, 0.31] * 2000, not label), pairs_of([0.11] * 2000 + [0.31] * 100, label)])
     chosen = matched(candidates, target, 1000)
     assert by_class(chosen) == (1000, 1000)
     lacking, other = (int((of_class(chosen, of).tfidf_C > 0.2).sum()) for of in (label, not label))
-    # Half of them were wanted.
+    # Half of each class was wanted there.
     assert 80 <= lacking <= 100
     assert abs(lacking - other) <= 20
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_words_do_not_tell_the_classes_apart_even_where_one_lacks_candidates(plenty, label):
+def test_tfidf_does_not_separate_the_classes_even_where_one_lacks_candidates(plenty, label):
     rng = np.random.default_rng(1)
-    # Ever fewer of the class, the more words in common; none above 0.45.
+    # The class has ever fewer candidates with more words in common, and none above 0.45.
     is_there = rng.random(len(plenty)) < np.clip(0.9 - 2 * plenty.tfidf_C, 0, 1)
     candidates = plenty.take((plenty.is_positive_C != label) | is_there)
     half = random_pairs(300, seed=2)
@@ -347,13 +348,13 @@ def test_words_do_not_tell_the_classes_apart_even_where_one_lacks_candidates(ple
     assert np.abs(bins[0] / positives - bins[1] / negatives).sum() / 2 < 0.08
 
 
-def test_a_match_follows_the_seed(plenty):
+def test_a_match_depends_on_the_seed(plenty):
     candidates, target = plenty.take(np.arange(20_000)), skewed_target(100)
     one, again, other = (set(matched(candidates, target, 100, seed=seed).a_C.tolist()) for seed in (1, 1, 2))
     assert one == again != other
 
 
-# Like each other
+# Matching the classes to each other
 
 
 @given(st.integers(0, 100), st.booleans())
@@ -373,14 +374,14 @@ def test_a_positive_takes_the_nearest_negative_in_words_and_length(seed, wanted_
     if far_C[nearest] < 1:
         assert chosen.a_C.tolist() == [0, 2 * nearest]
     else:
-        # The other kind stands in, or there is none.
+        # A negative of the other category relation replaces it, or there is none.
         assert set(chosen.is_same_category_C[1:].tolist()) <= {not wanted_same}
 
 
 @given(some_pairs().filter(with_both_classes), st.integers(1, 30), st.integers(1, 3), st.booleans())
 def test_no_positive_is_left_that_has_a_free_negative_near(candidates, num_each, max_uses, wanted_same):
     picker = picker_of(candidates, max_uses)
-    match_classes(candidates, np.full(len(candidates), wanted_same), num_each, picker)
+    match_classes(picker, np.full(len(candidates), wanted_same), num_each)
     positives, negatives = by_class(candidates.take(picker.chosen))
     assert positives == negatives <= num_each
     if positives < num_each:
@@ -394,7 +395,7 @@ def test_every_positive_has_a_negative_within_the_caliper(candidates, num_each, 
     chosen = alike(candidates, num_each, wanted_same=wanted_same, max_uses=max_uses)
     positives, negatives = by_class(chosen)
     assert positives == negatives <= num_each
-    assert most_uses(chosen) <= max_uses
+    assert max_usage(chosen) <= max_uses
     if positives:
         far = distances(of_class(chosen, True), of_class(chosen, False), calipers(of_class(candidates, True), 2))
         assert far.min(axis=0).max() < 1
@@ -405,7 +406,7 @@ def test_every_positive_has_a_negative_within_the_caliper(candidates, num_each, 
 def test_negatives_of_one_category_have_the_share_wanted(plenty, share):
     wanted_same_C = np.random.default_rng(5).random(len(plenty)) < share
     picker = picker_of(plenty, 20)
-    match_classes(plenty, wanted_same_C, 500, picker)
+    match_classes(picker, wanted_same_C, 500)
     chosen = plenty.take(picker.chosen)
     positives = picker.chosen[chosen.is_positive_C]
     assert len(positives) == 500
@@ -414,30 +415,30 @@ def test_negatives_of_one_category_have_the_share_wanted(plenty, share):
 
 
 @pytest.mark.parametrize("only", [True, False])
-def test_where_one_kind_of_negative_runs_out_the_other_stands_in(only):
+def test_where_negatives_of_one_category_relation_run_out_the_others_replace_them(only):
     candidates = pairs_of([0.31] * 80, [True, False] * 40, is_same=only)
     assert by_class(alike(candidates, 20, wanted_same=not only)) == (20, 20)
 
 
-def test_the_kind_that_is_wanted_goes_before_the_nearer_one():
+def test_the_wanted_category_relation_takes_precedence_over_the_nearer_negative():
     candidates = pairs_of([0.3, 0.303, 0.3], [True, False, False], is_same=[True, False, True])
     assert alike(candidates, 1, wanted_same=False).tfidf_C.tolist() == [0.3, 0.303]
     assert alike(candidates, 1, wanted_same=True).tfidf_C.tolist() == [0.3, 0.3]
 
 
-def test_a_positive_without_a_near_negative_is_put_back():
+def test_a_positive_without_a_near_negative_is_released():
     candidates = pairs_of(
         [0.1, 0.3, 0.3, 0.5], [True, True, False, False], ratio=[0.5, 0.5, 0.5, 0.9], a=[0, 0, 0, 0], b=[1, 2, 3, 4]
     )
     picker = picker_of(candidates, 1)
-    match_classes(candidates, np.ones(4, dtype=bool), 2, picker)
-    # The first positive left the text they share to the second one.
+    match_classes(picker, np.ones(4, dtype=bool), 2)
+    # The first positive released the text that both share.
     assert picker.chosen.tolist() == [1, 2]
 
 
-def test_words_and_lengths_do_not_tell_the_classes_apart(plenty):
+def test_tfidf_and_lengths_do_not_separate_the_classes(plenty):
     rng = np.random.default_rng(1)
-    # Positives with more words in common, and of more alike lengths.
+    # Positives have more words in common, and more similar lengths.
     odds = plenty.tfidf_C / 0.6 * plenty.feature_CF[:, 1]
     candidates = plenty.take(rng.random(len(plenty)) < np.where(plenty.is_positive_C, odds, 1 - odds))
     assert spearmanr(candidates.tfidf_C, candidates.is_positive_C).statistic > 0.3

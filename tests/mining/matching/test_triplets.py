@@ -12,7 +12,7 @@ ROWS = [Document(str(i), f"text {i}") for i in range(20)]
 
 
 def pairs_of(*pairs) -> Candidates:
-    """Pairs of (first text, second text, is positive, TF-IDF)."""
+    """Return the candidates of pairs given as (first text, second text, is positive, TF-IDF)."""
     a, b, is_positive, tfidf = zip(*pairs, strict=True) if pairs else [()] * 4
     feature_CF = np.full((len(pairs), 3), np.nan)
     feature_CF[:, 0] = tfidf
@@ -20,19 +20,17 @@ def pairs_of(*pairs) -> Candidates:
     return Candidates(*indices, np.array(is_positive, dtype=bool), np.zeros(len(pairs), dtype=bool), feature_CF)
 
 
-def numbers(found: list[Triplet]) -> list[tuple[int, int, int]]:
-    return [
-        tuple(int(text.removeprefix("text ")) for text in (row.anchor, row.positive, row.negative)) for row in found
-    ]
+def numbers(rows: list[Triplet]) -> list[tuple[int, int, int]]:
+    return [tuple(int(text.removeprefix("text ")) for text in (row.anchor, row.positive, row.negative)) for row in rows]
 
 
-def test_a_positive_pair_takes_the_negative_that_is_most_like_it_in_words():
+def test_a_positive_pair_takes_the_negative_of_the_nearest_tfidf_cosine():
     chosen = pairs_of((0, 1, True, 0.30))
     pool = pairs_of((0, 2, False, 0.10), (1, 3, False, 0.29), (0, 4, False, 0.32), (5, 6, False, 0.30))
     assert numbers(triplets(ROWS, chosen, pool)) == [(1, 0, 3)]
 
 
-def test_the_anchor_is_the_text_that_the_negative_is_of():
+def test_the_anchor_is_the_text_that_the_negative_belongs_to():
     pool = pairs_of((0, 7, False, 0.3))
     assert numbers(triplets(ROWS, pairs_of((0, 1, True, 0.3)), pool)) == [(0, 1, 7)]
     assert numbers(triplets(ROWS, pairs_of((5, 7, True, 0.3)), pool)) == [(7, 5, 0)]
@@ -41,11 +39,11 @@ def test_the_anchor_is_the_text_that_the_negative_is_of():
 def test_a_negative_is_taken_once_for_each_anchor():
     chosen = pairs_of((0, 1, True, 0.3), (0, 2, True, 0.3), (0, 3, True, 0.3), (4, 9, True, 0.3))
     pool = pairs_of((0, 9, False, 0.3), (0, 8, False, 0.5))
-    # The third pair has none left; the last one has the same negative pair, seen from its other text.
+    # The third pair has none left; the last one takes a negative pair from its other end.
     assert numbers(triplets(ROWS, chosen, pool)) == [(0, 1, 9), (0, 2, 8), (9, 4, 0)]
 
 
-def test_negatives_among_the_chosen_and_positives_of_the_pool_make_no_triplet():
+def test_chosen_negatives_and_positives_of_the_pool_make_no_triplet():
     chosen = pairs_of((0, 1, False, 0.3), (2, 3, True, 0.3))
     assert triplets(ROWS, chosen, pairs_of((0, 5, False, 0.3), (2, 4, True, 0.3), (1, 6, False, 0.3))) == []
     assert triplets(ROWS, pairs_of(), pairs_of()) == []
@@ -54,30 +52,30 @@ def test_negatives_among_the_chosen_and_positives_of_the_pool_make_no_triplet():
 @st.composite
 def some_pairs(draw):
     ends = draw(st.sets(st.tuples(st.integers(0, 18), st.integers(1, 19)).filter(lambda ends: ends[0] < ends[1])))
-    # Texts of the same remainder mean the same.
+    # Texts with equal remainders mean the same.
     return pairs_of(*((a, b, a % 3 == b % 3, draw(st.sampled_from([0.1, 0.2, 0.3]))) for a, b in sorted(ends)))
 
 
 @given(some_pairs(), some_pairs())
 def test_every_triplet_is_a_chosen_pair_with_one_of_the_pools_negatives(chosen, pool):
-    found = numbers(triplets(ROWS, chosen, pool))
-    of_chosen, of_pool = (
+    rows = numbers(triplets(ROWS, chosen, pool))
+    chosen_positives, pool_negatives = (
         {
             frozenset(ends)
-            for *ends, is_positive in zip(of.a_C.tolist(), of.b_C.tolist(), of.is_positive_C, strict=True)
+            for *ends, is_positive in zip(pairs.a_C.tolist(), pairs.b_C.tolist(), pairs.is_positive_C, strict=True)
             if is_positive == label
         }
-        for of, label in ((chosen, True), (pool, False))
+        for pairs, label in ((chosen, True), (pool, False))
     )
-    positives = [frozenset({anchor, positive}) for anchor, positive, _ in found]
+    positives = [frozenset({anchor, positive}) for anchor, positive, _ in rows]
     assert len(set(positives)) == len(positives)
-    assert set(positives) <= of_chosen
-    assert {frozenset({anchor, negative}) for anchor, _, negative in found} <= of_pool
-    assert len({(anchor, negative) for anchor, _, negative in found}) == len(found)
-    # A pair is left out only where both its texts have no negative left.
-    used = {(anchor, negative) for anchor, _, negative in found}
-    for pair in of_chosen - set(positives):
-        assert all((end, *(ends - {end})) in used for end in pair for ends in of_pool if end in ends)
+    assert set(positives) <= chosen_positives
+    assert {frozenset({anchor, negative}) for anchor, _, negative in rows} <= pool_negatives
+    used = {(anchor, negative) for anchor, _, negative in rows}
+    assert len(used) == len(rows)
+    # A pair is left out only if neither of its texts has a negative left.
+    for pair in chosen_positives - set(positives):
+        assert all((end, *(ends - {end})) in used for end in pair for ends in pool_negatives if end in ends)
 
 
 def test_written_triplets_are_read_back_the_same(tmp_path):

@@ -10,19 +10,19 @@ def random_pairs(rng, num_pairs, num_texts):
 
 
 def sample(rng, num_pairs, num_texts, *, num_features=4, shift=0.0) -> Sample:
-    """Pairs with normal features, the first one shifted."""
+    """Return pairs with normally distributed features, the first of which is shifted."""
     feature_PF = rng.normal(size=(num_pairs, num_features))
     feature_PF[:, 0] += shift
     return Sample(feature_PF, random_pairs(rng, num_pairs, num_texts))
 
 
 def mean_auc(make, num=4):
-    """The mean over several draws of a mined and a target sample."""
+    """Return the mean AUC over several draws of a mined and a target sample."""
     return np.mean([adversarial_auc(*make(np.random.default_rng(seed)), seed=seed) for seed in range(num)])
 
 
 @pytest.mark.parametrize("num_features", [4, 30])
-def test_samples_of_one_distribution_cannot_be_told_apart(num_features):
+def test_samples_of_one_distribution_are_indistinguishable(num_features):
     rng = np.random.default_rng(0)
     mined = sample(rng, 5000, 8000, num_features=num_features)
     target = sample(rng, 1766, 1900, num_features=num_features)
@@ -30,14 +30,14 @@ def test_samples_of_one_distribution_cannot_be_told_apart(num_features):
 
 
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
-def test_a_shifted_feature_tells_them_apart(shift):
+def test_a_shifted_feature_distinguishes_the_samples(shift):
     rng = np.random.default_rng(0)
-    found = adversarial_auc(sample(rng, 5000, 8000, shift=shift), sample(rng, 1766, 1900), seed=0)
-    # No classifier can do better than the normal distribution function at 1 / sqrt(2), but for chance.
-    assert 0.7 < found < 0.76 + 0.03
+    auc = adversarial_auc(sample(rng, 5000, 8000, shift=shift), sample(rng, 1766, 1900), seed=0)
+    # Apart from chance, no classifier exceeds the normal distribution function at 1 / sqrt(2).
+    assert 0.7 < auc < 0.76 + 0.03
 
 
-def test_a_text_known_again_tells_nothing():
+def test_a_recognized_text_does_not_help():
     def make(rng, *, knows_texts):
         samples = []
         for num_pairs, num_texts in [(2000, 400), (1200, 240)]:
@@ -47,18 +47,18 @@ def test_a_text_known_again_tells_nothing():
         return samples
 
     assert mean_auc(lambda rng: make(rng, knows_texts=True)) == pytest.approx(0.5, abs=0.03)
-    # What the numbers of the texts are for: where they claim that no text comes twice, the classifier knows them again.
+    # If the numbers claim that no text occurs twice, the classifier is tested on texts that it recognizes.
     assert mean_auc(lambda rng: make(rng, knows_texts=False)) > 0.6
 
 
-def test_a_feature_known_of_one_sample_only_tells_them_apart():
+def test_a_feature_known_for_one_sample_only_distinguishes_them():
     rng = np.random.default_rng(0)
     mined, target = sample(rng, 1000, 1000), sample(rng, 500, 500)
     mined.feature_PF[:, 2] = np.nan
     assert adversarial_auc(mined, target, seed=0) > 0.99
 
 
-def test_a_feature_nowhere_known_tells_nothing():
+def test_an_unknown_feature_does_not_help():
     rng = np.random.default_rng(0)
     mined, target = sample(rng, 1000, 1000), sample(rng, 500, 500)
     mined.feature_PF[:], target.feature_PF[:] = np.nan, np.nan
@@ -72,7 +72,7 @@ def test_units_of_the_features_do_not_matter():
     assert adversarial_auc(mined, target, seed=0) == adversarial_auc(*scaled, seed=0)
 
 
-def test_a_seed_gives_the_same_each_time():
+def test_auc_depends_on_the_seed_only():
     rng = np.random.default_rng(0)
     mined, target = sample(rng, 1000, 1000), sample(rng, 500, 500)
     one, again, other = (adversarial_auc(mined, target, seed=seed) for seed in (1, 1, 2))
@@ -89,13 +89,13 @@ def test_a_seed_gives_the_same_each_time():
         pytest.param(1, 1, 2, id="one each"),
     ],
 )
-def test_too_few_pairs_are_not_judged(num_mined, num_target, num_texts):
+def test_too_few_pairs_have_no_auc(num_mined, num_target, num_texts):
     rng = np.random.default_rng(0)
     mined, target = sample(rng, num_mined, num_texts), sample(rng, num_target, num_texts)
     assert adversarial_auc(mined, target, seed=0) is None
 
 
-def test_pairs_that_all_share_a_text_are_not_judged():
+def test_pairs_that_all_share_a_text_have_no_auc():
     rng = np.random.default_rng(0)
     mined, target = sample(rng, 2000, 1000), sample(rng, 2000, 1000)
     hub_P2 = np.stack([np.zeros(2000, dtype=np.int64), 1 + np.arange(2000)], axis=1)

@@ -6,9 +6,9 @@ import pytest
 
 from mining.corpus.embeddings import Vectors
 from mining.matching.target import Target
-from mining.report.comparison import View, length_ratio, proof, view_of, view_of_target
+from mining.report.comparison import View, length_ratio, match_report, view_of, view_of_target
 from mining.sampling.features import Candidates
-from simile.artifacts import Pair
+from simile.artifacts import AdversarialAuc, Pair
 from simile.scoring import load
 from training.baseline import make_baseline
 
@@ -18,7 +18,7 @@ def texts(rng, num, *, num_words=6) -> list[str]:
 
 
 def random_view(seed, num=1500, *, shift=0.0, num_words=6, has_baseline=True) -> View:
-    """Pairs with random features, each of texts of its own; the positives' TF-IDF shifted."""
+    """Return pairs with random features and texts of their own; the positives' TF-IDF is shifted."""
     rng = np.random.default_rng(seed)
     is_positive_P = rng.random(num) < 0.5
     return View(
@@ -61,39 +61,39 @@ def view(tfidf, is_positive, *, is_same=False) -> View:
 # Views
 
 
-def test_view_of_pairs_is_what_they_say():
+def test_view_of_pairs_has_their_features():
     pairs = [
         Pair("abcd", "ab", 1, tfidf=0.25, same_category=True),
         Pair("x", "xyzzy", 0, tfidf=0.5, same_category=False),
         Pair("abc", "cde", 0, tfidf=0.0),
     ]
-    found = view_of(pairs, None)
-    assert found.pairs == pairs
-    assert found.is_positive_P.tolist() == [True, False, False]
-    assert found.is_same_category_P.tolist() == [True, False, False]
-    assert found.baseline_P is None
-    assert found.matched_features().tolist() == [[0.25, 0.5, 1], [0.5, 0.2, 0], [0, 1, 0]]
+    seen = view_of(pairs, None)
+    assert seen.pairs == pairs
+    assert seen.is_positive_P.tolist() == [True, False, False]
+    assert seen.is_same_category_P.tolist() == [True, False, False]
+    assert seen.baseline_P is None
+    assert seen.matched_features().tolist() == [[0.25, 0.5, 1], [0.5, 0.2, 0], [0, 1, 0]]
 
 
-def test_length_ratio_is_the_same_both_ways():
+def test_length_ratio_does_not_depend_on_the_order():
     assert length_ratio(Pair("abcd", "abc")) == length_ratio(Pair("abc", "abcd")) == 0.75
 
 
 def test_view_of_a_target_is_rounded_as_mined_pairs_are():
     target = target_of(view([0.123456, 0.2], [1, 0], is_same=[False, True]))
-    found = view_of_target(target)
-    assert found.matched_features().tolist() == [[0.1235, 0.5, 0], [0.2, 0.5, 1]]
-    assert found.is_positive_P.tolist() == [True, False]
-    assert (found.pairs, found.baseline_P) == (target.pairs, None)
+    seen = view_of_target(target)
+    assert seen.matched_features().tolist() == [[0.1235, 0.5, 0], [0.2, 0.5, 1]]
+    assert seen.is_positive_P.tolist() == [True, False]
+    assert (seen.pairs, seen.baseline_P) == (target.pairs, None)
 
 
 def test_baseline_is_one_more_feature():
-    found = view_of_target(target_of(random_view(0, 10)))
-    assert found.matched_features().shape == (10, 4)
-    np.testing.assert_array_equal(found.matched_features()[:, 3], found.baseline_P)
+    seen = view_of_target(target_of(random_view(0, 10)))
+    assert seen.matched_features().shape == (10, 4)
+    np.testing.assert_array_equal(seen.matched_features()[:, 3], seen.baseline_P)
 
 
-def test_some_pairs_of_a_view_are_its_pairs_with_their_features():
+def test_part_of_a_view_has_the_features_of_its_pairs():
     whole = random_view(0, 10)
     some = whole.take(np.array([7, 2]))
     assert some.pairs == [whole.pairs[7], whole.pairs[2]]
@@ -101,76 +101,74 @@ def test_some_pairs_of_a_view_are_its_pairs_with_their_features():
     assert some.is_positive_P.tolist() == whole.is_positive_P[[7, 2]].tolist()
 
 
-# Proof
+# Match report
 
 
 @pytest.fixture(scope="module")
 def same():
-    """Of the target and of the very same pairs."""
+    """Return the report on a target and the very same pairs."""
     target = random_view(0)
-    return proof(target, target_of(target), None, seed=0)
+    return match_report(target, target_of(target), None, seed=0)
 
 
 @pytest.fixture(scope="module")
 def alike():
-    """Of other pairs of the target's distribution."""
-    return proof(random_view(1), target_of(random_view(2)), None, seed=0)
+    """Return the report on other pairs of the target's distribution."""
+    return match_report(random_view(1), target_of(random_view(2)), None, seed=0)
 
 
 @pytest.fixture(scope="module")
 def shifted():
-    """Of positives that have more words in common than the target's."""
-    return proof(random_view(1, shift=0.2), target_of(random_view(2)), None, seed=0)
+    """Return the report on positives that have more words in common than the target's."""
+    return match_report(random_view(1, shift=0.2), target_of(random_view(2)), None, seed=0)
 
 
-def test_the_same_pairs_have_no_distance_and_cannot_be_told_apart(same):
-    assert same["distance"] == {"positive": 0, "negative": 0}
-    # Below 0.5: a classifier that saw one of two twins takes the other one for its like.
-    assert all(0.3 < auc < 0.5 for found in same["adversarial"].values() for auc in found.values())
+def test_equal_pairs_have_no_distance_and_are_indistinguishable(same):
+    assert same.distance == {"positive": 0, "negative": 0}
+    # It is below 0.5 because the classifier may have trained on the twin of a test pair, with the opposite label.
+    assert all(0.3 < auc < 0.5 for aucs in same.adversarial.values() for auc in (aucs.matched, aucs.all))
 
 
-def test_pairs_of_the_same_distribution_are_near_and_cannot_be_told_apart(alike):
-    assert max(alike["distance"].values()) < 0.15
-    assert set(alike["distance"]) == set(alike["adversarial"]) == {"positive", "negative"}
-    for found in alike["adversarial"].values():
-        assert found == {"matched": pytest.approx(0.5, abs=0.06), "all": pytest.approx(0.5, abs=0.06)}
+def test_pairs_of_the_same_distribution_are_near_and_indistinguishable(alike):
+    assert max(alike.distance.values()) < 0.15
+    assert set(alike.distance) == set(alike.adversarial) == {"positive", "negative"}
+    for auc in alike.adversarial.values():
+        assert (auc.matched, auc.all) == (pytest.approx(0.5, abs=0.06), pytest.approx(0.5, abs=0.06))
 
 
-def test_pairs_of_another_distribution_are_told_apart_in_the_class_that_has_it(shifted):
-    assert shifted["distance"]["positive"] > 0.6
-    assert shifted["distance"]["negative"] < 0.15
-    assert shifted["adversarial"]["positive"]["matched"] > 0.95
-    assert shifted["adversarial"]["positive"]["all"] > 0.95
-    assert shifted["adversarial"]["negative"]["matched"] == pytest.approx(0.5, abs=0.06)
+def test_pairs_of_another_distribution_are_distinguished_in_the_class_that_has_it(shifted):
+    assert shifted.distance["positive"] > 0.6
+    assert shifted.distance["negative"] < 0.15
+    assert shifted.adversarial["positive"].matched > 0.95
+    assert shifted.adversarial["positive"].all > 0.95
+    assert shifted.adversarial["negative"].matched == pytest.approx(0.5, abs=0.06)
 
 
-def test_shares_of_the_joint_table_sum_to_one(same, alike, shifted):
-    for found in (same, alike, shifted):
+def test_shares_of_the_joint_distribution_sum_to_one(same, alike, shifted):
+    for report in (same, alike, shifted):
         for name in ("positive", "negative", "all"):
             for side in ("target", "mined"):
-                assert math.fsum(cell[name][side] for cell in found["joint"]) == pytest.approx(1)
+                assert math.fsum(getattr(cell.share(name), side) for cell in report.joint) == pytest.approx(1)
 
 
-def test_every_cell_of_the_joint_table_holds_a_pair(same, alike, shifted):
-    for found in (same, alike, shifted):
-        assert all(cell["all"]["target"] or cell["all"]["mined"] for cell in found["joint"])
-        places = [
-            (*cell["tfidf"], *cell["length_ratio"], *cell["baseline"], cell["same_category"]) for cell in found["joint"]
-        ]
+def test_every_cell_of_the_joint_distribution_holds_a_pair(same, alike, shifted):
+    for report in (same, alike, shifted):
+        assert all(cell.all.target or cell.all.mined for cell in report.joint)
+        places = [(*cell.tfidf, *cell.length_ratio, *cell.baseline, cell.same_category) for cell in report.joint]
         assert len(set(places)) == len(places) <= 3 * 2 * 3 * 2
 
 
-def test_distance_is_half_of_what_the_shares_differ_by(shifted):
-    for name, distance in shifted["distance"].items():
-        gaps = [abs(cell[name]["target"] - cell[name]["mined"]) for cell in shifted["joint"]]
+def test_distance_is_half_the_sum_of_the_shares_differences(shifted):
+    for name, distance in shifted.distance.items():
+        gaps = [abs(cell.share(name).target - cell.share(name).mined) for cell in shifted.joint]
         assert distance == pytest.approx(sum(gaps) / 2)
 
 
-def test_joint_table_of_a_few_pairs():
+def test_joint_distribution_of_a_few_pairs():
     target = view([0.0, 0.1, 0.1, 0.3, 0.3, 0.0], [1, 1, 0, 0, 1, 0])
     mined = view([0.2, 0.2, 0.2, 0.05], [1, 1, 0, 0], is_same=[False, False, False, True])
-    found = proof(mined, target_of(target), None, seed=0)
-    # Thirds of the target's sorted TF-IDF: at 5/3 and 10/3 of the steps from one pair to the next.
+    report = match_report(mined, target_of(target), None, seed=0)
+    # The terciles of the target's sorted TF-IDF lie at 5/3 and 10/3 of the steps between neighbouring pairs.
     edges = [0.067, 0.167]
     cells = {
         (None, edges[0], False): [(1 / 3, 0), (1 / 3, 0), (1 / 3, 0)],
@@ -179,46 +177,46 @@ def test_joint_table_of_a_few_pairs():
         (edges[1], None, False): [(1 / 3, 1), (1 / 3, 1 / 2), (1 / 3, 3 / 4)],
     }
     assert {
-        (*cell["tfidf"], cell["same_category"]): [
-            (cell[name]["target"], cell[name]["mined"]) for name in ("positive", "negative", "all")
+        (*cell.tfidf, cell.same_category): [
+            (cell.share(name).target, cell.share(name).mined) for name in ("positive", "negative", "all")
         ]
-        for cell in found["joint"]
+        for cell in report.joint
     } == {place: [pytest.approx(pair) for pair in shares] for place, shares in cells.items()}
-    assert found["distance"] == pytest.approx({"positive": 2 / 3, "negative": 2 / 3})
-    # Too few to judge by.
-    assert found["adversarial"] == {name: {"matched": None, "all": None} for name in ("positive", "negative")}
+    assert report.distance == pytest.approx({"positive": 2 / 3, "negative": 2 / 3})
+    # There are too few pairs for an AUC.
+    assert report.adversarial == dict.fromkeys(("positive", "negative"), AdversarialAuc(matched=None, all=None))
 
 
-def test_words_and_letters_tell_pairs_apart_that_were_matched():
+def test_further_features_distinguish_pairs_that_were_matched():
     mined, target = random_view(1, num_words=9), random_view(2)
-    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)["adversarial"]["all"]
-    assert found["matched"] == pytest.approx(0.5, abs=0.06)
-    assert found["all"] > 0.95
+    auc = match_report(mined, target_of(target, is_labelled=False), None, seed=0).adversarial["all"]
+    assert auc.matched == pytest.approx(0.5, abs=0.06)
+    assert auc.all > 0.95
 
 
-def test_letters_in_common_tell_pairs_apart_that_were_matched():
+def test_common_ngrams_distinguish_pairs_that_were_matched():
     def with_common(of: View, num: int) -> View:
-        """The same numbers of words and letters, some words in both texts."""
+        """Return the view with equally long texts that have ``num`` words in common."""
         rng = np.random.default_rng(3)
         words = ["".join(word) for word in rng.choice(list("abcdefgh"), (500, 5))]
         rows = [rng.permutation(words)[:10].tolist() for _ in of.pairs]
         return replace(of, pairs=[Pair(" ".join(row[:5]), " ".join(row[5 - num : 10 - num])) for row in rows])
 
     mined, target = with_common(random_view(1), 2), with_common(random_view(2), 1)
-    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)["adversarial"]["all"]
-    assert found["matched"] == pytest.approx(0.5, abs=0.06)
-    assert found["all"] > 0.95
+    auc = match_report(mined, target_of(target, is_labelled=False), None, seed=0).adversarial["all"]
+    assert auc.matched == pytest.approx(0.5, abs=0.06)
+    assert auc.all > 0.95
 
 
-def test_of_imputed_labels_only_all_pairs_are_judged():
+def test_with_imputed_labels_only_all_pairs_together_are_compared():
     mined, target = random_view(1), random_view(2)
-    found = proof(mined, target_of(target, is_labelled=False), None, seed=0)
-    assert set(found["distance"]) == set(found["adversarial"]) == {"all"}
-    assert found["distance"]["all"] < 0.1
-    assert found["adversarial"]["all"]["matched"] == pytest.approx(0.5, abs=0.06)
+    report = match_report(mined, target_of(target, is_labelled=False), None, seed=0)
+    assert set(report.distance) == set(report.adversarial) == {"all"}
+    assert report.distance["all"] < 0.1
+    assert report.adversarial["all"].matched == pytest.approx(0.5, abs=0.06)
 
 
-def test_pairs_without_weight_are_not_compared_with():
+def test_pairs_of_weight_zero_are_left_out():
     kept = random_view(2, 300)
     target = replace(
         target_of(
@@ -233,27 +231,27 @@ def test_pairs_without_weight_are_not_compared_with():
             weights=[0.5] * 300 + [0] * 300,
         )
     )
-    assert proof(kept, target, None, seed=0)["distance"] == {"positive": 0, "negative": 0}
+    assert match_report(kept, target, None, seed=0).distance == {"positive": 0, "negative": 0}
 
 
-def test_pairs_of_less_weight_count_less():
+def test_pairs_count_in_proportion_to_their_weight():
     target = view([0.1] * 2000 + [0.3] * 1000, [1, 0] * 1500)
     weights = [0.25] * 2000 + [1.0] * 1000
-    found = proof(view([0.1, 0.3, 0.3], [1, 1, 1]), target_of(target, weights=weights), None, seed=0)
-    # A quarter of two thirds beside one third whole.
-    shares = [cell["all"]["target"] for cell in found["joint"]]
+    report = match_report(view([0.1, 0.3, 0.3], [1, 1, 1]), target_of(target, weights=weights), None, seed=0)
+    # A quarter of two thirds of the pairs against a whole third.
+    shares = [cell.all.target for cell in report.joint]
     assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.03)
 
 
 def test_a_class_without_mined_pairs_is_left_out():
     mined = view([0.1, 0.3], [1, 1])
-    found = proof(mined, target_of(view([0.1, 0.3, 0.2], [1, 1, 0])), None, seed=0)
-    assert set(found["distance"]) == set(found["adversarial"]) == {"positive"}
+    report = match_report(mined, target_of(view([0.1, 0.3, 0.2], [1, 1, 0])), None, seed=0)
+    assert set(report.distance) == set(report.adversarial) == {"positive"}
 
 
-def test_proof_follows_the_seed():
+def test_match_report_depends_on_the_seed():
     mined, target = random_view(1, 400), target_of(random_view(2, 400), is_labelled=False)
-    one, again, other = (proof(mined, target, None, seed=seed)["adversarial"] for seed in (1, 1, 2))
+    one, again, other = (match_report(mined, target, None, seed=seed).adversarial for seed in (1, 1, 2))
     assert one == again != other
 
 
@@ -266,18 +264,18 @@ def scorer(make_base, tmp_path_factory):
     return load(bundle.path, device="cpu", precision="fp32")
 
 
-def test_baseline_of_a_view_is_the_bundles_score(scorer):
+def test_baseline_score_of_a_view_is_the_bundles_score(scorer):
     pairs = [Pair("my password", "the password", 1, tfidf=0.5), Pair("a room", "my account", 0, tfidf=0.0)]
-    found = view_of(pairs, Vectors(scorer, [text for pair in pairs for text in (pair.text_a, pair.text_b)]))
-    assert found.baseline_P == pytest.approx(scorer.score([(pair.text_a, pair.text_b) for pair in pairs]), abs=1e-6)
+    seen = view_of(pairs, Vectors(scorer, [text for pair in pairs for text in (pair.text_a, pair.text_b)]))
+    assert seen.baseline_P == pytest.approx(scorer.score([(pair.text_a, pair.text_b) for pair in pairs]), abs=1e-6)
 
 
-def test_embeddings_tell_pairs_apart_that_were_matched(scorer):
+def test_embeddings_distinguish_pairs_that_were_matched(scorer):
     others = ["contract", "delivery", "transfer", "anything", "tomorrow", "question", "remember"]
     rng = np.random.default_rng(0)
 
     def positives(seed, words) -> View:
-        """Pairs that differ in one word, of eight letters."""
+        """Return pairs that differ in one word of eight letters."""
         swaps = [(text, rng.permutation(words)[:2]) for text in texts(rng, 800)]
         pairs = [Pair(f"{text} {a}", f"{text} {b}") for text, (a, b) in swaps]
         return replace(random_view(seed, 800), pairs=pairs, is_positive_P=np.ones(800, dtype=bool))
@@ -286,6 +284,8 @@ def test_embeddings_tell_pairs_apart_that_were_matched(scorer):
     vectors = Vectors(
         scorer, [text for of in (mined, target) for pair in of.pairs for text in (pair.text_a, pair.text_b)]
     )
-    plain, found = (proof(mined, target_of(target), of, seed=0)["adversarial"]["positive"] for of in (None, vectors))
-    assert found["matched"] == plain["matched"] == pytest.approx(0.5, abs=0.08)
-    assert found["all"] > max(0.9, plain["all"] + 0.1)
+    plain, embedded = (
+        match_report(mined, target_of(target), given, seed=0).adversarial["positive"] for given in (None, vectors)
+    )
+    assert embedded.matched == plain.matched == pytest.approx(0.5, abs=0.08)
+    assert embedded.all > max(0.9, plain.all + 0.1)

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +7,11 @@ from scipy.stats import spearmanr
 from mining.config import MineConfig
 from mining.mine import mine
 from mining.report.figures import describe
-from simile.artifacts import PairSet
+from simile.artifacts import MiningReport, PairSet
 from simile.scoring import load
 from simile.scoring.metrics import figures
 
 CONFIG = MineConfig(pairs=600, allow_fewer=True)
-SETTINGS = CONFIG.model_dump(mode="json")
 
 
 def as_target(pairs) -> PairSet:
@@ -32,7 +30,7 @@ def plain(helpdesk):
 
 @pytest.fixture(scope="module")
 def followed(helpdesk, plain, baseline):
-    """Mined after a target and a baseline, from a third of the sample: embedding it takes a second."""
+    """Pairs mined with a target and a baseline, from a third of the sample: embedding it takes a second."""
     target = as_target(replace(pair, tfidf=None) for pair in plain.sets["dev-seen"][:300])
     return mine(helpdesk[::3], CONFIG, target, baseline=baseline)
 
@@ -41,18 +39,18 @@ def by_hand(pairs, feature):
     return spearmanr([feature(pair) for pair in pairs], [pair.label for pair in pairs]).statistic
 
 
-def test_figures_of_each_set_are_what_its_pairs_say(plain):
-    report = describe(plain, SETTINGS)
-    assert list(report["sets"]) == list(plain.sets)
+def test_figures_of_each_set_are_those_of_its_pairs(plain):
+    report = describe(plain)
+    assert list(report.sets) == list(plain.sets)
     for name, pairs in plain.sets.items():
-        entry = report["sets"][name]
+        entry = report.sets[name]
         negatives = [pair for pair in pairs if pair.label == 0]
-        assert entry["pairs"] == len(pairs)
-        assert entry["positives"] == sum(pair.label for pair in pairs)
-        assert entry["texts"] == len({text for pair in pairs for text in (pair.text_a, pair.text_b)})
-        assert entry["same_category_negatives"] == pytest.approx(np.mean([pair.same_category for pair in negatives]))
-        assert entry["baseline"] is None
-        assert entry["alone"] == pytest.approx(
+        assert entry.pairs == len(pairs)
+        assert entry.positives == sum(pair.label for pair in pairs)
+        assert entry.texts == len({text for pair in pairs for text in (pair.text_a, pair.text_b)})
+        assert entry.same_category_negatives == pytest.approx(np.mean([pair.same_category for pair in negatives]))
+        assert entry.baseline is None
+        assert entry.alone.model_dump() == pytest.approx(
             {
                 "tfidf": by_hand(pairs, lambda pair: pair.tfidf),
                 "length_ratio": by_hand(
@@ -65,94 +63,95 @@ def test_figures_of_each_set_are_what_its_pairs_say(plain):
 
 
 def test_report_holds_the_config_and_the_facts(plain):
-    report = describe(plain, SETTINGS)
-    assert report["config"] == SETTINGS
-    assert report.items() >= plain.facts.items()
-    assert (report["target"], report["match"], report["warnings"]) == (None, None, [])
+    report = describe(plain)
+    assert report.config == CONFIG.model_dump(mode="json")
+    assert dict(report).items() >= dict(plain.facts).items()
+    assert (report.target, report.match, report.warnings) == (None, None, ())
 
 
-def test_baseline_is_measured_by_its_own_scores(followed, baseline):
-    report = describe(followed, SETTINGS)
+def test_baseline_figures_are_those_of_its_scores(followed, baseline):
+    report = describe(followed)
     for name, pairs in followed.sets.items():
         score_P = baseline.score([(pair.text_a, pair.text_b) for pair in pairs])
         label_P = np.array([pair.label for pair in pairs])
         expected = figures(score_P, label_P, is_graded=False)
-        found = report["sets"][name]["baseline"]
-        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-5)
+        baseline_figures = report.sets[name].baseline
+        assert {key: getattr(baseline_figures, key) for key in expected} == pytest.approx(expected, abs=1e-5)
         middle = [np.median(score_P[label_P == label]) for label in (0, 1)]
-        assert found["positives_below_negatives"] == pytest.approx(np.mean(score_P[label_P == 1] < middle[0]), abs=0.01)
-        assert found["negatives_above_positives"] == pytest.approx(np.mean(score_P[label_P == 0] > middle[1]), abs=0.01)
+        crossed = np.mean(score_P[label_P == 1] < middle[0]), np.mean(score_P[label_P == 0] > middle[1])
+        assert baseline_figures.positives_below_negatives == pytest.approx(crossed[0], abs=0.01)
+        assert baseline_figures.negatives_above_positives == pytest.approx(crossed[1], abs=0.01)
 
 
-def test_match_with_the_target_is_told_by_class(followed):
-    report = describe(followed, SETTINGS)
-    match = report["match"]
-    assert set(match["adversarial"]) == set(match["distance"]) == {"positive", "negative"}
+def test_match_with_the_target_is_reported_per_class(followed):
+    report = describe(followed)
+    match = report.match
+    assert set(match.adversarial) == set(match.distance) == {"positive", "negative"}
     for name in ("positive", "negative"):
-        shares = [(cell[name]["target"], cell[name]["mined"]) for cell in match["joint"]]
+        shares = [(cell.share(name).target, cell.share(name).mined) for cell in match.joint]
         assert np.sum(shares, axis=0).tolist() == pytest.approx([1, 1])
-        assert match["distance"][name] == pytest.approx(sum(abs(a - b) for a, b in shares) / 2)
-        assert match["distance"][name] < 0.3
-    assert report["target"]["pairs"] == len(followed.target.pairs)
-    assert report["suspects"]["of"] > report["suspects"]["found"] >= 0
+        assert match.distance[name] == pytest.approx(sum(abs(a - b) for a, b in shares) / 2)
+        assert match.distance[name] < 0.3
+    assert report.target.pairs == len(followed.target.pairs)
+    assert report.suspects.of > report.suspects.found >= 0
 
 
-def test_report_is_json_for_machines_other_than_ours(plain, followed, helpdesk):
-    bands = mine(helpdesk, MineConfig(recipe="bands", pairs=100, dev_share=0))
+def test_report_is_read_back_the_same_from_json(plain, followed, helpdesk):
+    bands = mine(helpdesk, MineConfig(strategy="bands", pairs=100, dev_share=0))
     for mined in (plain, followed, bands):
-        report = describe(mined, SETTINGS)
-        assert json.loads(json.dumps(report, allow_nan=False)) == report
+        report = describe(mined)
+        assert MiningReport.model_validate_json(report.model_dump_json()) == report
 
 
-def warnings_of(mined, config=CONFIG, *, given=()) -> list[str]:
-    return describe(mined, config.model_dump(mode="json"), given=given)["warnings"]
+def warnings_of(mined) -> tuple[str, ...]:
+    return describe(mined).warnings
 
 
-def test_band_that_recipe_bands_does_not_take_its_pairs_from_is_warned_of(helpdesk):
-    config = MineConfig(recipe="bands", pairs=100, band=(0.1, 0.2), negative_band=(0.1, 0.4))
-    (warning,) = of_settings(mine(helpdesk, config), config)
-    assert warning.startswith("--band was followed by the held-out sets only: recipe 'bands' takes positives of")
+def test_band_that_strategy_bands_does_not_use_for_training_pairs_is_warned_of(helpdesk):
+    config = MineConfig(strategy="bands", pairs=100, band=(0.1, 0.2), negative_band=(0.1, 0.4))
+    (warning,) = setting_warnings(mine(helpdesk, config))
+    assert warning.startswith("--band applied to the held-out sets only: strategy 'bands' takes positives with")
     assert "0.3-0.5 (--positive-band)" in warning
     assert "0.1-0.4 (--negative-band)" in warning
 
 
 @pytest.mark.parametrize(
-    ("recipe", "instead"),
+    ("strategy", "instead"),
     [
         ("matched", "takes both classes from one band, 0.05-0.5 (--band, or the target's)"),
-        ("curriculum", "finds its first phases' bands itself, and the last one's is 0.05-0.5"),
+        ("curriculum", "sets the bands of its first phases itself, and the last one's is 0.05-0.5"),
     ],
 )
-def test_bands_that_are_of_another_recipe_are_warned_of(helpdesk, recipe, instead):
-    # As they are by default: somebody wants them all the same.
-    config = MineConfig(recipe=recipe, pairs=60, positive_band=(0.3, 0.5), negative_band=(0.15, 0.45), dev_share=0)
-    warnings = of_settings(mine(helpdesk[:1000], config), config)
-    assert warnings == [f"--positive-band and --negative-band had no effect: recipe '{recipe}' {instead}"]
+def test_bands_of_another_strategy_are_warned_of(helpdesk, strategy, instead):
+    # They are the defaults, but were given explicitly.
+    config = MineConfig(strategy=strategy, pairs=60, positive_band=(0.3, 0.5), negative_band=(0.15, 0.45), dev_share=0)
+    warnings = setting_warnings(mine(helpdesk[:1000], config))
+    assert warnings == [f"--positive-band and --negative-band had no effect: strategy '{strategy}' {instead}"]
 
 
-def test_share_of_one_category_that_the_target_overrules_is_warned_of(helpdesk, plain):
+def test_same_category_share_that_the_target_overrules_is_warned_of(helpdesk, plain):
     config, rows = MineConfig(pairs=60, dev_share=0, same_category=0.2), plain.sets["pairs"][:200]
-    (warning,) = of_settings(mine(helpdesk, config, as_target(rows)), config)
-    assert warning.startswith("--same-category had no effect: the target says")
+    (warning,) = setting_warnings(mine(helpdesk, config, as_target(rows)))
+    assert warning.startswith("--same-category had no effect: the target states")
     silent = [replace(pair, same_category=None, group_a=None, group_b=None) for pair in rows]
-    assert of_settings(mine(helpdesk, config, as_target(silent)), config) == []
-    assert of_settings(mine(helpdesk, config), config) == []
+    assert setting_warnings(mine(helpdesk, config, as_target(silent))) == []
+    assert setting_warnings(mine(helpdesk, config)) == []
 
 
-@pytest.mark.parametrize("recipe", ["matched", "bands", "curriculum"])
-def test_settings_that_are_left_as_they_are_are_not_warned_of(plain, recipe):
-    assert of_settings(plain, MineConfig(recipe=recipe)) == []
+@pytest.mark.parametrize("strategy", ["matched", "bands", "curriculum"])
+def test_settings_left_at_their_defaults_are_not_warned_of(plain, strategy):
+    assert setting_warnings(replace(plain, config=MineConfig(strategy=strategy))) == []
 
 
-def of_settings(mined, config) -> list[str]:
-    """The warnings of settings that had no effect."""
-    return [text for text in warnings_of(mined, config, given=config.model_fields_set) if text.startswith("--")]
+def setting_warnings(mined) -> list[str]:
+    """Return the warnings of settings that had no effect."""
+    return [text for text in warnings_of(mined) if text.startswith("--")]
 
 
-def test_feature_that_says_nothing_has_no_figure(helpdesk):
-    report = describe(mine([replace(row, category=None) for row in helpdesk], CONFIG), SETTINGS)
-    assert report["sets"]["pairs"]["alone"]["same_category"] is None
-    assert report["sets"]["pairs"]["same_category_negatives"] is None
+def test_constant_feature_has_no_figure(helpdesk):
+    report = describe(mine([replace(row, category=None) for row in helpdesk], CONFIG))
+    assert report.training.alone.same_category is None
+    assert report.training.same_category_negatives is None
 
 
 def test_noisy_labels_are_warned_of(helpdesk):
@@ -164,7 +163,7 @@ def test_noisy_labels_are_warned_of(helpdesk):
 def test_too_few_pairs_are_warned_of(helpdesk):
     config = MineConfig(pairs=100_000, allow_fewer=True)
     mined = mine(helpdesk[:200], config)
-    assert f"the documents give {len(mined.sets['pairs']):,} pairs, 100,000 were wanted" in warnings_of(mined, config)
+    assert f"the documents yield {len(mined.sets['pairs']):,} pairs, 100,000 were asked for" in warnings_of(mined)
 
 
 def test_held_out_set_that_cannot_be_made_is_warned_of(helpdesk):
@@ -179,32 +178,34 @@ def test_held_out_set_without_pairs_of_both_classes_is_warned_of(plain):
     del (sets := dict(plain.sets))["dev-seen"]
     (warning,) = warnings_of(replace(plain, sets=sets))
     assert warning.startswith("no dev-seen with --dev-share 0.05: ")
-    assert warning.endswith("groups give no pairs of both classes")
+    assert warning.endswith("groups yield no pairs of both classes")
 
 
 def test_dev_set_that_does_not_follow_the_target_is_warned_of(plain):
-    (warning,) = warnings_of(replace(plain, facts=plain.facts | {"unlike_target": ["dev-seen"]}))
-    documents = plain.facts["split"]["dev-seen"]["documents"]
-    assert warning.startswith(f"dev-seen does not follow the target: its {documents} documents give too few such pairs")
+    (warning,) = warnings_of(replace(plain, facts=plain.facts.model_copy(update={"unlike_target": ("dev-seen",)})))
+    documents = plain.facts.split["dev-seen"].documents
+    assert warning.startswith(
+        f"dev-seen does not follow the target: its {documents} documents yield too few such pairs"
+    )
 
 
-def test_held_out_sets_that_nobody_asked_for_are_not_missed(helpdesk):
+def test_held_out_sets_that_were_not_asked_for_are_not_warned_of(helpdesk):
     config = MineConfig(pairs=60, dev_share=0)
-    assert warnings_of(mine(helpdesk, config), config) == []
+    assert warnings_of(mine(helpdesk, config)) == ()
 
 
 def test_shortcut_is_warned_of(helpdesk):
-    config = MineConfig(recipe="bands", pairs=200, dev_share=0)
+    config = MineConfig(strategy="bands", pairs=200, dev_share=0)
     assert any(
         warning.startswith("TF-IDF alone reaches Spearman 0.") and "training pairs" in warning
-        for warning in warnings_of(mine(helpdesk, config), config)
+        for warning in warnings_of(mine(helpdesk, config))
     )
 
 
 def test_target_that_is_not_followed_is_warned_of(helpdesk, plain):
-    config = MineConfig(recipe="bands", pairs=200, dev_share=0)
+    config = MineConfig(strategy="bands", pairs=200, dev_share=0)
     mined = mine(helpdesk, config, as_target(plain.sets["pairs"][:50]))
-    assert any("do not follow the target" in warning for warning in warnings_of(mined, config))
+    assert any("do not follow the target" in warning for warning in warnings_of(mined))
 
 
 def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
@@ -212,16 +213,16 @@ def test_target_without_labels_or_categories_is_warned_of(helpdesk, plain):
         replace(pair, label=None, same_category=None, group_a=None, group_b=None) for pair in plain.sets["pairs"][:200]
     ]
     warnings = warnings_of(mine(helpdesk, MineConfig(pairs=100, dev_share=0), as_target(bare)))
-    assert any("the target has no labels: they were guessed" in warning for warning in warnings)
-    assert any("do not say if they are of one category" in warning for warning in warnings)
+    assert any("the target has no labels: half of its pairs were guessed" in warning for warning in warnings)
+    assert any("do not state if they are of one category" in warning for warning in warnings)
     for without in ("category", "group"):
         rows = [replace(row, **{without: None}) for row in helpdesk]
         warnings = warnings_of(mine(rows, MineConfig(pairs=100, dev_share=0), as_target(bare)))
-        assert not any("the share of the config was taken" in warning for warning in warnings)
+        assert not any("do not state if they are of one category" in warning for warning in warnings)
 
 
 def test_shortcut_of_the_target_is_warned_of(helpdesk):
-    target = mine(helpdesk, MineConfig(recipe="bands", pairs=300, dev_share=0)).sets["pairs"]
+    target = mine(helpdesk, MineConfig(strategy="bands", pairs=300, dev_share=0)).sets["pairs"]
     mined = mine(helpdesk, MineConfig(pairs=60, dev_share=0, allow_fewer=True), as_target(target))
     assert any("on the target: its pairs were weighted" in warning for warning in warnings_of(mined))
 
@@ -232,27 +233,27 @@ def test_pairs_of_the_target_outside_the_band_are_warned_of(helpdesk, plain):
     mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), dev_share=0, allow_fewer=True), as_target(target))
     outside = [warning for warning in warnings_of(mined) if "outside the band" in warning]
     assert len(outside) == 1
-    # A cosine on the edge falls on either side, by its fifth digit.
+    # The fifth digit of a cosine on the edge decides on which side it falls.
     assert abs(int(outside[0].split()[0].replace(",", "")) - num) <= 3
 
 
-def test_one_category_is_said(helpdesk):
+def test_a_single_category_is_warned_of(helpdesk):
     warnings = warnings_of(mine([replace(row, category="all") for row in helpdesk], CONFIG))
-    assert warnings == ["the documents have one category only: all pairs are of one category"]
+    assert warnings == ("the documents have one category only: all pairs are of one category",)
 
 
-def test_documents_left_out_for_want_of_a_group_are_warned_of(helpdesk):
+def test_documents_left_out_without_a_group_are_warned_of(helpdesk):
     rows = (*helpdesk, replace(helpdesk[0], id="new", text="a text of its own", group=None))
     (warning,) = warnings_of(mine(rows, CONFIG))
-    assert warning == "1 documents have no group: they were left out"
+    assert warning == "1 documents have no group and were left out"
 
 
 def test_cut_texts_are_warned_of(helpdesk):
     rows = [replace(row, is_cut=i < 3) for i, row in enumerate(helpdesk)]
-    assert warnings_of(mine(rows, CONFIG)) == ["3 texts were too long and were cut"]
+    assert warnings_of(mine(rows, CONFIG)) == ("3 texts were too long and were cut",)
 
 
-def test_sampled_documents_are_said(helpdesk, monkeypatch):
+def test_a_sample_of_the_documents_is_warned_of(helpdesk, monkeypatch):
     monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 2000)
     (warning,) = warnings_of(mine(helpdesk, CONFIG))
-    assert warning.endswith("of 4,368 documents were mined from: a sample over all groups")
+    assert warning.endswith("of 4,368 documents, over all groups")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.corpus.gather import fair_limit
-from mining.sampling.candidates import Wish, num_looks, sample_negatives, sample_positives
-from mining.sampling.cells import Cells, tfidf_bins
-from mining.sampling.features import Candidates, Features, join
+from mining.sampling.candidates import SamplingSpec, num_comparisons, sample_negatives, sample_positives
+from mining.sampling.cells import Cells, capacity_like, even_capacity, tfidf_bins
+from mining.sampling.features import Candidates, Features, IndexPairs, join
 from simile.artifacts import Document
 
 WORDS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay"]
@@ -27,7 +27,7 @@ def small_corpora(draw):
 
 
 def named(group: int) -> tuple[str | None, str]:
-    """The category and the name of a group; the first has no category."""
+    """Return the category and the name of a group; the first group has no category."""
     return (None if group == 0 else "xy"[group % 2]), f"g{group}"
 
 
@@ -37,17 +37,17 @@ def features_of(documents, embedding_ND=None) -> Features:
 
 
 def sample(documents, band, *, num=EVERYTHING, num_wanted=EVERYTHING, seed=0, on_progress=None) -> Candidates:
-    """Both classes, up to about ``num`` in each TF-IDF bin."""
+    """Sample both classes, up to about ``num`` candidates in each TF-IDF bin."""
     features, rng = features_of(documents), np.random.default_rng(seed)
-    wish = Wish(band, CELLS, CELLS.even_room(band, 41 * num), num_wanted)
-    return join([sample_positives(features, wish, rng), sample_negatives(features, wish, rng, on_progress)])
+    spec = SamplingSpec(band, CELLS, even_capacity(band, 41 * num), num_wanted)
+    return join([sample_positives(features, spec, rng), sample_negatives(features, spec, rng, on_progress)])
 
 
 def brute_force(documents, band):
-    """Every pair in the band: its cosine, whether it is positive, whether it is of one category."""
+    """Return for every pair in the band its cosine, whether it is positive, and whether it is of one category."""
     dense = features_of(documents).tfidf_NW.toarray()
     cosine_NN = dense @ dense.T
-    found, at_the_edge = {}, set()
+    pairs, at_the_edge = {}, set()
     for b in range(len(documents)):
         for a in range(b):
             cosine, one, other = float(cosine_NN[a, b]), documents[a], documents[b]
@@ -55,8 +55,8 @@ def brute_force(documents, band):
                 at_the_edge.add((a, b))
             elif band[0] - 1e-9 <= cosine <= band[1] + 1e-9:
                 is_same = one.category is not None and one.category == other.category
-                found[a, b] = (cosine, one.group == other.group, is_same)
-    return found, at_the_edge
+                pairs[a, b] = (cosine, one.group == other.group, is_same)
+    return pairs, at_the_edge
 
 
 def pairs_of(candidates: Candidates) -> list[tuple[int, int]]:
@@ -78,17 +78,17 @@ some_bands = st.sampled_from([(0.0, 1.0), (0.05, 0.5), (0.31, 0.87)])
 
 
 @given(small_corpora(), some_bands, st.integers(0, 2))
-def test_with_room_for_all_the_sample_is_every_pair_in_the_band(documents, band, seed):
+def test_with_capacity_for_all_the_sample_is_every_pair_in_the_band(documents, band, seed):
     assert_same(sample(documents, band, seed=seed), *brute_force(documents, band))
 
 
-def test_with_room_for_all_the_sample_is_every_pair_across_tiles(helpdesk):
+def test_with_capacity_for_all_the_sample_is_every_pair_across_tiles(helpdesk):
     documents = helpdesk[::3]
     assert len(documents) > 2 * 512
-    looks: list[int] = []
-    found = sample(documents, (0.05, 0.5), on_progress=looks.append)
-    assert_same(found, *brute_force(documents, (0.05, 0.5)))
-    assert sum(looks) == num_looks(len(documents), EVERYTHING)
+    comparisons: list[int] = []
+    candidates = sample(documents, (0.05, 0.5), on_progress=comparisons.append)
+    assert_same(candidates, *brute_force(documents, (0.05, 0.5)))
+    assert sum(comparisons) == num_comparisons(len(documents), EVERYTHING)
 
 
 def counts(candidates: Candidates) -> Counter:
@@ -96,17 +96,17 @@ def counts(candidates: Candidates) -> Counter:
 
 
 @given(small_corpora(), some_bands, st.integers(1, 4))
-def test_a_cell_holds_what_there_is_up_to_its_room(documents, band, num):
+def test_a_cell_holds_what_there_is_up_to_its_capacity(documents, band, num):
     everything = counts(sample(documents, band))
-    most = counts_of_room(CELLS.even_room(band, 41 * num))
+    capacity = counts_of_capacity(even_capacity(band, 41 * num))
     assert counts(sample(documents, band, num=num)) == {
-        cell: min(most[cell], count) for cell, count in everything.items()
+        cell: min(capacity[cell], count) for cell, count in everything.items()
     }
 
 
-def counts_of_room(room) -> list[int]:
-    assert room.most_of_cell.max() >= 64
-    return room.most_of_cell.tolist()
+def counts_of_capacity(capacity) -> list[int]:
+    assert capacity.max_of_cell.max() >= 64
+    return capacity.max_of_cell.tolist()
 
 
 def test_sample_depends_on_the_seed_and_on_nothing_else(helpdesk):
@@ -115,74 +115,75 @@ def test_sample_depends_on_the_seed_and_on_nothing_else(helpdesk):
     assert set(one) != set(other)
 
 
-def test_every_pair_is_as_likely_to_be_in_the_sample():
-    # 40 documents of one word each, in two groups: 400 negative pairs of one cell, which has room for 64.
+def test_every_pair_is_equally_likely_to_be_sampled():
+    # 40 documents of one word each, in two groups, make 400 negative pairs of one cell with a capacity of 64.
     documents = [Document(str(i), "ant", None, f"g{i % 2}") for i in range(40)]
     drawn = Counter()
     for seed in range(300):
-        found = sample(documents, (0.5, 1.0), num=1, seed=seed)
-        negatives = found.take(~found.is_positive_C)
+        candidates = sample(documents, (0.5, 1.0), num=1, seed=seed)
+        negatives = candidates.take(~candidates.is_positive_C)
         assert len(negatives) == 64
         drawn.update(pairs_of(negatives))
     times = np.array([drawn[a, b] for a in range(40) for b in range(a + 1, 40) if (a + b) % 2])
     expected = 300 * 64 / 400
-    # Pearson's statistic of 399 degrees of freedom: mean 399, standard deviation 28.2; without replacement it is less.
+    # Pearson's statistic with 399 degrees of freedom: mean 399, standard deviation 28.2; less without replacement.
     assert ((times - expected) ** 2 / expected).sum() < 399 + 5 * 28.2
 
 
-def test_looking_ends_where_the_pairs_wanted_have_been_looked_for(helpdesk, monkeypatch):
-    monkeypatch.setattr("mining.sampling.candidates.MIN_LOOKS", 1_000_000)
-    looks: list[int] = []
-    sample(helpdesk, (0.05, 0.5), num_wanted=10, on_progress=looks.append)
-    assert sum(looks) == 1_000_000 < len(helpdesk) ** 2 / 2
+def test_the_search_ends_at_the_limit_of_comparisons(helpdesk, monkeypatch):
+    monkeypatch.setattr("mining.sampling.candidates.MIN_COMPARISONS", 1_000_000)
+    comparisons: list[int] = []
+    sample(helpdesk, (0.05, 0.5), num_wanted=10, on_progress=comparisons.append)
+    assert sum(comparisons) == 1_000_000 < len(helpdesk) ** 2 / 2
 
 
-def test_looking_ends_where_every_cell_has_enough(helpdesk):
+def test_the_search_ends_when_every_cell_has_enough(helpdesk):
     features, rng = features_of(helpdesk), np.random.default_rng(0)
-    wish = Wish((0.1, 0.2), CELLS, CELLS.even_room((0.1, 0.2), 1), EVERYTHING)
-    everything = sample_negatives(features, wish, rng)
-    room = CELLS.room_like(everything, np.ones(len(everything)), 100)
-    found = sample_negatives(features, Wish((0.1, 0.2), CELLS, room, EVERYTHING), rng)
-    assert (np.bincount(CELLS.of(found), minlength=len(room.most_of_cell)) >= room.enough_of_cell).all()
+    spec = SamplingSpec((0.1, 0.2), CELLS, even_capacity((0.1, 0.2), 1), EVERYTHING)
+    everything = sample_negatives(features, spec, rng)
+    capacity = capacity_like(CELLS.of(everything), np.ones(len(everything)), 100)
+    candidates = sample_negatives(features, SamplingSpec((0.1, 0.2), CELLS, capacity, EVERYTHING), rng)
+    counts = np.bincount(CELLS.of(candidates), minlength=len(capacity.max_of_cell))
+    assert (counts >= capacity.enough_of_cell).all()
 
 
-def test_positive_pairs_of_a_large_group_leave_room_for_those_of_a_small_one(monkeypatch):
+def test_positive_pairs_of_a_large_group_do_not_displace_those_of_small_ones(monkeypatch):
     monkeypatch.setattr("mining.sampling.candidates._MIN_LISTED", 6400)
     documents = [Document(str(i), "ant bee", None, "large" if i < 600 else f"g{i // 2}") for i in range(700)]
-    wish = Wish((0.0, 1.0), CELLS, CELLS.even_room((0.0, 1.0), 41 * EVERYTHING), 10)
-    found = sample_positives(features_of(documents), wish, np.random.default_rng(0))
-    # 50 pairs of the small groups, and of the large one as many documents as make 6,350: 113.
-    assert Counter((found.a_C >= 600).tolist()) == {True: 50, False: 113 * 112 // 2}
+    spec = SamplingSpec((0.0, 1.0), CELLS, even_capacity((0.0, 1.0), 41 * EVERYTHING), 10)
+    candidates = sample_positives(features_of(documents), spec, np.random.default_rng(0))
+    # There are 50 pairs of the small groups, and those of the 113 documents of the large one that make 6,350 pairs.
+    assert Counter((candidates.a_C >= 600).tolist()) == {True: 50, False: 113 * 112 // 2}
 
 
-def test_links_are_the_positive_pairs_where_they_are_given():
+def test_links_replace_groups_as_the_positive_pairs():
     documents = [Document(str(i), "ant bee", None, "g") for i in range(6)]
-    wish = Wish((0.0, 1.0), CELLS, CELLS.even_room((0.0, 1.0), 41 * EVERYTHING), 10)
+    spec = SamplingSpec((0.0, 1.0), CELLS, even_capacity((0.0, 1.0), 41 * EVERYTHING), 10)
     links_L2 = np.array([(4, 1), (1, 4), (2, 3)])
-    found = sample_positives(features_of(documents), wish, np.random.default_rng(0), links_L2)
-    assert sorted(pairs_of(found)) == [(1, 4), (2, 3)]
+    candidates = sample_positives(features_of(documents), spec, np.random.default_rng(0), links_L2)
+    assert sorted(pairs_of(candidates)) == [(1, 4), (2, 3)]
 
 
-def test_features_of_a_pair_are_what_the_texts_say():
+def test_features_of_a_pair_are_those_of_its_texts():
     documents = [Document("0", "ant bee", "x", "g"), Document("1", "ant bee cat dog", "x", "g")]
     embedding_ND = np.array([[1, 0], [0.6, 0.8]], dtype=np.float32)
-    found = features_of(documents, embedding_ND).candidates(
-        np.array([1]), np.array([0]), np.array([0.5]), is_positive=True
-    )
-    assert (found.a_C.tolist(), found.b_C.tolist()) == ([0], [1])
-    assert found.feature_CF.tolist()[0] == pytest.approx([0.5, 7 / 15, 0.6])
-    assert (found.is_positive_C.tolist(), found.is_same_category_C.tolist()) == ([True], [True])
+    pair = IndexPairs(np.array([1]), np.array([0]), np.array([0.5]))
+    candidates = features_of(documents, embedding_ND).candidates(pair, is_positive=True)
+    assert (candidates.a_C.tolist(), candidates.b_C.tolist()) == ([0], [1])
+    assert candidates.feature_CF.tolist()[0] == pytest.approx([0.5, 7 / 15, 0.6])
+    assert (candidates.is_positive_C.tolist(), candidates.is_same_category_C.tolist()) == ([True], [True])
 
 
-def test_without_a_baseline_its_cosine_is_not_known():
+def test_the_baselines_cosine_is_unknown_without_a_baseline():
     documents = [Document("0", "ant bee", None, "g"), Document("1", "ant", None, "g")]
-    found = features_of(documents).candidates(np.array([0]), np.array([1]), np.array([0.5]), is_positive=False)
-    assert np.isnan(found.feature_CF[0, 2])
-    assert not found.is_same_category_C[0]
+    pair = IndexPairs(np.array([0]), np.array([1]), np.array([0.5]))
+    candidates = features_of(documents).candidates(pair, is_positive=False)
+    assert np.isnan(candidates.feature_CF[0, 2])
+    assert not candidates.is_same_category_C[0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_cells_tell_apart_what_bins_tell_apart(tfidf):
+def test_cells_separate_what_bins_separate(tfidf):
     num = len(tfidf)
     same, other = (
         Candidates(
@@ -204,7 +205,7 @@ def test_a_cosine_on_an_edge_belongs_to_the_bin_above(tfidf, bin_):
     assert tfidf_bins(np.array([tfidf])).tolist() == [bin_]
 
 
-def test_room_follows_the_weighted_pairs():
+def test_capacity_is_proportional_to_the_weighted_pairs():
     like = Candidates(
         np.zeros(3, int),
         np.ones(3, int),
@@ -212,19 +213,19 @@ def test_room_follows_the_weighted_pairs():
         np.zeros(3, bool),
         np.array([[0.11, 1, 0], [0.21, 1, 0], [0.21, 1, 0]]),
     )
-    room = CELLS.room_like(like, np.array([2.0, 1.0, 1.0]), 1000)
+    capacity = capacity_like(CELLS.of(like), np.array([2.0, 1.0, 1.0]), 1000)
     first, second = (CELLS.of(like.take(np.array([i])))[0] for i in (0, 1))
-    assert (room.most_of_cell[first], room.most_of_cell[second]) == (500, 500)
-    assert room.most_of_cell.sum() == 1000
-    assert room.enough_of_cell.sum() == 500
+    assert (capacity.max_of_cell[first], capacity.max_of_cell[second]) == (500, 500)
+    assert capacity.max_of_cell.sum() == 1000
+    assert capacity.enough_of_cell.sum() == 500
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.integers(1, 200))
 def test_fair_limit_is_the_largest_that_keeps_within_the_total(sizes, total):
     limit = fair_limit(np.array(sizes), total)
 
-    def kept(most):
-        return sum(min(size, most) for size in sizes)
+    def kept(limit):
+        return sum(min(size, limit) for size in sizes)
 
     assert limit == 1 or kept(limit) <= total
     assert limit >= max(sizes) or kept(limit + 1) > total
