@@ -56,13 +56,7 @@ def debian_packages() -> list[dict[str, str]]:
 
 def component(purl: PackageURL) -> dict[str, str]:
     """Return the CycloneDX component of this package."""
-    return {
-        "type": "library",
-        "bom-ref": str(purl),
-        "name": purl.name,
-        "version": str(purl.version),
-        "purl": str(purl),
-    }
+    return {"type": "library", "bom-ref": str(purl), "name": purl.name, "version": str(purl.version), "purl": str(purl)}
 
 
 if __name__ == "__main__":

@@ -30,11 +30,7 @@ class Candidates:
 
 
 def target_pairs(
-    texts: Sequence[str],
-    group_D: NDArray[np.int64],
-    category_D: NDArray[np.int64],
-    num: int,
-    rng: np.random.Generator,
+    texts: Sequence[str], group_D: NDArray[np.int64], category_D: NDArray[np.int64], num: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Return up to ``num`` pairs, with as many positives as negatives in every bin of TF-IDF cosines."""
     tfidf_DW = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)

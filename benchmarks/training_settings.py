@@ -127,15 +127,7 @@ def main() -> None:
     args = parser.parse_args()
     end_with_children()
     benches = [
-        Bench(
-            args.data,
-            args.work,
-            corpus,
-            args.pairs or CORPORA[corpus],
-            args.max_length,
-            args.seed,
-            args.dev_share,
-        )
+        Bench(args.data, args.work, corpus, args.pairs or CORPORA[corpus], args.max_length, args.seed, args.dev_share)
         for corpus in args.corpora
     ]
     if not args.only_write:
@@ -199,9 +191,7 @@ def write_section(path: Path, bench: Bench, arguments: str) -> None:
         f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:",
         f"```\n{' '.join(['python benchmarks/training_settings.py', arguments]).strip()}\n```",
         ABOUT.format(
-            positives=f"{POSITIVES[bench.corpus]:,}",
-            pairs=f"{bench.pairs:,}",
-            held_out=f"{bench.dev_share:.0%}",
+            positives=f"{POSITIVES[bench.corpus]:,}", pairs=f"{bench.pairs:,}", held_out=f"{bench.dev_share:.0%}"
         ),
     ]
     if rows:

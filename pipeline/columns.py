@@ -12,10 +12,7 @@ from simile.progress import say
 Columns = Mapping[str, str]
 """The file's column name by our field name."""
 
-_FIELDS = {
-    "documents": ("id", "text", "category", "group"),
-    "pairs": tuple(field.name for field in fields(Pair)),
-}
+_FIELDS = {"documents": ("id", "text", "category", "group"), "pairs": tuple(field.name for field in fields(Pair))}
 
 
 def require_columns_of(columns: Columns, *kinds: str) -> None:

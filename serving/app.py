@@ -69,10 +69,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     app.include_router(page)
     add_error_handlers(app)
     app.add_middleware(
-        LimitBody,
-        max_bytes=settings.max_body_bytes,
-        timeout_s=settings.transfer_s,
-        max_pairs=settings.max_pairs,
+        LimitBody, max_bytes=settings.max_body_bytes, timeout_s=settings.transfer_s, max_pairs=settings.max_pairs
     )
     if keys:
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)

@@ -115,6 +115,5 @@ def find_thresholds(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) 
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     precise = np.flatnonzero(precision >= 0.95)
     return Thresholds(
-        best_f1=float(threshold[f1.argmax()]),
-        precision_95=float(threshold[precise[0]]) if len(precise) else None,
+        best_f1=float(threshold[f1.argmax()]), precision_95=float(threshold[precise[0]]) if len(precise) else None
     )

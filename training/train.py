@@ -177,11 +177,7 @@ def _trainer(
         model=encoder.model,
         args=arguments,
         train_dataset=Dataset.from_dict(
-            {
-                "text_a": [row.text_a for row in rows],
-                "text_b": [row.text_b for row in rows],
-                "label": loss_labels(rows),
-            }
+            {"text_a": [row.text_a for row in rows], "text_b": [row.text_b for row in rows], "label": loss_labels(rows)}
         ),
         loss=PairLoss(encoder.model, config.loss, config.matryoshka),
     )

@@ -52,10 +52,7 @@ def to_page(report: MiningReport, mined: Mined) -> str:
 
 def _summary(report: MiningReport) -> Block:
     training, target = report.training, report.target
-    figures: dict[str, Value] = {
-        "training pairs": training.pairs,
-        "Spearman of TF-IDF alone": training.alone.tfidf,
-    }
+    figures: dict[str, Value] = {"training pairs": training.pairs, "Spearman of TF-IDF alone": training.alone.tfidf}
     if training.baseline:
         figures["baseline's Spearman"] = training.baseline.spearman
     if target and target.baseline:

@@ -54,13 +54,7 @@ from simile.artifacts.pairs import (
     require_labels,
     write_pairs,
 )
-from simile.artifacts.provenance import (
-    BaselineProvenance,
-    JoinProvenance,
-    Provenance,
-    RunFacts,
-    TrainingProvenance,
-)
+from simile.artifacts.provenance import BaselineProvenance, JoinProvenance, Provenance, RunFacts, TrainingProvenance
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
     read_training_texts,

@@ -17,16 +17,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from simile.client.answers import (
-    Answer,
-    Problem,
-    Served,
-    Similarity,
-    join,
-    read_problem,
-    read_served,
-    read_similarity,
-)
+from simile.client.answers import Answer, Problem, Served, Similarity, join, read_problem, read_served, read_similarity
 from simile.errors import InputError, ServerError, ServerRefusedError, ServerUnavailableError
 
 Pairs = Iterable[tuple[str, str]]

@@ -88,11 +88,7 @@ def histogram_row(
 
 
 def lines(
-    title: str,
-    series: Mapping[str, Sequence[tuple[Number, Number | None]]],
-    *,
-    x_label: str = "",
-    y_label: str = "",
+    title: str, series: Mapping[str, Sequence[tuple[Number, Number | None]]], *, x_label: str = "", y_label: str = ""
 ) -> Block:
     """Return one chart with a curve per series; short curves have dots that name their values under the pointer.
 

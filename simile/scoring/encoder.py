@@ -60,8 +60,7 @@ class Encoder:
         encodings = self._tokenizer.encode_batch_fast(prompted)
         return [
             Tokens(
-                np.array(encoding.ids, dtype=np.int64),
-                bool(encoding.overflowing) or len(text) > self._max_characters,
+                np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing) or len(text) > self._max_characters
             )
             for encoding, text in zip(encodings, texts, strict=True)
         ]

@@ -141,15 +141,7 @@ def test_run_writes_bundle_weights_and_work_folder(trained, material, architectu
         {"method": "full", "most_pairs": 40},
         {"most_pairs": 40},
     ],
-    ids=[
-        "lora",
-        "full-prompt",
-        "ranking",
-        "cosent",
-        "graded",
-        "averaged",
-        "lora-averaged",
-    ],
+    ids=["lora", "full-prompt", "ranking", "cosent", "graded", "averaged", "lora-averaged"],
 )
 def test_dev_spearman_in_the_history_is_that_of_the_bundle(trained, material, changed):
     run = trained(**changed)
