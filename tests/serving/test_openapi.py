@@ -42,7 +42,7 @@ def report(alone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("schemathesis")
     limits = Settings(max_pairs=8, max_characters=200, max_body_bytes=65536, api_keys=(KEY,))
     command = [sys.executable, "-m", "schemathesis.cli", "run", "--header", f"Authorization: Bearer {KEY}"]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--generation-deterministic"]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--generation-deterministic"]
     command += ["--exclude-checks", LEFT_OUT, "--continue-on-failure"]
     with served(create_app(limits, alone)) as url:
         command += ["--report-json-path", str(folder / "report.json"), f"{url}/openapi.json"]
