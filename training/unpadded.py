@@ -22,17 +22,11 @@ _FAR_BELOW = -1e4
 
 
 class Unpadded(nn.Module):
-    """A copy of a transformer that takes a padded batch and computes its tokens only.
-
-    Args:
-        transformer: a transformer that `can_unpad` accepts.
-    """
+    """A copy of a transformer (`can_unpad`) that takes a padded batch and computes its tokens only."""
 
     def __init__(self, transformer: PreTrainedModel) -> None:
         super().__init__()
-        self._layout = _Layout()
-        self._transformer = copy.deepcopy(transformer)
-        self._first_position = 0
+        self._layout, self._transformer, self._first_position = _Layout(), copy.deepcopy(transformer), 0
         match self._transformer:
             case BertModel():
                 for layer in self._transformer.encoder.layer:

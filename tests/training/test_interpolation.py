@@ -9,8 +9,7 @@ from simile.artifacts import read_labelled_pairs, read_training_history
 from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.config import TrainConfig
-from training.interpolation import ALPHAS, WeightInterpolation, general_clusters, interpolate
-from training.moments import input_moments
+from training.interpolation import ALPHAS, WeightInterpolation, general_clusters, input_moments, interpolate
 from training.torch_encoder import linear_layers, load_encoder
 from training.train import train
 
