@@ -229,8 +229,8 @@ def _report(best: InterpolationPoint, tuned: InterpolationPoint, min_base_agreem
         say(f"the tuned weights stay as they are (alpha 1): {agreement}")
     elif best.alpha == 0:
         say(
-            f"the weights are the base encoder's (alpha 0): no others agree with it by {min_base_agreement:g} and are at "
-            "least as good on every dev set; min_base_agreement=0 keeps the tuned weights"
+            f"the weights are the base encoder's (alpha 0): none that agree with it by {min_base_agreement:g} are "
+            "at least as good on every dev set; min_base_agreement=0 keeps the tuned weights"
         )
     else:
         share = f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g})"
