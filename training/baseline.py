@@ -36,13 +36,9 @@ def make_baseline(
 ) -> Bundle:
     """Return the bundle at ``out`` with one untouched member.
 
-    Args:
-        spec: an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of these documents.
-        out: the bundle's folder.
-        prompt: put before every text.
-        max_length: maximum number of tokens per text; None for the encoder's own.
-        matryoshka: numbers of dimensions that the encoder was trained to be cut to.
-        columns: the documents' column name by our field name.
+    ``spec`` is an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of these documents,
+    whose column names ``columns`` maps from our field names. ``matryoshka`` has the numbers of dimensions that the
+    encoder was trained to be cut to.
 
     Raises:
         InputError: the encoder or the documents cannot be read, or ``out`` is taken.

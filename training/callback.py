@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,8 @@ _RATES = ("learning_rate", "grad_norm")
 class TrainingCallback(TrainerCallback):  # type: ignore[misc]
     """Shows progress, scores each epoch, keeps the best weights and the history, and stops on SIGTERM.
 
-    Args:
-        score_epoch: returns the history entry of the current weights, given the epoch and its name in messages.
-        loss: the loss with the model that is trained.
-        work: the folder for the best weights and the history.
-        last_steps: the last step of each epoch.
-        seconds_per_step: estimate for this machine.
-        log: receives the figures.
+    ``score_epoch`` returns the history entry of the current weights, given the epoch and its name in messages, and
+    ``last_steps`` are the last steps of the epochs.
     """
 
     def __init__(
@@ -141,12 +135,11 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         """Show the last loss beside the bar, and the mean figures of the last epoch over the dev sets."""
         assert self._progress is not None, "training has begun"
         dev = self._history.epochs[-1].dev.values()
-        by_label = {
-            "dev Spearman": [figures.spearman for figures in dev if figures.spearman is not None],
-            "separability": [figures.separability for figures in dev if figures.separability is not None],
-        }
-        means = [f"{label} {np.mean(values):.3f}" for label, values in by_label.items() if values]
-        self._progress.advance(0, note=", ".join([self._shown_loss, *means] if self._shown_loss else means))
+        notes = [self._shown_loss] if self._shown_loss else []
+        for name, label in (("spearman", "dev Spearman"), ("separability", "separability")):
+            if values := [value for figures in dev if (value := getattr(figures, name)) is not None]:
+                notes.append(f"{label} {np.mean(values):.3f}")
+        self._progress.advance(0, note=", ".join(notes))
 
     def _append(self, entry: EpochEntry, step: int) -> None:
         """Append the entry to the history, in place of entries that a resumed run repeats, and log its figures."""
@@ -161,7 +154,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         self._history = self._history.model_copy(update=changed)
         write_training_history(self._work.folder, self._history)
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self, *_: object) -> None:
         say("\nSIGTERM: stopping after this step")
         self.is_stopping = True
 

@@ -28,9 +28,8 @@ from training.torch_encoder import TorchEncoder
 from training.unpadded import Unpadded, can_unpad
 
 _OPSET = 17
-_PARITY = 1e-4
-"""Maximum difference from torch in fp32, in any coordinate of a unit vector."""
-_PARITY_LENGTHS = (1, 12, 40, 128)
+_PARITY, _PARITY_LENGTHS = 1e-4, (1, 12, 40, 128)
+"""Maximum difference from torch in fp32, in any coordinate of a unit vector; the lengths at which it is checked."""
 _MAX_HALF = 1e4
 """Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
 
@@ -45,11 +44,9 @@ class _Graph(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
-            pooled_BD = hidden_BTD[:, 0]
-        else:
-            mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
-            pooled_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return nn.functional.normalize(pooled_BD, dim=-1)
+            return nn.functional.normalize(hidden_BTD[:, 0], dim=-1)
+        mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
+        return nn.functional.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
 
 
 def export_member(
@@ -138,9 +135,8 @@ def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder) -> None:
         (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
         difference = float(np.abs(embedding_BD - expected_BD).max())
         if not difference <= _PARITY:
-            raise SimileError(
-                f"export of {encoder.name}: {difference:.1e} from torch at shape {ids_BT.shape}, need {_PARITY:.0e}"
-            )
+            at = f"{difference:.1e} from torch at shape {ids_BT.shape}"
+            raise SimileError(f"export of {encoder.name}: {at}, need {_PARITY:.0e}")
 
 
 def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -150,8 +146,7 @@ def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], N
     lengths = sorted({min(length, encoder.max_length) for length in (*_PARITY_LENGTHS, encoder.max_length)})
     for num_texts in (1, 12):
         for length in lengths:
-            if num_texts * length > 4096:
-                num_texts = max(1, 4096 // length)
+            num_texts = min(num_texts, max(1, 4096 // length))
             ids_BT = rng.integers(5, num_ids, size=(num_texts, length))
             mask_BT = np.ones_like(ids_BT)
             for row in range(1, num_texts):

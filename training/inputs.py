@@ -10,7 +10,7 @@ from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig
 from training.losses import NEED_LABELS
-from training.sampler import epochs_by_file, epochs_of
+from training.sampler import epochs_by_file
 from training.torch_encoder import fingerprint, public_name
 
 
@@ -57,13 +57,11 @@ class TrainingInputs:
 
     def require_trainable(self) -> None:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
-        try:
-            epochs_of(self.config, [len(pairs.rows) for pairs in self.files])
-        except ValueError as error:
+        if len(epochs_by_file(self.config, len(self.files))) != len(self.files):
             raise InputError(
                 f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)}), "
                 f"need one for each of the epochs {self.config.epochs}"
-            ) from error
+            )
         for pairs in self.files:
             _require_learnable(self.config, pairs)
 
@@ -84,10 +82,7 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
     groups = [group for row in pairs.rows for group in (row.group_a, row.group_b) if group is not None]
     has_partners = any(row.label == 1 for row in pairs.rows) or len(set(groups)) < len(groups)
     if "ranking" in config.loss and not has_partners:
-        others = [name for name in config.loss if name != "ranking"]
+        others = " and ".join(repr(name) for name in config.loss if name != "ranking")
         if not others:
             raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
-        say(
-            f"{pairs.name}: has graded scores and so no positive pairs for loss 'ranking'; "
-            f"only {' and '.join(map(repr, others))} can learn from it"
-        )
+        say(f"{pairs.name}: graded scores have no positive pairs for loss 'ranking'; only {others} can learn from them")

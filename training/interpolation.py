@@ -65,18 +65,13 @@ def interpolate(
         input_moments(base, [text for cluster in clusters[::2] for text in cluster], prompt),
         input_moments(tuned, _evenly_spread(texts, tuned), prompt),
     )
-    sentences, pair_G2 = _pairs_within(clusters[1::2])
-
-    def general_cosines(encoder: TorchEncoder) -> NDArray[np.float32]:
-        return cosines(encode(encoder, sentences, prompt), pair_G2)
-
-    base_cosine_G = general_cosines(base)
+    base_cosine_G = _general_cosines(base, clusters[1::2], prompt)
 
     def point_at(alpha: float) -> InterpolationPoint:
         weights.set_alpha(alpha)
-        agreement = spearman(general_cosines(tuned), base_cosine_G)
-        is_allowed = alpha == 1 or agreement >= min_base_agreement
-        dev = dev_spearmans(tuned, dev_sets, prompt) if is_allowed else None
+        agreement = spearman(_general_cosines(tuned, clusters[1::2], prompt), base_cosine_G)
+        is_scored = alpha == 1 or agreement >= min_base_agreement
+        dev = dev_spearmans(tuned, dev_sets, prompt) if is_scored else None
         return InterpolationPoint(alpha=alpha, agreement=agreement if np.isfinite(agreement) else None, dev=dev)
 
     start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt))
@@ -88,11 +83,7 @@ def interpolate(
 
 
 def _search(
-    start: InterpolationPoint,
-    point_at: Callable[[float], InterpolationPoint],
-    min_base_agreement: float,
-    *,
-    takes_highest: bool,
+    start: InterpolationPoint, point_at: Callable[[float], InterpolationPoint], minimum: float, *, takes_highest: bool
 ) -> tuple[list[InterpolationPoint], InterpolationPoint]:
     """Return the points that were tried, and the best one: ``start`` where none is allowed."""
     tried: list[InterpolationPoint] = []
@@ -101,7 +92,7 @@ def _search(
         for alpha in ALPHAS:
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
-            if (point.agreement or 0) < min_base_agreement or not _orders_as_well(point, start):
+            if (point.agreement or 0) < minimum or not _orders_as_well(point, start):
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
@@ -131,8 +122,7 @@ class WeightInterpolation:
     def __init__(
         self, base: nn.Module, tuned: nn.Module, base_moments: Mapping[str, Tensor], tuned_moments: Mapping[str, Tensor]
     ) -> None:
-        self._module = tuned
-        self._base: dict[str, Tensor] = dict(base.state_dict())
+        self._module, self._base = tuned, dict(base.state_dict())
         self._tuned = {name: value.clone() for name, value in tuned.state_dict().items()}
         self._moments = {f"{name}.weight": (base_moments[name], tuned_moments[name]) for name in base_moments}
 
@@ -158,11 +148,11 @@ class WeightInterpolation:
         return part_IO.T.to(change_OI)
 
 
-def _pairs_within(clusters: Sequence[Sequence[str]]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the sentences of all clusters, and the indices of the pairs of sentences of one cluster, ``(G, 2)``."""
+def _general_cosines(encoder: TorchEncoder, clusters: Sequence[Sequence[str]], prompt: str) -> NDArray[np.float32]:
+    """Return the cosine of each pair of sentences of one cluster, ``(G,)``."""
     starts = np.cumsum([0, *map(len, clusters)])
     pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
-    return [text for cluster in clusters for text in cluster], pair_G2
+    return cosines(encode(encoder, [text for cluster in clusters for text in cluster], prompt), pair_G2)
 
 
 def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> dict[str, Tensor]:

@@ -126,10 +126,6 @@ class PairLoss(nn.Module):
     def _own(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if not name.startswith("model.")}
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """Return what the trainer records of this loss."""
-        return {"weights": self._weights, "cuts": self._cuts}
-
 
 def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> list[Tensor]:
     """Return the embeddings of each column of texts, shape ``(P, D)``.

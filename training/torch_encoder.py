@@ -29,8 +29,7 @@ hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-_BUNDLED = "bundled:"
-_MIN_TEXT_TOKENS = 4
+_BUNDLED, _MIN_TEXT_TOKENS = "bundled:", 4
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 _MINILM_SHA256 = {
@@ -111,11 +110,8 @@ def load_encoder(
 
 def linear_layers(transformer: nn.Module) -> list[str]:
     """Return the names of all linear layers that the embedding depends on (poolers only feed classifiers)."""
-    return [
-        name
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and "pooler" not in name.split(".")
-    ]
+    names = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    return [name for name in names if "pooler" not in name.split(".")]
 
 
 def fingerprint(spec: str) -> str | None:
@@ -189,7 +185,7 @@ def _pooling_of(model: SentenceTransformer, spec: str) -> str:
     if types[:2] != [Transformer, Pooling] or any(other is not Normalize for other in types[2:]):
         got = ", ".join(module_type.__name__ for module_type in types)
         raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Normalize")
-    mode = model[1].pooling_mode
+    mode = str(model[1].pooling_mode)
     if mode not in ("mean", "cls"):
         raise InputError(f"{spec}: got {mode!r} pooling, need mean or cls")
-    return str(mode)
+    return mode

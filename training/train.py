@@ -114,11 +114,8 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
         say(f"resuming from {checkpoint.name}")
         trainer.loss.load_own(checkpoint)
     with tracking(work, config.name, inputs.published_facts.config, step_of(checkpoint)) as log:
-        score, ends = (
-            partial(score_epoch, encoder, inputs.dev_sets, config.prompt),
-            last_steps(epochs, config.batch_size),
-        )
-        seconds = seconds_per_step(trainer)
+        score, seconds = partial(score_epoch, encoder, inputs.dev_sets, config.prompt), seconds_per_step(trainer)
+        ends = last_steps(epochs, config.batch_size)
         callback = TrainingCallback(score, trainer.loss, work, ends, seconds_per_step=seconds, log=log)
         trainer.add_callback(callback)
         with callback.stopping_on_sigterm():

@@ -70,15 +70,11 @@ def can_unpad(transformer: nn.Module) -> bool:
 class _Layout:
     """The layout of the batch that is being computed."""
 
-    place_N: Tensor
-    """Place of each token in the padded batch, counted row by row."""
-    row_BT: Tensor
-    """Token at each place of the padded batch; at padding, an arbitrary token."""
-    mask_BT: Tensor
-
     def set(self, mask_BT: Tensor) -> Tensor:
+        """Set the layout, and return the place of each token in the padded batch, counted row by row."""
         flat = mask_BT.reshape(-1)
         self.place_N = flat.nonzero().squeeze(1)
+        # The token at each place of the padded batch; at padding, an arbitrary one.
         self.row_BT = (flat.cumsum(0) - 1).clamp(min=0).reshape(mask_BT.shape)
         self.mask_BT = mask_BT.to(torch.int32)
         return self.place_N

@@ -115,9 +115,9 @@ def _differences(earlier: RunFacts, facts: RunFacts, data: Mapping[str, str]) ->
     """Return what differs, in words for a message; changed keys of the config are listed."""
     keys = sorted(earlier.config.keys() | facts.config.keys())
     changed = [key for key in keys if earlier.config.get(key) != facts.config.get(key)]
-    names = {"config": f"config ({', '.join(changed)})", "base": "base encoder's files"}
-    names |= {"version": f"version of Simile ({earlier.version})", **data}
-    return [name for field, name in names.items() if getattr(earlier, field) != getattr(facts, field)]
+    names = {"base": "base encoder's files", "version": f"version of Simile ({earlier.version})", **data}
+    differing = [name for field, name in names.items() if getattr(earlier, field) != getattr(facts, field)]
+    return [f"config ({', '.join(changed)})", *differing] if changed else differing
 
 
 @contextmanager
