@@ -36,9 +36,8 @@ def make_baseline(
 ) -> Bundle:
     """Return the bundle at ``out`` with one untouched member.
 
-    ``spec`` is an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of these documents,
-    whose column names ``columns`` maps from our field names. ``matryoshka`` has the numbers of dimensions that the
-    encoder was trained to be cut to.
+    ``spec`` is an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of documents with
+    these column names by field. ``matryoshka`` has the numbers of dimensions that the encoder was trained to be cut to.
 
     Raises:
         InputError: the encoder or the documents cannot be read, or ``out`` is taken.

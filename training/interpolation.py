@@ -34,8 +34,8 @@ from training.torch_encoder import TorchEncoder, linear_layers
 
 ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Interpolation coefficients in the order in which they are tried."""
-_MAX_TOKENS, _MAX_WORSE_IN_A_ROW = 40_000, 2
-"""Limits: the tokens of training texts for the moments, and the points in a row that are worse than an earlier one."""
+_MAX_TOKENS, _MAX_CONSECUTIVE_WORSE = 40_000, 2
+"""Limits of the training texts' tokens for the moments, and of consecutive points that are worse than earlier ones."""
 
 
 def interpolate(
@@ -96,7 +96,7 @@ def _search(
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
-            if num_worse == _MAX_WORSE_IN_A_ROW or takes_highest:
+            if num_worse == _MAX_CONSECUTIVE_WORSE or takes_highest:
                 break
     return tried, best
 

@@ -114,10 +114,9 @@ class _Attention(nn.Module):
 
     def _rotated(self, query_ND: Tensor, key_ND: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
         heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
-        query_1NHD, key_1NHD = apply_rotary_pos_emb(
-            query_ND.view(heads), key_ND.view(heads), cos_1ND, sin_1ND, unsqueeze_dim=2
-        )
-        return query_1NHD.reshape(-1, self.query.out_features), key_1NHD.reshape(-1, self.query.out_features)
+        rotated = apply_rotary_pos_emb(query_ND.view(heads), key_ND.view(heads), cos_1ND, sin_1ND, unsqueeze_dim=2)
+        query_ND, key_ND = (x_1NHD.reshape(-1, self.query.out_features) for x_1NHD in rotated)
+        return query_ND, key_ND
 
 
 class _MultiHeadAttention(torch.autograd.Function):
