@@ -50,8 +50,9 @@ def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str,
     spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets) or dev_sets]
     if by_set:
         say(f"\n{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
+    defined = [value for value in spearmans if value is not None]
     # Without dev sets there is nothing to choose by: the last epoch is then the best.
-    mean = (None if None in spearmans else float(np.mean(spearmans))) if spearmans else float(epoch)
+    mean = float(epoch) if not spearmans else float(np.mean(defined)) if len(defined) == len(spearmans) else None
     return EpochEntry(epoch=epoch, seconds=seconds, mean=mean, dev=by_set, histograms=histograms)
 
 

@@ -92,7 +92,9 @@ def _search(
         for alpha in ALPHAS:
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
-            if (point.agreement or 0) < minimum or not _orders_as_well(point, start):
+            pairs = [(value, (start.dev or {})[name]) for name, value in (point.dev or {}).items()]
+            is_nowhere_below = all(value is not None and least is not None and value >= least for value, least in pairs)
+            if (point.agreement or 0) < minimum or not is_nowhere_below:
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
@@ -199,12 +201,6 @@ def _mean(point: InterpolationPoint) -> float:
     """Return the mean Spearman over the dev sets, or alpha without any."""
     spearmans = [value for value in (point.dev or {}).values() if value is not None]
     return float(np.mean(spearmans)) if spearmans else point.alpha
-
-
-def _orders_as_well(point: InterpolationPoint, start: InterpolationPoint) -> bool:
-    """Return whether the point orders every dev set at least as well as the base does."""
-    pairs = [(value, (start.dev or {})[name]) for name, value in (point.dev or {}).items()]
-    return all(value is not None and least is not None and value >= least for value, least in pairs)
 
 
 def _shown_agreement(point: InterpolationPoint) -> str:
