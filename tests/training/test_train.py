@@ -151,7 +151,7 @@ def test_dev_spearman_in_the_history_is_that_of_the_bundle(trained, material, ch
     assert spearman(score_P, dev.target_P) == pytest.approx(run.dev_spearmans[1], abs=5e-3)
 
 
-@pytest.mark.parametrize(("loss", "architecture"), zip([*LOSSES, "angle+mse"], cycle(ARCHITECTURES), strict=False))
+@pytest.mark.parametrize(("loss", "architecture"), [*zip([*LOSSES, "angle+mse"], cycle(ARCHITECTURES), strict=False)])
 def test_each_loss_trains_and_exports(settings, few, tmp_path, loss, architecture):
     weights = dict.fromkeys(loss.split("+"), 1)
     train(TrainConfig(**settings(architecture, loss=weights, method="full")), [few], [few], tmp_path / "bundle")
