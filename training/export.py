@@ -83,7 +83,7 @@ def export_member(
         pooling="cls" if encoder.pooling == "cls" else "mean",
         prompt=prompt,
         max_length=encoder.max_length,
-        pad_id=encoder.pad_id,
+        pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
         dimension=encoder.dimension,
         matryoshka=matryoshka,
     )
@@ -152,5 +152,5 @@ def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], N
             for row in range(1, num_texts):
                 end = int(rng.integers(1, length + 1))
                 mask_BT[row, end:] = 0
-                ids_BT[row, end:] = encoder.pad_id
+                ids_BT[row, end:] = encoder.model.tokenizer.pad_token_id or 0
             yield ids_BT, mask_BT

@@ -56,11 +56,6 @@ class TorchEncoder:
         return int(self.model.get_embedding_dimension())
 
     @property
-    def pad_id(self) -> int:
-        """The padding token."""
-        return int(self.model.tokenizer.pad_token_id or 0)
-
-    @property
     def transformer(self) -> Transformer:
         """The module that holds the transformer's weights."""
         return self.model[0]

@@ -103,7 +103,10 @@ class _Attention(nn.Module):
         hidden_ND = hidden_1ND.squeeze(0)
         query_ND, key_ND, value_ND = self.query(hidden_ND), self.key(hidden_ND), self.value(hidden_ND)
         if position_embeddings is not None:
-            query_ND, key_ND = self._rotated(query_ND, key_ND, *position_embeddings)
+            heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
+            both = (query_ND.view(heads), key_ND.view(heads))
+            rotated = apply_rotary_pos_emb(*both, *position_embeddings, unsqueeze_dim=2)
+            query_ND, key_ND = (x_1NHD.reshape(-1, self.query.out_features) for x_1NHD in rotated)
         row_BT = self._layout.row_BT
         laid_out = (query_ND[row_BT], key_ND[row_BT], value_ND[row_BT], self._layout.mask_BT)
         # The exporter does not support functions that are called with None.
@@ -111,12 +114,6 @@ class _Attention(nn.Module):
         attended_BTD = _MultiHeadAttention.apply(self._num_heads, *laid_out, *bias)  # type: ignore[no-untyped-call]
         attended_ND = attended_BTD.reshape(-1, self.query.out_features)[self._layout.place_N]
         return self.out(attended_ND).unsqueeze(0), None
-
-    def _rotated(self, query_ND: Tensor, key_ND: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
-        heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
-        rotated = apply_rotary_pos_emb(query_ND.view(heads), key_ND.view(heads), cos_1ND, sin_1ND, unsqueeze_dim=2)
-        query_ND, key_ND = (x_1NHD.reshape(-1, self.query.out_features) for x_1NHD in rotated)
-        return query_ND, key_ND
 
 
 class _MultiHeadAttention(torch.autograd.Function):
