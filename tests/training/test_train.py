@@ -344,7 +344,7 @@ def test_restart_keeps_a_folder_that_is_no_work_folder(copied, command, capsys):
         ([{"score": i} for i in range(40)], {"loss": "ranking"}, "got no positive pair, loss 'ranking' needs some"),
         ([{"score": i} for i in range(40)], {"loss": "focal"}, "got graded scores, loss 'focal' needs labels"),
         ([{"score": i} for i in range(40)], {"loss": "mse"}, "got a score of 2.0, loss 'mse' needs cosines"),
-        ([{"label": i % 2} for i in range(40)], {"loss": "cosine"}, "loss: got 'cosine', input should be 'ranking'"),
+        ([{"label": i % 2} for i in range(40)], {"loss": "cosine"}, "loss: got 'cosine', need 'ranking'"),
         ([{"label": i % 2} for i in range(40)], {"epochs": [1, 1]}, "got 1 files of pairs (own), need one for each"),
         ([{"label": i % 2} for i in range(40)], {"epochs": [0, 0]}, "need at least one epoch"),
         ([{"label": i % 2} for i in range(40)], {"base": "./missing"}, "no such folder"),
