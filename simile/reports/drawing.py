@@ -27,7 +27,7 @@ from simile.reports.numerals import shown
 from simile.reports.page import theme
 
 # In units of the SVG: pixels where the chart is shown at this width. style.css sets the size of the text.
-WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 220, 44, 28, 16, 9.5
+WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 224, 44, 32, 16, 9.5
 
 MAX_DOTS = 40
 """Number of points above which dots would cover their curve."""
@@ -50,7 +50,10 @@ _STYLE: dict[Any, Any] = {
     "axes.formatter.limits": (-4, 6),
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 1,
-    **{f"{axis}tick.major.{name}": value for axis in "xy" for name, value in (("size", 0), ("pad", 8))},
+    **{f"{axis}tick.major.size": 0 for axis in "xy"},
+    # On a phone, the text grows upwards from its base line, towards the axis.
+    "xtick.major.pad": 12,
+    "ytick.major.pad": 8,
 }
 
 
