@@ -9,20 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.evaluate import Evaluation
+from simile import reports
 from simile.artifacts import EvaluationReport, PairSet, SetEvaluation
-from simile.reports import (
-    Block,
-    Value,
-    callout,
-    details,
-    examples,
-    heading,
-    histogram_row,
-    intervals,
-    page,
-    paragraph,
-    table,
-)
+from simile.reports import Block, Value
 
 _NUM_EXAMPLES = 6
 _LEGEND = (
@@ -57,9 +46,9 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
     is_calibrated = any(entry.bundle.calibration_error is not None for entry in report.all_sets.values())
     blocks: list[Block] = [
         *_verdict(report),
-        heading("Figures"),
-        paragraph(_LEGEND),
-        *([paragraph(_about_calibration(report))] if is_calibrated else []),
+        reports.heading("Figures"),
+        reports.paragraph(_LEGEND),
+        *([reports.paragraph(_about_calibration(report))] if is_calibrated else []),
         _table(report.all_sets, is_calibrated=is_calibrated),
         *_intervals(report),
     ]
@@ -68,7 +57,7 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
     blocks += [*extra, _method(report)]
     bundle = report.bundle
     provider = bundle.provider.removesuffix("ExecutionProvider")
-    return page(
+    return reports.page(
         f"Evaluation of {bundle.name}", f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}", blocks
     )
 
@@ -78,7 +67,7 @@ def _verdict(report: EvaluationReport) -> list[Block]:
         return []
     passed = report.verdict == "pass"
     title = "The gate passes" if passed else "The gate fails"
-    return [callout("good" if passed else "bad", "; ".join(report.reasons), title=title)]
+    return [reports.callout("good" if passed else "bad", "; ".join(report.reasons), title=title)]
 
 
 def _about_calibration(report: EvaluationReport) -> str:
@@ -109,7 +98,7 @@ def _table(entries: Mapping[str, SetEvaluation], *, is_calibrated: bool) -> Bloc
             )
         )
     columns = (*_COLUMNS, "ECE") if is_calibrated else _COLUMNS
-    return table(columns, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
+    return reports.table(columns, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
 
 
 def _intervals(report: EvaluationReport) -> list[Block]:
@@ -118,7 +107,11 @@ def _intervals(report: EvaluationReport) -> list[Block]:
         for name, entry in report.all_sets.items()
         if (gain := entry.difference) and None not in (gain.spearman, gain.low, gain.high)
     ]
-    return [intervals("Gain in Spearman over the baseline, with 95 % intervals", rows, spec="+.3f")] if rows else []
+    return (
+        [reports.intervals("Gain in Spearman over the baseline, with 95 % intervals", rows, spec="+.3f")]
+        if rows
+        else []
+    )
 
 
 def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> list[Block]:
@@ -132,13 +125,13 @@ def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> lis
         if role in scores
     }
     wrong = [
-        examples("Positive pairs with the lowest scores", _worst(pairs, scores, positive=True)),
-        examples("Negative pairs with the highest scores", _worst(pairs, scores, positive=False)),
+        reports.examples("Positive pairs with the lowest scores", _worst(pairs, scores, positive=True)),
+        reports.examples("Negative pairs with the highest scores", _worst(pairs, scores, positive=False)),
     ]
     return [
-        heading(pairs.name),
-        histogram_row(panels, x_label="score", limits=(-0.2, 1)),
-        details("The pairs it gets most wrong", wrong),
+        reports.heading(pairs.name),
+        reports.histogram_row(panels, x_label="score", limits=(-0.2, 1)),
+        reports.details("The pairs it gets most wrong", wrong),
     ]
 
 
@@ -162,15 +155,15 @@ def _method(report: EvaluationReport) -> Block:
     """Return the paragraphs on how the intervals were computed and whether test texts were trained on."""
     interval, leaked = report.interval, report.leaked_texts
     units = ", ".join(f"{unit}s of {name}" for name, unit in interval.unit.items())
-    return details(
+    return reports.details(
         "How this was measured",
         [
-            paragraph(
+            reports.paragraph(
                 f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that "
                 f"are resampled are the {units}: pairs share them, and resampling pairs would make the intervals too "
                 "narrow."
             ),
-            paragraph(
+            reports.paragraph(
                 "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the "
                 "bundle."
                 if leaked is None

@@ -3,19 +3,18 @@
 Shape suffixes: T = pairs of the target, F = features, C = candidates.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.corpus.embeddings import Vectors
 from mining.sampling.candidates import Band, is_in_band
 from mining.sampling.cells import BIN_WIDTH, tfidf_bins
-from mining.sampling.features import Candidates, Features
+from mining.sampling.features import Candidates, Features, Flags, Floats
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
 from simile.scoring.metrics import spearman
@@ -38,7 +37,7 @@ class Target:
     """The pairs inside the band, in the order of ``as_candidates``."""
     as_candidates: Candidates
     """The same pairs with their features; a and b number the target's texts."""
-    weight_T: NDArray[np.float64]
+    weight_T: Floats
     band: Band
     is_labelled: bool
     """Whether the labels are the target's own; otherwise they are imputed."""
@@ -46,7 +45,7 @@ class Target:
     """Number of the target's pairs outside the band that was asked for."""
     shortcut: float | None
     """Spearman that TF-IDF alone reaches on the target's own labels; None if unknown."""
-    knows_category_T: NDArray[np.bool_]
+    knows_category_T: Flags
     """Whether the pair or its groups state if it is of one category."""
 
 
@@ -70,16 +69,10 @@ def read_target(
     *,
     band: Band | None,
 ) -> Target:
-    """Return the target: its pairs in the band, with their features.
+    """Return the target: those of its pairs that are in the band, if there is one, with their features.
 
-    Pairs without labels all count as negative until `impute` labels them.
-
-    Args:
-        pairs: pairs that pass `check_target`, with or without labels.
-        tfidf: the vectorizer fitted on the documents.
-        vectors: the baseline's embeddings, if its cosines are to be followed too.
-        category_of_group: the documents' categories, for pairs that name only their groups.
-        band: the TF-IDF cosines to keep; None keeps all.
+    The pairs have to pass `check_target`. Pairs without labels all count as negative until `impute` labels them; pairs
+    that name only their groups get the groups' categories.
 
     Raises:
         InputError: no pair lies in the band, or all pairs there have the same label.
@@ -169,13 +162,9 @@ def settle_same_category(
     return replace(target, as_candidates=replace(candidates, is_same_category_C=is_same_T))
 
 
-def categories_of_groups(rows: Iterable[Document]) -> dict[str, str | None]:
+def categories_of_groups(rows: Sequence[Document]) -> dict[str, str | None]:
     """Return the category of each group's first document."""
-    category_of_group: dict[str, str | None] = {}
-    for row in rows:
-        if row.group is not None:
-            category_of_group.setdefault(row.group, row.category)
-    return category_of_group
+    return {row.group: row.category for row in reversed(rows) if row.group is not None}
 
 
 def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> bool | None:
@@ -205,7 +194,7 @@ def _as_candidates(
     )
 
 
-def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
+def _log_odds(target: Target, candidates: Candidates) -> Floats:
     """Return for each pair of the target the log odds that it is positive, judged by the candidates of both classes."""
     odds_T = np.zeros(len(target.as_candidates))
     positive, negative = candidates.take(candidates.is_positive_C), candidates.take(~candidates.is_positive_C)
@@ -213,10 +202,9 @@ def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
         share = [np.clip(pairs.is_same_category_C.mean(), 0.01, 0.99) for pairs in (positive, negative)]
         is_same_T = target.as_candidates.is_same_category_C
         odds_T += np.where(is_same_T, np.log(share[0] / share[1]), np.log((1 - share[0]) / (1 - share[1])))
-    baseline_T = target.as_candidates.baseline_C
-    if not np.isnan(baseline_T).any() and len(positive) > 1 and len(negative) > 1:
+    if target.as_candidates.has_baseline and len(positive) > 1 and len(negative) > 1:
         mean = [pairs.baseline_C.mean() for pairs in (positive, negative)]
         spread = max(0.02, float(np.sqrt(np.mean([pairs.baseline_C.var() for pairs in (positive, negative)]))))
-        odds_T += (baseline_T - np.mean(mean)) * (mean[0] - mean[1]) / spread**2
+        odds_T += (target.as_candidates.baseline_C - np.mean(mean)) * (mean[0] - mean[1]) / spread**2
     # The small constant keeps every probability away from 0 and 1.
     return np.asarray(np.log(expit(odds_T) + 1e-3) - np.log(expit(-odds_T) + 1e-3))

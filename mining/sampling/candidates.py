@@ -7,31 +7,26 @@ these and not with the square of the number of documents.
 Shape suffixes: N = documents, W = words, C = candidates, L = links.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from mining.corpus.gather import fair_limit
 from mining.sampling.cells import CellCapacity, Cells, Reservoir
-from mining.sampling.features import Candidates, Features, IndexPairs, Indices, rows_by_group
+from mining.sampling.features import Candidates, Features, Flags, Floats, IndexPairs, Indices, join, rows_by_group
 
 Band = tuple[float, float]
 """The lowest and the highest TF-IDF cosine, both included."""
 
-COMPARISONS_PER_PAIR = 20_000
-"""Upper bound of the comparisons of two documents per negative pair wanted, but see `MIN_COMPARISONS`."""
-MIN_COMPARISONS = 100_000_000
-"""Number of comparisons that is always allowed: a few seconds' work, all pairs of ten thousand documents."""
-_LISTED_PER_PAIR = 100
-"""Upper bound of the pairs within groups that are listed per positive pair wanted, but see `_MIN_LISTED`."""
-_MIN_LISTED = 2_000_000
-"""Number of pairs within groups that may always be listed."""
-_GROUPS_PER_PART = 100
-_PAIRS_PER_PART = 50_000
-"""A part of the listed positive pairs is complete once it has this many pairs or groups."""
+COMPARISONS_PER_PAIR, MIN_COMPARISONS = 20_000, 100_000_000
+"""Upper bound of the comparisons of two documents per negative pair wanted, and the number that is always allowed: all
+pairs of ten thousand documents, which take a few seconds."""
+_LISTED_PER_PAIR, _MIN_LISTED = 100, 2_000_000
+"""Upper bound of the pairs within groups that are listed per positive pair wanted; this many are always allowed."""
+_GROUPS_PER_PART, _PAIRS_PER_PART = 100, 50_000
+"""A part of the listed positive pairs is complete once it has this many groups or pairs."""
 _TILE_HEIGHT, _TILE_WIDTH = 512, 8192
 _MIN_DRAWN = 50_000
 """A quarter of the fewest random pairs that are drawn to find pairs without a word in common."""
@@ -65,11 +60,7 @@ def sample_positives(
 ) -> Candidates:
     """Return a random sample of the positive pairs in the band, up to each cell's capacity, in random order.
 
-    Args:
-        features: features of the documents.
-        spec: the candidates to sample.
-        rng: source of randomness.
-        links_L2: the positive pairs, where they are known one by one; otherwise all pairs within a group are positive.
+    The positive pairs are the links, if given, or all pairs within a group.
     """
     reservoir = Reservoir(spec.cells, spec.capacity)
     for part in _positives(features, links_L2, spec.num_wanted, rng):
@@ -114,7 +105,7 @@ def num_comparisons(num_documents: int, num_wanted: int) -> int:
     return min(max(MIN_COMPARISONS, COMPARISONS_PER_PAIR * num_wanted), in_tiles)
 
 
-def is_in_band(tfidf_C: NDArray[np.float64], band: Band) -> NDArray[np.bool_]:
+def is_in_band(tfidf_C: Floats, band: Band) -> Flags:
     """Return which cosines lie in the band, both ends included."""
     # Rounding may lift the cosine of two equal vectors slightly above 1.
     return np.asarray((tfidf_C >= band[0]) & (tfidf_C <= (band[1] if band[1] < 1 else 2)))
@@ -147,16 +138,12 @@ def _without_common_words(features: Features, num_wanted: int, rng: np.random.Ge
     num_all = len(features) * (len(features) - 1) // 2
     num_drawn = 4 * max(_MIN_DRAWN, num_wanted)
     code_C = np.arange(num_all) if num_all <= num_drawn else np.unique(rng.integers(num_all, size=num_drawn))
-    a_C, b_C = _pair_of_code(code_C)
+    # Pairs a < b are numbered (0, 1), (0, 2), (1, 2), (0, 3)...
+    b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
+    a_C = code_C - b_C * (b_C - 1) // 2
     is_negative_C = features.group_N[a_C] != features.group_N[b_C]
     pairs = features.with_tfidf(a_C[is_negative_C], b_C[is_negative_C])
     return features.candidates(pairs.take(pairs.tfidf_C == 0), is_positive=False)
-
-
-def _pair_of_code(code_C: Indices) -> tuple[Indices, Indices]:
-    """Return the pairs (a < b) with these numbers; pairs are numbered (0, 1), (0, 2), (1, 2), (0, 3)..."""
-    b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
-    return code_C - b_C * (b_C - 1) // 2, b_C
 
 
 def _positives(
@@ -178,14 +165,7 @@ def _positives(
         first, second = np.triu_indices(len(rows), 1)
         parts.append(IndexPairs(rows[first], rows[second], (block_NW @ block_NW.T).toarray()[first, second]))
         if sum(map(len, parts)) >= _PAIRS_PER_PART or len(parts) >= _GROUPS_PER_PART:
-            yield _concatenated(parts)
+            yield join(parts)
             parts = []
     if parts:
-        yield _concatenated(parts)
-
-
-def _concatenated(parts: Sequence[IndexPairs]) -> IndexPairs:
-    a_C, b_C, tfidf_C = (
-        np.concatenate(column) for column in zip(*((p.a_C, p.b_C, p.tfidf_C) for p in parts), strict=True)
-    )
-    return IndexPairs(a_C, b_C, tfidf_C)
+        yield join(parts)
