@@ -19,30 +19,14 @@ _LEGEND = (
     "95 % interval. With 0/1 labels in equal shares no model can exceed 0.866. TF-IDF alone is what word overlap "
     "reaches."
 )
-_COLUMNS = (
-    "set",
-    "pairs",
-    "baseline",
-    "Simile",
-    "difference",
-    "low",
-    "high",
-    "AUC",
-    "separability",
-    "overlap",
-    "TF-IDF alone",
-)
 
 
 def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[Block] = ()) -> str:
     """Return the evaluation as a self-contained HTML page.
 
-    Args:
-        evaluation: the report and its scores.
-        sets: the judged sets and guards, whose pairs are shown.
-        extra: blocks that close the page, such as training curves.
+    It shows pairs of the sets (and guards), and ends with ``extra`` blocks, such as training curves.
     """
-    report = evaluation.report
+    report, bundle = evaluation.report, evaluation.report.bundle
     is_calibrated = any(entry.bundle.calibration_error is not None for entry in report.all_sets.values())
     blocks: list[Block] = [
         *_verdict(report),
@@ -55,11 +39,9 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
     for pairs in sets:
         blocks += _scores_of(pairs, evaluation.scores[pairs.name])
     blocks += [*extra, _method(report)]
-    bundle = report.bundle
     provider = bundle.provider.removesuffix("ExecutionProvider")
-    return reports.page(
-        f"Evaluation of {bundle.name}", f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}", blocks
-    )
+    subtitle = f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}"
+    return reports.page(f"Evaluation of {bundle.name}", subtitle, blocks)
 
 
 def _verdict(report: EvaluationReport) -> list[Block]:
@@ -80,25 +62,25 @@ def _about_calibration(report: EvaluationReport) -> str:
 
 
 def _table(entries: Mapping[str, SetEvaluation], *, is_calibrated: bool) -> Block:
-    rows: list[tuple[Value, ...]] = []
+    rows: list[dict[str, Value]] = []
     for name, entry in entries.items():
         figures, gain = entry.bundle, entry.difference
-        rows.append(
-            (
-                name,
-                entry.pairs,
-                entry.baseline.spearman if entry.baseline else None,
-                figures.spearman,
-                *((gain.spearman, gain.low, gain.high) if gain else (None, None, None)),
-                figures.auc,
-                figures.separability,
-                figures.overlap,
-                entry.lexical.spearman,
-                *([figures.calibration_error] if is_calibrated else []),
-            )
-        )
-    columns = (*_COLUMNS, "ECE") if is_calibrated else _COLUMNS
-    return reports.table(columns, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
+        row: dict[str, Value] = {
+            "set": name,
+            "pairs": entry.pairs,
+            "baseline": entry.baseline.spearman if entry.baseline else None,
+            "Simile": figures.spearman,
+            "difference": gain.spearman if gain else None,
+            "low": gain.low if gain else None,
+            "high": gain.high if gain else None,
+            "AUC": figures.auc,
+            "separability": figures.separability,
+            "overlap": figures.overlap,
+            "TF-IDF alone": entry.lexical.spearman,
+        }
+        rows.append(row | ({"ECE": figures.calibration_error} if is_calibrated else {}))
+    formats = dict.fromkeys(("difference", "low", "high"), "+.3f")
+    return reports.table(list(rows[0]), [tuple(row.values()) for row in rows], formats=formats)
 
 
 def _intervals(report: EvaluationReport) -> list[Block]:
@@ -107,11 +89,8 @@ def _intervals(report: EvaluationReport) -> list[Block]:
         for name, entry in report.all_sets.items()
         if (gain := entry.difference) and None not in (gain.spearman, gain.low, gain.high)
     ]
-    return (
-        [reports.intervals("Gain in Spearman over the baseline, with 95 % intervals", rows, spec="+.3f")]
-        if rows
-        else []
-    )
+    title = "Gain in Spearman over the baseline, with 95 % intervals"
+    return [reports.intervals(title, rows, spec="+.3f")] if rows else []
 
 
 def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> list[Block]:
@@ -138,36 +117,26 @@ def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> lis
 def _worst(
     pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], *, positive: bool
 ) -> list[tuple[str, str, dict[str, Value]]]:
-    label, sign = (1, 1) if positive else (0, -1)
-    index = np.flatnonzero(pairs.target_P == label)
-    order = index[np.argsort(sign * scores["bundle"][index], kind="stable")][:_NUM_EXAMPLES]
-    return [
-        (
-            pairs.rows[i].text_a,
-            pairs.rows[i].text_b,
-            {("Simile" if role == "bundle" else role): float(score_P[i]) for role, score_P in scores.items()},
-        )
-        for i in order
+    index = np.flatnonzero(pairs.target_P == positive)
+    order = index[np.argsort(scores["bundle"][index] * (1 if positive else -1), kind="stable")][:_NUM_EXAMPLES]
+    names = {"bundle": "Simile", "baseline": "baseline"}
+    shown: list[dict[str, Value]] = [
+        {names[role]: float(score_P[i]) for role, score_P in scores.items()} for i in order
     ]
+    return [(pairs.rows[i].text_a, pairs.rows[i].text_b, figures) for i, figures in zip(order, shown, strict=True)]
 
 
 def _method(report: EvaluationReport) -> Block:
     """Return the paragraphs on how the intervals were computed and whether test texts were trained on."""
     interval, leaked = report.interval, report.leaked_texts
     units = ", ".join(f"{unit}s of {name}" for name, unit in interval.unit.items())
-    return reports.details(
-        "How this was measured",
-        [
-            reports.paragraph(
-                f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that "
-                f"are resampled are the {units}: pairs share them, and resampling pairs would make the intervals too "
-                "narrow."
-            ),
-            reports.paragraph(
-                "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the "
-                "bundle."
-                if leaked is None
-                else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
-            ),
-        ],
+    resampling = (
+        f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that are "
+        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow."
     )
+    leak = (
+        "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the bundle."
+        if leaked is None
+        else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
+    )
+    return reports.details("How this was measured", [reports.paragraph(resampling), reports.paragraph(leak)])

@@ -15,9 +15,7 @@ from simile.artifacts import text_key
 NEAR = 0.85
 """Jaccard similarity from which two texts count as near duplicates."""
 _SHINGLE_LENGTH = 4
-_SEED = 42
-_NUM_HASHES = 126
-_NUM_BANDS = 18
+_SEED, _NUM_HASHES, _NUM_BANDS = 42, 126, 18
 """Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is compared once in 8."""
 
 
@@ -27,11 +25,8 @@ def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]
     A kept text does neither and has its own index. Two texts nearly repeat each other where the Jaccard similarity of
     their sets of 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH proposes the
     pairs to compare (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
-    doi:10.1145/276698.276876) and may miss one; the exact similarity decides.
-
-    Args:
-        texts: the texts; an earlier one is kept rather than a later one.
-        num_fixed: number of leading texts that are left out only where they repeat an earlier text exactly.
+    doi:10.1145/276698.276876) and may miss one; the exact similarity decides. The first ``num_fixed`` texts are left
+    out only where they repeat an earlier text exactly.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}

@@ -21,10 +21,7 @@ _BLOCK = 1024
 def best_positive(embedding_ND: NDArray[np.float32], group_N: Indices, links: Indices | None = None) -> Floats:
     """Return each document's highest cosine to another document that means the same, shape ``(N,)``; NaN without one.
 
-    Args:
-        embedding_ND: normalized embeddings.
-        group_N: group numbers; documents of one group mean the same.
-        links: pairs of documents that mean the same, shape ``(L, 2)``; they replace the groups.
+    Documents of one group mean the same or, if links are given, the two documents of each link, shape ``(L, 2)``.
     """
     best_N = np.full(len(group_N), -np.inf)
     if links is not None:
