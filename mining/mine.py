@@ -85,9 +85,8 @@ def mine(
         InputError: the documents cannot yield the pairs.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
-        raise InputError(
-            f"got --false-negatives {config.false_negatives} without a baseline, need --baseline to find them"
-        )
+        given = f"--false-negatives {config.false_negatives}"
+        raise InputError(f"got {given} without a baseline, need --baseline to find them")
     known = known_pairs(positives) if positives else None
     if target:
         check_target(target)
@@ -108,8 +107,8 @@ def mine(
         # A held-out set without pairs of both classes is left out.
         if len(selection.chosen)
     }
-    is_triplets = config.format == "triplets"
-    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if is_triplets else []
+    wants_triplets = config.format == "triplets"
+    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else []
     return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
 
 
@@ -186,9 +185,7 @@ def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) ->
             features=Features(rows, prepared.corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
             links_L2=links.among(texts) if links else None,
             best_positive_N=np.array([best[text] for text in texts]) if best else None,
-            drops_false_negatives=config.false_negatives in ("drop", None),
-            same_category=config.same_category,
-            max_uses=config.max_uses,
+            config=config,
         )
     return splits
 
@@ -211,7 +208,11 @@ class _Miner:
         """Return the selection of each set: ``pairs``, a curriculum's phases, the held-out sets."""
         num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self.config.pairs))
         wanted = {name: self.config.pairs if name == _TRAIN else num_held_out for name in self._splits}
-        total = sum(self._num_comparisons(name, num) for name, num in wanted.items())
+        num_phases = {name: 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1 for name in wanted}
+        total = sum(
+            num_phases[name] * num_comparisons(len(self._splits[name].features), num // 2 // num_phases[name])
+            for name, num in wanted.items()
+        )
         selections: dict[str, Selection] = {}
         with Progress("mining", total, "pairs compared") as progress:
             for name, num in wanted.items():
@@ -221,10 +222,6 @@ class _Miner:
                     selections[name] = self._held_out(name, num, progress)
                 progress.advance(0, note=name)
         return selections
-
-    def _num_comparisons(self, name: str, num_pairs: int) -> int:
-        num_phases = 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1
-        return num_phases * num_comparisons(len(self._splits[name].features), num_pairs // 2 // num_phases)
 
     def _completed(self, target: Target, source: CategorySource) -> Target:
         """Return the target with labels, weights and category relations filled in."""

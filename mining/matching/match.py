@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from mining.matching.picker import Picker
@@ -93,7 +94,7 @@ class _Neighbours:
         return np.asarray(near_TK)
 
 
-def match_target(picker: Picker, target: Candidates, weight_T: Floats, num_each: int, rng: np.random.Generator) -> None:
+def match_target(picker: Picker, target: Candidates, weight_T: Floats, num_each: int, rng: Generator) -> None:
     """Take up to ``num_each`` candidates of each class, distributed as the target's weighted pairs of that class.
 
     Where one class falls short in a TF-IDF bin, both take fewer there and more elsewhere; otherwise word overlap would
@@ -133,14 +134,7 @@ class _ClassMatcher:
     """The target's pairs of one class, and the candidates taken for each."""
 
     def __init__(
-        self,
-        picker: Picker,
-        target: Candidates,
-        weight_T: Floats,
-        num_wanted: int,
-        rng: np.random.Generator,
-        *,
-        label: bool,
+        self, picker: Picker, target: Candidates, weight_T: Floats, num_wanted: int, rng: Generator, *, label: bool
     ) -> None:
         self._picker = picker
         self._rng = rng
@@ -260,7 +254,7 @@ def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features
     }
 
 
-def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: np.random.Generator) -> Indices:
+def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: Generator) -> Indices:
     """Return whole numbers in these proportions that sum to the total, rounded evenly along the order.
 
     Systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312). Independent rounding of many small fractions

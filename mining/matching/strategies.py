@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 
+from mining.config import MineConfig
 from mining.matching.match import match_classes, match_target
 from mining.matching.picker import Picker, UsageCounts
 from mining.matching.target import Target
@@ -32,11 +34,7 @@ class Split:
     """The known positive pairs, where they replace groups."""
     best_positive_N: Floats | None
     """The baseline's highest score of each document with another one of the same meaning; None without a baseline."""
-    drops_false_negatives: bool
-    same_category: float
-    """Share of the negatives that should be of one category."""
-    max_uses: int
-    """Maximum number of pairs of one class that a text may be in."""
+    config: MineConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,7 @@ class Selection:
 class Selector:
     """Selects pairs of one split; the usage of texts is counted over all its selections."""
 
-    def __init__(
-        self, split: Split, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, split: Split, rng: Generator, on_progress: Callable[[int], None] = lambda num: None) -> None:
         self._split = split
         self._rng = rng
         self._on_progress = on_progress
@@ -69,7 +65,7 @@ class Selector:
             if target:
                 match_target(picker, target.as_candidates, target.weight_T, num_each, self._rng)
             else:
-                wanted_same_C = self._rng.random(len(picker.candidates)) < self._split.same_category
+                wanted_same_C = self._rng.random(len(picker.candidates)) < self._split.config.same_category
                 match_classes(picker, wanted_same_C, num_each)
 
         pool = self._candidates_like(target, num_each) if target else self._similar_classes(band, num_each)
@@ -81,7 +77,8 @@ class Selector:
         pool = self.unmatched(bands, num_each)
         for selection in exclude:
             pool = pool.take(~np.isin(self._pair_numbers(pool), self._pair_numbers(selection.chosen)))
-        return self._select(pool, lambda picker: _take_from_bands(picker, bands, num_each, self._split.same_category))
+        same_category = self._split.config.same_category
+        return self._select(pool, lambda picker: _take_from_bands(picker, bands, num_each, same_category))
 
     def curriculum(self, num_pairs: int, band: Band, target: Target | None) -> tuple[Selection, Selection, Selection]:
         """Select three phases of a third of the pairs each: easy, medium, and hard as `matched`."""
@@ -135,14 +132,14 @@ class Selector:
 
     def _select(self, pool: Candidates, take: Callable[[Picker], None]) -> Selection:
         """Return what ``take`` takes from the candidates, false negatives being dropped before if that is wanted."""
-        false_negatives = None
+        config, false_negatives = self._split.config, None
         if self._split.best_positive_N is not None:
             is_suspect_C = is_false_negative(pool, self._split.best_positive_N)
             num_examined = int((~pool.is_positive_C).sum())
-            false_negatives = FalseNegatives(found=int(is_suspect_C.sum()), of=num_examined)
-            if self._split.drops_false_negatives:
+            false_negatives = FalseNegatives(count=int(is_suspect_C.sum()), of=num_examined)
+            if config.false_negatives in ("drop", None):
                 pool = pool.take(~is_suspect_C)
-        picker = Picker(pool, self._split.max_uses, self._usage)
+        picker = Picker(pool, config.max_uses, self._usage)
         take(picker)
         chosen = pool.take(picker.chosen)
         chosen = chosen.take(self._rng.permutation(len(chosen)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -79,14 +80,12 @@ def read_target(
     """
     is_labelled = pairs.is_labelled
     same = [_same_category(pair, category_of_group) for pair in pairs.rows]
-    candidates = _as_candidates(pairs, tfidf, vectors, is_labelled=is_labelled, same=same)
+    candidates = _as_candidates(pairs, tfidf, vectors, same)
     low, high = band or (0.0, 1.0)
     is_in_T = is_in_band(candidates.tfidf_C, (low, high))
     if not is_in_T.any():
-        cosines = f"{candidates.tfidf_C.min():.3f}-{candidates.tfidf_C.max():.3f}"
-        raise InputError(
-            f"target {pairs.name}: got TF-IDF cosines of {cosines}, need some in the band {low:g}-{high:g}"
-        )
+        got = f"TF-IDF cosines of {candidates.tfidf_C.min():.3f}-{candidates.tfidf_C.max():.3f}"
+        raise InputError(f"target {pairs.name}: got {got}, need some in the band {low:g}-{high:g}")
     candidates = candidates.take(is_in_T)
     if is_labelled and (candidates.is_positive_C.all() or not candidates.is_positive_C.any()):
         raise InputError(f"target {pairs.name}: got pairs of one label only in the band {low:g}-{high:g}, need both")
@@ -126,7 +125,7 @@ def without_shortcut(target: Target) -> Target:
     return replace(target, weight_T=common[bin_T] / own_T)
 
 
-def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> Target:
+def impute(target: Target, candidates: Candidates, rng: Generator) -> Target:
     """Return an unlabelled target with labels: the likelier half of every stretch of TF-IDF is positive.
 
     The odds of each pair come from comparing its category relation and its baseline cosine with those of the
@@ -143,9 +142,7 @@ def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> 
     return replace(target, as_candidates=replace(target.as_candidates, is_positive_C=is_positive_T))
 
 
-def settle_same_category(
-    target: Target, source: CategorySource, same_category: float, rng: np.random.Generator
-) -> Target:
+def settle_same_category(target: Target, source: CategorySource, same_category: float, rng: Generator) -> Target:
     """Return the target with category relations that pairs of the documents can have.
 
     Where a pair does not state its relation, positives are of one category, and so is the share ``same_category`` of
@@ -177,20 +174,17 @@ def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> b
 
 
 def _as_candidates(
-    pairs: PairSet, tfidf: TfidfVectorizer, vectors: Vectors | None, *, is_labelled: bool, same: Sequence[bool | None]
+    pairs: PairSet, tfidf: TfidfVectorizer, vectors: Vectors | None, same: Sequence[bool | None]
 ) -> Candidates:
     texts = list(dict.fromkeys(text for pair in pairs.texts for text in pair))
     number = {text: i for i, text in enumerate(texts)}
-    features = Features(
-        [Document(str(i), text) for i, text in enumerate(texts)],
-        tfidf.transform(texts),
-        vectors.of(texts) if vectors else None,
-    )
-    a_T, b_T = (np.array([number[pair[side]] for pair in pairs.texts], dtype=np.int64) for side in (0, 1))
+    rows = [Document(str(i), text) for i, text in enumerate(texts)]
+    features = Features(rows, tfidf.transform(texts), vectors.of(texts) if vectors else None)
+    a_T, b_T = np.array([[number[text] for text in pair] for pair in pairs.texts], dtype=np.int64).T
     return replace(
         features.candidates(features.with_tfidf(a_T, b_T), is_positive=False),
-        is_positive_C=np.array([is_labelled and pair.label == 1 for pair in pairs.rows], dtype=bool),
-        is_same_category_C=np.array([bool(value) for value in same], dtype=bool),
+        is_positive_C=np.array([pair.label == 1 for pair in pairs.rows], dtype=bool),
+        is_same_category_C=np.array(same, dtype=bool),
     )
 
 

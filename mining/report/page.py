@@ -172,7 +172,7 @@ def _label_noise(report: MiningReport, *, keeps_false_negatives: bool) -> list[B
     if (counts := report.suspects) and counts.of:
         fate = "they were kept" if keeps_false_negatives else "they were left out"
         text = (
-            f"{counts.found:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best positive "
+            f"{counts.count:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best positive "
             f"of one of their texts, and may well be positives: {fate}."
         )
         blocks.append(reports.paragraph(text))

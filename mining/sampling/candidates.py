@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from scipy.sparse import csr_matrix
 
 from mining.corpus.gather import fair_limit
@@ -56,7 +57,7 @@ class _Tile:
 
 
 def sample_positives(
-    features: Features, spec: SamplingSpec, rng: np.random.Generator, links_L2: Indices | None = None
+    features: Features, spec: SamplingSpec, rng: Generator, links_L2: Indices | None = None
 ) -> Candidates:
     """Return a random sample of the positive pairs in the band, up to each cell's capacity, in random order.
 
@@ -70,7 +71,7 @@ def sample_positives(
 
 
 def sample_negatives(
-    features: Features, spec: SamplingSpec, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
+    features: Features, spec: SamplingSpec, rng: Generator, on_progress: Callable[[int], None] = lambda num: None
 ) -> Candidates:
     """Return a random sample of the negative pairs in the band, up to each cell's capacity, in random order.
 
@@ -92,10 +93,8 @@ def sample_negatives(
         reservoir.add(features.candidates(pairs.take(is_negative_C), is_positive=False), rng)
         num = min(num_left, tile.num_comparisons)
         num_left -= num
-        if on_progress:
-            on_progress(num)
-    if on_progress:
-        on_progress(num_left)
+        on_progress(num)
+    on_progress(num_left)
     return reservoir.sample(rng)
 
 
@@ -111,7 +110,7 @@ def is_in_band(tfidf_C: Floats, band: Band) -> Flags:
     return np.asarray((tfidf_C >= band[0]) & (tfidf_C <= (band[1] if band[1] < 1 else 2)))
 
 
-def _tiles(num: int, rng: np.random.Generator | None = None) -> list[_Tile]:
+def _tiles(num: int, rng: Generator | None = None) -> list[_Tile]:
     """Return the tiles that hold a pair (first document < second one), in random order if ``rng`` is given."""
     tiles = [
         _Tile(slice(top, min(num, top + _TILE_HEIGHT)), slice(left, min(num, left + _TILE_WIDTH)))
@@ -133,7 +132,7 @@ def _pairs_in_tile(tfidf_NW: csr_matrix, tile: _Tile, band: Band) -> IndexPairs:
     return pairs.take(pairs.a_C < pairs.b_C)
 
 
-def _without_common_words(features: Features, num_wanted: int, rng: np.random.Generator) -> Candidates:
+def _without_common_words(features: Features, num_wanted: int, rng: Generator) -> Candidates:
     """Return negative pairs without a common word: sparse products omit them, but nearly any random pair is one."""
     num_all = len(features) * (len(features) - 1) // 2
     num_drawn = 4 * max(_MIN_DRAWN, num_wanted)
@@ -146,9 +145,7 @@ def _without_common_words(features: Features, num_wanted: int, rng: np.random.Ge
     return features.candidates(pairs.take(pairs.tfidf_C == 0), is_positive=False)
 
 
-def _positives(
-    features: Features, links_L2: Indices | None, num_wanted: int, rng: np.random.Generator
-) -> Iterator[IndexPairs]:
+def _positives(features: Features, links_L2: Indices | None, num_wanted: int, rng: Generator) -> Iterator[IndexPairs]:
     """Yield positive pairs in parts, with an upper bound per group so that large groups do not dominate."""
     if links_L2 is not None:
         yield features.with_tfidf(*np.unique(np.sort(links_L2, axis=1), axis=0).T)

@@ -87,24 +87,20 @@ class Features:
         length_C2 = np.stack([self._length_N[a_C], self._length_N[b_C]], axis=1)
         ratio_C = length_C2.min(axis=1) / length_C2.max(axis=1)
         is_same_C = (self._category_N[a_C] == self._category_N[b_C]) & (self._category_N[a_C] >= 0)
-        baseline_C = self._baseline(a_C, b_C)
+        baseline_C = np.full(len(a_C), np.nan)
+        if self._embedding_ND is not None:
+            pair_C2 = np.stack([a_C, b_C], axis=1)
+            for i in range(0, len(a_C), _CHUNK):
+                baseline_C[i : i + _CHUNK] = cosines(self._embedding_ND, pair_C2[i : i + _CHUNK])
         return Candidates(a_C, b_C, pairs.tfidf_C, ratio_C, baseline_C, np.full(len(a_C), is_positive), is_same_C)
 
     def with_tfidf(self, a_C: Indices, b_C: Indices) -> IndexPairs:
         """Return these pairs of documents with their TF-IDF cosines."""
-        chunks = [
-            self.tfidf_NW[a_C[i : i + _CHUNK]].multiply(self.tfidf_NW[b_C[i : i + _CHUNK]]).sum(axis=1)
-            for i in range(0, len(a_C), _CHUNK)
-        ]
-        cosine_C = np.concatenate([np.empty(0), *(np.asarray(chunk, dtype=np.float64).ravel() for chunk in chunks)])
+        cosine_C = np.empty(len(a_C))
+        for i in range(0, len(a_C), _CHUNK):
+            a_CW, b_CW = self.tfidf_NW[a_C[i : i + _CHUNK]], self.tfidf_NW[b_C[i : i + _CHUNK]]
+            cosine_C[i : i + _CHUNK] = np.asarray(a_CW.multiply(b_CW).sum(axis=1)).ravel()
         return IndexPairs(a_C, b_C, cosine_C)
-
-    def _baseline(self, a_C: Indices, b_C: Indices) -> Floats:
-        if self._embedding_ND is None:
-            return np.full(len(a_C), np.nan)
-        pair_C2 = np.stack([a_C, b_C], axis=1)
-        chunks = [cosines(self._embedding_ND, pair_C2[i : i + _CHUNK]) for i in range(0, len(pair_C2), _CHUNK)]
-        return np.concatenate([np.empty(0), *chunks])
 
 
 def codes(names: Sequence[str | None]) -> Indices:
