@@ -175,9 +175,9 @@ def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) ->
     if vectors and config.false_negatives != "keep":
         # The best positive of a text may be in another set.
         all_rows = [row for rows in prepared.rows_of_set.values() for row in rows]
-        texts, groups = zip(*((row.text, row.group) for row in all_rows), strict=True)
-        best_N = best_positive(vectors.of(texts), codes(groups), links.among(texts) if links else None)
-        best = dict(zip(texts, best_N.tolist(), strict=True))
+        all_texts, groups = zip(*((row.text, row.group) for row in all_rows), strict=True)
+        best_N = best_positive(vectors.of(all_texts), codes(groups), links.among(all_texts) if links else None)
+        best = dict(zip(all_texts, best_N.tolist(), strict=True))
     splits = {}
     for name, rows in prepared.rows_of_set.items():
         texts = [row.text for row in rows]

@@ -168,7 +168,7 @@ class _ClassMatcher:
             for bin_ in np.flatnonzero(missing):
                 self._take_more(np.where(bin_T == bin_, open_share_T, 0.0), int(missing[bin_]))
         taken = np.bincount(bin_T, weights=self._num_taken_T, minlength=num_bins)
-        return wanted, taken
+        return wanted.astype(np.float64), taken.astype(np.float64)
 
     def top_up(self, share_T: Floats) -> None:
         """Take the few that are still missing for any pairs of the target."""

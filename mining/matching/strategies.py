@@ -132,7 +132,8 @@ class Selector:
 
     def _select(self, pool: Candidates, take: Callable[[Picker], None]) -> Selection:
         """Return what ``take`` takes from the candidates, false negatives being dropped before if that is wanted."""
-        config, false_negatives = self._split.config, None
+        config = self._split.config
+        false_negatives: FalseNegatives | None = None
         if self._split.best_positive_N is not None:
             is_suspect_C = is_false_negative(pool, self._split.best_positive_N)
             num_examined = int((~pool.is_positive_C).sum())
