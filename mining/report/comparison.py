@@ -3,7 +3,7 @@
 Shape suffixes: P = pairs, F = features, D = dimensions; C = pairs in a view.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -40,8 +40,10 @@ def view_of(pairs: Sequence[Pair], vectors: Vectors | None) -> View:
     """Return mined pairs with their features."""
     lengths = np.sort([(len(pair.text_a), len(pair.text_b)) for pair in pairs], axis=1)
     texts = [(pair.text_a, pair.text_b) for pair in pairs]
+    a_C, b_C = _text_numbers(pairs).T
     return View(
-        *_text_numbers(pairs).T,
+        a_C,
+        b_C,
         np.array([pair.tfidf for pair in pairs], dtype=np.float64),
         lengths[:, 0] / lengths[:, 1],
         vectors.cosines(texts).astype(np.float64) if vectors else np.full(len(pairs), np.nan),
@@ -98,13 +100,13 @@ def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) 
     return AdversarialAuc(matched=auc_matched, all=auc_all)
 
 
-def _text_numbers(pairs: Sequence[Pair]) -> Indices:
+def _text_numbers(pairs: Collection[Pair]) -> Indices:
     number: dict[str, int] = {}
     ends = [number.setdefault(text, len(number)) for pair in pairs for text in (pair.text_a, pair.text_b)]
     return np.array(ends, dtype=np.int64).reshape(-1, 2)
 
 
-def _other_features(mined: Sequence[Pair], wanted: Sequence[Pair], vectors: Vectors | None) -> list[Floats]:
+def _other_features(mined: Collection[Pair], wanted: Collection[Pair], vectors: Vectors | None) -> list[Floats]:
     """Return features that matching does not use, for mined and for target pairs."""
     pairs = [*mined, *wanted]
     feature_PF = np.array([_words_and_ngrams(pair) for pair in pairs])
