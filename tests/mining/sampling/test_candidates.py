@@ -36,7 +36,9 @@ def features_of(documents, embedding_ND=None) -> Features:
     return Features(documents, TfidfVectorizer(sublinear_tf=True).fit_transform(texts), embedding_ND)
 
 
-def sample(documents, band, *, num=EVERYTHING, num_wanted=EVERYTHING, seed=0, on_progress=None) -> Candidates:
+def sample(
+    documents, band, *, num=EVERYTHING, num_wanted=EVERYTHING, seed=0, on_progress=lambda num: None
+) -> Candidates:
     """Sample both classes, up to about ``num`` candidates in each TF-IDF bin."""
     features, rng = features_of(documents), np.random.default_rng(seed)
     spec = SamplingSpec(band, CELLS, even_capacity(band, 41 * num), num_wanted)
