@@ -12,7 +12,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import MIN_UNITS, RESAMPLES, SEED, difference, num_units, unit_of
 from simile.artifacts import (
-    Calibration,
     Difference,
     EvaluatedBundle,
     EvaluationReport,
@@ -77,14 +76,18 @@ def evaluate(
     require_prior(scorer.bundle, prior)
     scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
     scores = _score_all(judged, scorers)
+    entries = {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in judged}
+    leaked = None
+    if training_texts is not None:
+        leaked = {pairs.name: _num_leaked(pairs, training_texts) for pairs in judged}
     report = EvaluationReport(
         bundle=_evaluated(scorer),
         baseline=_evaluated(baseline) if baseline else None,
         prior=prior,
-        sets={pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in sets},
-        guards={pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in guards},
+        sets={pairs.name: entries[pairs.name] for pairs in sets},
+        guards={pairs.name: entries[pairs.name] for pairs in guards},
         interval=IntervalMethod(unit={pairs.name: unit_of(pairs) for pairs in judged}, resamples=RESAMPLES, seed=SEED),
-        leaked_texts=_leaked(judged, training_texts),
+        leaked_texts=leaked,
     )
     return Evaluation(_judge(report, gate, sets) if gate else report, scores)
 
@@ -114,10 +117,7 @@ def _score_all(sets: Sequence[PairSet], scorers: Mapping[str, Scorer]) -> dict[s
 def _compare(
     pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], scorers: Mapping[str, Scorer], prior: float | None
 ) -> SetEvaluation:
-    by_role = {
-        role: _figures(pairs, scores[role], scorer.bundle.manifest.calibration, prior)
-        for role, scorer in scorers.items()
-    }
+    by_role = {role: _figures(pairs, scores[role], scorer, prior) for role, scorer in scorers.items()}
     gain = difference(pairs, scores["bundle"], scores["baseline"]) if "baseline" in scores else None
     lexical = known({"spearman": spearman(lexical_scores(pairs), pairs.target_P)})
     return SetEvaluation(
@@ -131,10 +131,9 @@ def _compare(
     )
 
 
-def _figures(
-    pairs: PairSet, score_P: NDArray[np.float32], calibration: Calibration | None, prior: float | None
-) -> Figures:
+def _figures(pairs: PairSet, score_P: NDArray[np.float32], scorer: Scorer, prior: float | None) -> Figures:
     values = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+    calibration = scorer.bundle.manifest.calibration
     if calibration and not pairs.is_graded:
         probability_P = probability(calibration, score_P, prior=prior)
         values["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
@@ -152,27 +151,16 @@ def lexical_scores(pairs: PairSet) -> NDArray[np.float64]:
     return np.asarray(a_PW.multiply(b_PW).sum(axis=1), dtype=np.float64).ravel()
 
 
-def _leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> dict[str, int] | None:
-    """Return the number of texts per set that were trained on, or None where the training texts are unknown."""
-    if training_texts is None:
-        return None
-    return {
-        pairs.name: sum(text_hash(text) in training_texts for text in {text for pair in pairs.texts for text in pair})
-        for pairs in sets
-    }
+def _num_leaked(pairs: PairSet, training_texts: Collection[str]) -> int:
+    """Return the number of the set's texts that were trained on."""
+    return sum(text_hash(text) in training_texts for text in {text for pair in pairs.texts for text in pair})
 
 
 def _judge(report: EvaluationReport, gate: Gate, sets: Sequence[PairSet]) -> EvaluationReport:
     """Return the report with the verdict and its reasons: every reason against, or else what held."""
-    against = [
-        *_unproven_gains(report, sets),
-        *_lost_guards(report, gate),
-        *(
-            f"{name}: {num} of its texts are among the training texts, need none"
-            for name, num in (report.leaked_texts or {}).items()
-            if num
-        ),
-    ]
+    leaked = {name: num for name, num in (report.leaked_texts or {}).items() if num}
+    against = [*_unproven_gains(report, sets), *_lost_guards(report, gate)]
+    against += [f"{name}: {num} of its texts are among the training texts, need none" for name, num in leaked.items()]
     if against:
         return report.model_copy(update={"verdict": "fail", "reasons": tuple(against)})
     held = [

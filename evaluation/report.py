@@ -9,20 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.evaluate import Evaluation
+from simile import reports
 from simile.artifacts import EvaluationReport, PairSet, SetEvaluation
-from simile.reports import (
-    Block,
-    Value,
-    callout,
-    details,
-    examples,
-    heading,
-    histogram_row,
-    intervals,
-    page,
-    paragraph,
-    table,
-)
+from simile.reports import Block, Value
 
 _NUM_EXAMPLES = 6
 _LEGEND = (
@@ -30,47 +19,29 @@ _LEGEND = (
     "95 % interval. With 0/1 labels in equal shares no model can exceed 0.866. TF-IDF alone is what word overlap "
     "reaches."
 )
-_COLUMNS = (
-    "set",
-    "pairs",
-    "baseline",
-    "Simile",
-    "difference",
-    "low",
-    "high",
-    "AUC",
-    "separability",
-    "overlap",
-    "TF-IDF alone",
-)
 
 
 def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[Block] = ()) -> str:
     """Return the evaluation as a self-contained HTML page.
 
-    Args:
-        evaluation: the report and its scores.
-        sets: the judged sets and guards, whose pairs are shown.
-        extra: blocks that close the page, such as training curves.
+    It shows pairs of the sets (and guards), and ends with ``extra`` blocks, such as training curves.
     """
-    report = evaluation.report
+    report, bundle = evaluation.report, evaluation.report.bundle
     is_calibrated = any(entry.bundle.calibration_error is not None for entry in report.all_sets.values())
     blocks: list[Block] = [
         *_verdict(report),
-        heading("Figures"),
-        paragraph(_LEGEND),
-        *([paragraph(_about_calibration(report))] if is_calibrated else []),
+        reports.heading("Figures"),
+        reports.paragraph(_LEGEND),
+        *([reports.paragraph(_about_calibration(report))] if is_calibrated else []),
         _table(report.all_sets, is_calibrated=is_calibrated),
         *_intervals(report),
     ]
     for pairs in sets:
         blocks += _scores_of(pairs, evaluation.scores[pairs.name])
     blocks += [*extra, _method(report)]
-    bundle = report.bundle
     provider = bundle.provider.removesuffix("ExecutionProvider")
-    return page(
-        f"Evaluation of {bundle.name}", f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}", blocks
-    )
+    subtitle = f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}"
+    return reports.page(f"Evaluation of {bundle.name}", subtitle, blocks)
 
 
 def _verdict(report: EvaluationReport) -> list[Block]:
@@ -78,7 +49,7 @@ def _verdict(report: EvaluationReport) -> list[Block]:
         return []
     passed = report.verdict == "pass"
     title = "The gate passes" if passed else "The gate fails"
-    return [callout("good" if passed else "bad", "; ".join(report.reasons), title=title)]
+    return [reports.callout("good" if passed else "bad", "; ".join(report.reasons), title=title)]
 
 
 def _about_calibration(report: EvaluationReport) -> str:
@@ -91,25 +62,25 @@ def _about_calibration(report: EvaluationReport) -> str:
 
 
 def _table(entries: Mapping[str, SetEvaluation], *, is_calibrated: bool) -> Block:
-    rows: list[tuple[Value, ...]] = []
+    rows: list[dict[str, Value]] = []
     for name, entry in entries.items():
         figures, gain = entry.bundle, entry.difference
-        rows.append(
-            (
-                name,
-                entry.pairs,
-                entry.baseline.spearman if entry.baseline else None,
-                figures.spearman,
-                *((gain.spearman, gain.low, gain.high) if gain else (None, None, None)),
-                figures.auc,
-                figures.separability,
-                figures.overlap,
-                entry.lexical.spearman,
-                *([figures.calibration_error] if is_calibrated else []),
-            )
-        )
-    columns = (*_COLUMNS, "ECE") if is_calibrated else _COLUMNS
-    return table(columns, rows, formats=dict.fromkeys(("difference", "low", "high"), "+.3f"))
+        row: dict[str, Value] = {
+            "set": name,
+            "pairs": entry.pairs,
+            "baseline": entry.baseline.spearman if entry.baseline else None,
+            "Simile": figures.spearman,
+            "difference": gain.spearman if gain else None,
+            "low": gain.low if gain else None,
+            "high": gain.high if gain else None,
+            "AUC": figures.auc,
+            "separability": figures.separability,
+            "overlap": figures.overlap,
+            "TF-IDF alone": entry.lexical.spearman,
+        }
+        rows.append(row | ({"ECE": figures.calibration_error} if is_calibrated else {}))
+    formats = dict.fromkeys(("difference", "low", "high"), "+.3f")
+    return reports.table(list(rows[0]), [tuple(row.values()) for row in rows], formats=formats)
 
 
 def _intervals(report: EvaluationReport) -> list[Block]:
@@ -118,7 +89,8 @@ def _intervals(report: EvaluationReport) -> list[Block]:
         for name, entry in report.all_sets.items()
         if (gain := entry.difference) and None not in (gain.spearman, gain.low, gain.high)
     ]
-    return [intervals("Gain in Spearman over the baseline, with 95 % intervals", rows, spec="+.3f")] if rows else []
+    title = "Gain in Spearman over the baseline, with 95 % intervals"
+    return [reports.intervals(title, rows, spec="+.3f")] if rows else []
 
 
 def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> list[Block]:
@@ -132,49 +104,39 @@ def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> lis
         if role in scores
     }
     wrong = [
-        examples("Positive pairs with the lowest scores", _worst(pairs, scores, positive=True)),
-        examples("Negative pairs with the highest scores", _worst(pairs, scores, positive=False)),
+        reports.examples("Positive pairs with the lowest scores", _worst(pairs, scores, positive=True)),
+        reports.examples("Negative pairs with the highest scores", _worst(pairs, scores, positive=False)),
     ]
     return [
-        heading(pairs.name),
-        histogram_row(panels, x_label="score", limits=(-0.2, 1)),
-        details("The pairs it gets most wrong", wrong),
+        reports.heading(pairs.name),
+        reports.histogram_row(panels, x_label="score", limits=(-0.2, 1)),
+        reports.details("The pairs it gets most wrong", wrong),
     ]
 
 
 def _worst(
     pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], *, positive: bool
 ) -> list[tuple[str, str, dict[str, Value]]]:
-    label, sign = (1, 1) if positive else (0, -1)
-    index = np.flatnonzero(pairs.target_P == label)
-    order = index[np.argsort(sign * scores["bundle"][index], kind="stable")][:_NUM_EXAMPLES]
-    return [
-        (
-            pairs.rows[i].text_a,
-            pairs.rows[i].text_b,
-            {("Simile" if role == "bundle" else role): float(score_P[i]) for role, score_P in scores.items()},
-        )
-        for i in order
+    index = np.flatnonzero(pairs.target_P == positive)
+    order = index[np.argsort(scores["bundle"][index] * (1 if positive else -1), kind="stable")][:_NUM_EXAMPLES]
+    names = {"bundle": "Simile", "baseline": "baseline"}
+    shown: list[dict[str, Value]] = [
+        {names[role]: float(score_P[i]) for role, score_P in scores.items()} for i in order
     ]
+    return [(pairs.rows[i].text_a, pairs.rows[i].text_b, figures) for i, figures in zip(order, shown, strict=True)]
 
 
 def _method(report: EvaluationReport) -> Block:
     """Return the paragraphs on how the intervals were computed and whether test texts were trained on."""
     interval, leaked = report.interval, report.leaked_texts
     units = ", ".join(f"{unit}s of {name}" for name, unit in interval.unit.items())
-    return details(
-        "How this was measured",
-        [
-            paragraph(
-                f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that "
-                f"are resampled are the {units}: pairs share them, and resampling pairs would make the intervals too "
-                "narrow."
-            ),
-            paragraph(
-                "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the "
-                "bundle."
-                if leaked is None
-                else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
-            ),
-        ],
+    resampling = (
+        f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that are "
+        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow."
     )
+    leak = (
+        "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the bundle."
+        if leaked is None
+        else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
+    )
+    return reports.details("How this was measured", [reports.paragraph(resampling), reports.paragraph(leak)])

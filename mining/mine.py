@@ -20,8 +20,7 @@ from mining.corpus.embeddings import Vectors
 from mining.corpus.gather import Corpus, gather
 from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
 from mining.corpus.split import distinct, split_documents
-from mining.matching.bands import ClassBands
-from mining.matching.strategies import Request, Selection, Selector, Split
+from mining.matching.strategies import Selection, Selector, Split
 from mining.matching.target import (
     CategorySource,
     Target,
@@ -43,10 +42,9 @@ from simile.scoring import Scorer
 
 _TRAIN = "train"
 """The split from which ``pairs`` and a curriculum's phases are mined; each held-out set has a split of its own name."""
-HELD_OUT_SHARE = 0.2
-"""Number of pairs of each held-out set, as a share of the training pairs."""
-MIN_HELD_OUT = 4000
-"""Minimum number of pairs of each held-out set, if the documents yield them: small sets make wide intervals."""
+HELD_OUT_SHARE, MIN_HELD_OUT = 0.2, 4000
+"""Number of pairs of each held-out set, if the documents yield them: this share of the training pairs, but at least
+this number, because small sets make wide intervals."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
 """Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
@@ -80,36 +78,29 @@ def mine(
 ) -> Mined:
     """Return pairs mined from the documents, for training and for the held-out sets.
 
-    Args:
-        documents: documents with groups or, as a noisy substitute, categories; they are read once.
-        config: the settings of the run.
-        target: pairs whose distribution the mined pairs follow; its texts are excluded.
-        held_out: further texts to exclude, such as those of test pairs.
-        positives: known positive pairs, in place of groups.
-        baseline: encoder whose cosines of the target are followed and which finds false negatives.
+    The mined pairs follow the distribution of the target, if there is one, in the baseline's cosines too. Its texts and
+    those of ``held_out`` are excluded. The pairs known to be ``positives`` replace the documents' groups.
 
     Raises:
         InputError: the documents cannot yield the pairs.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
-        raise InputError(
-            f"got --false-negatives {config.false_negatives} without a baseline, need --baseline to find them"
-        )
+        given = f"--false-negatives {config.false_negatives}"
+        raise InputError(f"got {given} without a baseline, need --baseline to find them")
     known = known_pairs(positives) if positives else None
     if target:
         check_target(target)
     target_texts = [text for pair in target.texts for text in pair] if target else []
     prepared = _prepare(documents, config, known, [*target_texts, *held_out])
+    corpus, rows_of_set = prepared.corpus, prepared.rows_of_set
     vectors = Vectors(baseline, [*(row.text for row in prepared.rows), *target_texts]) if baseline else None
     goal = None
     if target:
-        categories = categories_of_groups(prepared.corpus.rows)
-        goal = read_target(target, prepared.corpus.tfidf, vectors, categories, band=config.band)
+        goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(corpus.rows), band=config.band)
     miner = _Miner(config, _splits(prepared, config, vectors), goal, prepared.category_source)
     selections = miner.mine()
     training = selections["pairs"]
     _require_enough(len(training.chosen), config, miner.band)
-    rows_of_set = prepared.rows_of_set
     sets = {
         name: _pairs(rows_of_set.get(name, rows_of_set[_TRAIN]), selection.chosen, with_groups=known is None)
         for name, selection in selections.items()
@@ -117,14 +108,8 @@ def mine(
         if len(selection.chosen)
     }
     wants_triplets = config.format == "triplets"
-    return Mined(
-        config=config,
-        sets=sets,
-        triplets=triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else [],
-        facts=_facts(prepared, miner, training),
-        target=miner.target,
-        vectors=vectors,
-    )
+    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else []
+    return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +135,7 @@ def _prepare(
     documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
 ) -> _Prepared:
     """Return the documents that pairs are mined from, without those that repeat an excluded text."""
-    max_documents = max(MIN_DOCUMENTS, 2 * config.pairs)
-    required = known.keys if known else None
+    max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
     corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
     meaning = with_meaning(corpus, known)
     rows, repeated = distinct(meaning.rows, excluded)
@@ -191,21 +175,17 @@ def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) ->
     if vectors and config.false_negatives != "keep":
         # The best positive of a text may be in another set.
         all_rows = [row for rows in prepared.rows_of_set.values() for row in rows]
-        texts = [row.text for row in all_rows]
-        links_L2 = links.among(texts) if links else None
-        best_N = best_positive(vectors.of(texts), codes([row.group for row in all_rows]), links_L2)
-        best = dict(zip(texts, best_N.tolist(), strict=True))
+        all_texts, groups = zip(*((row.text, row.group) for row in all_rows), strict=True)
+        best_N = best_positive(vectors.of(all_texts), codes(groups), links.among(all_texts) if links else None)
+        best = dict(zip(all_texts, best_N.tolist(), strict=True))
     splits = {}
     for name, rows in prepared.rows_of_set.items():
         texts = [row.text for row in rows]
-        tfidf_NW = prepared.corpus.tfidf.transform(texts)
         splits[name] = Split(
-            features=Features(rows, tfidf_NW, vectors.of(texts) if vectors else None),
+            features=Features(rows, prepared.corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
             links_L2=links.among(texts) if links else None,
             best_positive_N=np.array([best[text] for text in texts]) if best else None,
-            drops_false_negatives=config.false_negatives in ("drop", None),
-            same_category=config.same_category,
-            max_uses=config.max_uses,
+            config=config,
         )
     return splits
 
@@ -228,7 +208,11 @@ class _Miner:
         """Return the selection of each set: ``pairs``, a curriculum's phases, the held-out sets."""
         num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self.config.pairs))
         wanted = {name: self.config.pairs if name == _TRAIN else num_held_out for name in self._splits}
-        total = sum(self._num_comparisons(name, num) for name, num in wanted.items())
+        num_phases = {name: 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1 for name in wanted}
+        total = sum(
+            num_phases[name] * num_comparisons(len(self._splits[name].features), num // 2 // num_phases[name])
+            for name, num in wanted.items()
+        )
         selections: dict[str, Selection] = {}
         with Progress("mining", total, "pairs compared") as progress:
             for name, num in wanted.items():
@@ -239,25 +223,21 @@ class _Miner:
                 progress.advance(0, note=name)
         return selections
 
-    def _num_comparisons(self, name: str, num_pairs: int) -> int:
-        num_phases = 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1
-        return num_phases * num_comparisons(len(self._splits[name].features), num_pairs // 2 // num_phases)
-
     def _completed(self, target: Target, source: CategorySource) -> Target:
         """Return the target with labels, weights and category relations filled in."""
         if not target.is_labelled:
             selector = Selector(self._splits[_TRAIN], self._rng)
-            target = impute(target, selector.unmatched(target.band, _CANDIDATES_FOR_LABELS), self._rng)
+            candidates = selector.unmatched((target.band, target.band), _CANDIDATES_FOR_LABELS)
+            target = impute(target, candidates, self._rng)
         return settle_same_category(without_shortcut(target), source, self.config.same_category, self._rng)
 
     def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Selection:
         split = self._splits[name]
-        request = Request(num_pairs, self.band, self.target)
-        selection = Selector(split, self._rng, progress.advance).matched(request)
+        selection = Selector(split, self._rng, progress.advance).matched(num_pairs, self.band, self.target)
         if self.target is None or not name.startswith("dev") or len(selection.chosen) >= MIN_DEV_PAIRS:
             return selection
         # A test set is as hard as the target or it is absent. A dev set may be easier, rather than too small to use.
-        easier = Selector(split, self._rng).matched(Request(num_pairs, self.config.band or DEFAULT_BAND))
+        easier = Selector(split, self._rng).matched(num_pairs, self.config.band or DEFAULT_BAND, None)
         if len(easier.chosen) < MIN_DEV_PAIRS:
             return selection
         self.unlike_target.append(name)
@@ -267,31 +247,29 @@ class _Miner:
         config = self.config
         selector = Selector(self._splits[_TRAIN], self._rng, progress.advance)
         if config.strategy == "bands":
-            return {"pairs": selector.banded(ClassBands(config.positive_band, config.negative_band), num_pairs)}
-        request = Request(num_pairs, self.band, self.target)
+            return {"pairs": selector.banded((config.positive_band, config.negative_band), num_pairs)}
         if config.strategy == "matched":
-            return {"pairs": selector.matched(request)}
-        phases = selector.curriculum(request)
-        whole = Selection(
-            join([phase.chosen for phase in phases]), join([phase.pool for phase in phases]), false_negatives=None
-        )
+            return {"pairs": selector.matched(num_pairs, self.band, self.target)}
+        phases = selector.curriculum(num_pairs, self.band, self.target)
+        chosen, pool = join([phase.chosen for phase in phases]), join([phase.pool for phase in phases])
+        whole = Selection(chosen, pool, false_negatives=None)
         return {"pairs": whole, **{f"phase{i}": phase for i, phase in enumerate(phases, 1)}}
 
 
 def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -> list[Pair]:
+    columns = chosen.a_C, chosen.b_C, chosen.tfidf_C, chosen.is_positive_C, chosen.is_same_category_C
     return [
         Pair(
-            text_a=rows[a].text,
-            text_b=rows[b].text,
+            text_a=a.text,
+            text_b=b.text,
             label=int(is_positive),
-            group_a=rows[a].group if with_groups else None,
-            group_b=rows[b].group if with_groups else None,
-            tfidf=round(float(tfidf), 4),
-            same_category=bool(is_same) if None not in (rows[a].category, rows[b].category) else None,
+            group_a=a.group if with_groups else None,
+            group_b=b.group if with_groups else None,
+            tfidf=round(tfidf, 4),
+            same_category=is_same if None not in (a.category, b.category) else None,
         )
-        for a, b, tfidf, is_positive, is_same in zip(
-            chosen.a_C, chosen.b_C, chosen.tfidf_C, chosen.is_positive_C, chosen.is_same_category_C, strict=True
-        )
+        for index_a, index_b, tfidf, is_positive, is_same in zip(*(column.tolist() for column in columns), strict=True)
+        for a, b in [(rows[index_a], rows[index_b])]
     ]
 
 

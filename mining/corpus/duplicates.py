@@ -15,9 +15,7 @@ from simile.artifacts import text_key
 NEAR = 0.85
 """Jaccard similarity from which two texts count as near duplicates."""
 _SHINGLE_LENGTH = 4
-_SEED = 42
-_NUM_HASHES = 126
-_NUM_BANDS = 18
+_SEED, _NUM_HASHES, _NUM_BANDS = 42, 126, 18
 """Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is compared once in 8."""
 
 
@@ -27,39 +25,27 @@ def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]
     A kept text does neither and has its own index. Two texts nearly repeat each other where the Jaccard similarity of
     their sets of 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH proposes the
     pairs to compare (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
-    doi:10.1145/276698.276876) and may miss one; the exact similarity decides.
-
-    Args:
-        texts: the texts; an earlier one is kept rather than a later one.
-        num_fixed: number of leading texts that are left out only where they repeat an earlier text exactly.
+    doi:10.1145/276698.276876) and may miss one; the exact similarity decides. The first ``num_fixed`` texts are left
+    out only where they repeat an earlier text exactly.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}
     for i, key in enumerate(keys):
         first_of_key.setdefault(key, i)
-    distinct = list(first_of_key)
-    own_D = np.fromiter(first_of_key.values(), dtype=np.int64)
-    near_D = own_D[_first_of_distinct(distinct, int((own_D < num_fixed).sum()))]
-    first_of_key = dict(zip(distinct, near_D.tolist(), strict=True))
-    return np.array([first_of_key[key] for key in keys], dtype=np.int64)
-
-
-def _first_of_distinct(keys: Sequence[str], num_fixed: int) -> NDArray[np.int64]:
-    """Return for each distinct text the index of the earliest kept one that it nearly repeats, or its own, shape (D,).
-
-    The exact sets of shingles take several times the memory of the texts, so only suspects get one: the texts that
-    share an LSH band with any other text.
-    """
-    sketches = [_sketch(key) for key in keys]
+    sketches = [_sketch(key) for key in first_of_key]
     index = _index()
     index.insert_many(sketches)
+    own_D = np.fromiter(first_of_key.values(), dtype=np.int64)
+    # Exact sets of shingles take several times the memory of the texts, so only texts that share an LSH band with any
+    # other text get one.
     suspect_S = np.flatnonzero(index.query_duplicate_flags(sketches))
-    first_D = np.arange(len(keys))
+    near_D = own_D.copy()
     if len(suspect_S) > 0:
-        num_fixed = int((suspect_S < num_fixed).sum())
-        first_S = _first_of_suspects([(keys[i], sketches[i]) for i in suspect_S.tolist()], num_fixed)
-        first_D[suspect_S] = suspect_S[first_S]
-    return first_D
+        suspects = [(keys[own_D[i]], sketches[i]) for i in suspect_S.tolist()]
+        num_fixed_suspects = int((own_D[suspect_S] < num_fixed).sum())
+        near_D[suspect_S] = own_D[suspect_S[_first_of_suspects(suspects, num_fixed_suspects)]]
+    near_of_key = dict(zip(first_of_key, near_D.tolist(), strict=True))
+    return np.array([near_of_key[key] for key in keys], dtype=np.int64)
 
 
 def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]], num_fixed: int) -> NDArray[np.int64]:

@@ -5,8 +5,9 @@ Shape suffix: V = words of the vocabulary.
 """
 
 import random
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,16 +40,6 @@ class Corpus:
     num_without_group: int
     num_without_category: int
 
-    @property
-    def have_groups(self) -> bool:
-        """Whether any document names its group."""
-        return self.num_without_group < self.num_read
-
-    @property
-    def have_categories(self) -> bool:
-        """Whether any document names its category."""
-        return self.num_without_category < self.num_read
-
 
 def gather(
     documents: Iterable[Document], *, max_documents: int, seed: int, required: Collection[str] | None = None
@@ -56,14 +47,8 @@ def gather(
     """Return the documents' word frequencies and a sample of about ``max_documents`` of them at most.
 
     The largest groups are thinned first. If that is not enough, groups are left out as a whole, because a group of
-    few documents yields no pairs.
-
-    Args:
-        documents: any number of documents.
-        max_documents: size of the sample; required texts may exceed it.
-        seed: random seed of the sample.
-        required: keys of the texts that are always kept. If given, meaning does not depend on groups, and documents
-            without a group are sampled as well.
+    few documents yields no pairs. Texts with a ``required`` key are always kept, even if they exceed the limit; with
+    such texts, meaning does not depend on groups, and documents without a group are sampled as well.
 
     Raises:
         InputError: the texts contain no word.
@@ -71,25 +56,19 @@ def gather(
     sample = _Sample(max_documents, seed)
     frequency: Counter[str] = Counter()
     num_read = num_cut = num_without_group = num_without_category = 0
-    for number, document in enumerate(_counted(documents), 1):
-        num_read = number
-        num_cut += document.is_cut
-        num_without_group += document.group is None
-        num_without_category += document.category is None
-        frequency.update(set(words(document.text)))
-        sample.add(number, document, is_required=required is not None and text_key(document.text) in required)
+    with Progress("reading", None, "documents") as progress:
+        for num_read, document in enumerate(documents, 1):
+            num_cut += document.is_cut
+            num_without_group += document.group is None
+            num_without_category += document.category is None
+            frequency.update(set(words(document.text)))
+            sample.add(num_read, document, is_required=required is not None and text_key(document.text) in required)
+            progress.advance()
     if not frequency:
         raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
     rows = sample.rows(needs_group=required is None and num_without_group < num_read)
     tfidf = _vectorizer(frequency, num_read)
     return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
-
-
-def _counted(documents: Iterable[Document]) -> Iterator[Document]:
-    with Progress("reading", None, "documents") as progress:
-        for document in documents:
-            yield document
-            progress.advance()
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
@@ -149,8 +128,7 @@ class _Sample:
             if len(entries) > limit:
                 num_required = sum(key < 0 for key, _, _ in entries)
                 self._kept[group] = sorted(entries, key=lambda entry: entry[:2])[: max(limit, num_required)]
-        num_kept = 0
-        is_full = False
+        num_kept, is_full = 0, False
         # A document that is alone in its group makes no positive pair, so such groups come last.
         for group in sorted(self._kept, key=lambda group: (len(self._kept[group]) < 2, self._key_of_group[group])):
             entries = self._kept[group]
@@ -167,8 +145,5 @@ class _Sample:
 
 def fair_limit(sizes: NDArray[np.int64], total: int) -> int:
     """Return the largest limit (at least 1) to which all sizes can be cut so that their sum is within the total."""
-    low, high = 1, max(1, int(sizes.max(initial=1)))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if np.minimum(sizes, middle).sum() <= total else (low, middle - 1)
-    return low
+    limits = range(1, int(sizes.max(initial=1)) + 1)
+    return max(1, bisect_right(limits, total, key=lambda limit: int(np.minimum(sizes, limit).sum())))

@@ -71,9 +71,9 @@ def with_meaning(corpus: Corpus, links: Links | None) -> Meaning:
     """
     if links:
         return Meaning(_connected(corpus.rows, links), "pairs", links)
-    if corpus.have_groups:
+    if corpus.num_without_group < corpus.num_read:
         return Meaning([row for row in corpus.rows if row.group is not None], "groups", None, corpus.num_without_group)
-    if corpus.have_categories:
+    if corpus.num_without_category < corpus.num_read:
         rows = [replace(row, group=row.category) for row in corpus.rows if row.category is not None]
         return Meaning(rows, "categories", None, corpus.num_without_category)
     raise InputError(

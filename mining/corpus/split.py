@@ -9,8 +9,7 @@ from mining.corpus.duplicates import first_of_each
 from simile.artifacts import Document, text_key
 from simile.errors import InputError
 
-_MIN_TRAIN_TEXTS = 2
-_MIN_SPLIT_TEXTS = 2
+_MIN_TRAIN_TEXTS, _MIN_SPLIT_TEXTS = 2, 2
 _MIN_GROUPS = {"dev": 2, "test": 4}
 """Groups that are held out as a whole, at least, where there are `_MANY_GROUPS`: the evaluation gate needs four."""
 _MANY_GROUPS = 12
@@ -26,10 +25,8 @@ def distinct(rows: Sequence[Document], held_out: Iterable[str]) -> tuple[list[Do
     """
     texts_held_out = list(dict.fromkeys(held_out))
     texts = [*texts_held_out, *(row.text for row in rows)]
-    dropped = dict.fromkeys(
-        ("text of held-out pairs", "near-duplicate of a held-out text", "duplicate text", "near-duplicate text"), 0
-    )
-    reasons = list(dropped)
+    reasons = "text of held-out pairs", "near-duplicate of a held-out text", "duplicate text", "near-duplicate text"
+    dropped = dict.fromkeys(reasons, 0)
     kept: list[Document] = []
     num_held_out = len(texts_held_out)
     firsts = first_of_each(texts, num_fixed=num_held_out).tolist()
@@ -53,7 +50,9 @@ def split_documents(
     Raises:
         InputError: no group has two documents.
     """
-    groups = _by_group(rows)
+    groups: _Sets = defaultdict(list)
+    for row in rows:
+        groups[str(row.group)].append(row)
     if not any(len(members) > 1 for members in groups.values()):
         raise InputError(f"got {len(groups)} groups of one document each, need at least one group with two documents")
     rng = np.random.default_rng(seed)
@@ -61,13 +60,6 @@ def split_documents(
     shares = {"dev": dev_share, "test": test_share}
     _hold_out_documents(_hold_out_groups(groups, shares, sets, rng), shares, sets, rng)
     return {name: tuple(members) for name, members in sets.items()}
-
-
-def _by_group(rows: Iterable[Document]) -> _Sets:
-    groups: _Sets = defaultdict(list)
-    for row in rows:
-        groups[str(row.group)].append(row)
-    return groups
 
 
 def _hold_out_groups(groups: _Sets, shares: dict[str, float], sets: _Sets, rng: np.random.Generator) -> _Sets:

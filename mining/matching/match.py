@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from mining.matching.picker import Picker
 from mining.sampling.cells import tfidf_bins
-from mining.sampling.features import FEATURES, Candidates
+from mining.sampling.features import Candidates, Flags, Floats, Indices
 
 CALIPER = np.array([0.2, 0.3, 0.3])
 """Largest distance of a match in each feature, in standard deviations of the target's pairs.
@@ -27,13 +27,12 @@ It is smallest for TF-IDF: where candidates are few, positives drift to more wor
 and word overlap would tell the classes apart again.
 """
 _MIN_SPREAD = np.array([0.02, 0.05, 0.02])
-_NEIGHBOURS = 64
-_CHOICE = 8
-"""Near candidates among which the least used is taken: pairs spread over all texts and groups teach more."""
+_NEIGHBOURS, _CHOICE = 64, 8
+"""Candidates looked up at first, and those among which the least used is taken: pairs spread over all texts and groups
+teach more."""
 _MAX_SHARES = 2
 """Multiple of its share that a pair of the target may receive where others have no match."""
-_ROUNDS = 4
-_TRIALS = 12
+_ROUNDS, _TRIALS = 4, 12
 _MAX_MISSING = 0.01
 """Part of a class that may lack a match: other pairs make up for it, too few to tell the classes apart."""
 
@@ -41,17 +40,15 @@ _MAX_MISSING = 0.01
 class _Neighbours:
     """The candidates near each of some points, nearest first, looked up as far as needed."""
 
-    def __init__(
-        self, picker: Picker, index_C: NDArray[np.int64], pool_CF: NDArray[np.float64], point_TF: NDArray[np.float64]
-    ) -> None:
+    def __init__(self, picker: Picker, index_C: Indices, pool_CF: Floats, point_TF: Floats) -> None:
         self._picker = picker
-        self._tree = cKDTree(pool_CF) if len(pool_CF) else None
+        self._tree = cKDTree(pool_CF)
         self._index_C = index_C
         self._point_TF = point_TF
-        self._near_TK: dict[int, NDArray[np.int64]] = {}
+        self._near_TK: dict[int, Indices] = {}
         self._first: dict[int, int] = defaultdict(int)
         """The place before which no neighbour of the point is free."""
-        if self._tree is not None and len(point_TF):
+        if len(index_C) and len(point_TF):
             self._near_TK = dict(enumerate(self._query(point_TF, _NEIGHBOURS)))
 
     def take_near(self, point: int) -> int | None:
@@ -65,9 +62,9 @@ class _Neighbours:
 
     def _free(self, point: int) -> Iterator[int]:
         """Yield the free candidates within the caliper, nearest first."""
-        if self._tree is None:
-            return
         is_free, num_candidates = self._picker.is_free, len(self._index_C)
+        if not num_candidates:
+            return
         place = self._first[point]
         is_behind_first = True
         while True:
@@ -91,16 +88,13 @@ class _Neighbours:
         """Begin with the nearest again."""
         self._first.clear()
 
-    def _query(self, point_TF: NDArray[np.float64], num: int) -> NDArray[np.int64]:
-        assert self._tree is not None, "without candidates there is no tree to query"
+    def _query(self, point_TF: Floats, num: int) -> Indices:
         k = np.arange(1, min(num, len(self._index_C)) + 1)
         _, near_TK = self._tree.query(point_TF, k=k, p=np.inf, distance_upper_bound=1.0)
         return np.asarray(near_TK)
 
 
-def match_target(
-    picker: Picker, target: Candidates, weight_T: NDArray[np.float64], num_each: int, rng: np.random.Generator
-) -> None:
+def match_target(picker: Picker, target: Candidates, weight_T: Floats, num_each: int, rng: Generator) -> None:
     """Take up to ``num_each`` candidates of each class, distributed as the target's weighted pairs of that class.
 
     Where one class falls short in a TF-IDF bin, both take fewer there and more elsewhere; otherwise word overlap would
@@ -123,9 +117,7 @@ def match_target(
     _fill(matchers, best_T, bin_T)
 
 
-def _fill(
-    matchers: Sequence["_ClassMatcher"], share_T: NDArray[np.float64], bin_T: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], int]:
+def _fill(matchers: Sequence["_ClassMatcher"], share_T: Floats, bin_T: Indices) -> tuple[Floats, int]:
     """Take candidates in these shares, in place of earlier ones.
 
     Return the filled part of each TF-IDF bin (of the class that lacks more), and the number of candidates of one class
@@ -142,40 +134,27 @@ class _ClassMatcher:
     """The target's pairs of one class, and the candidates taken for each."""
 
     def __init__(
-        self,
-        picker: Picker,
-        target: Candidates,
-        weight_T: NDArray[np.float64],
-        num_wanted: int,
-        rng: np.random.Generator,
-        *,
-        label: bool,
+        self, picker: Picker, target: Candidates, weight_T: Floats, num_wanted: int, rng: Generator, *, label: bool
     ) -> None:
         self._picker = picker
         self._rng = rng
         self._index = np.flatnonzero(target.is_positive_C == label)
         points = target.take(self._index)
-        self._neighbours = _neighbours(picker, points, label=label, num_features=len(FEATURES))
+        self._neighbours = _neighbours(picker, points, label=label, num_features=len(CALIPER))
         self._same_category = points.is_same_category_C.tolist()
         self._order = np.lexsort((points.tfidf_C, points.is_same_category_C))
         self._num_wanted = num_wanted
         weight_T = weight_T[self._index]
         self._max_T = np.ceil(_MAX_SHARES * num_wanted * weight_T / weight_T.sum()).astype(np.int64)
-        self._start_again()
-
-    def _start_again(self) -> None:
         self._taken: list[int] = []
-        self._num_taken_T = np.zeros(len(self._index), dtype=np.int64)
-        self._is_exhausted_T = np.zeros(len(self._index), dtype=bool)
+        self.release()
 
     @property
     def num_missing(self) -> int:
         """The number of candidates still to be taken."""
         return self._num_wanted - len(self._taken)
 
-    def fill(
-        self, share_T: NDArray[np.float64], bin_T: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def fill(self, share_T: Floats, bin_T: Indices) -> tuple[Floats, Floats]:
         """Take candidates in these shares; return the numbers wanted and taken in each TF-IDF bin."""
         num_bins = int(bin_T.max()) + 1
         bin_T = bin_T[self._index]
@@ -191,7 +170,7 @@ class _ClassMatcher:
         taken = np.bincount(bin_T, weights=self._num_taken_T, minlength=num_bins)
         return wanted.astype(np.float64), taken.astype(np.float64)
 
-    def top_up(self, share_T: NDArray[np.float64]) -> None:
+    def top_up(self, share_T: Floats) -> None:
         """Take the few that are still missing for any pairs of the target."""
         for _ in range(_ROUNDS):
             self._take_more(self._open_share(share_T), self.num_missing)
@@ -200,19 +179,21 @@ class _ClassMatcher:
         """Put back all that was taken."""
         for index in self._taken:
             self._picker.release(index)
-        self._start_again()
+        self._taken = []
+        self._num_taken_T = np.zeros(len(self._index), dtype=np.int64)
+        self._is_exhausted_T = np.zeros(len(self._index), dtype=bool)
         for neighbours in self._neighbours.values():
             neighbours.start_again()
 
-    def _open_share(self, share_T: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _open_share(self, share_T: Floats) -> Floats:
         """Return the shares of the pairs that may have a match left and may receive more; 0 for the others."""
         return np.where(self._is_exhausted_T | (self._num_taken_T >= self._max_T), 0.0, share_T[self._index])
 
-    def _take_more(self, share_T: NDArray[np.float64], num: int) -> None:
+    def _take_more(self, share_T: Floats, num: int) -> None:
         quota_T = _apportion(share_T, num, self._order, self._rng)
         self._take(np.minimum(quota_T, self._max_T - self._num_taken_T))
 
-    def _take(self, open_T: NDArray[np.int64]) -> None:
+    def _take(self, open_T: Indices) -> None:
         """Take up to ``open_T`` candidates for each pair of the target, one at a time in turns."""
         while open_T.any():
             for point in self._rng.permutation(np.flatnonzero(open_T)).tolist():
@@ -225,13 +206,11 @@ class _ClassMatcher:
                 open_T[point] -= 1
 
 
-def match_classes(picker: Picker, wanted_same_C: NDArray[np.bool_], num_each: int) -> None:
+def match_classes(picker: Picker, wanted_same_C: Flags, num_each: int) -> None:
     """Take up to ``num_each`` positives, each with a free negative that is near it in words in common and in length.
 
-    Args:
-        picker: takes the candidates, which must be in random order: positives are taken in that order.
-        wanted_same_C: whether the negative of each positive should be of one category.
-        num_each: number of pairs per class.
+    Positives are taken in the candidates' order, which must be random. ``wanted_same_C`` states whether the negative of
+    each positive should be of one category.
     """
     candidates = picker.candidates
     positive = np.flatnonzero(candidates.is_positive_C)
@@ -240,8 +219,7 @@ def match_classes(picker: Picker, wanted_same_C: NDArray[np.bool_], num_each: in
     # The baseline does not count here: negatives that it scores like the positives would be its own errors only.
     neighbours = _neighbours(picker, candidates.take(positive), label=False, num_features=2)
     num = 0
-    waiting = list(enumerate(positive.tolist()))
-    waiting.reverse()
+    waiting = list(enumerate(positive.tolist()))[::-1]
     while waiting and num < num_each:
         # Take the least used of the next few.
         last = range(max(0, len(waiting) - _CHOICE), len(waiting))
@@ -262,24 +240,21 @@ def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features
     The distance uses the first ``num_features`` features, as far as they are known for all pairs, each scaled by its
     spread over the points.
     """
-    candidates = picker.candidates
-    is_known_F = np.arange(len(FEATURES)) < num_features
-    for pairs in (points, candidates):
-        is_known_F &= ~np.isnan(pairs.feature_CF).any(axis=0)
-    spread_F = np.maximum(points.feature_CF[:, is_known_F].std(axis=0), _MIN_SPREAD[is_known_F])
+    candidates, point_TF, feature_CF = picker.candidates, points.feature_CF, picker.candidates.feature_CF
+    is_known_F = np.arange(len(CALIPER)) < num_features
+    for known_F in (point_TF, feature_CF):
+        is_known_F &= ~np.isnan(known_F).any(axis=0)
+    spread_F = np.maximum(point_TF[:, is_known_F].std(axis=0), _MIN_SPREAD[is_known_F])
     scale_F = spread_F * CALIPER[is_known_F]
-    point_TF = points.feature_CF[:, is_known_F] / scale_F
     of_class_C = candidates.is_positive_C == label
     pools = {same: np.flatnonzero(of_class_C & (candidates.is_same_category_C == same)) for same in (True, False)}
     return {
-        same: _Neighbours(picker, pool, candidates.feature_CF[pool][:, is_known_F] / scale_F, point_TF)
+        same: _Neighbours(picker, pool, feature_CF[pool][:, is_known_F] / scale_F, point_TF[:, is_known_F] / scale_F)
         for same, pool in pools.items()
     }
 
 
-def _apportion(
-    weight_T: NDArray[np.float64], total: int, order_T: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: Generator) -> Indices:
     """Return whole numbers in these proportions that sum to the total, rounded evenly along the order.
 
     Systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312). Independent rounding of many small fractions

@@ -6,9 +6,8 @@ Shape suffixes: N = documents, C = candidates.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mining.sampling.features import Candidates
+from mining.sampling.features import Candidates, Indices
 
 _GROUP_WEIGHT = 2.0
 """Weight of a group's pairs per document, relative to a text's pairs, in the usage count of a candidate."""
@@ -20,7 +19,7 @@ class UsageCounts:
     The counts of document (or group) ``n`` are at ``2 n`` for negative and at ``2 n + 1`` for positive pairs.
     """
 
-    def __init__(self, group_N: NDArray[np.int64]) -> None:
+    def __init__(self, group_N: Indices) -> None:
         self.group_N = group_N
         self.of_text = [0] * (2 * len(group_N))
         self.of_group: list[float] = [0.0] * (2 * (int(group_N.max(initial=-1)) + 1))
@@ -66,7 +65,7 @@ class Picker:
         self._count(index, 1)
         return True
 
-    def take_some(self, pool: Sequence[int] | NDArray[np.int64], num: int) -> list[int]:
+    def take_some(self, pool: Sequence[int] | Indices, num: int) -> list[int]:
         """Take the first ``num`` free candidates of the pool and return them."""
         taken: list[int] = []
         for index in pool:
@@ -82,7 +81,7 @@ class Picker:
         self._count(index, -1)
 
     @property
-    def chosen(self) -> NDArray[np.int64]:
+    def chosen(self) -> Indices:
         """The taken candidates, in ascending order."""
         return np.array(sorted(self._taken), dtype=np.int64)
 

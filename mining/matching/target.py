@@ -3,19 +3,19 @@
 Shape suffixes: T = pairs of the target, F = features, C = candidates.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.corpus.embeddings import Vectors
 from mining.sampling.candidates import Band, is_in_band
 from mining.sampling.cells import BIN_WIDTH, tfidf_bins
-from mining.sampling.features import Candidates, Features
+from mining.sampling.features import Candidates, Features, Flags, Floats
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
 from simile.scoring.metrics import spearman
@@ -38,7 +38,7 @@ class Target:
     """The pairs inside the band, in the order of ``as_candidates``."""
     as_candidates: Candidates
     """The same pairs with their features; a and b number the target's texts."""
-    weight_T: NDArray[np.float64]
+    weight_T: Floats
     band: Band
     is_labelled: bool
     """Whether the labels are the target's own; otherwise they are imputed."""
@@ -46,7 +46,7 @@ class Target:
     """Number of the target's pairs outside the band that was asked for."""
     shortcut: float | None
     """Spearman that TF-IDF alone reaches on the target's own labels; None if unknown."""
-    knows_category_T: NDArray[np.bool_]
+    knows_category_T: Flags
     """Whether the pair or its groups state if it is of one category."""
 
 
@@ -70,30 +70,22 @@ def read_target(
     *,
     band: Band | None,
 ) -> Target:
-    """Return the target: its pairs in the band, with their features.
+    """Return the target: those of its pairs that are in the band, if there is one, with their features.
 
-    Pairs without labels all count as negative until `impute` labels them.
-
-    Args:
-        pairs: pairs that pass `check_target`, with or without labels.
-        tfidf: the vectorizer fitted on the documents.
-        vectors: the baseline's embeddings, if its cosines are to be followed too.
-        category_of_group: the documents' categories, for pairs that name only their groups.
-        band: the TF-IDF cosines to keep; None keeps all.
+    The pairs have to pass `check_target`. Pairs without labels all count as negative until `impute` labels them; pairs
+    that name only their groups get the groups' categories.
 
     Raises:
         InputError: no pair lies in the band, or all pairs there have the same label.
     """
     is_labelled = pairs.is_labelled
     same = [_same_category(pair, category_of_group) for pair in pairs.rows]
-    candidates = _as_candidates(pairs, tfidf, vectors, is_labelled=is_labelled, same=same)
+    candidates = _as_candidates(pairs, tfidf, vectors, same)
     low, high = band or (0.0, 1.0)
     is_in_T = is_in_band(candidates.tfidf_C, (low, high))
     if not is_in_T.any():
-        cosines = f"{candidates.tfidf_C.min():.3f}-{candidates.tfidf_C.max():.3f}"
-        raise InputError(
-            f"target {pairs.name}: got TF-IDF cosines of {cosines}, need some in the band {low:g}-{high:g}"
-        )
+        got = f"TF-IDF cosines of {candidates.tfidf_C.min():.3f}-{candidates.tfidf_C.max():.3f}"
+        raise InputError(f"target {pairs.name}: got {got}, need some in the band {low:g}-{high:g}")
     candidates = candidates.take(is_in_T)
     if is_labelled and (candidates.is_positive_C.all() or not candidates.is_positive_C.any()):
         raise InputError(f"target {pairs.name}: got pairs of one label only in the band {low:g}-{high:g}, need both")
@@ -133,7 +125,7 @@ def without_shortcut(target: Target) -> Target:
     return replace(target, weight_T=common[bin_T] / own_T)
 
 
-def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> Target:
+def impute(target: Target, candidates: Candidates, rng: Generator) -> Target:
     """Return an unlabelled target with labels: the likelier half of every stretch of TF-IDF is positive.
 
     The odds of each pair come from comparing its category relation and its baseline cosine with those of the
@@ -150,9 +142,7 @@ def impute(target: Target, candidates: Candidates, rng: np.random.Generator) -> 
     return replace(target, as_candidates=replace(target.as_candidates, is_positive_C=is_positive_T))
 
 
-def settle_same_category(
-    target: Target, source: CategorySource, same_category: float, rng: np.random.Generator
-) -> Target:
+def settle_same_category(target: Target, source: CategorySource, same_category: float, rng: Generator) -> Target:
     """Return the target with category relations that pairs of the documents can have.
 
     Where a pair does not state its relation, positives are of one category, and so is the share ``same_category`` of
@@ -169,13 +159,9 @@ def settle_same_category(
     return replace(target, as_candidates=replace(candidates, is_same_category_C=is_same_T))
 
 
-def categories_of_groups(rows: Iterable[Document]) -> dict[str, str | None]:
+def categories_of_groups(rows: Sequence[Document]) -> dict[str, str | None]:
     """Return the category of each group's first document."""
-    category_of_group: dict[str, str | None] = {}
-    for row in rows:
-        if row.group is not None:
-            category_of_group.setdefault(row.group, row.category)
-    return category_of_group
+    return {row.group: row.category for row in reversed(rows) if row.group is not None}
 
 
 def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> bool | None:
@@ -188,24 +174,21 @@ def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> b
 
 
 def _as_candidates(
-    pairs: PairSet, tfidf: TfidfVectorizer, vectors: Vectors | None, *, is_labelled: bool, same: Sequence[bool | None]
+    pairs: PairSet, tfidf: TfidfVectorizer, vectors: Vectors | None, same: Sequence[bool | None]
 ) -> Candidates:
     texts = list(dict.fromkeys(text for pair in pairs.texts for text in pair))
     number = {text: i for i, text in enumerate(texts)}
-    features = Features(
-        [Document(str(i), text) for i, text in enumerate(texts)],
-        tfidf.transform(texts),
-        vectors.of(texts) if vectors else None,
-    )
-    a_T, b_T = (np.array([number[pair[side]] for pair in pairs.texts], dtype=np.int64) for side in (0, 1))
+    rows = [Document(str(i), text) for i, text in enumerate(texts)]
+    features = Features(rows, tfidf.transform(texts), vectors.of(texts) if vectors else None)
+    a_T, b_T = np.array([[number[text] for text in pair] for pair in pairs.texts], dtype=np.int64).T
     return replace(
         features.candidates(features.with_tfidf(a_T, b_T), is_positive=False),
-        is_positive_C=np.array([is_labelled and pair.label == 1 for pair in pairs.rows], dtype=bool),
-        is_same_category_C=np.array([bool(value) for value in same], dtype=bool),
+        is_positive_C=np.array([pair.label == 1 for pair in pairs.rows], dtype=bool),
+        is_same_category_C=np.array(same, dtype=bool),
     )
 
 
-def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
+def _log_odds(target: Target, candidates: Candidates) -> Floats:
     """Return for each pair of the target the log odds that it is positive, judged by the candidates of both classes."""
     odds_T = np.zeros(len(target.as_candidates))
     positive, negative = candidates.take(candidates.is_positive_C), candidates.take(~candidates.is_positive_C)
@@ -213,10 +196,9 @@ def _log_odds(target: Target, candidates: Candidates) -> NDArray[np.float64]:
         share = [np.clip(pairs.is_same_category_C.mean(), 0.01, 0.99) for pairs in (positive, negative)]
         is_same_T = target.as_candidates.is_same_category_C
         odds_T += np.where(is_same_T, np.log(share[0] / share[1]), np.log((1 - share[0]) / (1 - share[1])))
-    baseline_T = target.as_candidates.baseline_C
-    if not np.isnan(baseline_T).any() and len(positive) > 1 and len(negative) > 1:
+    if target.as_candidates.has_baseline and len(positive) > 1 and len(negative) > 1:
         mean = [pairs.baseline_C.mean() for pairs in (positive, negative)]
         spread = max(0.02, float(np.sqrt(np.mean([pairs.baseline_C.var() for pairs in (positive, negative)]))))
-        odds_T += (baseline_T - np.mean(mean)) * (mean[0] - mean[1]) / spread**2
+        odds_T += (target.as_candidates.baseline_C - np.mean(mean)) * (mean[0] - mean[1]) / spread**2
     # The small constant keeps every probability away from 0 and 1.
     return np.asarray(np.log(expit(odds_T) + 1e-3) - np.log(expit(-odds_T) + 1e-3))

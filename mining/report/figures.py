@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mining.config import MineConfig
 from mining.matching.target import SHORTCUT_LIMIT, Target
@@ -36,20 +35,25 @@ def describe(mined: Mined) -> MiningReport:
 
 
 def _mined_set(view: View) -> MinedSet:
+    same = [
+        is_same
+        for pair, is_same in zip(view.pairs, view.is_same_category_C.tolist(), strict=True)
+        if pair.label == 0 and pair.same_category is not None
+    ]
     return MinedSet(
-        pairs=len(view.pairs),
-        positives=int(view.is_positive_P.sum()),
+        pairs=len(view),
+        positives=int(view.is_positive_C.sum()),
         texts=len({text for pair in view.pairs for text in (pair.text_a, pair.text_b)}),
-        same_category_negatives=_same_category_share(view),
+        same_category_negatives=float(np.mean(same)) if same else None,
         alone=_shortcuts(view),
-        baseline=None if view.baseline_P is None else _baseline_figures(view.baseline_P, view.is_positive_P),
+        baseline=_baseline_figures(view) if view.has_baseline else None,
     )
 
 
 def _target_set(target: Target) -> TargetSet:
     """Return the target's figures, without those of imputed labels, which would reflect the imputation only."""
     view = view_of_target(target)
-    entry = _mined_set(view if target.is_labelled else replace(view, baseline_P=None))
+    entry = _mined_set(view if target.is_labelled else replace(view, baseline_C=np.full(len(view), np.nan)))
     if not target.is_labelled:
         alone = Shortcuts(tfidf=None, length_ratio=None, same_category=None)
         entry = entry.model_copy(update={"alone": alone, "same_category_negatives": None})
@@ -63,40 +67,34 @@ def _target_set(target: Target) -> TargetSet:
 
 
 def _shortcuts(view: View) -> Shortcuts:
-    label_P = view.is_positive_P.astype(np.float64)
-    features = {
-        "tfidf": view.tfidf_P,
-        "length_ratio": view.length_ratio_P,
-        "same_category": view.is_same_category_P.astype(np.float64),
-    }
-    return Shortcuts(**known({name: spearman(feature_P, label_P) for name, feature_P in features.items()}))
+    label_C = view.is_positive_C.astype(np.float64)
+    features = {"tfidf": view.tfidf_C, "length_ratio": view.length_ratio_C}
+    features["same_category"] = view.is_same_category_C.astype(np.float64)
+    return Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()}))
 
 
-def _baseline_figures(score_P: NDArray[np.float64], is_positive_P: NDArray[np.bool_]) -> BaselineFigures:
-    positive, negative = score_P[is_positive_P], score_P[~is_positive_P]
+def _baseline_figures(view: View) -> BaselineFigures:
+    score_C, is_positive_C = view.baseline_C, view.is_positive_C
+    positive, negative = score_C[is_positive_C], score_C[~is_positive_C]
     return BaselineFigures(
-        **known(figures(score_P, is_positive_P.astype(np.float64), is_graded=False)),
+        **known(figures(score_C, is_positive_C.astype(np.float64), is_graded=False)),
         positives_below_negatives=float(np.mean(positive < np.median(negative))),
         negatives_above_positives=float(np.mean(negative > np.median(positive))),
     )
-
-
-def _same_category_share(view: View) -> float | None:
-    named = [
-        same
-        for pair, same in zip(view.pairs, view.is_same_category_P.tolist(), strict=True)
-        if pair.label == 0 and pair.same_category is not None
-    ]
-    return float(np.mean(named)) if named else None
 
 
 def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     yield from _setting_warnings(report, config)
     if report.labels == "categories":
         yield "the documents have no groups: pairs are labelled by category, and such labels are noisy"
-    yield from _pair_warnings(report)
+    if report.training.pairs < 2 * (report.wanted // 2):
+        yield f"the documents yield {report.training.pairs:,} pairs, {report.wanted:,} were asked for"
+    alone = report.training.alone.tfidf
+    if alone is not None and abs(alone) > SHORTCUT_LIMIT:
+        yield f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap"
     yield from _held_out_warnings(report, config)
-    yield from _target_warnings(report, config)
+    if report.target:
+        yield from _target_warnings(report, report.target, config)
     yield from _document_warnings(report)
 
 
@@ -125,14 +123,6 @@ def _interval(band: Sequence[float]) -> str:
     return f"{band[0]:.3g}-{band[1]:.3g}"
 
 
-def _pair_warnings(report: MiningReport) -> Iterator[str]:
-    if report.training.pairs < 2 * (report.wanted // 2):
-        yield f"the documents yield {report.training.pairs:,} pairs, {report.wanted:,} were asked for"
-    alone = report.training.alone.tfidf
-    if alone is not None and abs(alone) > SHORTCUT_LIMIT:
-        yield f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap"
-
-
 def _held_out_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     """Yield the held-out sets that were asked for and are missing, or that do not follow the target."""
     for part, share in (("dev", config.dev_share), ("test", config.test_share)):
@@ -151,10 +141,7 @@ def _held_out_warnings(report: MiningReport, config: MineConfig) -> Iterator[str
         )
 
 
-def _target_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
-    target = report.target
-    if target is None:
-        return
+def _target_warnings(report: MiningReport, target: TargetSet, config: MineConfig) -> Iterator[str]:
     if config.strategy == "bands":
         yield "strategy 'bands' uses its own bands: the training pairs do not follow the target"
     elif not target.is_labelled:

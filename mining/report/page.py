@@ -3,51 +3,37 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mining.matching.target import SHORTCUT_LIMIT
 from mining.mine import Mined
 from mining.report.comparison import View, view_of, view_of_target
+from mining.sampling.features import Floats, Indices
 from mining.sampling.label_noise import MARGIN
-from simile.artifacts import BaselineFigures, JointCell, MinedSet, MiningReport
-from simile.reports import (
-    Block,
-    Value,
-    callout,
-    details,
-    examples,
-    facts,
-    heading,
-    histogram_row,
-    page,
-    paragraph,
-    table,
-)
+from simile import reports
+from simile.artifacts import BaselineFigures, JointCell, MatchReport, MinedSet, MiningReport
+from simile.reports import Block, Value
 
-_EXAMPLES = 8
-_CLASSES = (("positive", True), ("negative", False))
+_NUM_EXAMPLES = 8
 _BASELINE_FIGURES = ("Spearman", "AUC", "separability", "overlap")
 
 
 def to_page(report: MiningReport, mined: Mined) -> str:
     """Return the report as a self-contained HTML page."""
     pairs = view_of(mined.sets["pairs"], mined.vectors)
-    views = {"mined": pairs}
-    if mined.target:
-        views["target"] = view_of_target(mined.target)
+    views = {"mined": pairs} | ({"target": view_of_target(mined.target)} if mined.target else {})
     blocks = [
         _summary(report),
-        *(callout("note", text) for text in report.warnings),
-        *_sets(report),
+        *(reports.callout("note", text) for text in report.warnings),
+        *_sets(report.sets_and_target),
         *_distributions(views),
-        *_match(report),
+        *(_match(report.match) if report.match else []),
         *_label_noise(report, keeps_false_negatives=mined.config.false_negatives == "report"),
         *_examples(pairs),
         _origin(report),
     ]
     num_pairs = report.training.pairs
     subtitle = f"{num_pairs:,} training pairs from {report.documents:,} documents in {report.groups:,} groups"
-    return page("Mined pairs", subtitle, blocks)
+    return reports.page("Mined pairs", subtitle, blocks)
 
 
 def _summary(report: MiningReport) -> Block:
@@ -60,87 +46,80 @@ def _summary(report: MiningReport) -> Block:
     if report.match:
         aucs = [auc.matched for auc in report.match.adversarial.values() if auc.matched is not None]
         figures["adversarial AUC (0.5: same as the target)"] = max(aucs, default=None)
-    return facts(figures)
+    return reports.facts(figures)
 
 
-def _sets(report: MiningReport) -> list[Block]:
-    entries = report.sets_and_target
+def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
+    difficulty: list[tuple[Value, ...]] = []
+    shortcuts: list[tuple[Value, ...]] = []
+    for name, entry in entries.items():
+        of, alone = entry.baseline, entry.alone
+        figures = (of.spearman, of.auc, of.separability, of.overlap) if of else (None,) * 4
+        difficulty.append((name, entry.pairs, entry.positives, entry.texts, *figures))
+        same_category = alone.same_category, entry.same_category_negatives
+        shortcuts.append((name, alone.tfidf, alone.length_ratio, *same_category))
     return [
-        heading("How hard the pairs are"),
-        paragraph(
+        reports.heading("How hard the pairs are"),
+        reports.paragraph(
             "The training pairs (pairs), the held-out sets, and the target that the training pairs should match. The "
             "baseline is the encoder before training: if it scores the training pairs as poorly as the target's, they "
             "are as hard."
         ),
-        table(
+        reports.table(
             ["set", "pairs", "positives", "distinct texts", *(f"baseline's {name}" for name in _BASELINE_FIGURES)],
-            [_difficulty(name, entry) for name, entry in entries.items()],
+            difficulty,
         ),
-        heading("Shortcuts"),
-        paragraph(
+        reports.heading("Shortcuts"),
+        reports.paragraph(
             "Spearman that one cheap feature reaches. A model learns such a shortcut instead of the texts' meaning. "
             f"TF-IDF alone should stay below {SHORTCUT_LIMIT:g}, the others should be near the target's."
         ),
-        table(
+        reports.table(
             ["set", "TF-IDF alone", "length ratio alone", "same category alone", "negatives of one category"],
-            [(name, *_shortcuts(entry), entry.same_category_negatives) for name, entry in entries.items()],
+            shortcuts,
             formats={"negatives of one category": ".0%"},
         ),
     ]
 
 
-def _difficulty(name: str, entry: MinedSet) -> tuple[Value, ...]:
-    of = entry.baseline
-    figures = (of.spearman, of.auc, of.separability, of.overlap) if of else (None,) * 4
-    return (name, entry.pairs, entry.positives, entry.texts, *figures)
-
-
-def _shortcuts(entry: MinedSet) -> tuple[Value, ...]:
-    return entry.alone.tfidf, entry.alone.length_ratio, entry.alone.same_category
-
-
 def _distributions(views: Mapping[str, View]) -> list[Block]:
     blocks = [
-        heading("Distributions"),
-        paragraph(
+        reports.heading("Distributions"),
+        reports.paragraph(
             "If the two classes have the same distribution of TF-IDF cosines, word overlap does not reveal the label. "
             "If the mined panel equals the target panel, the mined pairs are similar to the target's."
         ),
-        histogram_row(
-            {f"TF-IDF cosine, {name}": _by_class(view, view.tfidf_P) for name, view in views.items()},
+        reports.histogram_row(
+            {f"TF-IDF cosine, {name}": _by_class(view, view.tfidf_C) for name, view in views.items()},
             x_label="TF-IDF cosine",
             bins=25,
         ),
     ]
-    scores = {name: (view, view.baseline_P) for name, view in views.items() if view.baseline_P is not None}
-    if len(scores) == len(views):
-        panels = {f"baseline's score, {name}": _by_class(view, score_P) for name, (view, score_P) in scores.items()}
-        blocks.append(histogram_row(panels, x_label="baseline's score", bins=40))
+    if all(view.has_baseline for view in views.values()):
+        panels = {f"baseline's score, {name}": _by_class(view, view.baseline_C) for name, view in views.items()}
+        blocks.append(reports.histogram_row(panels, x_label="baseline's score", bins=40))
     return blocks
 
 
-def _by_class(view: View, value_P: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    return {name: value_P[view.is_positive_P == label] for name, label in _CLASSES}
+def _by_class(view: View, value_C: Floats) -> dict[str, Floats]:
+    return {"positive": value_C[view.is_positive_C], "negative": value_C[~view.is_positive_C]}
 
 
-def _match(report: MiningReport) -> list[Block]:
-    match = report.match
-    if match is None:
-        return []
+def _match(match: MatchReport) -> list[Block]:
     return [
-        heading("Can mined pairs be told from the target's?"),
-        paragraph(
+        reports.heading("Can mined pairs be told from the target's?"),
+        reports.paragraph(
             "AUC of a gradient-boosted classifier that tries to tell mined pairs from the target's; 0.5 means that it "
             "cannot. Its training and test folds share no text. It uses the features that mining matches, and then "
             "further ones as well (token counts, common character n-grams, differences of embeddings). Distance: the "
             "share of pairs that would have to move to another cell of the table below to match the target."
         ),
-        table(
+        reports.table(
             ["class of pairs", "AUC, matched features", "AUC, all features", "distance"],
             [(name, auc.matched, auc.all, match.distance[name]) for name, auc in match.adversarial.items()],
             formats={"distance": ".1%"},
         ),
-        details(
+        reports.details(
             "Joint distribution of the features: share of the pairs in each cell",
             [_joint(match.joint, list(match.adversarial))],
         ),
@@ -150,7 +129,7 @@ def _match(report: MiningReport) -> list[Block]:
 def _joint(cells: Sequence[JointCell], classes: Sequence[str]) -> Block:
     has_baseline = cells[0].baseline is not None
     shares = [f"{name}, {side}" for name in classes for side in ("target", "mined")]
-    return table(
+    return reports.table(
         ["TF-IDF cosine", "length ratio", *(["baseline's score"] if has_baseline else []), "category", *shares],
         [
             (
@@ -174,31 +153,29 @@ def _interval(ends: tuple[float | None, float | None]) -> str:
 
 
 def _label_noise(report: MiningReport, *, keeps_false_negatives: bool) -> list[Block]:
-    mined, counts = report.training.baseline, report.suspects
-    if mined is None:
+    if report.training.baseline is None:
         return []
     titles = "positives that score below the median negative", "negatives that score above the median positive"
-    columns = _crossed(mined), _crossed(report.target.baseline if report.target else None)
+    columns = [_crossed(entry.baseline if entry else None) for entry in (report.training, report.target)]
     blocks = [
-        heading("How noisy the labels look"),
-        paragraph(
+        reports.heading("How noisy the labels look"),
+        reports.paragraph(
             "Shares of each class that the baseline scores on the wrong side. Hard pairs do that; if far more of them "
             "do than in the target, check the labels."
         ),
-        table(
+        reports.table(
             ["share of a class", "mined", "target"],
             list(zip(titles, *columns, strict=True)),
             formats={"mined": ".1%", "target": ".1%"},
         ),
     ]
-    if counts and counts.of:
-        blocks.append(
-            paragraph(
-                f"{counts.found:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best "
-                "positive of one of their texts, and may well be positives: "
-                + ("they were kept." if keeps_false_negatives else "they were left out.")
-            )
+    if (counts := report.suspects) and counts.of:
+        fate = "they were kept" if keeps_false_negatives else "they were left out"
+        text = (
+            f"{counts.count:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best positive "
+            f"of one of their texts, and may well be positives: {fate}."
         )
+        blocks.append(reports.paragraph(text))
     return blocks
 
 
@@ -207,23 +184,23 @@ def _crossed(figures: BaselineFigures | None) -> tuple[Value, Value]:
 
 
 def _examples(pairs: View) -> list[Block]:
-    measure_P = pairs.tfidf_P if pairs.baseline_P is None else pairs.baseline_P
-    by = "TF-IDF cosine" if pairs.baseline_P is None else "baseline's score"
-    order = np.argsort(measure_P, kind="stable")
+    by = "baseline's score" if pairs.has_baseline else "TF-IDF cosine"
+    order = np.argsort(pairs.baseline_C if pairs.has_baseline else pairs.tfidf_C, kind="stable")
     return [
-        heading("The hardest pairs"),
-        examples(f"Positive pairs with the lowest {by}", _rows(pairs, order[pairs.is_positive_P[order]])),
-        examples(f"Negative pairs with the highest {by}", _rows(pairs, order[~pairs.is_positive_P[order]][::-1])),
+        reports.heading("The hardest pairs"),
+        reports.examples(f"Positive pairs with the lowest {by}", _rows(pairs, order[pairs.is_positive_C[order]])),
+        reports.examples(
+            f"Negative pairs with the highest {by}", _rows(pairs, order[~pairs.is_positive_C[order]][::-1])
+        ),
     ]
 
 
-def _rows(pairs: View, index_P: NDArray[np.int64]) -> list[tuple[str, str, dict[str, Value]]]:
+def _rows(view: View, index: Indices) -> list[tuple[str, str, dict[str, Value]]]:
     rows = []
-    for i in index_P[:_EXAMPLES].tolist():
-        pair = pairs.pairs[i]
+    for pair, baseline in zip(view.pairs[index][:_NUM_EXAMPLES], view.baseline_C[index].tolist(), strict=False):
         figures: dict[str, Value] = {"TF-IDF": pair.tfidf}
-        if pairs.baseline_P is not None:
-            figures["baseline"] = float(pairs.baseline_P[i])
+        if view.has_baseline:
+            figures["baseline"] = baseline
         if pair.group_a is not None:
             figures["groups"] = " / ".join(dict.fromkeys((str(pair.group_a), str(pair.group_b))))
         rows.append((pair.text_a, pair.text_b, figures))
@@ -232,14 +209,14 @@ def _rows(pairs: View, index_P: NDArray[np.int64]) -> list[tuple[str, str, dict[
 
 def _origin(report: MiningReport) -> Block:
     left_out = [("not in the sample", report.not_sampled), *report.dropped.items()]
-    return details(
+    return reports.details(
         "Documents left out, split of the documents, settings",
         [
-            table(["reason for leaving out", "documents"], [(reason, num) for reason, num in left_out if num]),
-            table(
+            reports.table(["reason for leaving out", "documents"], [(reason, num) for reason, num in left_out if num]),
+            reports.table(
                 ["set", "documents", "groups"],
                 [(name, size.documents, size.groups) for name, size in report.split.items()],
             ),
-            table(["setting", "value"], [(name, str(value)) for name, value in report.config.items()]),
+            reports.table(["setting", "value"], [(name, str(value)) for name, value in report.config.items()]),
         ],
     )

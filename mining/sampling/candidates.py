@@ -7,31 +7,27 @@ these and not with the square of the number of documents.
 Shape suffixes: N = documents, W = words, C = candidates, L = links.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 from scipy.sparse import csr_matrix
 
 from mining.corpus.gather import fair_limit
 from mining.sampling.cells import CellCapacity, Cells, Reservoir
-from mining.sampling.features import Candidates, Features, IndexPairs, Indices, rows_by_group
+from mining.sampling.features import Candidates, Features, Flags, Floats, IndexPairs, Indices, join, rows_by_group
 
 Band = tuple[float, float]
 """The lowest and the highest TF-IDF cosine, both included."""
 
-COMPARISONS_PER_PAIR = 20_000
-"""Upper bound of the comparisons of two documents per negative pair wanted, but see `MIN_COMPARISONS`."""
-MIN_COMPARISONS = 100_000_000
-"""Number of comparisons that is always allowed: a few seconds' work, all pairs of ten thousand documents."""
-_LISTED_PER_PAIR = 100
-"""Upper bound of the pairs within groups that are listed per positive pair wanted, but see `_MIN_LISTED`."""
-_MIN_LISTED = 2_000_000
-"""Number of pairs within groups that may always be listed."""
-_GROUPS_PER_PART = 100
-_PAIRS_PER_PART = 50_000
-"""A part of the listed positive pairs is complete once it has this many pairs or groups."""
+COMPARISONS_PER_PAIR, MIN_COMPARISONS = 20_000, 100_000_000
+"""Upper bound of the comparisons of two documents per negative pair wanted, and the number that is always allowed: all
+pairs of ten thousand documents, which take a few seconds."""
+_LISTED_PER_PAIR, _MIN_LISTED = 100, 2_000_000
+"""Upper bound of the pairs within groups that are listed per positive pair wanted; this many are always allowed."""
+_GROUPS_PER_PART, _PAIRS_PER_PART = 100, 50_000
+"""A part of the listed positive pairs is complete once it has this many groups or pairs."""
 _TILE_HEIGHT, _TILE_WIDTH = 512, 8192
 _MIN_DRAWN = 50_000
 """A quarter of the fewest random pairs that are drawn to find pairs without a word in common."""
@@ -61,15 +57,11 @@ class _Tile:
 
 
 def sample_positives(
-    features: Features, spec: SamplingSpec, rng: np.random.Generator, links_L2: Indices | None = None
+    features: Features, spec: SamplingSpec, rng: Generator, links_L2: Indices | None = None
 ) -> Candidates:
     """Return a random sample of the positive pairs in the band, up to each cell's capacity, in random order.
 
-    Args:
-        features: features of the documents.
-        spec: the candidates to sample.
-        rng: source of randomness.
-        links_L2: the positive pairs, where they are known one by one; otherwise all pairs within a group are positive.
+    The positive pairs are the links, if given, or all pairs within a group.
     """
     reservoir = Reservoir(spec.cells, spec.capacity)
     for part in _positives(features, links_L2, spec.num_wanted, rng):
@@ -79,7 +71,7 @@ def sample_positives(
 
 
 def sample_negatives(
-    features: Features, spec: SamplingSpec, rng: np.random.Generator, on_progress: Callable[[int], None] | None = None
+    features: Features, spec: SamplingSpec, rng: Generator, on_progress: Callable[[int], None] = lambda num: None
 ) -> Candidates:
     """Return a random sample of the negative pairs in the band, up to each cell's capacity, in random order.
 
@@ -101,10 +93,8 @@ def sample_negatives(
         reservoir.add(features.candidates(pairs.take(is_negative_C), is_positive=False), rng)
         num = min(num_left, tile.num_comparisons)
         num_left -= num
-        if on_progress:
-            on_progress(num)
-    if on_progress:
-        on_progress(num_left)
+        on_progress(num)
+    on_progress(num_left)
     return reservoir.sample(rng)
 
 
@@ -114,13 +104,13 @@ def num_comparisons(num_documents: int, num_wanted: int) -> int:
     return min(max(MIN_COMPARISONS, COMPARISONS_PER_PAIR * num_wanted), in_tiles)
 
 
-def is_in_band(tfidf_C: NDArray[np.float64], band: Band) -> NDArray[np.bool_]:
+def is_in_band(tfidf_C: Floats, band: Band) -> Flags:
     """Return which cosines lie in the band, both ends included."""
     # Rounding may lift the cosine of two equal vectors slightly above 1.
     return np.asarray((tfidf_C >= band[0]) & (tfidf_C <= (band[1] if band[1] < 1 else 2)))
 
 
-def _tiles(num: int, rng: np.random.Generator | None = None) -> list[_Tile]:
+def _tiles(num: int, rng: Generator | None = None) -> list[_Tile]:
     """Return the tiles that hold a pair (first document < second one), in random order if ``rng`` is given."""
     tiles = [
         _Tile(slice(top, min(num, top + _TILE_HEIGHT)), slice(left, min(num, left + _TILE_WIDTH)))
@@ -142,26 +132,20 @@ def _pairs_in_tile(tfidf_NW: csr_matrix, tile: _Tile, band: Band) -> IndexPairs:
     return pairs.take(pairs.a_C < pairs.b_C)
 
 
-def _without_common_words(features: Features, num_wanted: int, rng: np.random.Generator) -> Candidates:
+def _without_common_words(features: Features, num_wanted: int, rng: Generator) -> Candidates:
     """Return negative pairs without a common word: sparse products omit them, but nearly any random pair is one."""
     num_all = len(features) * (len(features) - 1) // 2
     num_drawn = 4 * max(_MIN_DRAWN, num_wanted)
     code_C = np.arange(num_all) if num_all <= num_drawn else np.unique(rng.integers(num_all, size=num_drawn))
-    a_C, b_C = _pair_of_code(code_C)
+    # Pairs a < b are numbered (0, 1), (0, 2), (1, 2), (0, 3)...
+    b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
+    a_C = code_C - b_C * (b_C - 1) // 2
     is_negative_C = features.group_N[a_C] != features.group_N[b_C]
     pairs = features.with_tfidf(a_C[is_negative_C], b_C[is_negative_C])
     return features.candidates(pairs.take(pairs.tfidf_C == 0), is_positive=False)
 
 
-def _pair_of_code(code_C: Indices) -> tuple[Indices, Indices]:
-    """Return the pairs (a < b) with these numbers; pairs are numbered (0, 1), (0, 2), (1, 2), (0, 3)..."""
-    b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
-    return code_C - b_C * (b_C - 1) // 2, b_C
-
-
-def _positives(
-    features: Features, links_L2: Indices | None, num_wanted: int, rng: np.random.Generator
-) -> Iterator[IndexPairs]:
+def _positives(features: Features, links_L2: Indices | None, num_wanted: int, rng: Generator) -> Iterator[IndexPairs]:
     """Yield positive pairs in parts, with an upper bound per group so that large groups do not dominate."""
     if links_L2 is not None:
         yield features.with_tfidf(*np.unique(np.sort(links_L2, axis=1), axis=0).T)
@@ -178,14 +162,7 @@ def _positives(
         first, second = np.triu_indices(len(rows), 1)
         parts.append(IndexPairs(rows[first], rows[second], (block_NW @ block_NW.T).toarray()[first, second]))
         if sum(map(len, parts)) >= _PAIRS_PER_PART or len(parts) >= _GROUPS_PER_PART:
-            yield _concatenated(parts)
+            yield join(parts)
             parts = []
     if parts:
-        yield _concatenated(parts)
-
-
-def _concatenated(parts: Sequence[IndexPairs]) -> IndexPairs:
-    a_C, b_C, tfidf_C = (
-        np.concatenate(column) for column in zip(*((p.a_C, p.b_C, p.tfidf_C) for p in parts), strict=True)
-    )
-    return IndexPairs(a_C, b_C, tfidf_C)
+        yield join(parts)

@@ -6,9 +6,8 @@ Shape suffix: C = candidates.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mining.sampling.features import FEATURES, Candidates, Indices, join
+from mining.sampling.features import Candidates, Floats, Indices, join
 
 BIN_WIDTH = 0.025
 """Width of the TF-IDF bins."""
@@ -76,16 +75,14 @@ def even_capacity(band: tuple[float, float], num_all: int) -> CellCapacity:
     return CellCapacity(max_of_cell, max_of_cell)
 
 
-def capacity_like(cell_C: Indices, weight_C: NDArray[np.float64], num_all: int) -> CellCapacity:
+def capacity_like(cell_C: Indices, weight_C: Floats, num_all: int) -> CellCapacity:
     """Return capacity for ``num_all`` candidates, spread over the cells as weighted pairs in these cells are."""
-    if not weight_C.sum():
-        return CellCapacity(np.zeros(_NUM_CELLS, dtype=np.int64), np.zeros(_NUM_CELLS, dtype=np.int64))
-    share_of_cell = np.bincount(cell_C, weights=weight_C / weight_C.sum(), minlength=_NUM_CELLS)
+    share_of_cell = np.bincount(cell_C, weights=weight_C / (weight_C.sum() or 1), minlength=_NUM_CELLS)
     fair_of_cell = np.ceil(share_of_cell * num_all).astype(np.int64)
     return CellCapacity(np.where(fair_of_cell > 0, np.maximum(_MIN_CAPACITY, fair_of_cell), 0), fair_of_cell // 2)
 
 
-def tfidf_bins(tfidf_C: NDArray[np.float64]) -> Indices:
+def tfidf_bins(tfidf_C: Floats) -> Indices:
     """Return the TF-IDF bin of each cosine."""
     # A cosine on an edge belongs to the bin above it, regardless of how it was rounded.
     return np.floor(tfidf_C / BIN_WIDTH + 1e-9).astype(np.int64)
@@ -97,10 +94,9 @@ class Reservoir:
     def __init__(self, cells: Cells, capacity: CellCapacity) -> None:
         self._cells = cells
         self._capacity = capacity
-        self._key_limit_of_cell = np.where(capacity.max_of_cell > 0, 1.0, 0.0)
+        self._key_limit_of_cell = (capacity.max_of_cell > 0).astype(np.float64)
         """The highest key in each full cell; candidates with a higher key are discarded at once."""
-        no_index, no_flag = np.empty(0, dtype=np.int64), np.empty(0, dtype=bool)
-        self._kept = [Candidates(no_index, no_index, no_flag, no_flag, np.empty((0, len(FEATURES))))]
+        self._kept = [Candidates(*np.empty((2, 0), np.int64), *np.empty((3, 0)), *np.empty((2, 0), bool))]
         self._keys = [np.empty(0)]
         self._count_of_cell = np.zeros_like(capacity.max_of_cell)
         self._num_trimmed = 0

@@ -5,6 +5,7 @@ Shape suffixes: N = documents, W = words, D = dimensions, C = candidates, F = fe
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from scipy.sparse import csr_matrix
 from simile.artifacts import Document
 from simile.scoring import cosines
 
-FEATURES = ("tfidf", "length_ratio", "baseline")
-"""TF-IDF cosine of the two texts, shorter length divided by longer one (in characters), the baseline's cosine."""
 _CHUNK = 50_000
 
 Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+_Pairs = TypeVar("_Pairs", bound="IndexPairs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,53 +28,42 @@ class IndexPairs:
 
     a_C: Indices
     b_C: Indices
-    tfidf_C: NDArray[np.float64]
+    tfidf_C: Floats
 
     def __len__(self) -> int:
         return len(self.a_C)
 
-    def take(self, index: Indices | NDArray[np.bool_]) -> "IndexPairs":
+    def take(self, index: Indices | Flags) -> Self:
         """Return some of the pairs."""
-        return IndexPairs(self.a_C[index], self.b_C[index], self.tfidf_C[index])
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
-    """Pairs of document indices (a < b) with their features; each pair occurs once."""
+class Candidates(IndexPairs):
+    """Pairs of document indices (a < b) with all their features; each pair occurs once."""
 
-    a_C: Indices
-    b_C: Indices
-    is_positive_C: NDArray[np.bool_]
-    is_same_category_C: NDArray[np.bool_]
-    feature_CF: NDArray[np.float64]
-    """`FEATURES` of each pair; NaN where unknown."""
-
-    def __len__(self) -> int:
-        return len(self.a_C)
+    length_ratio_C: Floats
+    """Length of the shorter text divided by that of the longer one, in characters."""
+    baseline_C: Floats
+    """The baseline's cosine; NaN without a baseline."""
+    is_positive_C: Flags
+    is_same_category_C: Flags
 
     @property
-    def tfidf_C(self) -> NDArray[np.float64]:
-        """TF-IDF cosine of each pair."""
-        return self.feature_CF[:, 0]
+    def has_baseline(self) -> bool:
+        """Whether the baseline's cosine of every pair is known."""
+        return not np.isnan(self.baseline_C).any()
 
     @property
-    def length_ratio_C(self) -> NDArray[np.float64]:
-        """Shorter length divided by longer one of each pair."""
-        return self.feature_CF[:, 1]
-
-    @property
-    def baseline_C(self) -> NDArray[np.float64]:
-        """The baseline's cosine of each pair; NaN without a baseline."""
-        return self.feature_CF[:, 2]
-
-    def take(self, index: Indices | NDArray[np.bool_]) -> "Candidates":
-        """Return some of the candidates."""
-        return Candidates(*(getattr(self, field.name)[index] for field in fields(self)))
+    def feature_CF(self) -> Floats:
+        """TF-IDF cosine, length ratio and baseline's cosine of each pair; NaN where unknown."""
+        return np.stack([self.tfidf_C, self.length_ratio_C, self.baseline_C], axis=1)
 
 
-def join(parts: Sequence[Candidates]) -> Candidates:
-    """Return the candidates of all parts."""
-    return Candidates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Candidates)))
+def join(parts: Sequence[_Pairs]) -> _Pairs:
+    """Return the pairs of all parts, of which there is at least one."""
+    columns = (field.name for field in fields(parts[0]))
+    return type(parts[0])(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
 
 
 class Features:
@@ -96,24 +87,20 @@ class Features:
         length_C2 = np.stack([self._length_N[a_C], self._length_N[b_C]], axis=1)
         ratio_C = length_C2.min(axis=1) / length_C2.max(axis=1)
         is_same_C = (self._category_N[a_C] == self._category_N[b_C]) & (self._category_N[a_C] >= 0)
-        feature_CF = np.stack([pairs.tfidf_C, ratio_C, self._baseline(a_C, b_C)], axis=1)
-        return Candidates(a_C, b_C, np.full(len(a_C), is_positive), is_same_C, feature_CF)
+        baseline_C = np.full(len(a_C), np.nan)
+        if self._embedding_ND is not None:
+            pair_C2 = np.stack([a_C, b_C], axis=1)
+            for i in range(0, len(a_C), _CHUNK):
+                baseline_C[i : i + _CHUNK] = cosines(self._embedding_ND, pair_C2[i : i + _CHUNK])
+        return Candidates(a_C, b_C, pairs.tfidf_C, ratio_C, baseline_C, np.full(len(a_C), is_positive), is_same_C)
 
     def with_tfidf(self, a_C: Indices, b_C: Indices) -> IndexPairs:
         """Return these pairs of documents with their TF-IDF cosines."""
-        chunks = [
-            self.tfidf_NW[a_C[i : i + _CHUNK]].multiply(self.tfidf_NW[b_C[i : i + _CHUNK]]).sum(axis=1)
-            for i in range(0, len(a_C), _CHUNK)
-        ]
-        cosine_C = np.concatenate([np.empty(0), *(np.asarray(chunk, dtype=np.float64).ravel() for chunk in chunks)])
+        cosine_C = np.empty(len(a_C))
+        for i in range(0, len(a_C), _CHUNK):
+            a_CW, b_CW = self.tfidf_NW[a_C[i : i + _CHUNK]], self.tfidf_NW[b_C[i : i + _CHUNK]]
+            cosine_C[i : i + _CHUNK] = np.asarray(a_CW.multiply(b_CW).sum(axis=1)).ravel()
         return IndexPairs(a_C, b_C, cosine_C)
-
-    def _baseline(self, a_C: Indices, b_C: Indices) -> NDArray[np.float64]:
-        if self._embedding_ND is None:
-            return np.full(len(a_C), np.nan)
-        pair_C2 = np.stack([a_C, b_C], axis=1)
-        chunks = [cosines(self._embedding_ND, pair_C2[i : i + _CHUNK]) for i in range(0, len(pair_C2), _CHUNK)]
-        return np.concatenate([np.empty(0), *chunks])
 
 
 def codes(names: Sequence[str | None]) -> Indices:

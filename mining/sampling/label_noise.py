@@ -6,7 +6,7 @@ Shape suffixes: N = documents, C = candidates, D = dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
-from mining.sampling.features import Candidates, rows_by_group
+from mining.sampling.features import Candidates, Flags, Floats, Indices, rows_by_group
 from simile.scoring import cosines
 
 MARGIN = 0.05
@@ -18,15 +18,10 @@ negatives just below a positive as well. Pairs as hard as a test set have many o
 _BLOCK = 1024
 
 
-def best_positive(
-    embedding_ND: NDArray[np.float32], group_N: NDArray[np.int64], links: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
+def best_positive(embedding_ND: NDArray[np.float32], group_N: Indices, links: Indices | None = None) -> Floats:
     """Return each document's highest cosine to another document that means the same, shape ``(N,)``; NaN without one.
 
-    Args:
-        embedding_ND: normalized embeddings.
-        group_N: group numbers; documents of one group mean the same.
-        links: pairs of documents that mean the same, shape ``(L, 2)``; they replace the groups.
+    Documents of one group mean the same or, if links are given, the two documents of each link, shape ``(L, 2)``.
     """
     best_N = np.full(len(group_N), -np.inf)
     if links is not None:
@@ -43,7 +38,7 @@ def best_positive(
     return np.where(np.isfinite(best_N), best_N, np.nan)
 
 
-def is_false_negative(candidates: Candidates, best_N: NDArray[np.float64]) -> NDArray[np.bool_]:
+def is_false_negative(candidates: Candidates, best_N: Floats) -> Flags:
     """Return which candidates are negatives that may well be positives, shape ``(C,)``."""
     baseline_C = candidates.baseline_C
     # For a text without a positive the comparison with NaN is False.

@@ -102,7 +102,7 @@ class MatchReport(StrictModel):
 class FalseNegatives(StrictModel):
     """Negative candidates that may well be positives."""
 
-    found: int
+    count: int
     of: int
     """Number of negative candidates that were examined."""
 

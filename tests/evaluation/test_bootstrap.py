@@ -42,11 +42,11 @@ def test_weighted_spearman_is_scipys_on_as_many_copies(data, num):
     weight_P = data.draw(arrays(np.float64, num, elements=st.integers(0, 4).map(float)))
     copies = weight_P.astype(int)
     expanded = [np.repeat(values, copies) for values in (score_P, target_P)]
-    found = WeightedSpearman(score_P, target_P)(weight_P)
+    correlation = WeightedSpearman(score_P, target_P)(weight_P)
     if any(len(set(values)) < 2 for values in expanded):
-        assert math.isnan(found)
+        assert math.isnan(correlation)
     else:
-        assert found == pytest.approx(spearmanr(*expanded).statistic, abs=1e-9)
+        assert correlation == pytest.approx(spearmanr(*expanded).statistic, abs=1e-9)
 
 
 @given(arrays(np.float32, 15, elements=tied), arrays(np.float64, 15, elements=tied))
@@ -55,16 +55,16 @@ def test_weighted_spearman_with_even_weights_is_scipys(score_P, target_P):
     assume(len(set(target_P)) > 1)
     expected = spearmanr(score_P, target_P).statistic
     for weight in (1.0, 3.0):
-        found = WeightedSpearman(score_P, target_P)(np.full(15, weight))
-        assert found == pytest.approx(expected, abs=1e-9)
+        correlation = WeightedSpearman(score_P, target_P)(np.full(15, weight))
+        assert correlation == pytest.approx(expected, abs=1e-9)
 
 
 def test_weighted_spearman_is_the_same_again_after_other_weights():
     pairs = random_pairs(30, num_texts=12)
-    found = WeightedSpearman(scores(pairs, 1), pairs.target_P)
-    first = found(np.ones(30))
-    found(np.arange(30.0))
-    assert found(np.ones(30)) == first
+    spearman = WeightedSpearman(scores(pairs, 1), pairs.target_P)
+    first = spearman(np.ones(30))
+    spearman(np.arange(30.0))
+    assert spearman(np.ones(30)) == first
 
 
 def test_no_weight_at_all_is_not_a_number():
@@ -88,24 +88,24 @@ def reference(pairs: PairSet, score_P, baseline_P, resamples: int):
     else:
         ends = [(row.text_a, row.text_b) for row in pairs.rows]
     units = list(dict.fromkeys(end for pair in ends for end in pair))
-    rng, found = np.random.default_rng(SEED), []
+    rng, gains = np.random.default_rng(SEED), []
     for _ in range(resamples):
         drawn = [units[i] for i in rng.integers(0, len(units), len(units))]
         copies = [drawn.count(a) if a == b else drawn.count(a) * drawn.count(b) for a, b in ends]
         target, bundle, baseline = (np.repeat(values, copies) for values in (pairs.target_P, score_P, baseline_P))
         if len(set(target)) > 1:
-            found.append(spearmanr(bundle, target).statistic - spearmanr(baseline, target).statistic)
+            gains.append(spearmanr(bundle, target).statistic - spearmanr(baseline, target).statistic)
     value = spearmanr(score_P, pairs.target_P).statistic - spearmanr(baseline_P, pairs.target_P).statistic
-    return value, *np.percentile(found, [2.5, 97.5])
+    return value, *np.percentile(gains, [2.5, 97.5])
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["groups", "texts"])
 def test_difference_is_that_of_a_reference_that_expands_every_resample(grouped):
     pairs = random_pairs(60, num_texts=25, grouped=grouped)
     score_P, baseline_P = scores(pairs, 0.5), scores(pairs, 1.5, seed=2)
-    found = difference(pairs, score_P, baseline_P, resamples=200)
+    interval = difference(pairs, score_P, baseline_P, resamples=200)
     expected = reference(pairs, score_P, baseline_P, 200)
-    assert (found.value, found.low, found.high) == pytest.approx(expected, abs=1e-9)
+    assert (interval.value, interval.low, interval.high) == pytest.approx(expected, abs=1e-9)
 
 
 def test_difference_of_graded_pairs_is_that_of_the_reference():
@@ -113,21 +113,23 @@ def test_difference_of_graded_pairs_is_that_of_the_reference():
     rows = [Pair(f"t{a}", f"t{b}", score=float(rng.integers(0, 6))) for a, b in rng.integers(0, 20, (50, 2))]
     pairs = pair_set(rows)
     score_P, baseline_P = scores(pairs, 1), scores(pairs, 4, seed=2)
-    found = difference(pairs, score_P, baseline_P, resamples=100)
-    assert (found.value, found.low, found.high) == pytest.approx(reference(pairs, score_P, baseline_P, 100), abs=1e-9)
+    interval = difference(pairs, score_P, baseline_P, resamples=100)
+    assert (interval.value, interval.low, interval.high) == pytest.approx(
+        reference(pairs, score_P, baseline_P, 100), abs=1e-9
+    )
 
 
 def test_the_same_scores_differ_by_nothing_in_every_resample():
     pairs = random_pairs(60, num_texts=25)
-    found = difference(pairs, scores(pairs, 1), scores(pairs, 1), resamples=50)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    interval = difference(pairs, scores(pairs, 1), scores(pairs, 1), resamples=50)
+    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 
 def test_scores_in_another_unit_differ_by_nothing():
     pairs = random_pairs(60, num_texts=25)
     score_P = scores(pairs, 1)
-    found = difference(pairs, score_P, 2 * score_P + 1, resamples=50)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    interval = difference(pairs, score_P, 2 * score_P + 1, resamples=50)
+    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
 
 
 def test_swapping_the_two_turns_the_interval_round():
@@ -157,8 +159,10 @@ def test_interval_of_two_models_as_good_as_each_other_holds_zero_nearly_always()
     held = 0
     for seed in range(60):
         pairs = random_pairs(150, num_texts=60, seed=seed)
-        found = difference(pairs, scores(pairs, 1, seed=1000 + seed), scores(pairs, 1, seed=2000 + seed), resamples=100)
-        held += found.low <= 0 <= found.high
+        interval = difference(
+            pairs, scores(pairs, 1, seed=1000 + seed), scores(pairs, 1, seed=2000 + seed), resamples=100
+        )
+        held += interval.low <= 0 <= interval.high
     # Of 60 intervals of 95 %, 57 are expected to; the noise here is of the pairs, so drawing texts is on the safe side.
     assert held >= 54
 
@@ -196,7 +200,7 @@ def test_where_pairs_share_texts_drawing_texts_holds_zero_and_drawing_pairs_does
 def test_where_every_resample_is_of_one_class_there_is_no_interval():
     pairs = pair_set([Pair("a", "b", label=1), Pair("c", "d", label=0)])
     # One text short of a pair in nearly every draw of four; ask for few, so that none has both.
-    found = difference(pairs, np.array([0.9, 0.1]), np.array([0.1, 0.9]), resamples=1)
-    assert found.value == pytest.approx(2)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+    interval = difference(pairs, np.array([0.9, 0.1]), np.array([0.1, 0.9]), resamples=1)
+    assert interval.value == pytest.approx(2)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)

@@ -81,8 +81,8 @@ def test_report_has_exactly_the_shape_it_promises(state):
     sets = [pairs_named("seen", grouped=True), pairs_named("graded", graded=True)]
     guard = pairs_named("guard")
     good, base = (state(name, noise, *sets, guard) for name, noise in (("good", 0.1), ("base", 0.5)))
-    found = evaluate(good, sets, baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset())
-    report = as_json(found)
+    evaluation = evaluate(good, sets, baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset())
+    report = as_json(evaluation)
     four = {"spearman", "auc", "separability", "overlap"}
     # design.md, and beyond it what a report is checked by: the file's sha256, the kind of labels, leaked texts.
     assert set(report) == {
@@ -124,14 +124,14 @@ def test_without_a_baseline_there_is_nothing_to_compare_with(state):
 def test_figures_are_those_of_the_scores(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.2, pairs), state("base", 0.5, pairs)
-    found = evaluate(good, [pairs], baseline=base)
-    entry = as_json(found)["sets"]["seen"]
+    evaluation = evaluate(good, [pairs], baseline=base)
+    entry = as_json(evaluation)["sets"]["seen"]
     for who, scorer in (("bundle", good), ("baseline", base)):
         score_P = np.array([scorer.score_by_pair[pair] for pair in pairs.texts], dtype=np.float32)
-        np.testing.assert_array_equal(found.scores["seen"][who], score_P)
+        np.testing.assert_array_equal(evaluation.scores["seen"][who], score_P)
         assert entry[who] == figures(score_P, pairs.target_P, is_graded=False)
         assert entry[who]["spearman"] == pytest.approx(spearmanr(score_P, pairs.target_P).statistic)
-    interval = difference(pairs, found.scores["seen"]["bundle"], found.scores["seen"]["baseline"])
+    interval = difference(pairs, evaluation.scores["seen"]["bundle"], evaluation.scores["seen"]["baseline"])
     assert entry["difference"] == {"spearman": interval.value, "low": interval.low, "high": interval.high}
     assert interval.value == pytest.approx(entry["bundle"]["spearman"] - entry["baseline"]["spearman"])
 
@@ -186,10 +186,10 @@ def test_tables_and_page_show_the_calibration_error_where_there_is_one(state, ca
     baseline = base if with_baseline else None
     for scorer, prior in ((good, None), (calibrate(good), None), (calibrate(good), 0.1)):
         is_calibrated = scorer is not good
-        found = evaluate(scorer, sets, baseline=baseline, prior=prior)
-        error = as_json(found)["sets"]["seen"]["bundle"].get("calibration_error")
-        text = " ".join(parse_page(to_page(found, sets)).itertext())
-        header, _, first, second = result_table(found.report).splitlines()
+        evaluation = evaluate(scorer, sets, baseline=baseline, prior=prior)
+        error = as_json(evaluation)["sets"]["seen"]["bundle"].get("calibration_error")
+        text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
+        header, _, first, second = result_table(evaluation.report).splitlines()
         assert header.endswith("ECE") == is_calibrated == ("ECE is the expected calibration error" in text)
         assert ("the share of positives that was given, 0.1" in text) == (prior == 0.1)
         if is_calibrated:
@@ -204,9 +204,9 @@ def test_a_real_bundle_is_evaluated_by_the_scores_it_serves(helpdesk, write_lexi
         load(write_lexical(tmp_path / name, texts[::step], name=name).path, device="cpu", precision="fp32")
         for name, step in (("one", 1), ("half", 2))
     )
-    found = evaluate(one, [pairs], baseline=half)
-    np.testing.assert_array_equal(found.scores["x"]["bundle"], one.score(pairs.texts))
-    np.testing.assert_array_equal(found.scores["x"]["baseline"], half.score(pairs.texts))
+    evaluation = evaluate(one, [pairs], baseline=half)
+    np.testing.assert_array_equal(evaluation.scores["x"]["bundle"], one.score(pairs.texts))
+    np.testing.assert_array_equal(evaluation.scores["x"]["baseline"], half.score(pairs.texts))
 
 
 def test_a_bundle_against_itself_differs_by_nothing(state):
@@ -321,11 +321,11 @@ def test_lexical_scores_are_those_that_the_pairs_state():
 def test_lexical_scores_are_else_the_tfidf_cosines_of_the_sets_own_texts(helpdesk):
     texts = [row.text for row in helpdesk[:60]]
     rows = [Pair(texts[i], texts[(7 * i) % 60], label=i % 2, tfidf=None if i else 0.5) for i in range(60)]
-    found = lexical_scores(PairSet("x", tuple(rows), ""))
+    cosine_P = lexical_scores(PairSet("x", tuple(rows), ""))
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+")
     used = list(dict.fromkeys(text for row in rows for text in (row.text_a, row.text_b)))
     dense = dict(zip(used, vectorizer.fit_transform(used).toarray(), strict=True))
-    np.testing.assert_allclose(found, [dense[row.text_a] @ dense[row.text_b] for row in rows], atol=1e-12)
+    np.testing.assert_allclose(cosine_P, [dense[row.text_a] @ dense[row.text_b] for row in rows], atol=1e-12)
 
 
 def test_lexical_scores_of_single_letters_are_there_too():
@@ -340,38 +340,44 @@ def judged(state, *, gate: bool = True, noise: float = 0.6):
 
 
 def test_page_shows_every_set_and_the_verdict(state, parse_page):
-    found, sets = judged(state)
-    text = " ".join(parse_page(to_page(found, sets)).itertext())
-    for shown in ("Evaluation of good", "seen", "graded", "The gate passes", as_json(found)["bundle"]["digest"][:16]):
+    evaluation, sets = judged(state)
+    text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
+    for shown in (
+        "Evaluation of good",
+        "seen",
+        "graded",
+        "The gate passes",
+        as_json(evaluation)["bundle"]["digest"][:16],
+    ):
         assert shown in text
     assert "groups of seen, texts of graded" in text
 
 
 def test_page_of_a_failure_says_why(state, parse_page):
-    found, sets = judged(state, noise=0.1)
-    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    evaluation, sets = judged(state, noise=0.1)
+    text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
     assert "The gate fails" in text
-    assert as_json(found)["reasons"][0] in text
+    assert as_json(evaluation)["reasons"][0] in text
 
 
 def test_page_without_a_gate_gives_no_verdict(state, parse_page):
-    found, sets = judged(state, gate=False)
-    text = " ".join(parse_page(to_page(found, sets)).itertext())
+    evaluation, sets = judged(state, gate=False)
+    text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
     assert "The gate" not in text
     assert "Whether texts of these sets were trained on is unknown" in text
 
 
 def test_page_without_a_baseline_is_well_formed(state, parse_page):
     pairs = pairs_named("seen")
-    found = evaluate(state("good", 0.1, pairs), [pairs], training_texts=set())
-    text = " ".join(parse_page(to_page(found, [pairs])).itertext())
+    evaluation = evaluate(state("good", 0.1, pairs), [pairs], training_texts=set())
+    text = " ".join(parse_page(to_page(evaluation, [pairs])).itertext())
     assert "Number of texts of these sets that were trained on: 0." in text
 
 
 def test_page_shows_the_pairs_it_gets_most_wrong(state, parse_page):
-    found, sets = judged(state)
-    text = " ".join(parse_page(to_page(found, sets)).itertext())
-    score_P, target_P = found.scores["seen"]["bundle"], sets[0].target_P
+    evaluation, sets = judged(state)
+    text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
+    score_P, target_P = evaluation.scores["seen"]["bundle"], sets[0].target_P
     worst_positive = np.flatnonzero(target_P == 1)[score_P[target_P == 1].argmin()]
     worst_negative = np.flatnonzero(target_P == 0)[score_P[target_P == 0].argmax()]
     for index in (worst_positive, worst_negative):
@@ -379,17 +385,17 @@ def test_page_shows_the_pairs_it_gets_most_wrong(state, parse_page):
 
 
 def test_page_ends_with_the_blocks_it_is_given(state, parse_page):
-    found, sets = judged(state)
+    evaluation, sets = judged(state)
     assert "the curves of training" in " ".join(
-        parse_page(to_page(found, sets, extra=[paragraph("the curves of training")])).itertext()
+        parse_page(to_page(evaluation, sets, extra=[paragraph("the curves of training")])).itertext()
     )
 
 
 def test_page_takes_hostile_text_for_text(state, parse_page):
     rows = tuple(Pair(f"{HOSTILE} {i % 40}", f"other {i} {HOSTILE}", label=i % 2) for i in range(NUM))
     pairs = PairSet(HOSTILE, rows, "0" * 64)
-    found = evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.5, pairs), gate=Gate())
-    page = to_page(found, [pairs])
+    evaluation = evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.5, pairs), gate=Gate())
+    page = to_page(evaluation, [pairs])
     root = parse_page(page)
     assert "<script" not in page
     assert len(list(root.iter("style"))) == 1
@@ -400,22 +406,22 @@ def test_figures_that_are_not_numbers_are_set_as_gaps(state, parse_page):
     pairs = pairs_named("seen")
     constant = state("base", 0.1, pairs)
     constant.score_by_pair = dict.fromkeys(constant.score_by_pair, 0.5)
-    found = evaluate(state("good", 0.1, pairs), [pairs], baseline=constant, gate=Gate())
-    page = to_page(found, [pairs])
+    evaluation = evaluate(state("good", 0.1, pairs), [pairs], baseline=constant, gate=Gate())
+    page = to_page(evaluation, [pairs])
     parse_page(page)
     assert '="nan"' not in page
 
 
 def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(state, constant):
     pairs = pairs_named("judged")
-    found = evaluate(constant("good", pairs), [pairs], baseline=state("base", 1.0, pairs), gate=Gate())
-    entry = as_json(found)["sets"]["judged"]
+    evaluation = evaluate(constant("good", pairs), [pairs], baseline=state("base", 1.0, pairs), gate=Gate())
+    entry = as_json(evaluation)["sets"]["judged"]
     assert entry["bundle"]["spearman"] is None
     assert set(entry["difference"].values()) == {None}
-    assert as_json(found)["reasons"] == ["judged: got constant scores, need some that differ"]
-    assert "NaN" not in json.dumps(as_json(found))
-    assert "judged" in to_page(found, [pairs])
-    assert "-" in result_table(found.report)
+    assert as_json(evaluation)["reasons"] == ["judged: got constant scores, need some that differ"]
+    assert "NaN" not in json.dumps(as_json(evaluation))
+    assert "judged" in to_page(evaluation, [pairs])
+    assert "-" in result_table(evaluation.report)
 
 
 def test_two_groups_are_too_few_to_pass_the_gate(state):
@@ -426,9 +432,9 @@ def test_two_groups_are_too_few_to_pass_the_gate(state):
     ]
     pairs = PairSet("unseen", tuple(rows), "0" * 64)
     report = as_json(evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.9, pairs), gate=Gate()))
-    found = report["sets"]["unseen"]["difference"]
-    assert found["spearman"] > 0
-    assert (found["low"], found["high"]) == (None, None)
+    gain = report["sets"]["unseen"]["difference"]
+    assert gain["spearman"] > 0
+    assert (gain["low"], gain["high"]) == (None, None)
     assert report["verdict"] == "fail"
     assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 4 for an interval"]
 

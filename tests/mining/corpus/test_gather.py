@@ -149,7 +149,10 @@ def test_a_single_document_with_a_group_or_category_is_enough_to_have_them(group
         Document(str(i), "some text", category, group) if i == 5 else Document(str(i), "x y zz") for i in range(500)
     ]
     corpus = gather(documents, max_documents=32, seed=0)
-    assert (corpus.have_groups, corpus.have_categories) == (group is not None, category is not None)
+    assert (corpus.num_without_group, corpus.num_without_category) == (
+        500 - (group is not None),
+        500 - (category is not None),
+    )
 
 
 @pytest.mark.parametrize("texts", [[], ["?"], ["a b c", "", "- 1 2"]])

@@ -22,9 +22,9 @@ def pairs_of(tfidf, is_positive, *, ratio=0.5, baseline=np.nan, is_same=False, a
     return Candidates(
         np.arange(num) * 2 if a is None else np.array(a, dtype=np.int64),
         np.arange(num) * 2 + 1 if b is None else np.array(b, dtype=np.int64),
+        *columns,
         np.broadcast_to(np.asarray(is_positive, dtype=bool), num).copy(),
         np.broadcast_to(np.asarray(is_same, dtype=bool), num).copy(),
-        np.stack(columns, axis=1),
     )
 
 

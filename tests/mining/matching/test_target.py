@@ -42,11 +42,11 @@ def target_of(
     tfidf, is_positive=False, *, is_same=False, baseline=np.nan, shortcut=None, knows_categories=True
 ) -> Target:
     num = len(tfidf)
-    feature_TF = np.stack([np.broadcast_to(np.asarray(of, dtype=float), num) for of in (tfidf, 0.5, baseline)], axis=1)
+    features = [np.broadcast_to(np.asarray(of, dtype=float), num).copy() for of in (tfidf, 0.5, baseline)]
     is_positive_T, is_same_T = (
         np.broadcast_to(np.asarray(of, dtype=bool), num).copy() for of in (is_positive, is_same)
     )
-    like = Candidates(np.arange(num) * 2, np.arange(num) * 2 + 1, is_positive_T, is_same_T, feature_TF)
+    like = Candidates(np.arange(num) * 2, np.arange(num) * 2 + 1, *features, is_positive_T, is_same_T)
     pairs = tuple(Pair(f"a{i}", f"b{i}") for i in range(num))
     return Target(pairs, like, np.ones(num), (0.0, 1.0), True, 0, shortcut, np.full(num, knows_categories))
 

@@ -14,10 +14,9 @@ ROWS = [Document(str(i), f"text {i}") for i in range(20)]
 def pairs_of(*pairs) -> Candidates:
     """Return the candidates of pairs given as (first text, second text, is positive, TF-IDF)."""
     a, b, is_positive, tfidf = zip(*pairs, strict=True) if pairs else [()] * 4
-    feature_CF = np.full((len(pairs), 3), np.nan)
-    feature_CF[:, 0] = tfidf
+    unknown, is_same = np.full(len(pairs), np.nan), np.zeros(len(pairs), dtype=bool)
     indices = (np.array(ends, dtype=np.int64) for ends in (a, b))
-    return Candidates(*indices, np.array(is_positive, dtype=bool), np.zeros(len(pairs), dtype=bool), feature_CF)
+    return Candidates(*indices, np.array(tfidf), unknown, unknown, np.array(is_positive, dtype=bool), is_same)
 
 
 def numbers(rows: list[Triplet]) -> list[tuple[int, int, int]]:

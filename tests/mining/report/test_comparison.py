@@ -1,13 +1,13 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from mining.corpus.embeddings import Vectors
 from mining.matching.target import Target
-from mining.report.comparison import View, length_ratio, match_report, view_of, view_of_target
-from mining.sampling.features import Candidates
+from mining.report.comparison import View, match_report, view_of, view_of_target
+from mining.sampling.features import Candidates, join
 from simile.artifacts import AdversarialAuc, Pair
 from simile.scoring import load
 from training.baseline import make_baseline
@@ -21,40 +21,40 @@ def random_view(seed, num=1500, *, shift=0.0, num_words=6, has_baseline=True) ->
     """Return pairs with random features and texts of their own; the positives' TF-IDF is shifted."""
     rng = np.random.default_rng(seed)
     is_positive_P = rng.random(num) < 0.5
+    ends = zip(texts(rng, num, num_words=num_words), texts(rng, num, num_words=num_words), strict=True)
     return View(
-        [
-            Pair(f"{seed} {i} {a}", f"{seed} {i} {b}")
-            for i, (a, b) in enumerate(
-                zip(texts(rng, num, num_words=num_words), texts(rng, num, num_words=num_words), strict=True)
-            )
-        ],
-        is_positive_P,
-        rng.normal(0.3, 0.05, num).clip(0, 1).round(4) + shift * is_positive_P,
-        rng.random(num),
-        rng.random(num) < 0.5,
-        rng.normal(0.4, 0.1, num) if has_baseline else None,
+        np.arange(num) * 2,
+        np.arange(num) * 2 + 1,
+        pairs=as_objects(Pair(f"{seed} {i} {a}", f"{seed} {i} {b}") for i, (a, b) in enumerate(ends)),
+        is_positive_C=is_positive_P,
+        tfidf_C=rng.normal(0.3, 0.05, num).clip(0, 1).round(4) + shift * is_positive_P,
+        length_ratio_C=rng.random(num),
+        is_same_category_C=rng.random(num) < 0.5,
+        baseline_C=rng.normal(0.4, 0.1, num) if has_baseline else np.full(num, np.nan),
     )
 
 
+def as_objects(pairs) -> np.ndarray:
+    return np.array(list(pairs), dtype=object)
+
+
 def target_of(view: View, *, weights=None, is_labelled=True) -> Target:
-    num = len(view.pairs)
-    baseline_P = np.full(num, np.nan) if view.baseline_P is None else view.baseline_P
-    feature_TF = np.stack([view.tfidf_P, view.length_ratio_P, baseline_P], axis=1)
-    ends = np.arange(num) * 2, np.arange(num) * 2 + 1
-    like = Candidates(*ends, view.is_positive_P, view.is_same_category_P, feature_TF)
-    weight_T = np.ones(num) if weights is None else np.array(weights, dtype=np.float64)
+    like = Candidates(*(getattr(view, field.name) for field in fields(Candidates)))
+    weight_T = np.ones(len(view)) if weights is None else np.array(weights, dtype=np.float64)
     return Target(tuple(view.pairs), like, weight_T, (0.0, 1.0), is_labelled, 0, None, True)
 
 
 def view(tfidf, is_positive, *, is_same=False) -> View:
     num = len(tfidf)
     return View(
-        [Pair(f"one {i}", f"other {i}") for i in range(num)],
-        np.array(is_positive, dtype=bool),
+        np.arange(num) * 2,
+        np.arange(num) * 2 + 1,
         np.array(tfidf, dtype=np.float64),
         np.full(num, 0.5),
+        np.full(num, np.nan),
+        np.array(is_positive, dtype=bool),
         np.broadcast_to(np.asarray(is_same, dtype=bool), num).copy(),
-        None,
+        as_objects(Pair(f"one {i}", f"other {i}") for i in range(num)),
     )
 
 
@@ -68,37 +68,38 @@ def test_view_of_pairs_has_their_features():
         Pair("abc", "cde", 0, tfidf=0.0),
     ]
     seen = view_of(pairs, None)
-    assert seen.pairs == pairs
-    assert seen.is_positive_P.tolist() == [True, False, False]
-    assert seen.is_same_category_P.tolist() == [True, False, False]
-    assert seen.baseline_P is None
+    assert seen.pairs.tolist() == pairs
+    assert seen.is_positive_C.tolist() == [True, False, False]
+    assert seen.is_same_category_C.tolist() == [True, False, False]
+    assert not seen.has_baseline
     assert seen.matched_features().tolist() == [[0.25, 0.5, 1], [0.5, 0.2, 0], [0, 1, 0]]
 
 
 def test_length_ratio_does_not_depend_on_the_order():
-    assert length_ratio(Pair("abcd", "abc")) == length_ratio(Pair("abc", "abcd")) == 0.75
+    seen = view_of([Pair("abcd", "abc", 1, tfidf=0.0), Pair("abc", "abcd", 0, tfidf=0.0)], None)
+    assert seen.length_ratio_C.tolist() == [0.75, 0.75]
 
 
 def test_view_of_a_target_is_rounded_as_mined_pairs_are():
     target = target_of(view([0.123456, 0.2], [1, 0], is_same=[False, True]))
     seen = view_of_target(target)
     assert seen.matched_features().tolist() == [[0.1235, 0.5, 0], [0.2, 0.5, 1]]
-    assert seen.is_positive_P.tolist() == [True, False]
-    assert (seen.pairs, seen.baseline_P) == (target.pairs, None)
+    assert seen.is_positive_C.tolist() == [True, False]
+    assert (tuple(seen.pairs), seen.has_baseline) == (target.pairs, False)
 
 
 def test_baseline_is_one_more_feature():
     seen = view_of_target(target_of(random_view(0, 10)))
     assert seen.matched_features().shape == (10, 4)
-    np.testing.assert_array_equal(seen.matched_features()[:, 3], seen.baseline_P)
+    np.testing.assert_array_equal(seen.matched_features()[:, 3], seen.baseline_C)
 
 
 def test_part_of_a_view_has_the_features_of_its_pairs():
     whole = random_view(0, 10)
     some = whole.take(np.array([7, 2]))
-    assert some.pairs == [whole.pairs[7], whole.pairs[2]]
+    assert some.pairs.tolist() == [whole.pairs[7], whole.pairs[2]]
     np.testing.assert_array_equal(some.matched_features(), whole.matched_features()[[7, 2]])
-    assert some.is_positive_P.tolist() == whole.is_positive_P[[7, 2]].tolist()
+    assert some.is_positive_C.tolist() == whole.is_positive_C[[7, 2]].tolist()
 
 
 # Match report
@@ -200,7 +201,8 @@ def test_common_ngrams_distinguish_pairs_that_were_matched():
         rng = np.random.default_rng(3)
         words = ["".join(word) for word in rng.choice(list("abcdefgh"), (500, 5))]
         rows = [rng.permutation(words)[:10].tolist() for _ in of.pairs]
-        return replace(of, pairs=[Pair(" ".join(row[:5]), " ".join(row[5 - num : 10 - num])) for row in rows])
+        pairs = as_objects(Pair(" ".join(row[:5]), " ".join(row[5 - num : 10 - num])) for row in rows)
+        return replace(of, pairs=pairs)
 
     mined, target = with_common(random_view(1), 2), with_common(random_view(2), 1)
     auc = match_report(mined, target_of(target, is_labelled=False), None, seed=0).adversarial["all"]
@@ -218,19 +220,8 @@ def test_with_imputed_labels_only_all_pairs_together_are_compared():
 
 def test_pairs_of_weight_zero_are_left_out():
     kept = random_view(2, 300)
-    target = replace(
-        target_of(
-            View(
-                [*kept.pairs] * 2,
-                *(
-                    np.concatenate([of, of])
-                    for of in (kept.is_positive_P, kept.tfidf_P, kept.length_ratio_P, kept.is_same_category_P)
-                ),
-                np.concatenate([kept.baseline_P, kept.baseline_P - 1]),
-            ),
-            weights=[0.5] * 300 + [0] * 300,
-        )
-    )
+    other = replace(kept, baseline_C=kept.baseline_C - 1)
+    target = target_of(join([kept, other]), weights=[0.5] * 300 + [0] * 300)
     assert match_report(kept, target, None, seed=0).distance == {"positive": 0, "negative": 0}
 
 
@@ -267,7 +258,7 @@ def scorer(make_base, tmp_path_factory):
 def test_baseline_score_of_a_view_is_the_bundles_score(scorer):
     pairs = [Pair("my password", "the password", 1, tfidf=0.5), Pair("a room", "my account", 0, tfidf=0.0)]
     seen = view_of(pairs, Vectors(scorer, [text for pair in pairs for text in (pair.text_a, pair.text_b)]))
-    assert seen.baseline_P == pytest.approx(scorer.score([(pair.text_a, pair.text_b) for pair in pairs]), abs=1e-6)
+    assert seen.baseline_C == pytest.approx(scorer.score([(pair.text_a, pair.text_b) for pair in pairs]), abs=1e-6)
 
 
 def test_embeddings_distinguish_pairs_that_were_matched(scorer):
@@ -277,8 +268,8 @@ def test_embeddings_distinguish_pairs_that_were_matched(scorer):
     def positives(seed, words) -> View:
         """Return pairs that differ in one word of eight letters."""
         swaps = [(text, rng.permutation(words)[:2]) for text in texts(rng, 800)]
-        pairs = [Pair(f"{text} {a}", f"{text} {b}") for text, (a, b) in swaps]
-        return replace(random_view(seed, 800), pairs=pairs, is_positive_P=np.ones(800, dtype=bool))
+        pairs = as_objects(Pair(f"{text} {a}", f"{text} {b}") for text, (a, b) in swaps)
+        return replace(random_view(seed, 800), pairs=pairs, is_positive_C=np.ones(800, dtype=bool))
 
     mined, target = positives(1, ["password", "accounts"]), positives(2, others)
     vectors = Vectors(

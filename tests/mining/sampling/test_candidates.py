@@ -36,7 +36,9 @@ def features_of(documents, embedding_ND=None) -> Features:
     return Features(documents, TfidfVectorizer(sublinear_tf=True).fit_transform(texts), embedding_ND)
 
 
-def sample(documents, band, *, num=EVERYTHING, num_wanted=EVERYTHING, seed=0, on_progress=None) -> Candidates:
+def sample(
+    documents, band, *, num=EVERYTHING, num_wanted=EVERYTHING, seed=0, on_progress=lambda num: None
+) -> Candidates:
     """Sample both classes, up to about ``num`` candidates in each TF-IDF bin."""
     features, rng = features_of(documents), np.random.default_rng(seed)
     spec = SamplingSpec(band, CELLS, even_capacity(band, 41 * num), num_wanted)
@@ -182,19 +184,16 @@ def test_the_baselines_cosine_is_unknown_without_a_baseline():
     assert not candidates.is_same_category_C[0]
 
 
+def negatives_of(tfidf, *, is_same=False) -> Candidates:
+    """Return negatives that differ in these TF-IDF cosines only."""
+    zero_C = np.zeros(len(tfidf), dtype=np.int64)
+    is_no_C = np.zeros(len(tfidf), dtype=bool)
+    return Candidates(zero_C, zero_C + 1, np.array(tfidf), zero_C + 1.0, zero_C * 0.0, is_no_C, is_no_C | is_same)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_cells_separate_what_bins_separate(tfidf):
-    num = len(tfidf)
-    same, other = (
-        Candidates(
-            np.zeros(num, int),
-            np.ones(num, int),
-            np.zeros(num, bool),
-            np.full(num, is_same),
-            np.c_[tfidf, [[1, 0]] * num],
-        )
-        for is_same in (True, False)
-    )
+    same, other = (negatives_of(tfidf, is_same=is_same) for is_same in (True, False))
     assert not set(CELLS.of(same).tolist()) & set(CELLS.of(other).tolist())
     bin_of_cell = dict(zip(CELLS.of(same).tolist(), tfidf_bins(np.array(tfidf)).tolist(), strict=True))
     assert len(bin_of_cell) == len(set(tfidf_bins(np.array(tfidf)).tolist()))
@@ -206,13 +205,7 @@ def test_a_cosine_on_an_edge_belongs_to_the_bin_above(tfidf, bin_):
 
 
 def test_capacity_is_proportional_to_the_weighted_pairs():
-    like = Candidates(
-        np.zeros(3, int),
-        np.ones(3, int),
-        np.zeros(3, bool),
-        np.zeros(3, bool),
-        np.array([[0.11, 1, 0], [0.21, 1, 0], [0.21, 1, 0]]),
-    )
+    like = negatives_of([0.11, 0.21, 0.21])
     capacity = capacity_like(CELLS.of(like), np.array([2.0, 1.0, 1.0]), 1000)
     first, second = (CELLS.of(like.take(np.array([i])))[0] for i in (0, 1))
     assert (capacity.max_of_cell[first], capacity.max_of_cell[second]) == (500, 500)

@@ -69,7 +69,7 @@ def test_equal_embeddings_are_different_documents():
 def candidates_of(baseline, is_positive, a, b) -> Candidates:
     nothing = np.zeros(len(baseline))
     return Candidates(
-        np.array(a), np.array(b), np.array(is_positive), nothing > 0, np.stack([nothing, nothing, baseline], axis=1)
+        np.array(a), np.array(b), nothing, nothing, np.array(baseline), np.array(is_positive), nothing > 0
     )
 
 
