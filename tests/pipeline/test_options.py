@@ -11,8 +11,8 @@ import pytest
 from docs.reference import TABLES, with_tables
 from pipeline.cli import main
 from pipeline.commands import SUMMARIES
-from pipeline.usage import read_options
 from serving.settings import ENVIRONMENT_ONLY, Settings
+from tests.command_lines import read_options
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline", "examples")
