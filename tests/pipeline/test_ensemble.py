@@ -18,6 +18,8 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensemble")
     write_documents(folder / "documents.jsonl", documents)
     settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3, "calibration": "isotonic"}
+    # No test here is about interpolation, which takes most of the time.
+    settings["min_base_agreement"] = 0
     bases = {"first": str(make_base("bert")), "second": "./missing"}
     written = []
     for code in ((2,), (0, 3)):
