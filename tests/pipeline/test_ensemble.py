@@ -99,7 +99,7 @@ def test_ensemble_does_not_replace_a_single_member(ensemble, tmp_path, capsys):
     work.mkdir(parents=True)
     (work / "run.json").write_text("{}")
     assert main(["run", str(ensemble[0] / "run.yaml"), "--set", f"out={tmp_path / 'out'}"]) == 2
-    assert "is of a run of one member, need --restart to replace it by 2" in capsys.readouterr().err
+    assert "comes from a run with one member, need --restart to replace it by 2" in capsys.readouterr().err
 
 
 def test_single_member_does_not_replace_an_ensemble(ensemble, tmp_path, capsys):
@@ -107,4 +107,4 @@ def test_single_member_does_not_replace_an_ensemble(ensemble, tmp_path, capsys):
     (tmp_path / "out" / "bundle.inputs.json").write_text("{}")
     changes = ["--set", "train=minilm", "--set", f"out={tmp_path / 'out'}"]
     assert main(["run", str(ensemble[0] / "run.yaml"), *changes]) == 2
-    assert "is of a run of several members, need --restart to replace it by 1" in capsys.readouterr().err
+    assert "comes from a run with several members, need --restart to replace it by 1" in capsys.readouterr().err
