@@ -37,9 +37,10 @@ format: $(STAMP) ## Format the code and apply the safe fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: $(STAMP) ## Check format and style.
+lint: $(STAMP) ## Check format, style and language.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python -m tests.language
 
 types: $(STAMP) ## Check types with mypy.
 	$(BIN)/mypy

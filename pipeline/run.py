@@ -171,9 +171,9 @@ def _require_same_run(config: RunConfig) -> None:
         )
     for member, path in zip(config.train, _member_paths(config), strict=True):
         if (work := Work(path)).is_begun:
-            from training.inputs import facts_of
+            from training.inputs import TrainingInputs
 
-            work.require_same(facts_of(member), settings_only=True)
+            work.require_same(TrainingInputs(member).facts, settings_only=True)
 
 
 def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:

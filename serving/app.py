@@ -31,10 +31,8 @@ _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     """Return the application; its `Service` is ``app.state.service``.
 
-    Args:
-        settings: the limits. Addresses and devices concern only the process that runs the application.
-        scorer: the scorer to serve, or a function that loads it. The function runs in a thread once the application has
-            started, and again at each `Service.reload`. /healthz answers meanwhile, /readyz once the scorer is loaded.
+    A function that loads the scorer runs in a thread once the application has started, and again at each
+    `Service.reload`. /healthz answers meanwhile, /readyz once the scorer is loaded.
     """
     service = Service(settings, (lambda: scorer) if isinstance(scorer, Scorer) else scorer)
 
@@ -68,9 +66,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
     app.include_router(probes)
     app.include_router(page)
     add_error_handlers(app)
-    app.add_middleware(
-        LimitBody, max_bytes=settings.max_body_bytes, timeout_s=settings.transfer_s, max_pairs=settings.max_pairs
-    )
+    app.add_middleware(LimitBody, settings=settings)
     if keys:
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
     if settings.cors_origins:

@@ -16,12 +16,11 @@ from serving.errors import (
     ServingError,
     error_response,
 )
+from serving.settings import Settings
 
 _DISCARD_S = 2.0
-_QUOTES_PER_PAIR = 8
-"""Quotes around the two names and the two texts of a pair that is written as an object."""
-_VALUES_PER_PAIR = 3
-"""Commas and opening brackets of a pair, in either form."""
+_QUOTES_PER_PAIR, _VALUES_PER_PAIR = 8, 3
+"""Quotes of a pair that is written as an object; commas and opening brackets of a pair in either form."""
 _ALLOWANCE = 2000
 """Further quotes, and further values, for whatever else a client sends, such as a model's name."""
 
@@ -36,20 +35,13 @@ class LimitBody:
     the whole body as one message, then whatever the server sends later (a disconnect). The time at which the body was
     complete is ``arrived`` in the request's state.
 
-    Args:
-        app: the inner application.
-        max_bytes: largest body, declared or chunked.
-        timeout_s: seconds within which the body must arrive.
-        max_pairs: most pairs per body. Parsing 400,000 pairs, or a million numbers or empty lists, blocks the event
-            loop for 0.15 s and more; counting quotes, commas and brackets finds in a few milliseconds that there are
-            too many.
+    Parsing 400,000 pairs, or a million numbers or empty lists, blocks the event loop for 0.15 s and more; counting
+    quotes, commas and brackets finds in a few milliseconds that there are more than ``max_pairs`` have.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float, max_pairs: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
-        self._max_pairs = max_pairs
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -57,29 +49,26 @@ class LimitBody:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._arrived(Headers(scope=scope), receive)
+            async with asyncio.timeout(self._settings.transfer_s):
+                body = await self._read(Headers(scope=scope), receive)
             # Python's parser accepts UTF-16 and UTF-32 too, where counting bytes would miss quotes and commas.
             if b"\0" in body:
                 raise MalformedError("the body is not JSON in UTF-8")
             self._check_texts(body)
         except ClientGoneError:
             pass  # No client is left to answer.
+        except TimeoutError:
+            slow = BodyTooSlowError(f"the body did not arrive within {self._settings.transfer_s:g} s")
+            await error_response(slow)(scope, receive, send)
         except ServingError as error:
             await error_response(error)(scope, receive, send)
         else:
             scope.setdefault("state", {})["arrived"] = perf_counter()
             await self._app(scope, _replay(body, receive), send)
 
-    async def _arrived(self, headers: Headers, receive: Receive) -> bytes:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._read(headers, receive)
-        except TimeoutError:
-            raise BodyTooSlowError(f"the body did not arrive within {self._timeout_s:g} s") from None
-
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         declared = headers.get("content-length", "")
-        is_too_large = declared.isdecimal() and int(declared) > self._max_bytes
+        is_too_large = declared.isdecimal() and int(declared) > self._settings.max_body_bytes
         body, has_more = bytearray(), True
         while has_more and not is_too_large:
             message = await receive()
@@ -87,25 +76,26 @@ class LimitBody:
                 raise ClientGoneError("the client closed the connection before the body was complete")
             body += message.get("body", b"")
             has_more = message.get("more_body", False)
-            is_too_large = len(body) > self._max_bytes
+            is_too_large = len(body) > self._settings.max_body_bytes
         if is_too_large:
             # A client that still waits for "100 Continue" has sent nothing to discard.
             if has_more and (body or "expect" not in headers):
                 await _discard(receive)
-            raise BodyTooLargeError(f"the body is too large, need at most {self._max_bytes} bytes")
+            raise BodyTooLargeError(f"the body is too large, need at most {self._settings.max_body_bytes} bytes")
         return bytes(body)
 
     def _check_texts(self, body: bytes) -> None:
         # A quote inside a text follows a backslash of its own, so at least this many quotes delimit texts.
         num_quotes = body.count(b'"') - body.count(b"\\")
-        max_values = _VALUES_PER_PAIR * self._max_pairs + _ALLOWANCE
+        max_pairs = self._settings.max_pairs
+        max_values = _VALUES_PER_PAIR * max_pairs + _ALLOWANCE
         if (
-            num_quotes > _QUOTES_PER_PAIR * self._max_pairs + _ALLOWANCE
+            num_quotes > _QUOTES_PER_PAIR * max_pairs + _ALLOWANCE
             # Texts contain commas too. Removing the texts is slower than counting, so it comes second.
             or (_num_values(body) > max_values and _num_values(_TEXT.sub(b"", body)) > max_values)
         ):
             raise InvalidRequestError(
-                f"got more texts or other values than {self._max_pairs} pairs have, the most that a request may have"
+                f"got more texts or other values than {max_pairs} pairs have, the most that a request may have"
             )
 
 

@@ -11,18 +11,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from serving.call import Timing
 from serving.errors import InvalidRequestError
-from serving.limits import check_count, check_lengths
-from serving.routes import ERRORS, TheService, embed_texts, score_pairs
-from serving.schemas import Many, OneOrMany, Text
+from serving.routes import ERRORS, TheService, answer, check_limits, score_pairs
+from serving.schemas import Many, OneOrMany, Text, example
 
 router = APIRouter()
-
-
-def _example(**body: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [body]})
 
 
 class SentenceInputs(BaseModel):
@@ -35,7 +31,7 @@ class SentenceInputs(BaseModel):
 class SentenceSimilarityRequest(BaseModel):
     """The request of text-embeddings-inference; its parameters have no effect here."""
 
-    model_config = _example(inputs={"source_sentence": "no signal", "sentences": ["My phone shows no bars."]})
+    model_config = example(inputs={"source_sentence": "no signal", "sentences": ["My phone shows no bars."]})
 
     inputs: SentenceInputs
 
@@ -48,9 +44,8 @@ async def sentence_similarity(body: SentenceSimilarityRequest, request: Request,
     The same route is at `/`, where `huggingface_hub.InferenceClient(model=URL).sentence_similarity` posts.
     """
     source, texts = body.inputs.source_sentence, body.inputs.sentences
-    check_count(len(texts), "inputs.sentences", service.settings)
-    check_lengths([source], lambda _: "inputs.source_sentence", service.settings)
-    check_lengths(texts, "inputs.sentences[{}]".format, service.settings)
+    places = {"inputs.source_sentence": [source], "inputs.sentences[{}]": texts}
+    check_limits(len(texts), "inputs.sentences", places, service.settings)
     _, scored = await score_pairs(request, service, [(source, text) for text in texts])
     scores: list[float] = scored.score_P.tolist()
     return scores
@@ -59,7 +54,7 @@ async def sentence_similarity(body: SentenceSimilarityRequest, request: Request,
 class ScoreRequest(BaseModel):
     """The request of vLLM: the same number of texts on both sides, or one text on the first side."""
 
-    model_config = _example(text_1="no signal", text_2=["My phone shows no bars.", "The parcel is late."])
+    model_config = example(text_1="no signal", text_2=["My phone shows no bars.", "The parcel is late."])
 
     text_1: OneOrMany
     text_2: OneOrMany
@@ -98,9 +93,7 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
     first, second = _as_list(body.text_1), _as_list(body.text_2)
     if len(first) not in (1, len(second)):
         raise InvalidRequestError(f"got {len(first)} texts, need one, or {len(second)} as in text_2", "text_1")
-    check_count(len(second), "text_2", service.settings)
-    check_lengths(first, "text_1[{}]".format, service.settings)
-    check_lengths(second, "text_2[{}]".format, service.settings)
+    check_limits(len(second), "text_2", {"text_1[{}]": first, "text_2[{}]": second}, service.settings)
     pairs = list(zip(first * (len(second) if len(first) == 1 else 1), second, strict=True))
     engine, scored = await score_pairs(request, service, pairs)
     return ScoreResponse(
@@ -115,7 +108,7 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
 class EmbeddingsRequest(BaseModel):
     """The request of OpenAI."""
 
-    model_config = _example(input=["no signal", "My phone shows no bars."], encoding_format="base64")
+    model_config = example(input=["no signal", "My phone shows no bars."], encoding_format="base64")
 
     input: OneOrMany
     encoding_format: Literal["float", "base64"] = "float"
@@ -149,10 +142,18 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     The embedding of an ensemble joins those of its members, each scaled by the square root of its weight.
     """
     texts = _as_list(body.input)
-    check_count(len(texts), "input", service.settings)
-    check_lengths(texts, "input[{}]".format, service.settings)
-    engine, embedded = await embed_texts(request, service, texts, dimensions=body.dimensions)
-    embedding_ND = embedded.embedding_ND
+    check_limits(len(texts), "input", {"input[{}]": texts}, service.settings)
+    engine, timing = service.engine, Timing()
+    supported = engine.scorer.dimensions
+    if body.dimensions not in (None, *supported):
+        needed = " or ".join(map(str, supported))
+        raise InvalidRequestError(f"got {body.dimensions} dimensions, need {needed} with this bundle", "dimensions")
+    embedding_ND, num_tokens = await answer(request, service, engine, engine.embed(texts, timing), timing)
+    if body.dimensions in supported[1:]:
+        embedding_ND = embedding_ND[:, : body.dimensions]
+        # A cut vector is scaled to length 1 again; one that is all zeros stays so.
+        length_N1 = np.linalg.norm(embedding_ND, axis=1, keepdims=True)
+        embedding_ND = embedding_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
     if body.encoding_format == "base64":
         rows: list[Any] = [base64.b64encode(row_D).decode() for row_D in embedding_ND.astype("<f4")]
     else:
@@ -160,7 +161,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     return EmbeddingsResponse(
         data=[EmbeddingData(index=i, embedding=row) for i, row in enumerate(rows)],
         model=engine.scorer.bundle.identity,
-        usage=TokenUsage(prompt_tokens=embedded.num_tokens, total_tokens=embedded.num_tokens),
+        usage=TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),
     )
 
 

@@ -4,7 +4,6 @@ Each connection holds a file descriptor, and a process has few.
 """
 
 import asyncio
-import socket
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -29,8 +28,8 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self._transfer_s = transfer_s
         self._closing: asyncio.TimerHandle | None = None
-        self._is_in_head = False
-        self._head_bytes = 0
+        self._head_bytes: int | None = None
+        """Bytes of the current head so far; None outside of one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Start the timeout for the first request."""
@@ -39,12 +38,12 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, and stop the timeout once a request is being answered."""
-        was_in_head = self._is_in_head
+        was_in_head = self._head_bytes is not None
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if was_in_head and self._head_bytes is not None:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
-                self._is_in_head = False
+                self._head_bytes = None
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
         if self._is_answering():
@@ -53,11 +52,11 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     def on_message_begin(self) -> None:
         """Start to count the bytes of the head."""
         super().on_message_begin()
-        self._is_in_head, self._head_bytes = True, 0
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Stop to count: the rest is the body."""
-        self._is_in_head = False
+        self._head_bytes = None
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -115,9 +114,3 @@ class JoinedWrites:
         if self._parts:
             self._transport.write(b"".join(self._parts))
             self._parts.clear()
-
-
-def limit_unsent(listener: socket.socket, transfer_s: float) -> None:
-    """Have the kernel close connections of this listener whose client reads none of its response for ``transfer_s``."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(transfer_s * 1000))

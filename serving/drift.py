@@ -26,17 +26,14 @@ _MIN_RECENT = 1_000
 
 
 class Drift:
-    """The reference and the recent traffic of one bundle. Not thread-safe.
+    """The reference and the recent traffic of the bundle with this digest. Not thread-safe.
 
-    Args:
-        folder: stores the reference of each bundle; without a folder it is learned again after every start.
-        digest: digest of the bundle.
+    The folder stores the reference of each bundle; without a folder it is learned again after every start.
     """
 
     def __init__(self, folder: Path | None, digest: str) -> None:
         self._file = folder / f"{digest}.json" if folder else None
-        self._reference = {of: [0.0] * (len(edges) + 1) for of, edges in EDGES.items()}
-        self._recent = {of: [0.0] * (len(edges) + 1) for of, edges in EDGES.items()}
+        self._reference, self._recent = ({of: [0.0] * (len(EDGES[of]) + 1) for of in EDGES} for _ in range(2))
         self._read()
 
     def observe(self, of: str, values: Sequence[float]) -> None:
@@ -73,11 +70,10 @@ class Drift:
             return
         try:
             stored = json.loads(self._file.read_bytes())
-            if stored["edges"] != {of: list(edges) for of, edges in EDGES.items()}:
-                raise ValueError("its bins have other edges")
             counts = {of: [float(count) for count in stored["counts"][of]] for of in EDGES}
-            if any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
-                raise ValueError("its counts do not fit the bins")
+            are_other_bins = stored["edges"] != {of: list(edges) for of, edges in EDGES.items()}
+            if are_other_bins or any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
+                raise ValueError("its bins have other edges, or counts that do not fit them")
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

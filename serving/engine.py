@@ -1,12 +1,12 @@
 """The event loop's side of scoring: admission, shared and cached texts, deadlines, results.
 
-Every method in this module runs on the event loop. The work is done by other threads, each in a module of its own:
+Every method in this module runs on the event loop. Other threads do the work, each kind in a module of its own:
 
-    Engine ── submit ──> Tokenization ── ready ──> JobQueue ── take ──> Inference ── Results ──> Engine
-       └───── submit ──> LexicalThread ─────────────────────────────────────────── a future ──────┘
+    Engine ── submit ──> Tokenization ── ready ──> JobQueue ── take ──> Inference ── post ──> Engine
+       └───── submit ──> LexicalScoring ───────────────────────────────────── post ─────────────┘
 
 A text that is cached, or that another call waits for already, is not computed again. The lexical scores and the
-embeddings of one call are computed side by side.
+embeddings of one call are computed side by side. Tokenizing and counting the words of little text is done at once.
 """
 
 import asyncio
@@ -14,22 +14,21 @@ import logging
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.cache import Cache, Embedding
-from serving.call import Call, Embedded, Timing
+from serving.call import Call, Timing
 from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.inference import Inference, batch_limits
 from serving.job_queue import Job, JobQueue, estimated_tokens
-from serving.lexical import LexicalScores, LexicalThread
+from serving.lexical import LexicalScoring
 from serving.metrics import Metrics
 from serving.results import Results
+from serving.settings import Settings
 from serving.tokenization import Tokenization
 from simile.scoring import Encoder, Lexical, Pairs, Scored, Scorer, cosines, distinct_texts
 
@@ -38,55 +37,34 @@ _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Limits of an engine's memory, waiting work and time."""
-
-    max_waiting_tokens: int
-    """Admission budget: tokens that wait and are not yet begun. An idle engine takes any call."""
-    deadline_s: float
-    """Seconds from a call to its answer."""
-    cache_bytes: int
-    """Memory for cached embeddings."""
-    refuse_long_texts: bool = False
-    """Refuse a text that has more tokens than an encoder reads, instead of cutting it."""
-
-
 class Engine:
-    """A scorer shared by many calls of one event loop.
+    """A loaded bundle's scorer, shared by many calls of one event loop; only the inference threads run its encoders."""
 
-    Args:
-        scorer: the loaded bundle; only the inference threads run its encoders.
-        metrics: records stages, batches, texts and scores.
-        drift: records scores and lengths.
-        limits: its limits.
-    """
-
-    def __init__(self, scorer: Scorer, metrics: Metrics, drift: Drift, limits: EngineLimits) -> None:
+    def __init__(self, scorer: Scorer, metrics: Metrics, drift: Drift, settings: Settings) -> None:
         self.scorer = scorer
         self._metrics = metrics
         self._drift = drift
-        self._deadline_s = limits.deadline_s
+        self._deadline_s = settings.deadline_s
         self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
-        self._cache = Cache(limits.cache_bytes)
+        lexicals = [member for member in scorer.members if isinstance(member, Lexical)]
+        self._cache = Cache(settings.cache_bytes)
         self._jobs: dict[tuple[int, str], Job] = {}
         """Jobs that wait or are being computed; another call for the same text joins them."""
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
         self._is_closing = False
-        self.queue = JobQueue(limits.max_waiting_tokens, batch_limits(scorer.runtime))
+        self.queue = JobQueue(settings.max_waiting_tokens, batch_limits(scorer.runtime))
         self._results = Results(self._on_embedded, self._on_failed)
-        self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, limits.refuse_long_texts)
-        self._lexical = LexicalThread([member for member in scorer.members if isinstance(member, Lexical)], self.queue)
+        refuse = settings.long_texts == "refuse"
+        self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, refuse_long_texts=refuse)
+        self._lexical = LexicalScoring(lexicals, self.queue, self._results)
         self._inference = Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics)
         metrics.sample_queue(self.queue)
 
     async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
-        """Return the scores of one call's pairs. Work of a call that is cancelled is dropped if it has not begun.
+        """Return the scores of one call's pairs, and fill in its timing.
 
-        Args:
-            pairs: the texts.
-            timing: receives the seconds of the call's stages.
+        The work of a call that is cancelled is dropped if it has not begun.
 
         Raises:
             NotReadyError: the engine is closing.
@@ -96,10 +74,10 @@ class Engine:
             InvalidRequestError: a text is too long, and long texts are refused.
         """
         texts, pair_P2 = distinct_texts(pairs)
-        call, lexical_scores = await self._run(texts, pair_P2, timing)
+        call = await self._run(texts, pair_P2, timing)
         embeddings = iter(call.embeddings)
         scores = {
-            member.name: lexical_scores[member.name]
+            member.name: call.lexical_scores[member.name]
             if isinstance(member, Lexical)
             else cosines(next(embeddings), pair_P2)
             for member in self.scorer.members
@@ -108,23 +86,22 @@ class Engine:
             score_P = self.scorer.combine(scores)
         if not np.isfinite(score_P).all():
             raise NotFiniteError("a score is not finite: this precision is too low for these texts")
-        scored = Scored(score_P, scores, len(texts), call.num_tokens, call.num_cut)
+        scored = Scored(score_P, scores, len(texts), sum(call.token_counts), sum(call.is_cut))
         self._metrics.count_scored(scored)
         self._drift.observe("scores", score_P.tolist())
         return scored
 
-    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> Embedded:
-        """Return the ensemble's embeddings of one call's texts; raises the errors of `score`.
+    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> tuple[NDArray[np.float32], int]:
+        """Return the ensemble's embeddings of one call's texts, and their number of tokens.
 
         Raises:
-            InvalidRequestError: a member has no embeddings.
+            InvalidRequestError: a member has no embeddings. The other errors are those of `score`.
         """
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        call, _ = await self._run(list(rows), _NO_PAIRS, timing)
-        joined_ND = self.scorer.join(call.embeddings)
-        return Embedded(joined_ND[[rows[text] for text in texts]], call.num_tokens, call.num_cut)
+        call = await self._run(list(rows), _NO_PAIRS, timing)
+        return self.scorer.join(call.embeddings)[[rows[text] for text in texts]], sum(call.token_counts)
 
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, let the waiting ones finish, and refuse those not finished after ``timeout_s``."""
@@ -136,8 +113,8 @@ class Engine:
             if not deadline.expired():
                 deadline.reschedule(0)
         self.queue.close()
-        self._tokenization.close()
-        self._lexical.close()
+        self._tokenization.threads.shutdown(wait=False)
+        self._lexical.threads.shutdown(wait=False)
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
@@ -156,75 +133,59 @@ class Engine:
             del self._open[done]
             done.set_result(None)
 
-    async def _run(
-        self, texts: Sequence[str], pair_P2: NDArray[np.int64], timing: Timing | None
-    ) -> tuple[Call, LexicalScores]:
+    async def _run(self, texts: Sequence[str], pair_P2: NDArray[np.int64], timing: Timing | None) -> Call:
         """Return the call of these distinct texts with all its embeddings, and the lexical scores of its pairs."""
         async with self._answering():
             self._results.loop = asyncio.get_running_loop()
-            call = Call.start(len(texts), [encoder.dimension for encoder in self._encoders])
-            lexical = self._lexical.plan(texts, pair_P2)
-            new = self._join(call, texts, lexical.jobs)
+            call = Call(texts, pair_P2, [encoder.dimension for encoder in self._encoders])
+            self._lexical.plan(call)
+            new = self._join(call)
             try:
-                lexical_scores = self._lexical.submit(lexical)
                 self._tokenization.submit(new)
-                futures: tuple[asyncio.Future[Any], ...] = (call.done, lexical_scores)
-                # The first failure ends the wait.
-                await asyncio.gather(*(future for future in futures if not future.done()))
+                self._lexical.submit(call)
+                if call.num_missing:
+                    await call.done
             finally:
                 self._leave(call)
-                self.queue.drop(*lexical.jobs)
-        self._metrics.count_tokens(call.num_tokens, call.num_cut)
-        self._drift.observe("tokens", call.token_N.tolist())
+        self._metrics.tokens.inc(sum(call.token_counts))
+        self._metrics.truncated_texts.inc(sum(call.is_cut))
+        self._drift.observe("tokens", call.token_counts)
         if timing:
             call.fill_in(timing)
-        return call, lexical_scores.result()
+        return call
 
-    def _join(self, call: Call, texts: Sequence[str], lexical_jobs: Sequence[Job]) -> list[Job]:
-        """Fill in the cached texts, have the call wait for the others, and return the jobs that are new.
-
-        Raises:
-            OverloadedError: the new jobs and the lexical ones do not fit the budget; nothing was changed.
-        """
+    def _join(self, call: Call) -> list[Job]:
+        """Fill in the cached texts, have the call wait for the others, and return the jobs that are new."""
         now = perf_counter()
-        shared: list[tuple[Job, int]] = []
-        new: list[tuple[Job, int]] = []
-        num_cached = 0
+        waits: list[tuple[Job, int]] = []
+        new: list[Job] = []
         for number, encoder in enumerate(self._encoders):
-            for row, text in enumerate(texts):
+            for row, text in enumerate(call.texts):
                 if (embedding := self._cache.get(number, text)) is not None:
                     call.fill(number, row, embedding)
-                    num_cached += 1
-                elif (job := self._jobs.get((number, text))) is not None:
-                    shared.append((job, row))
-                else:
-                    new.append((Job(number, text, min(encoder.max_length, estimated_tokens(text)), now), row))
-        jobs = [job for job, _ in new]
-        self._admit([*jobs, *lexical_jobs])
-        for job, row in shared + new:
-            call.wait_for(job, row)
-        for job in jobs:
-            self._jobs[job.encoder, job.text] = job
-        if not call.jobs:
-            call.done.set_result(None)
-        self._metrics.count_texts(computed=len(jobs), cached=num_cached, shared=len(shared))
-        return jobs
-
-    def _admit(self, jobs: Sequence[Job]) -> None:
-        """Admit all work of one call at once, so that an idle engine takes any call.
-
-        Raises:
-            OverloadedError: the jobs do not fit the budget; nothing was changed.
-        """
-        if jobs and not self.queue.admit(jobs):
+                    continue
+                if (job := self._jobs.get((number, text))) is None:
+                    job = Job(number, text, min(encoder.max_length, estimated_tokens(text)), now)
+                    new.append(job)
+                waits.append((job, row))
+        # All work of the call is admitted at once, so that an idle engine takes any call.
+        if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs):
             num_tokens, tokens_per_s = self.queue.num_tokens, self._inference.tokens_per_s
             seconds = math.ceil(num_tokens / tokens_per_s) if tokens_per_s else 1
             raise OverloadedError(
                 f"{num_tokens} tokens are waiting already, try again later", retry_after_s=max(1, seconds)
             )
+        for job, row in waits:
+            call.wait_for(job, row)
+        for job in new:
+            self._jobs[job.encoder, job.text] = job
+        num_cached = len(self._encoders) * len(call.texts) - len(waits)
+        self._metrics.count_texts(computed=len(new), cached=num_cached, shared=len(waits) - len(new))
+        return new
 
     def _leave(self, call: Call) -> None:
         """Drop the jobs that no other call waits for; a call that was answered has none left."""
+        self.queue.drop(*call.lexical_jobs)
         for job in call.jobs:
             job.rows.pop(call, None)
             if not job.rows and job.is_waiting:
@@ -253,5 +214,4 @@ class Engine:
         self._forget(job)
         self.queue.drop(job)
         for call in job.rows:
-            if not call.done.done():
-                call.done.set_exception(error)
+            call.fail(error)

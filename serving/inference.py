@@ -22,9 +22,6 @@ _LIMITS = {
 }
 """Limits per execution provider. Those for CPU fit a core's cache and a graph that skips padding except in attention;
 those for CUDA are not measured yet."""
-_RATE_DECAY = 0.1
-"""The weight of the newest batch in the average throughput."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +35,6 @@ class Inference:
     """Threads that run the encoders, as many as the runtime runs batches side by side, until the queue is closed."""
 
     encoders: Sequence[Encoder]
-    """The encoders, in the order of `Job.encoder`; no other thread runs them."""
     runtime: Runtime
     queue: JobQueue
     results: Results
@@ -59,9 +55,9 @@ class Inference:
             seconds = perf_counter() - start
             num_tokens = sum(job.num_tokens for job in jobs)
             self.metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
-            # The rate is read when the budget is spent, and then all threads are busy.
+            # The average weights the newest batch by 0.1. It is read when the budget is spent and all threads are busy.
             rate = num_tokens / max(seconds, 1e-9) * self.runtime.batches_at_once
-            self.tokens_per_s += (rate - self.tokens_per_s) * (_RATE_DECAY if self.tokens_per_s else 1)
+            self.tokens_per_s += (rate - self.tokens_per_s) * (0.1 if self.tokens_per_s else 1)
 
     def _compute(self, jobs: Sequence[Job]) -> None:
         encoder = self.encoders[jobs[0].encoder]
@@ -76,4 +72,4 @@ class Inference:
             else:
                 self.results.failed(jobs[0], error)
         else:
-            self.results.embedded(jobs, embedding_BD)
+            self.results.post(self.results.on_embedded, jobs, embedding_BD)

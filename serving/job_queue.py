@@ -29,6 +29,7 @@ class Job:
     """One text to embed with one encoder, for all calls that need it."""
 
     encoder: int
+    """Index of the encoder among those of the bundle."""
     text: str
     num_tokens: int
     """An estimate until the text is tokenized."""
@@ -40,9 +41,8 @@ class Job:
     is_cut: bool = False
     turn: float = 0.0
     ready: float = 0.0
-    """Time at which the text was tokenized."""
     begun: float = 0.0
-    """Time at which its batch began."""
+    """Times at which the text was tokenized, and its batch began."""
     is_waiting: bool = True
     """True until the job is begun or dropped."""
 
@@ -62,9 +62,7 @@ class BatchLimits:
 class JobQueue:
     """The jobs that are admitted and not yet begun. Safe to use from any thread.
 
-    Args:
-        max_tokens: admission budget in tokens. An empty queue admits any call.
-        limits: how jobs are grouped into batches.
+    The admission budget is ``max_tokens``, but an empty queue admits any call.
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
@@ -118,12 +116,10 @@ class JobQueue:
                     self._remove(job)
 
     def take(self) -> list[Job]:
-        """Wait until a job is ready, then remove and return a batch of jobs of one encoder.
+        """Wait for a ready job, then remove and return a batch of one encoder, the longest text first.
 
-        Threads that wait here at the same time share the ready jobs where sharing pays.
-
-        Returns:
-            The batch, the longest text first; empty once the queue is closed and no job is ready.
+        The batch is empty once the queue is closed and no job is ready. Threads that wait here at the same time share
+        the ready jobs where sharing pays.
         """
         with self._changed:
             self.num_takers += 1
@@ -150,10 +146,11 @@ class JobQueue:
             self._is_closed = True
             self._changed.notify_all()
 
-    def oldest(self) -> float | None:
-        """Return the arrival time of the job that has waited longest; None if none waits."""
+    def max_age_s(self) -> float:
+        """Return the age of the job that has waited longest; 0 if none waits."""
+        now = perf_counter()
         with self._changed:
-            return min((job.arrived for job in self._jobs), default=None)
+            return max((now - job.arrived for job in self._jobs), default=0.0)
 
     def _remove(self, job: Job) -> None:
         job.is_waiting = False

@@ -1,22 +1,17 @@
-"""The lexical thread: pairs come from the event loop (`LexicalThread.submit`); their scores go back as a future.
+"""Scores of pairs by their words: at once on the event loop for little text, else in a thread.
 
 It is a thread of its own, so that the words of a small call do not wait behind the tokens of a large one.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
-from numpy.typing import NDArray
-
+from serving.call import MAX_INLINE_CHARACTERS, Call, LexicalScores
 from serving.job_queue import Job, JobQueue, estimated_tokens
+from serving.results import Results
 from simile.scoring import Lexical
-
-LexicalScores = Mapping[str, NDArray[np.float32]]
-"""The scores of a call's pairs, shape ``(P,)``, by the name of the lexical member."""
 
 _NO_ENCODER = -1
 """Encoder index of lexical jobs."""
@@ -24,50 +19,44 @@ _MAX_TOKENS_PER_TEXT = 512
 """Upper bound of what one text takes of the admission budget: counting the words of a long text is fast."""
 
 
-@dataclass(frozen=True, slots=True)
-class LexicalWork:
-    """The pairs of one call, and what they take of the admission budget until a thread begins on them."""
-
-    texts: Sequence[str]
-    pair_P2: NDArray[np.int64]
-    jobs: Sequence[Job]
-
-
 @dataclass
-class LexicalThread:
-    """Scores pairs by their words."""
+class LexicalScoring:
+    """Scores pairs by the lexical members of the bundle, possibly none."""
 
     members: Sequence[Lexical]
-    """The lexical members of the bundle, possibly none."""
     queue: JobQueue
     """Holds the jobs until the thread begins on them; no inference thread takes them."""
+    results: Results
 
     def __post_init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lexical")
+        self.threads = ThreadPoolExecutor(1, thread_name_prefix="lexical")
 
-    def plan(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> LexicalWork:
-        """Return the work for pairs of these texts; its jobs are not admitted yet."""
-        now = perf_counter()
-        sizes = [min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text)) for text in texts] if self.members else []
-        jobs = [Job(_NO_ENCODER, text, size, now) for text, size in zip(texts, sizes, strict=False)]
-        return LexicalWork(texts, pair_P2, jobs)
+    def plan(self, call: Call) -> None:
+        """Set the jobs that the call's lexical work needs to have admitted: none if it does not have to wait."""
+        # A text counts once per pair, because so does the time that it takes.
+        if self.members and sum(len(call.texts[row]) for row in call.pair_P2.ravel().tolist()) > MAX_INLINE_CHARACTERS:
+            now = perf_counter()
+            for text in call.texts:
+                num_tokens = min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text))
+                call.lexical_jobs.append(Job(_NO_ENCODER, text, num_tokens, now))
 
-    def submit(self, work: LexicalWork) -> asyncio.Future[LexicalScores]:
-        """Have the admitted work done; return the future of its scores."""
-        loop = asyncio.get_running_loop()
-        if self.members:
-            return loop.run_in_executor(self._thread, self._compute, work)
-        nothing: asyncio.Future[LexicalScores] = loop.create_future()
-        nothing.set_result({})
-        return nothing
+    def submit(self, call: Call) -> None:
+        """Compute the scores of the admitted call, or have the thread do so."""
+        if call.lexical_jobs:
+            call.num_missing += 1
+            self.threads.submit(self._run, call)
+        else:
+            call.lexical_scores = self._scores(call)
 
-    def close(self) -> None:
-        """Let the thread end once it is done."""
-        self._thread.shutdown(wait=False)
+    def _run(self, call: Call) -> None:
+        # Otherwise the call was given up before its turn.
+        if call.lexical_jobs[0].is_waiting:
+            self.queue.drop(*call.lexical_jobs)
+            try:
+                self.results.post(call.receive_lexical, self._scores(call))
+            # A text that breaks a member must fail its own call, which waits for it.
+            except Exception as error:  # noqa: BLE001
+                self.results.post(call.fail, error)
 
-    def _compute(self, work: LexicalWork) -> LexicalScores:
-        # The call was given up before its turn.
-        if work.jobs and not work.jobs[0].is_waiting:
-            return {}
-        self.queue.drop(*work.jobs)
-        return {member.name: member.cosines(work.texts, work.pair_P2) for member in self.members}
+    def _scores(self, call: Call) -> LexicalScores:
+        return {member.name: member.cosines(call.texts, call.pair_P2) for member in self.members}

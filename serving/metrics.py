@@ -33,9 +33,7 @@ class Metrics:
         self.requests = counter("simile_requests", "Requests answered.", ["route", "code"])
         text = "Time from the first byte of a request to the last byte of its response."
         self.request_seconds = histogram("simile_request_duration_seconds", text, ["route"], buckets=_SECONDS)
-        text = (
-            "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer) and combine."
-        )
+        text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
         self.stage_seconds = histogram("simile_stage_duration_seconds", text, ["stage"], buckets=_SECONDS)
         self.ready = gauge("simile_ready", "1 while the service accepts requests, else 0.")
         self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens that are admitted and not yet begun.")
@@ -44,13 +42,9 @@ class Metrics:
         self._batch_texts = histogram("simile_batch_texts", "Texts per batch.", buckets=_TEXTS)
         self._batch_tokens = histogram("simile_batch_tokens", "Tokens per batch, without padding.", buckets=_TOKENS)
         self._batch_padding = histogram("simile_batch_padding_ratio", "Share of padding per batch.", buckets=_SHARES)
-        text = (
-            "Distinct texts per request and encoder, by the source of the embedding: computed for the request, cached, "
-            "or shared with another request that was waiting for it."
-        )
-        self._texts = counter("simile_texts", text, ["source"])
-        for source in ("computed", "cached", "shared"):
-            self._texts.labels(source)
+        text = "Distinct texts per request and encoder: computed for it, cached, or shared with a request that waited."
+        texts = counter("simile_texts", text, ["source"])
+        self._texts = {source: texts.labels(source) for source in ("computed", "cached", "shared")}
         self.tokens = counter("simile_tokens", "Tokens of those texts, summed over the encoders.")
         self.truncated_texts = counter("simile_truncated_texts", "Texts that are longer than an encoder reads.")
 
@@ -58,9 +52,7 @@ class Metrics:
         self.scores = histogram("simile_score", "Scores by member.", ["member"], buckets=_SCORES)
         text = "Highest minus lowest score of the members, per pair."
         self.disagreement = histogram("simile_member_disagreement", text, buckets=_GAPS)
-        text = (
-            "Population stability index of recent scores and lengths against the bundle's first ones; NaN until known."
-        )
+        text = "Population stability index of recent scores and lengths against the first ones; NaN until known."
         self._drift = gauge("simile_drift_index", text, ["of"])
 
         text = "Bundles loaded, by result: served, or refused, so that the previous bundle stays."
@@ -85,12 +77,8 @@ class Metrics:
 
     def sample_queue(self, queue: JobQueue) -> None:
         """Read the length and the age of the queue at every scrape."""
-
-        def age() -> float:
-            return perf_counter() - oldest if (oldest := queue.oldest()) is not None else 0.0
-
         self._waiting_tokens.set_function(lambda: queue.num_tokens)
-        self._oldest.set_function(age)
+        self._oldest.set_function(queue.max_age_s)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -102,7 +90,7 @@ class Metrics:
     def count_texts(self, **sources: int) -> None:
         """Count the texts of one request by the source of their embeddings."""
         for source, num_texts in sources.items():
-            self._texts.labels(source).inc(num_texts)
+            self._texts[source].inc(num_texts)
 
     def count_batch(self, num_texts: int, num_tokens: int, num_padded: int, seconds: float) -> None:
         """Record a batch; ``num_padded`` is its number of tokens including padding."""
@@ -110,11 +98,6 @@ class Metrics:
         self._batch_tokens.observe(num_tokens)
         self._batch_padding.observe(1 - num_tokens / max(num_padded, 1))
         self.stage_seconds.labels("infer").observe(seconds)
-
-    def count_tokens(self, num_tokens: int, num_cut: int) -> None:
-        """Count the tokens of one request and its truncated texts."""
-        self.tokens.inc(num_tokens)
-        self.truncated_texts.inc(num_cut)
 
     def count_scored(self, scored: Scored) -> None:
         """Count the pairs of one request and record their scores."""

@@ -15,7 +15,6 @@ from serving.errors import UnauthorizedError, error_response, internal_error_res
 from serving.metrics import Metrics
 
 PROBES = ("/healthz", "/readyz")
-_UNMATCHED = "unmatched"
 _NOT_TIMED = (408, 429)
 
 _log = logging.getLogger(__name__)
@@ -24,11 +23,8 @@ _log = logging.getLogger(__name__)
 class Observe:
     """Counts, times and logs each request, and answers an uncaught exception with a bare 500.
 
-    Args:
-        app: the inner application.
-        metrics: counts and times the requests.
-        routes: paths that have a label of their own. All others share one, so that the number of labels is bounded.
-        with_timing: send the milliseconds of each stage in the header ``server-timing``.
+    The paths in ``routes`` have a label of their own. All others share one, so that the number of labels is bounded.
+    With ``with_timing``, the header ``server-timing`` has the milliseconds of each stage.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str], *, with_timing: bool) -> None:
@@ -71,7 +67,7 @@ class Observe:
             yield b"server-timing", ", ".join(f"{step};dur={s * 1000:.2f}" for step, s in steps.items()).encode()
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in self._routes else _UNMATCHED
+        route = scope["path"] if scope["path"] in self._routes else "unmatched"
         self._metrics.requests.labels(route, str(status)).inc()
         # The time of a refusal or of a slow upload is not a response time.
         if status not in _NOT_TIMED:
@@ -82,12 +78,9 @@ class Observe:
 
 
 class RequireKey:
-    """Answers 401 to a request without ``Authorization: Bearer KEY``, where KEY is one of the API keys.
+    """Answers 401 to a request without ``Authorization: Bearer KEY``, where KEY is one of the keys.
 
-    Args:
-        app: the inner application.
-        keys: the accepted keys.
-        public: paths that need no key.
+    The ``public`` paths need no key.
     """
 
     def __init__(self, app: ASGIApp, keys: Collection[str], public: Collection[str]) -> None:

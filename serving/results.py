@@ -21,15 +21,12 @@ class Results:
     loop: asyncio.AbstractEventLoop | None = None
     """The event loop that runs the callbacks; set before the first job."""
 
-    def embedded(self, jobs: Sequence[Job], embedding_BD: NDArray[np.float32]) -> None:
-        """Hand over the embeddings of a batch."""
-        self._post(self.on_embedded, jobs, embedding_BD)
-
     def failed(self, job: Job, error: Exception) -> None:
         """Hand over the error of a job."""
-        self._post(self.on_failed, job, error)
+        self.post(self.on_failed, job, error)
 
-    def _post(self, callback: Callable[..., None], *arguments: object) -> None:
+    def post(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call the callback, one of the above or a call's own, on the event loop."""
         try:
             assert self.loop
             self.loop.call_soon_threadsafe(callback, *arguments)

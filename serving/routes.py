@@ -1,16 +1,15 @@
 """The routes. All are coroutines on the event loop; the engine's threads do what takes time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
 
-from serving.call import Embedded, Timing
+from serving.call import Timing
 from serving.engine import Engine
 from serving.errors import ClientGoneError, InvalidRequestError
-from serving.limits import check_count, check_lengths
 from serving.schemas import (
     BundleResponse,
     ErrorBody,
@@ -23,7 +22,6 @@ from serving.schemas import (
 )
 from serving.service import Service
 from serving.settings import Settings
-from simile.artifacts import Manifest
 from simile.scoring import Pairs, Scored, probability
 
 _RETRY_AFTER = {
@@ -77,6 +75,7 @@ async def bundle(service: TheService) -> BundleResponse:
     """Describe the served bundle, its runtime, and the limits of a request."""
     scorer = service.engine.scorer
     manifest = scorer.bundle.manifest
+    calibration = manifest.calibration
     return BundleResponse(
         name=manifest.name,
         digest=manifest.digest,
@@ -85,8 +84,8 @@ async def bundle(service: TheService) -> BundleResponse:
         ],
         combine=manifest.combine,
         thresholds=manifest.thresholds,
-        calibration=manifest.calibration,
-        prior=_prior(manifest, service.settings),
+        calibration=calibration,
+        prior=None if calibration is None else service.settings.prior or calibration.positive_share,
         provider=scorer.runtime.provider,
         precision=scorer.runtime.precision,
         limits=Limits.model_validate(service.settings, from_attributes=True),
@@ -106,91 +105,64 @@ async def readyz(service: TheService) -> StatusResponse:
     return StatusResponse(status="ready")
 
 
-def _prior(manifest: Manifest, settings: Settings) -> float | None:
-    """Return the share of positives that the probabilities assume; None if the bundle has no calibration."""
-    if manifest.calibration is None:
-        return None
-    return manifest.calibration.positive_share if settings.prior is None else settings.prior
-
-
 def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
-    """Return the pairs of the request, whichever form it has.
-
-    Raises:
-        InvalidRequestError: the request has neither form or both, is empty, or exceeds a limit.
-    """
+    """Return the pairs of the request, whichever form it has; refuse one that has neither form or both."""
     if body.pairs is not None:
         if body.text is not None or body.texts is not None:
-            raise InvalidRequestError(
-                "got pairs together with text or texts, need either pairs, or text and texts", "pairs"
-            )
+            got = "got pairs together with text or texts, need either pairs, or text and texts"
+            raise InvalidRequestError(got, "pairs")
         pairs = [(pair.text_a, pair.text_b) if isinstance(pair, TextPair) else pair for pair in body.pairs]
-        many, places = "pairs", ("pairs[{}].text_a", "pairs[{}].text_b")
-    else:
-        if body.text is None or body.texts is None:
-            missing = "text" if body.texts is not None else "texts" if body.text is not None else "pairs"
-            raise InvalidRequestError("need either pairs, or text and texts", missing)
-        pairs = [(body.text, text) for text in body.texts]
-        many, places = "texts", ("text", "texts[{}]")
-    check_count(len(pairs), many, settings)
-    check_lengths([text for pair in pairs for text in pair], lambda i: places[i % 2].format(i // 2), settings)
-    return pairs
+        places = {f"pairs[{{}}].text_{side}": [pair[i] for pair in pairs] for i, side in enumerate("ab")}
+        check_limits(len(pairs), "pairs", places, settings)
+        return pairs
+    if body.text is None or body.texts is None:
+        missing = "text" if body.texts is not None else "texts" if body.text is not None else "pairs"
+        raise InvalidRequestError("need either pairs, or text and texts", missing)
+    check_limits(len(body.texts), "texts", {"text": [body.text], "texts[{}]": body.texts}, settings)
+    return [(body.text, text) for text in body.texts]
+
+
+def check_limits(count: int, many: str, texts: Mapping[str, Sequence[str]], settings: Settings) -> None:
+    """Refuse a request whose field ``many`` holds too few or too many pairs, or that has too long a text.
+
+    The keys of ``texts`` are the places of the texts in the request, with braces for the index.
+    """
+    if not 1 <= count <= settings.max_pairs:
+        raise InvalidRequestError(f"got {count} {many}, need 1 to {settings.max_pairs}", many)
+    for place, of_place in texts.items():
+        for i, text in enumerate(of_place):
+            if len(text) > settings.max_characters:
+                got = f"got {len(text)} characters, need at most {settings.max_characters}"
+                raise InvalidRequestError(got, place.format(i))
 
 
 async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple[Engine, Scored]:
     """Return the scores of the pairs, and the engine that computed them."""
-    return await _run(request, service, lambda engine, timing: engine.score(pairs, timing), len(pairs))
-
-
-async def embed_texts(
-    request: Request, service: Service, texts: list[str], *, dimensions: int | None
-) -> tuple[Engine, Embedded]:
-    """Return the embeddings of the texts, and the engine that computed them.
-
-    Raises:
-        InvalidRequestError: the bundle's embeddings cannot have this number of dimensions.
-    """
-
-    async def embed(engine: Engine, timing: Timing) -> Embedded:
-        whole, *cuts = engine.scorer.dimensions
-        if dimensions not in (None, whole, *cuts):
-            needed = " or ".join(map(str, (whole, *cuts)))
-            raise InvalidRequestError(f"got {dimensions} dimensions, need {needed} with this bundle", "dimensions")
-        embedded = await engine.embed(texts, timing)
-        return embedded.first(dimensions) if dimensions in cuts else embedded
-
-    return await _run(request, service, embed)
-
-
-async def _run(
-    request: Request,
-    service: Service,
-    ask: Callable[[Engine, Timing], Coroutine[Any, Any, _Result]],
-    num_pairs: int = 0,
-) -> tuple[Engine, _Result]:
     engine, timing = service.engine, Timing()
+    request.state.num_pairs = len(pairs)
+    return engine, await answer(request, service, engine, engine.score(pairs, timing), timing)
+
+
+async def answer(
+    request: Request, service: Service, engine: Engine, call: Coroutine[Any, Any, _Result], timing: Timing
+) -> _Result:
+    """Return the result of a call to the engine; cancel it if the client closes the connection."""
     state = request.state
     service.metrics.stage_seconds.labels("receive").observe(state.arrived - state.start)
     service.metrics.stage_seconds.labels("parse").observe(perf_counter() - state.arrived)
-    request.state.num_pairs = num_pairs
-    result = await _unless_gone(request, ask(engine, timing))
-    request.state.bundle, request.state.timing = engine.scorer.bundle.identity, timing
-    return engine, result
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return the result of ``work``; cancel it if the client closes the connection."""
     try:
         async with asyncio.timeout(None) as scope:
             watching = asyncio.create_task(_expire_when_gone(request, scope))
             try:
-                return await work
+                result = await call
             finally:
                 watching.cancel()
     except TimeoutError:
         if scope.expired():
             raise ClientGoneError("the client closed the connection") from None
         raise
+    state.bundle, state.timing = engine.scorer.bundle.identity, timing
+    return result
 
 
 async def _expire_when_gone(request: Request, scope: asyncio.Timeout) -> None:

@@ -25,10 +25,8 @@ def _check_text(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_check_text), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
 
-
 _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
 """The two forms of a list of texts; pydantic puts the one it chose into the location of an error."""
-
 
 # A body can contain a million errors, and listing them all takes seconds; the first one is enough.
 _Element = TypeVar("_Element")
@@ -38,6 +36,11 @@ Many = Annotated[list[_Element], Field(fail_fast=True, max_length=_MAX_ELEMENTS,
 _MAX_FIELDS = 32
 
 
+def example(**body: Any) -> ConfigDict:
+    """Return the configuration of a model whose schema shows this example."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -45,11 +48,8 @@ class _Body(BaseModel):
     @classmethod
     def _has_few_fields(cls, value: Any) -> Any:
         if isinstance(value, dict) and len(value) > _MAX_FIELDS:
-            raise PydanticCustomError(
-                "unknown_fields",
-                "got {got} fields, need only these: {need}",
-                {"got": len(value), "need": ", ".join(cls.model_fields)},
-            )
+            context = {"got": len(value), "need": ", ".join(cls.model_fields)}
+            raise PydanticCustomError("unknown_fields", "got {got} fields, need only these: {need}", context)
         return value
 
 
@@ -124,16 +124,10 @@ class Usage(BaseModel):
 class SimilarityResponse(BaseModel):
     """The scores, in the order of the pairs."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "scores": [0.8312],
-                    "usage": {"pairs": 1, "texts": 2, "tokens": 19, "truncated": 0},
-                    "bundle": "helpdesk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                }
-            ]
-        }
+    model_config = example(
+        scores=[0.8312],
+        usage={"pairs": 1, "texts": 2, "tokens": 19, "truncated": 0},
+        bundle="helpdesk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     )
 
     scores: list[float] = Field(description="the score of each pair, in [-1, 1]")

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
 from serving.app import create_app
-from serving.connection import Connection, limit_unsent
+from serving.connection import Connection
 from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
@@ -28,11 +27,8 @@ from simile.scoring import Scorer, load, require_prior
 _LAST_ANSWERS_S = 2
 """Seconds to send the last responses after the engine has drained. With the default ``drain_s``, shutdown fits the 30
 seconds that Kubernetes allows."""
-
 _WARM_SHAPES = ((1, 8), (1, 64), (8, 16))
-"""Number of pairs and words per text. The graph sees each combination as a new shape, which a provider prepares at its
-first use."""
-
+"""Number of pairs and words per text. A provider prepares each combination, a new shape, at its first use."""
 _COLLECTION_THRESHOLD = 50_000
 """Allocated objects after which garbage is collected; a small request allocates about a hundred. With Python's default
 of 700, parsing a body of 4 MB blocks the event loop for 0.45 to 0.9 s, because its lists are scanned again and again;
@@ -53,7 +49,10 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     # The engine has tokenizer threads of its own. Those of the tokenizers library would take cores from the model, and
     # for a few texts waking them takes longer than the work.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _tune_garbage_collection()
+    # Modules stay loaded, so the collector need not scan what they allocated.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTION_THRESHOLD, 50, 50)
     app = create_app(settings, lambda: open_scorer(bundle_path, settings))
     service: Service = app.state.service
     with listening(settings) as listener, _metrics_server(settings, service.metrics):
@@ -61,13 +60,6 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     if service.failure:
         raise service.failure
     return 0
-
-
-def _tune_garbage_collection() -> None:
-    # Modules stay loaded, so the collector need not scan what they allocated.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECTION_THRESHOLD, 50, 50)
 
 
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
@@ -106,13 +98,9 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
         )
     )
     loop = asyncio.get_running_loop()
-
-    def handle_exit(_signal: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(service.stop)
-
     # uvicorn's own handler closes the listener at once. Here it stays open while the engine drains, so that /readyz can
     # inform load balancers, and late requests receive a 503 instead of a refused connection.
-    server.handle_exit = handle_exit
+    server.handle_exit = lambda _signal, _frame: loop.call_soon_threadsafe(service.stop)
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
@@ -136,17 +124,14 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
     Raises:
         InputError: the address does not belong to this machine, or the port is in use.
     """
-    try:
-        listener = socket.create_server(
-            (settings.host, settings.port),
-            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-            backlog=2048,
-        )
-    except (OSError, OverflowError) as error:
-        raise _cannot_listen(settings.host, settings.port, error) from error
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with _reporting(settings.host, settings.port):
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     with listener:
-        limit_unsent(listener, settings.transfer_s)
-        # Connections inherit the option. asyncio does not set it for a listener that was created without naming TCP, as
+        # Connections inherit the options. The kernel closes one whose client reads none of its response for that long.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.transfer_s * 1000))
+        # asyncio does not set it for a listener that was created without naming TCP, as
         # here; the body of a response would then wait 40 ms until the client acknowledges the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
@@ -155,10 +140,8 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
 
 @contextmanager
 def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
-    try:
+    with _reporting(settings.host, settings.metrics_port):
         server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
-    except OSError as error:
-        raise _cannot_listen(settings.host, settings.metrics_port, error) from error
     _log.info("metrics on http://%s:%d/metrics", settings.host, server.server_port)
     try:
         yield
@@ -168,8 +151,10 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
         server.server_close()
 
 
-def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> InputError:
-    return InputError(
-        f"cannot listen on {host}:{port} ({error}): "
-        "need an address of this machine and a free port (--host, --port, --metrics-port)"
-    )
+@contextmanager
+def _reporting(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        need = "need an address of this machine and a free port (--host, --port, --metrics-port)"
+        raise InputError(f"cannot listen on {host}:{port} ({error}): {need}") from error

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from serving.drift import Drift
-from serving.engine import Engine, EngineLimits
+from serving.engine import Engine
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
 from serving.settings import Settings
@@ -20,12 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """The state that the routes share. It is ready from the end of `open` to the beginning of `close`.
-
-    Args:
-        settings: the limits.
-        load: loads the scorer; runs in a thread, and again at each `reload`.
-    """
+    """The state that the routes share. It is ready from the end of `open` to the beginning of `close`."""
 
     def __init__(self, settings: Settings, load: Load) -> None:
         self.settings = settings
@@ -96,19 +91,8 @@ class Service:
         scorer = await asyncio.to_thread(self._load)
         if self.stopping.is_set():
             return
-        settings = self.settings
-        drift = Drift(settings.drift_folder, scorer.bundle.manifest.digest)
-        self._engine = Engine(
-            scorer,
-            self.metrics,
-            drift,
-            EngineLimits(
-                max_waiting_tokens=settings.max_waiting_tokens,
-                deadline_s=settings.deadline_s,
-                cache_bytes=settings.cache_bytes,
-                refuse_long_texts=settings.long_texts == "refuse",
-            ),
-        )
+        drift = Drift(self.settings.drift_folder, scorer.bundle.manifest.digest)
+        self._engine = Engine(scorer, self.metrics, drift, self.settings)
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
 

@@ -22,6 +22,7 @@ def _split(value: object) -> object:
 
 _Words = BeforeValidator(_split)
 _MIN_KEY_LENGTH = 8
+_NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
 
 
 def _is_key(text: str) -> bool:
@@ -30,7 +31,7 @@ def _is_key(text: str) -> bool:
 
 def _check_key(key: SecretStr) -> SecretStr:
     if not _is_key(key.get_secret_value()):
-        raise ValueError(f"need keys of {_MIN_KEY_LENGTH} printable ASCII characters or more")
+        raise ValueError(f"need {_NEED_KEYS}")
     return key
 
 
@@ -105,30 +106,15 @@ class Settings(BaseModel):
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{self.api_keys_file}: cannot be read as API keys ({type(error).__name__})") from None
             if not in_file or not all(map(_is_key, in_file)):
-                raise InputError(
-                    f"{self.api_keys_file}: need API keys of {_MIN_KEY_LENGTH} printable ASCII characters or more, "
-                    "one per line"
-                )
+                raise InputError(f"{self.api_keys_file}: need API {_NEED_KEYS}, one per line")
             keys += in_file
         return tuple(keys)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Return the settings of the SIMILE_* variables in ``environ``, with defaults for the rest.
-
-        Raises:
-            InputError: a value is not one that the option takes.
-        """
-        return cls.resolve({}, environ)
-
-    @classmethod
     def resolve(cls, overrides: Mapping[str, object], environ: Mapping[str, str]) -> Self:
-        """Return settings from the overrides, else from the environment, else from the defaults.
+        """Return settings from the overrides that are not None, else from the environment, else from the defaults.
 
-        Args:
-            overrides: values by option, as the command line gives them; None where it gives none.
-            environ: environment variables. Unknown SIMILE_* names are ignored: Kubernetes sets some of its own where a
-                Service is named simile.
+        Unknown SIMILE_* names are ignored: Kubernetes sets some of its own where a Service is named simile.
 
         Raises:
             InputError: a value is not one that the option takes.

@@ -3,10 +3,12 @@
 A job that fails goes back to the event loop through `Results`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 
+from serving.call import MAX_INLINE_CHARACTERS
 from serving.errors import InvalidRequestError
 from serving.job_queue import Job, JobQueue
 from serving.metrics import Metrics
@@ -16,8 +18,6 @@ from simile.scoring import Encoder
 
 _TEXTS_PER_CHUNK = 64
 """The inference threads begin on the first chunk of a long call while the others are being tokenized."""
-_MAX_INLINE_CHARACTERS = 2048
-"""Tokenizing up to this much text is faster than waking a thread for it."""
 
 
 @dataclass
@@ -25,7 +25,6 @@ class Tokenization:
     """Tokenizes jobs and makes them ready for inference."""
 
     encoders: Sequence[Encoder]
-    """The encoders, in the order of `Job.encoder`."""
     queue: JobQueue
     results: Results
     metrics: Metrics
@@ -33,20 +32,19 @@ class Tokenization:
     """Fail a text that has more tokens than its encoder reads, instead of cutting it."""
 
     def __post_init__(self) -> None:
-        self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
+        self.threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="tokenizer")
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Tokenize the jobs: at once if there is little text, else in the tokenizer threads."""
-        is_little = sum(len(job.text) for job in jobs) <= _MAX_INLINE_CHARACTERS
-        for chunk in _chunks(jobs):
-            if is_little:
-                self._tokenize(chunk)
-            else:
-                self._threads.submit(self._tokenize, chunk)
-
-    def close(self) -> None:
-        """Let the threads end once they are done."""
-        self._threads.shutdown(wait=False)
+        is_little = sum(len(job.text) for job in jobs) <= MAX_INLINE_CHARACTERS
+        for _, group in groupby(jobs, key=lambda job: job.encoder):
+            of_encoder = list(group)
+            for start in range(0, len(of_encoder), _TEXTS_PER_CHUNK):
+                chunk = of_encoder[start : start + _TEXTS_PER_CHUNK]
+                if is_little:
+                    self._tokenize(chunk)
+                else:
+                    self.threads.submit(self._tokenize, chunk)
 
     def _tokenize(self, jobs: Sequence[Job]) -> None:
         """Tokenize jobs of one encoder and make them ready."""
@@ -59,11 +57,11 @@ class Tokenization:
                 tokens = encoder.tokenize([job.text for job in jobs])
         # A text that breaks the tokenizer must fail only its own calls. (A panic in Rust is not an Exception.)
         except BaseException as error:  # noqa: BLE001
-            if len(jobs) > 1:
+            if len(jobs) == 1:
+                self.results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            else:
                 for job in jobs:
                     self._tokenize([job])
-            else:
-                self.results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
         for job, text in zip(jobs, tokens, strict=True):
             job.ids, job.is_cut = text.ids, text.is_cut
@@ -72,12 +70,3 @@ class Tokenization:
             got = f"got a text of {len(job.text)} characters, need at most {encoder.max_length} tokens"
             self.results.failed(job, InvalidRequestError(got))
         self.queue.ready([job for job in jobs if job not in refused] if refused else jobs)
-
-
-def _chunks(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """Yield the jobs in chunks, each of one encoder."""
-    start = 0
-    for end in range(1, len(jobs) + 1):
-        if end == len(jobs) or jobs[end].encoder != jobs[start].encoder or end - start == _TEXTS_PER_CHUNK:
-            yield jobs[start:end]
-            start = end

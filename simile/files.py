@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -21,47 +20,32 @@ def sha256_file(path: Path) -> str:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write the file atomically: under a temporary name in the same folder, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        # mkstemp makes the file private, but whoever may read the folder may read its results.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write the file atomically: into a temporary folder beside it, then renamed."""
+    with _folder_beside(path) as temporary:
+        file = temporary / path.name
+        file.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(file, path)
 
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """Yield an empty directory that replaces ``path`` when the block ends; after an error, ``path`` is unchanged."""
+    with _folder_beside(path) as temporary:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        try:
+            with suppress(FileNotFoundError):
+                os.replace(path, old)
+            os.replace(new, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
-        yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            try:
-                os.replace(path, old / "replaced")
-                os.replace(temporary, path)
-            except BaseException:
-                if not path.exists() and (old / "replaced").exists():
-                    os.replace(old / "replaced", path)
-                raise
-            finally:
-                shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        yield Path(folder)

@@ -28,9 +28,8 @@ def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:
     float32 (measured: 110-140 against 190 GFLOP/s on two Sapphire Rapids cores; docs/log.md).
     """
     vendor, flags, max_leaf = _processor(cpuinfo)
-    if "amx_bf16" in flags and max_leaf >= _AMX_PALETTE_LEAF:
-        return True
-    return "avx512_bf16" in flags and vendor == "AuthenticAMD"
+    has_amx = "amx_bf16" in flags and max_leaf >= _AMX_PALETTE_LEAF
+    return has_amx or ("avx512_bf16" in flags and vendor == "AuthenticAMD")
 
 
 def num_cuda_devices() -> int:
@@ -75,14 +74,12 @@ def _processor(cpuinfo: Path) -> tuple[str, frozenset[str], int]:
 
 def _cgroup_quota(cgroup: Path) -> float | None:
     """Return the CPU quota in cores from cgroup v2 or v1, or None without a quota."""
+    version_2, version_1 = cgroup / "cpu.max", cgroup / "cpu"
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-        period_us = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
-        return quota_us / period_us if quota_us > 0 else None
+        if version_2.is_file():
+            quota, period = version_2.read_text().split()
+        else:
+            quota, period = ((version_1 / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
     except (OSError, ValueError):
         return None

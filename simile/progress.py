@@ -6,7 +6,6 @@ from the last 30 seconds, which is less than one step of slow work.
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 # Rich takes 90 ms to import, so only a bar imports it.
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
 
-_LINE_INTERVAL_S = 5.0
-_BAR_INTERVAL_S = 0.1
-_BAR_WIDTH = 24
+_LINE_INTERVAL_S, _BAR_INTERVAL_S, _BAR_WIDTH = 5.0, 0.1, 24
 _MIN_RATE_S = 1.0
 """No rate is shown before this time."""
 
@@ -32,11 +29,8 @@ class Progress:
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._done = 0
-        self._skipped = 0
-        self._note = ""
-        self._start = time.monotonic()
-        self._last = 0.0
+        self._done, self._skipped, self._note = 0, 0, ""
+        self._start, self._last = time.monotonic(), 0.0
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> Self:
@@ -48,9 +42,7 @@ class Progress:
         self._show(force=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Show the end and release the terminal."""
         self._show(force=True)
         if self._bar:
@@ -75,14 +67,16 @@ class Progress:
             return
         self._last = now
         figures = self._figures(now - self._start)
-        if self._bar:
-            line = f"{self._label}  {figures}"
-            self._bar.update(self._bar.task_ids[0], completed=self._done, description=line, refresh=True)
+        if bar := self._bar:
+            bar.update(bar.task_ids[0], completed=self._done, description=f"{self._label}  {figures}", refresh=True)
         else:
             say(f"{self._label:<24}  {figures}")
 
     def _figures(self, elapsed_s: float) -> str:
-        parts = [self._share()]
+        parts = [f"{self._done:,} {self._unit}"]
+        if self._total is not None:
+            share = self._done / self._total if self._total else 1.0
+            parts = [f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}"]
         computed = self._done - self._skipped
         if computed > 0 and elapsed_s >= _MIN_RATE_S:
             parts.append(f"{rate(computed / elapsed_s)}/s")
@@ -91,12 +85,6 @@ class Progress:
         else:
             parts.append(duration(elapsed_s))
         return "  ".join([*parts, self._note] if self._note else parts)
-
-    def _share(self) -> str:
-        if self._total is None:
-            return f"{self._done:,} {self._unit}"
-        share = self._done / self._total if self._total else 1.0
-        return f"{share:4.0%}  {self._done:,}/{self._total:,} {self._unit}"
 
 
 def _terminal() -> "Console | None":

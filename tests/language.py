@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline")
-FOLDERS = (*PACKAGES, "benchmarks", "tests")
+FOLDERS = (*PACKAGES, "benchmarks", "docs", "tests")
 
 MAX_FUNCTION_LINES = 60
 MAX_MODULE_LINES = 400
@@ -26,6 +26,7 @@ _PRIVATE_NOUN = re.compile(
 _ARTICLE_FOR_PER = re.compile(
     r"[A-Z0-9_]+_A_[A-Z0-9_]+|[a-z0-9_]+_a_(?:step|core|pair|run|part|batch|second|worker|file)s?"
 )
+_FOUND = "variable found, need a name that says the quantity"
 _NAME_FIELDS = ("name", "asname", "id", "attr", "arg", "rest")
 """Fields of syntax nodes that hold a name."""
 
@@ -49,12 +50,19 @@ def _of(file: Path, root: Path) -> Iterator[str]:
     """Yield the broken rules of one module in the order of their lines."""
     where, text = file.relative_to(root).as_posix(), file.read_text()
     num_lines = len(text.splitlines())
-    if num_lines > MAX_MODULE_LINES and not where.startswith("tests/"):
+    if num_lines > MAX_MODULE_LINES and not where.startswith(("docs/", "tests/")):
         yield f"{where}:1: module has {num_lines} lines, need at most {MAX_MODULE_LINES}"
+    nodes = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "lineno")]
+    fields = {id(field) for node in nodes if isinstance(node, ast.ClassDef) for field in _fields(node)}
     faults = {
-        (node.lineno, fault) for node in ast.walk(ast.parse(text)) if hasattr(node, "lineno") for fault in _faults(node)
+        (node.lineno, fault) for node in nodes for fault in _faults(node) if fault != _FOUND or id(node) not in fields
     }
     yield from (f"{where}:{line}: {fault}" for line, fault in sorted(faults))
+
+
+def _fields(node: ast.ClassDef) -> Iterator[ast.expr]:
+    """Yield the annotated fields of a class: in a model they are keys of JSON, which keep their names."""
+    yield from (statement.target for statement in node.body if isinstance(statement, ast.AnnAssign))
 
 
 def _faults(node: ast.AST) -> Iterator[str]:
@@ -65,7 +73,7 @@ def _faults(node: ast.AST) -> Iterator[str]:
             if (num_lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES:
                 yield f"{node.name} has {num_lines} lines, need at most {MAX_FUNCTION_LINES}"
         case ast.Name(id="found", ctx=ast.Store()) | ast.arg(arg="found"):
-            yield "variable found, need a name that says the quantity"
+            yield _FOUND
     for name in _names(node):
         if _PRIVATE_NOUN.fullmatch(name):
             yield f"name {name} is a private noun, need the field's term"

@@ -77,7 +77,7 @@ import logging, os, sys
 from serving.server import run
 from serving.settings import Settings
 logging.basicConfig(level=os.environ.get("LEVEL", "INFO"))
-code = run(sys.argv[1], Settings.from_environment(os.environ))
+code = run(sys.argv[1], Settings.resolve({}, os.environ))
 heavy = {"torch", "transformers", "scipy", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
 sys.exit(code)

@@ -1,1 +1,1 @@
-"""Training: pairs -> members -> bundle. The only room with torch."""
+"""Training: pairs -> members -> bundle. The only package with torch."""

@@ -18,10 +18,9 @@ from simile.artifacts import Pair
 def deal(files: Sequence[Sequence[Pair]], max_pairs: int | None, seed: int) -> list[list[list[Pair]]]:
     """Return the pairs of each training, file by file: at most ``max_pairs`` over all files, about equally many each.
 
-    A single training gets all pairs in their order where there are no more than that, or where ``max_pairs`` is None.
+    A single training gets all pairs in their order.
     """
-    num_pairs = sum(map(len, files))
-    num_trainings = max(1, ceil(num_pairs / max_pairs)) if max_pairs else 1
+    num_trainings = max(1, ceil(sum(map(len, files)) / max_pairs)) if max_pairs else 1
     if num_trainings == 1:
         return [[list(rows) for rows in files]]
     # Files may be sorted by class, so their rows are shuffled; the same seed deals the same pairs.
@@ -32,11 +31,11 @@ def deal(files: Sequence[Sequence[Pair]], max_pairs: int | None, seed: int) -> l
     ]
 
 
+@torch.no_grad()
 def set_to_mean(first: nn.Module, others: Iterable[nn.Module]) -> None:
     """Set the weights of the first module to the mean over all modules, which have the same architecture."""
     weights = {name: value for name, value in first.state_dict().items() if value.is_floating_point()}
-    with torch.no_grad():
-        for number, other in enumerate(others, 2):
-            others_weights = other.state_dict()
-            for name, value in weights.items():
-                value.lerp_(others_weights[name].to(value), 1 / number)
+    for number, other in enumerate(others, 2):
+        others_weights = other.state_dict()
+        for name, value in weights.items():
+            value.lerp_(others_weights[name].to(value), 1 / number)

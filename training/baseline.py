@@ -14,12 +14,13 @@ from simile.artifacts import (
     read_documents,
     write_bundle,
 )
+from simile.artifacts.bundle import Member
 from simile.errors import InputError
 from simile.scoring import pack_vocabulary
 from simile.version import commit
 from training.config import MIN_LENGTH
-from training.export import export_member, manifest_of, versions
-from training.torch_encoder import load_encoder, require_fewer_dimensions, require_prompt_fits
+from training.export import export_member, manifest_and_scorer, versions
+from training.torch_encoder import load_encoder, require_fits
 
 _LEXICAL = "lexical:"
 
@@ -35,40 +36,35 @@ def make_baseline(
 ) -> Bundle:
     """Return the bundle at ``out`` with one untouched member.
 
-    Args:
-        spec: hub name (``NAME`` or ``NAME@REVISION``), folder, ``bundled:minilm``, or ``lexical:DOCUMENTS`` for the
-            TF-IDF cosine of these documents.
-        out: the bundle's folder.
-        prompt: put before every text.
-        max_length: maximum number of tokens per text; None for the encoder's own.
-        matryoshka: numbers of dimensions that the encoder was trained to be cut to.
-        columns: the documents' column name by our field name.
+    ``spec`` is an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of documents with
+    these column names by field. ``matryoshka`` has the numbers of dimensions that the encoder was trained to be cut to.
 
     Raises:
         InputError: the encoder or the documents cannot be read, or ``out`` is taken.
     """
     check_replaceable(out)
+    member: Member
     if spec.startswith(_LEXICAL):
-        return _lexical(Path(spec.removeprefix(_LEXICAL)), out, columns)
-    if max_length is not None and max_length < MIN_LENGTH:
-        raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
-    encoder = load_encoder(spec, max_length=max_length)
-    require_prompt_fits(spec, encoder, prompt)
-    require_fewer_dimensions(spec, encoder, matryoshka)
-    member, files = export_member(encoder, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
-    made = BaselineProvenance(base=encoder.name, revision=encoder.revision, versions=versions(), commit=commit())
-    return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
+        base, revision = "lexical", None
+        member, files = _lexical(Path(spec.removeprefix(_LEXICAL)), columns)
+    else:
+        if max_length is not None and max_length < MIN_LENGTH:
+            raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
+        encoder = load_encoder(spec, max_length=max_length)
+        require_fits(spec, encoder, prompt, matryoshka)
+        base, revision = encoder.name, encoder.revision
+        member, files = export_member(encoder, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
+    made = BaselineProvenance(base=base, revision=revision, versions=versions(), commit=commit())
+    manifest, _ = manifest_and_scorer(out, member, files, made)
+    return write_bundle(out, manifest, files)
 
 
-def _lexical(documents: Path, out: Path, columns: Mapping[str, str] | None) -> Bundle:
+def _lexical(documents: Path, columns: Mapping[str, str] | None) -> tuple[LexicalMember, dict[str, bytes]]:
     try:
         vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents, columns)])
     except ValueError as error:
         raise InputError(f"{documents}: no text has a word of at least two letters, which TF-IDF needs") from error
     path = "members/lexical/lexical.npz"
     files = {path: pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)}
-    member = LexicalMember(
-        name="lexical", vocabulary=file_entry(path, files[path]), dimension=len(vectorizer.vocabulary_)
-    )
-    made = BaselineProvenance(base="lexical", versions=versions(), commit=commit())
-    return write_bundle(out, manifest_of(out.name, member, files, made=made), files)
+    vocabulary, dimension = file_entry(path, files[path]), len(vectorizer.vocabulary_)
+    return LexicalMember(name="lexical", vocabulary=vocabulary, dimension=dimension), files

@@ -21,13 +21,12 @@ from simile.artifacts import (
 from simile.errors import InputError
 from simile.files import whole_directory
 from simile.progress import say
-from simile.scoring import Scorer
 from simile.version import commit
 from training.averaging import set_to_mean
 from training.config import TrainConfig
 from training.decision import with_decisions
 from training.dev_scoring import score_epoch
-from training.export import export_member, in_memory, manifest_of, plain_runtime, versions
+from training.export import export_member, manifest_and_scorer, versions
 from training.inputs import TrainingInputs
 from training.interpolation import interpolate
 from training.torch_encoder import TorchEncoder, load_encoder
@@ -40,35 +39,23 @@ def weights_folder(out: Path) -> Path:
 
 
 def require_our_weights(folder: Path) -> None:
-    """Refuse to replace a folder that holds something other than merged weights.
-
-    Raises:
-        InputError: it does.
-    """
-    if folder.is_dir() and all((child / "modules.json").is_file() for child in folder.iterdir()):
-        return
-    if folder.exists():
+    """Refuse, by an `InputError`, to replace a folder that holds something other than merged weights."""
+    are_ours = folder.is_dir() and all((child / "modules.json").is_file() for child in folder.iterdir())
+    if folder.exists() and not are_ours:
         raise InputError(f"{folder}: holds something other than merged weights, need another output")
 
 
 def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out: Path) -> Bundle:
     """Return the bundle at ``out`` with the weights that the trainings in ``parts`` have left, and save the weights."""
     config, dev_sets, folder = inputs.config, inputs.dev_sets, work_folder(out)
-    made = TrainingProvenance(
-        run=inputs.published_facts,
-        seed=config.seed,
-        texts=texts_digest(map(text_hash, inputs.texts)),
-        versions=versions(),
-        commit=commit(),
-    )
+    facts, texts = inputs.published_facts, texts_digest(map(text_hash, inputs.texts))
+    made = TrainingProvenance(run=facts, seed=config.seed, texts=texts, versions=versions(), commit=commit())
     tuned = _best(config, parts[0])
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
         write_training_history(folder, _history_of_mean(inputs, tuned, parts))
-    if config.min_base_agreement:
-        points = interpolate(
-            base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=config.min_base_agreement
-        )
+    if minimum := config.min_base_agreement:
+        points = interpolate(base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=minimum)
         history = read_training_history(folder)
         write_training_history(folder, history.model_copy(update={"interpolation": tuple(points)}))
         made = made.model_copy(update={"alpha": points[-1].alpha})
@@ -78,17 +65,13 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
     with whole_directory(weights_folder(out)) as weights:
         tuned.model.save_pretrained(str(weights / config.name), create_model_card=False)
     member, files = export_member(tuned, name=config.name, prompt=config.prompt, matryoshka=config.matryoshka)
-    manifest = manifest_of(out.name, member, files, made=made)
-    scorer = Scorer(in_memory(manifest, files), plain_runtime())
+    manifest, scorer = manifest_and_scorer(out, member, files, made)
     manifest = with_decisions(manifest, scorer, inputs.calibration_sets, dev_sets, method=config.calibration)
     return write_bundle(out, manifest, files)
 
 
 def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Work]) -> TrainingHistory:
-    """Return the figures of the base and of the mean, as epochs 0 and 1, and the losses of all parts in a row.
-
-    The figures of each part's epochs stay in its own folder.
-    """
+    """Return the figures of the base and of the mean, as epochs 0 and 1, and the losses of all parts in a row."""
     histories = [read_training_history(part.folder) for part in parts]
     entry = score_epoch(mean, inputs.dev_sets, inputs.config.prompt, 1, f"mean of {len(parts)} trainings")
     losses: list[StepLoss] = []

@@ -23,8 +23,7 @@ from simile.artifacts import (
 from simile.scoring import Scorer, probability
 from simile.scoring.metrics import expected_calibration_error
 
-_MIN_PAIRS = 50
-_FOLDS = 10
+_MIN_PAIRS, _FOLDS = 50, 10
 
 
 def with_decisions(
@@ -32,14 +31,8 @@ def with_decisions(
 ) -> Manifest:
     """Return the manifest with calibration and thresholds, fitted on the first choice with at least 50 labelled pairs.
 
-    The manifest is returned unchanged where no choice has as many. The calibration's error is cross-fitted
-    (`cross_fitted`).
-
-    Args:
-        manifest: the manifest of a bundle without calibration.
-        scorer: scores with that bundle.
-        choices: sets of pairs that the bundle was not trained on; the sets most like the pairs to be scored come first.
-        method: the calibration method.
+    The choices are sets of pairs that the bundle was not trained on; those most like the pairs to be scored come first.
+    The manifest is returned unchanged where no choice has enough pairs. The calibration's error is cross-fitted.
     """
     by_choice = ([one for one in sets if not one.is_graded] for sets in choices)
     labelled = next((sets for sets in by_choice if sum(len(one.rows) for one in sets) >= _MIN_PAIRS), None)
@@ -59,16 +52,12 @@ def calibrate(score_P: NDArray[np.float32], label_P: NDArray[np.float64], method
     positive_share = float(label_P.mean())
     if method == "isotonic":
         curve = IsotonicRegression(y_min=0, y_max=1).fit(score_P.astype(np.float64), label_P)
-        return IsotonicCalibration(
-            positive_share=positive_share,
-            scores=curve.X_thresholds_.tolist(),
-            probabilities=curve.y_thresholds_.tolist(),
-        )
+        scores, probabilities = curve.X_thresholds_.tolist(), curve.y_thresholds_.tolist()
+        return IsotonicCalibration(positive_share=positive_share, scores=scores, probabilities=probabilities)
     # A trace of regularisation keeps the slope finite where the classes are perfectly separated.
     model = LogisticRegression(C=1e4, max_iter=1000).fit(score_P.reshape(-1, 1), label_P)
-    return PlattCalibration(
-        positive_share=positive_share, slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0])
-    )
+    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    return PlattCalibration(positive_share=positive_share, slope=slope, intercept=intercept)
 
 
 def cross_fitted(
@@ -77,20 +66,13 @@ def cross_fitted(
     ends: Sequence[tuple[str, str]],
     method: CalibrationMethod,
 ) -> NDArray[np.float32] | None:
-    """Return the probability of each pair by a curve fitted on pairs that share no group or text with it, ``(P,)``.
+    """Return the probability of each pair by a curve fitted on pairs that share no group or text (`ends`) with it.
 
     Groups (or texts) are dealt into ten folds, as by scikit-learn's `GroupKFold`. A pair has two groups and so touches
     one or two folds. Its curve is fitted on the pairs that touch neither fold, and shifted to the share of positives of
     all pairs: the remaining pairs have another share, because a negative pair usually lies in two groups and a positive
-    pair in one, so that negative pairs are left out about twice as often.
-
-    None where the remaining pairs lack a class, as with very few groups.
-
-    Args:
-        score_P: scores of pairs that the bundle was not trained on.
-        label_P: 0 or 1.
-        ends: the groups or texts that each pair shares with others (`PairSet.ends`).
-        method: the calibration method.
+    pair in one, so that negative pairs are left out about twice as often. Where the remaining pairs lack a class, as
+    with very few groups, the result is None.
 
     Source: Park & Marcotte 2012, doi:10.1038/nmeth.2259, the case in which neither end of a pair is known.
     """
@@ -114,6 +96,5 @@ def find_thresholds(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) 
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     precise = np.flatnonzero(precision >= 0.95)
-    return Thresholds(
-        best_f1=float(threshold[f1.argmax()]), precision_95=float(threshold[precise[0]]) if len(precise) else None
-    )
+    precision_95 = float(threshold[precise[0]]) if len(precise) else None
+    return Thresholds(best_f1=float(threshold[f1.argmax()]), precision_95=precision_95)

@@ -40,37 +40,25 @@ def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str,
     scores = {dev.name: _scores(encoder, dev, prompt) for dev in dev_sets}
     # A resumed run estimates from it how long scoring will take.
     seconds = time.monotonic() - start
-    by_set = {
-        dev.name: Figures.model_validate(known(figures(scores[dev.name], dev.target_P, is_graded=dev.is_graded)))
-        for dev in dev_sets
-    }
+    by_set, histograms = {}, {}
+    for dev in dev_sets:
+        score_P, target_P = scores[dev.name], dev.target_P
+        by_set[dev.name] = Figures.model_validate(known(figures(score_P, target_P, is_graded=dev.is_graded)))
+        if not dev.is_graded:
+            counts = {name: of_class.tolist() for name, of_class in class_counts(score_P, target_P).items()}
+            histograms[dev.name] = ClassCounts.model_validate(counts)
     spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets) or dev_sets]
     if by_set:
         say(f"\n{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
-    return EpochEntry(
-        epoch=epoch,
-        seconds=seconds,
-        # Without dev sets there is nothing to choose by: the last epoch is then the best.
-        mean=_mean(spearmans) if spearmans else float(epoch),
-        dev=by_set,
-        histograms={
-            dev.name: ClassCounts.model_validate(
-                {of_class: counts.tolist() for of_class, counts in class_counts(scores[dev.name], dev.target_P).items()}
-            )
-            for dev in dev_sets
-            if not dev.is_graded
-        },
-    )
+    defined = [value for value in spearmans if value is not None]
+    # Without dev sets there is nothing to choose by: the last epoch is then the best.
+    mean = float(epoch) if not spearmans else float(np.mean(defined)) if len(defined) == len(spearmans) else None
+    return EpochEntry(epoch=epoch, seconds=seconds, mean=mean, dev=by_set, histograms=histograms)
 
 
 def shown(spearmans: dict[str, float | None]) -> str:
     """Return the Spearman correlations by dev set as a message shows them."""
     return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in spearmans.items())
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
 def _scores(encoder: TorchEncoder, pairs: PairSet, prompt: str) -> NDArray[np.float32]:

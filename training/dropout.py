@@ -16,8 +16,7 @@ class QuickDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = p
-        self._num_dropped = round(p * _LEVELS)
+        self.p, self._num_dropped = p, round(p * _LEVELS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input with random elements set to 0 and the others scaled up; unchanged outside training."""

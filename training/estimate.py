@@ -17,7 +17,12 @@ def seconds_per_step(trainer: SentenceTransformerTrainer) -> float:
 
     Weights, gradients, random state and training mode are left unchanged, and so is the training that follows.
     """
-    short, long = _batches(trainer)
+    # Two batches as the sampler makes them: at the first and the third quartile of the pairs' length.
+    dataset, size = trainer.train_dataset, trainer.args.train_batch_size
+    lengths = pair_lengths(dataset)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    starts = [int(max(0, len(order) - size) * share) for share in (0.25, 0.75)]
+    short, long = ([dataset[i] for i in order[start : start + size]] for start in starts)
     was_training = trainer.model.training
     trainer.model.train()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -30,22 +35,9 @@ def seconds_per_step(trainer: SentenceTransformerTrainer) -> float:
     return sum(passes_s) / len(passes_s) + optimizer_s
 
 
-def _batches(trainer: SentenceTransformerTrainer) -> list[list[dict[str, Any]]]:
-    """Return two batches as the sampler makes them: at the first and the third quartile of the pairs' length."""
-    dataset, size = trainer.train_dataset, trainer.args.train_batch_size
-    lengths = pair_lengths(dataset)
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    starts = [int(max(0, len(order) - size) * share) for share in (0.25, 0.75)]
-    return [[dataset[i] for i in order[start : start + size]] for start in starts]
-
-
 def _step(trainer: SentenceTransformerTrainer, rows: list[dict[str, Any]]) -> None:
-    device = trainer.args.device
-    batch = {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in trainer.data_collator(rows).items()
-    }
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=trainer.args.bf16):
+    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    with torch.autocast(trainer.args.device.type, dtype=torch.bfloat16, enabled=trainer.args.bf16):
         losses = trainer.loss(*trainer.collect_features(batch))
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 

@@ -22,15 +22,14 @@ from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
 from simile.artifacts.bundle import Member
 from simile.errors import SimileError
-from simile.scoring import Runtime, Scorer, choose_runtime, golden_pairs
+from simile.scoring import Scorer, choose_runtime, golden_pairs
 from simile.scoring.provider import open_session
 from training.torch_encoder import TorchEncoder
 from training.unpadded import Unpadded, can_unpad
 
 _OPSET = 17
-_PARITY = 1e-4
-"""Maximum difference from torch in fp32, in any coordinate of a unit vector."""
-_PARITY_LENGTHS = (1, 12, 40, 128)
+_PARITY, _PARITY_LENGTHS = 1e-4, (1, 12, 40, 128)
+"""Maximum difference from torch in fp32, in any coordinate of a unit vector; the lengths at which it is checked."""
 _MAX_HALF = 1e4
 """Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
 
@@ -40,17 +39,14 @@ class _Graph(nn.Module):
 
     def __init__(self, transformer: nn.Module, pooling: str) -> None:
         super().__init__()
-        self.transformer = transformer
-        self.pooling = pooling
+        self.transformer, self.pooling = transformer, pooling
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
-            pooled_BD = hidden_BTD[:, 0]
-        else:
-            mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
-            pooled_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return nn.functional.normalize(pooled_BD, dim=-1)
+            return nn.functional.normalize(hidden_BTD[:, 0], dim=-1)
+        mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
+        return nn.functional.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
 
 
 def export_member(
@@ -61,60 +57,53 @@ def export_member(
     Raises:
         SimileError: a graph and torch disagree.
     """
-    transformer = _eager(encoder.transformer.model)
+    # On a float32 copy with eager attention, the only one that exports to operators which runtimes fuse.
+    transformer = copy.deepcopy(encoder.transformer.model).float().cpu().eval()
+    transformer.set_attn_implementation("eager")
     graph = _Graph(transformer, encoder.pooling).eval()
-    plain = model = _to_onnx(graph)
-    _check_parity(graph, plain, encoder)
-    half = convert_float_to_float16(onnx.load_from_string(plain), max_finite_val=_MAX_HALF, keep_io_types=True)
+    model = _to_onnx(graph)
+    _check_parity(graph, model, encoder)
+    half = convert_float_to_float16(onnx.load_from_string(model), max_finite_val=_MAX_HALF, keep_io_types=True)
     if can_unpad(transformer):
         model = _to_onnx(_Graph(Unpadded(transformer), encoder.pooling).eval())
         _check_parity(graph, model, encoder)
-    folder = f"members/{name}"
     files = {
-        f"{folder}/model.onnx": model,
-        f"{folder}/model.fp16.onnx": half.SerializeToString(),
-        f"{folder}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
+        f"members/{name}/model.onnx": model,
+        f"members/{name}/model.fp16.onnx": half.SerializeToString(),
+        f"members/{name}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
     }
+    graph_entry, half_entry, tokenizer_entry = (file_entry(*item) for item in files.items())
     member = EncoderMember(
         name=name,
-        model=file_entry(f"{folder}/model.onnx", files[f"{folder}/model.onnx"]),
-        model_fp16=file_entry(f"{folder}/model.fp16.onnx", files[f"{folder}/model.fp16.onnx"]),
-        tokenizer=file_entry(f"{folder}/tokenizer.json", files[f"{folder}/tokenizer.json"]),
+        model=graph_entry,
+        model_fp16=half_entry,
+        tokenizer=tokenizer_entry,
         base=encoder.name,
         revision=encoder.revision,
         pooling="cls" if encoder.pooling == "cls" else "mean",
         prompt=prompt,
         max_length=encoder.max_length,
-        pad_id=_pad_id(encoder),
+        pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
         dimension=encoder.dimension,
         matryoshka=matryoshka,
     )
     return member, files
 
 
-def manifest_of(name: str, member: Member, files: dict[str, bytes], *, made: Provenance) -> Manifest:
-    """Return the manifest of a bundle with this one member, with golden pairs scored on the fp32 CPU runtime."""
+def manifest_and_scorer(
+    out: Path, member: Member, files: dict[str, bytes], made: Provenance
+) -> tuple[Manifest, Scorer]:
+    """Return the manifest of a bundle with this one member, and the fp32 CPU scorer that scored its golden pairs."""
     combine = Combine(weights={member.name: 1.0})
-    manifest = Manifest(name=name, members=(member,), combine=combine, golden=(), made=made)
-    scorer = Scorer(in_memory(manifest, files), plain_runtime())
-    return manifest.model_copy(update={"golden": golden_pairs(scorer)})
+    manifest = Manifest(name=out.name, members=(member,), combine=combine, golden=(), made=made)
+    scorer = Scorer(Bundle(out, manifest, files), choose_runtime("cpu", "fp32"))
+    return manifest.model_copy(update={"golden": golden_pairs(scorer)}), scorer
 
 
-def in_memory(manifest: Manifest, files: dict[str, bytes]) -> Bundle:
-    """Return a bundle that is not on disk."""
-    return Bundle(Path(manifest.name), manifest, files)
-
-
-def plain_runtime() -> Runtime:
-    """Return the fp32 CPU runtime that every export is checked on."""
-    return choose_runtime("cpu", "fp32")
-
-
-def _eager(transformer: nn.Module) -> nn.Module:
-    """Return a float32 copy with eager attention, the only one that exports to operators which runtimes fuse."""
-    plain = copy.deepcopy(transformer).float().cpu().eval()
-    plain.set_attn_implementation("eager")  # type: ignore[operator]
-    return plain
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a bundle's numbers depend on."""
+    packages = ("torch", "transformers", "sentence-transformers", "peft", "onnx", "tokenizers")
+    return {"simile": __version__, "python": sys.version.split()[0]} | {name: version(name) for name in packages}
 
 
 def _to_onnx(graph: _Graph) -> bytes:
@@ -122,8 +111,7 @@ def _to_onnx(graph: _Graph) -> bytes:
     ids_BT = torch.full((2, 7), 5, dtype=torch.int64)
     mask_BT = torch.ones_like(ids_BT)
     mask_BT[1, 4:] = 0
-    axes = {0: "batch", 1: "length"}
-    buffer = io.BytesIO()
+    axes, buffer = {0: "batch", 1: "length"}, io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -140,16 +128,15 @@ def _to_onnx(graph: _Graph) -> bytes:
 
 
 def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder) -> None:
-    session = open_session(model, plain_runtime())
+    session = open_session(model, choose_runtime("cpu", "fp32"))
     for ids_BT, mask_BT in _parity_inputs(encoder):
         with torch.no_grad():
             expected_BD = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy()
         (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
         difference = float(np.abs(embedding_BD - expected_BD).max())
         if not difference <= _PARITY:
-            raise SimileError(
-                f"export of {encoder.name}: {difference:.1e} from torch at shape {ids_BT.shape}, need {_PARITY:.0e}"
-            )
+            at = f"{difference:.1e} from torch at shape {ids_BT.shape}"
+            raise SimileError(f"export of {encoder.name}: {at}, need {_PARITY:.0e}")
 
 
 def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -159,22 +146,11 @@ def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], N
     lengths = sorted({min(length, encoder.max_length) for length in (*_PARITY_LENGTHS, encoder.max_length)})
     for num_texts in (1, 12):
         for length in lengths:
-            if num_texts * length > 4096:
-                num_texts = max(1, 4096 // length)
+            num_texts = min(num_texts, max(1, 4096 // length))
             ids_BT = rng.integers(5, num_ids, size=(num_texts, length))
             mask_BT = np.ones_like(ids_BT)
             for row in range(1, num_texts):
                 end = int(rng.integers(1, length + 1))
                 mask_BT[row, end:] = 0
-                ids_BT[row, end:] = _pad_id(encoder)
+                ids_BT[row, end:] = encoder.model.tokenizer.pad_token_id or 0
             yield ids_BT, mask_BT
-
-
-def _pad_id(encoder: TorchEncoder) -> int:
-    return int(encoder.model.tokenizer.pad_token_id or 0)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that a bundle's numbers depend on."""
-    packages = ("torch", "transformers", "sentence-transformers", "peft", "onnx", "tokenizers")
-    return {"simile": __version__, "python": sys.version.split()[0]} | {name: version(name) for name in packages}

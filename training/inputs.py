@@ -10,7 +10,7 @@ from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig
 from training.losses import NEED_LABELS
-from training.sampler import epochs_by_file, epochs_of
+from training.sampler import epochs_by_file
 from training.torch_encoder import fingerprint, public_name
 
 
@@ -19,17 +19,24 @@ class TrainingInputs:
     """The config and the pairs of one training run."""
 
     config: TrainConfig
-    files: Sequence[PairSet]
+    files: Sequence[PairSet] = ()
     """Training pairs; the several files of a curriculum are trained on one after the other."""
-    dev_sets: Sequence[PairSet]
+    dev_sets: Sequence[PairSet] = ()
     """Labelled pairs to choose the epoch and alpha by."""
-    calibration_sets: Sequence[PairSet]
+    calibration_sets: Sequence[PairSet] = ()
     """Pairs like those to be scored, to fit calibration and thresholds on; without them, the dev sets."""
 
     @cached_property
     def facts(self) -> RunFacts:
-        """The facts that identify the run, with the path of a local base encoder."""
-        return facts_of(self.config, self.files, self.dev_sets, self.calibration_sets)
+        """The facts that identify the run; `Work.require_same` needs ``settings_only`` for those without pairs."""
+        return RunFacts(
+            config=self.config.model_dump(mode="json"),
+            base=fingerprint(self.config.base),
+            version=__version__,
+            pairs=tuple(pairs.sha256 for pairs in self.files),
+            dev={dev.name: dev.sha256 for dev in self.dev_sets},
+            calibration=tuple(pairs.sha256 for pairs in self.calibration_sets),
+        )
 
     @property
     def published_facts(self) -> RunFacts:
@@ -49,18 +56,12 @@ class TrainingInputs:
         return [text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b)]
 
     def require_trainable(self) -> None:
-        """Refuse pairs that the config or its losses cannot use.
-
-        Raises:
-            InputError: the config has epochs for another number of files, or a loss needs other pairs.
-        """
-        try:
-            epochs_of(self.config, [len(pairs.rows) for pairs in self.files])
-        except ValueError as error:
+        """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
+        if len(epochs_by_file(self.config, len(self.files))) != len(self.files):
             raise InputError(
                 f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)}), "
                 f"need one for each of the epochs {self.config.epochs}"
-            ) from error
+            )
         for pairs in self.files:
             _require_learnable(self.config, pairs)
 
@@ -72,29 +73,8 @@ class TrainingInputs:
                 say(f"{pairs.name}: {num:,} of its texts are trained on, so its figures are too good for new texts")
 
 
-def facts_of(
-    config: TrainConfig,
-    files: Sequence[PairSet] = (),
-    dev_sets: Sequence[PairSet] = (),
-    calibration_sets: Sequence[PairSet] = (),
-) -> RunFacts:
-    """Return the facts that identify a run; without pairs, `Work.require_same` needs ``settings_only``."""
-    return RunFacts(
-        config=config.model_dump(mode="json"),
-        base=fingerprint(config.base),
-        version=__version__,
-        pairs=tuple(pairs.sha256 for pairs in files),
-        dev={dev.name: dev.sha256 for dev in dev_sets},
-        calibration=tuple(pairs.sha256 for pairs in calibration_sets),
-    )
-
-
 def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
-    """Refuse pairs that the losses cannot use.
-
-    Raises:
-        InputError: a loss needs labels, cosines or positive pairs, and these pairs have none.
-    """
+    """Refuse pairs without the labels, cosines or positive pairs that a loss needs."""
     if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
         raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
     if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):
@@ -102,10 +82,7 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
     groups = [group for row in pairs.rows for group in (row.group_a, row.group_b) if group is not None]
     has_partners = any(row.label == 1 for row in pairs.rows) or len(set(groups)) < len(groups)
     if "ranking" in config.loss and not has_partners:
-        others = [name for name in config.loss if name != "ranking"]
+        others = " and ".join(repr(name) for name in config.loss if name != "ranking")
         if not others:
             raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
-        say(
-            f"{pairs.name}: has graded scores and so no positive pairs for loss 'ranking'; "
-            f"only {' and '.join(map(repr, others))} can learn from it"
-        )
+        say(f"{pairs.name}: graded scores have no positive pairs for loss 'ranking'; only {others} can learn from them")

@@ -8,13 +8,17 @@ own: ``general.txt`` has clusters of five, from a paraphrase to a loosely relate
 order the pairs within them as the base does. The clusters alternate: one provides the moments, the next one measures
 the agreement.
 
-Shape suffixes: G = pairs of sentences of one cluster, O, I = outputs and inputs of a linear layer.
+Shape suffixes: G = pairs of sentences of one cluster, L = tokens of a batch, O, I = outputs and inputs of a linear
+layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import combinations, pairwise
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +30,12 @@ from simile.progress import Progress, say
 from simile.scoring import cosines
 from simile.scoring.metrics import spearman
 from training.dev_scoring import dev_spearmans, encode, large_enough, shown
-from training.moments import input_moments
-from training.torch_encoder import TorchEncoder
+from training.torch_encoder import TorchEncoder, linear_layers
 
 ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Interpolation coefficients in the order in which they are tried."""
-_MAX_TOKENS = 40_000
-"""Maximum number of tokens of training texts that the moments are computed from."""
-_MAX_WORSE_IN_A_ROW = 2
-"""After this many points in a row that are worse than an earlier one, no lower alpha is tried."""
+_MAX_TOKENS, _MAX_CONSECUTIVE_WORSE = 40_000, 2
+"""Limits of the training texts' tokens for the moments, and of consecutive points that are worse than earlier ones."""
 
 
 def interpolate(
@@ -51,21 +52,12 @@ def interpolate(
     The chosen point has the best mean Spearman on the dev sets among those whose agreement is at least
     ``min_base_agreement`` and that are not below the base on any dev set. Dev sets that are not `large_enough` are
     ignored. Where there is one, the highest such alpha is chosen: the remaining sets may cover unseen groups only, and
-    would give away what was learned of the trained ones.
-
-    Args:
-        base: the untouched encoder.
-        tuned: the trained encoder.
-        texts: those that it was trained on.
-        dev_sets: labelled pairs to choose by.
-        prompt: put before every text.
-        min_base_agreement: see `TrainConfig.min_base_agreement`.
+    would give away what was learned of the trained ones. ``texts`` are those that the tuned encoder was trained on.
     """
     num_given, dev_sets = len(dev_sets), large_enough(dev_sets)
     takes_highest = not dev_sets or len(dev_sets) < num_given
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for encoder in (base, tuned):
-        encoder.model.to(device)
+        encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
     clusters = general_clusters()
     weights = WeightInterpolation(
         base.transformer.model,
@@ -73,13 +65,13 @@ def interpolate(
         input_moments(base, [text for cluster in clusters[::2] for text in cluster], prompt),
         input_moments(tuned, _evenly_spread(texts, tuned), prompt),
     )
-    general = _GeneralSentences(base, clusters[1::2], prompt)
+    base_cosine_G = _general_cosines(base, clusters[1::2], prompt)
 
     def point_at(alpha: float) -> InterpolationPoint:
         weights.set_alpha(alpha)
-        agreement = general.agreement_of(tuned)
-        is_allowed = alpha == 1 or agreement >= min_base_agreement
-        dev = dev_spearmans(tuned, dev_sets, prompt) if is_allowed else None
+        agreement = spearman(_general_cosines(tuned, clusters[1::2], prompt), base_cosine_G)
+        is_scored = alpha == 1 or agreement >= min_base_agreement
+        dev = dev_spearmans(tuned, dev_sets, prompt) if is_scored else None
         return InterpolationPoint(alpha=alpha, agreement=agreement if np.isfinite(agreement) else None, dev=dev)
 
     start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt))
@@ -91,11 +83,7 @@ def interpolate(
 
 
 def _search(
-    start: InterpolationPoint,
-    point_at: Callable[[float], InterpolationPoint],
-    min_base_agreement: float,
-    *,
-    takes_highest: bool,
+    start: InterpolationPoint, point_at: Callable[[float], InterpolationPoint], minimum: float, *, takes_highest: bool
 ) -> tuple[list[InterpolationPoint], InterpolationPoint]:
     """Return the points that were tried, and the best one: ``start`` where none is allowed."""
     tried: list[InterpolationPoint] = []
@@ -104,11 +92,13 @@ def _search(
         for alpha in ALPHAS:
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
-            if (point.agreement or 0) < min_base_agreement or not _is_nowhere_below(point, start):
+            pairs = [(value, (start.dev or {})[name]) for name, value in (point.dev or {}).items()]
+            is_nowhere_below = all(value is not None and least is not None and value >= least for value, least in pairs)
+            if (point.agreement or 0) < minimum or not is_nowhere_below:
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
-            if num_worse == _MAX_WORSE_IN_A_ROW or takes_highest:
+            if num_worse == _MAX_CONSECUTIVE_WORSE or takes_highest:
                 break
     return tried, best
 
@@ -124,13 +114,8 @@ class WeightInterpolation:
 
     At ``alpha``, a linear layer has the weights whose outputs differ least, in squares, from the base layer's on the
     base's inputs, weighted ``1 - alpha``, and from the tuned layer's on the tuned module's inputs, weighted ``alpha``.
-    Along directions that neither kind of input has, and for all other weights, interpolation is linear.
-
-    Args:
-        base: the module at alpha 0.
-        tuned: the module at alpha 1, whose weights are set.
-        base_moments: second moments of the inputs of the base's linear layers, by name (`input_moments`).
-        tuned_moments: the same for ``tuned``.
+    Along directions that neither kind of input has, and for all other weights, interpolation is linear. The moments are
+    those of both modules' inputs (`input_moments`); the weights that are set are those of ``tuned``.
     """
 
     _RIDGE = 0.1
@@ -139,22 +124,21 @@ class WeightInterpolation:
     def __init__(
         self, base: nn.Module, tuned: nn.Module, base_moments: Mapping[str, Tensor], tuned_moments: Mapping[str, Tensor]
     ) -> None:
-        self._module = tuned
-        self._base: dict[str, Tensor] = dict(base.state_dict())
+        self._module, self._base = tuned, dict(base.state_dict())
         self._tuned = {name: value.clone() for name, value in tuned.state_dict().items()}
         self._moments = {f"{name}.weight": (base_moments[name], tuned_moments[name]) for name in base_moments}
 
+    @torch.no_grad()
     def set_alpha(self, alpha: float) -> None:
         """Set the weights to those at this interpolation coefficient."""
-        with torch.no_grad():
-            for name, value in self._module.state_dict().items():
-                if not value.is_floating_point() or name not in self._base:
-                    continue
-                base, tuned = self._base[name].to(value), self._tuned[name]
-                if name in self._moments and 0 < alpha < 1:
-                    value.copy_(base + self._change(name, tuned - base, alpha))
-                else:
-                    value.copy_(torch.lerp(base, tuned, alpha))
+        for name, value in self._module.state_dict().items():
+            if not value.is_floating_point() or name not in self._base:
+                continue
+            base, tuned = self._base[name].to(value), self._tuned[name]
+            is_weighted = name in self._moments and 0 < alpha < 1
+            value.copy_(
+                base + self._change(name, tuned - base, alpha) if is_weighted else torch.lerp(base, tuned, alpha)
+            )
 
     def _change(self, name: str, change_OI: Tensor, alpha: float) -> Tensor:
         """Return the change from the base layer's weights, given the whole change that was learned."""
@@ -166,21 +150,44 @@ class WeightInterpolation:
         return part_IO.T.to(change_OI)
 
 
-class _GeneralSentences:
-    """Measures how far an encoder's cosines of general sentences agree with the base's."""
+def _general_cosines(encoder: TorchEncoder, clusters: Sequence[Sequence[str]], prompt: str) -> NDArray[np.float32]:
+    """Return the cosine of each pair of sentences of one cluster, ``(G,)``."""
+    starts = np.cumsum([0, *map(len, clusters)])
+    pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
+    return cosines(encode(encoder, [text for cluster in clusters for text in cluster], prompt), pair_G2)
 
-    def __init__(self, base: TorchEncoder, clusters: Sequence[Sequence[str]], prompt: str) -> None:
-        starts = np.cumsum([0, *map(len, clusters)])
-        self._texts = [text for cluster in clusters for text in cluster]
-        self._pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
-        self._prompt = prompt
-        self._base_G = self._cosines(base)
 
-    def agreement_of(self, encoder: TorchEncoder) -> float:
-        return spearman(self._cosines(encoder), self._base_G)
+def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> dict[str, Tensor]:
+    """Return the mean of ``x xᵀ``, ``(I, I)``, over the inputs ``x`` of each linear layer, one input per token."""
+    transformer, sums = encoder.transformer, _InputSums()
+    with ExitStack() as hooks:
+        hooks.callback(transformer.register_forward_pre_hook(sums.begin).remove)
+        for name in linear_layers(transformer.model):
+            layer = transformer.model.get_submodule(name)
+            hooks.callback(layer.register_forward_pre_hook(partial(sums.add, name)).remove)
+        encode(encoder, texts, prompt)
+    return {name: sum_II / sums.num_tokens for name, sum_II in sums.by_layer.items()}
 
-    def _cosines(self, encoder: TorchEncoder) -> NDArray[np.float32]:
-        return cosines(encode(encoder, self._texts, self._prompt), self._pair_G2)
+
+class _InputSums:
+    """Forward hooks that sum ``x xᵀ`` for each linear layer, without padding."""
+
+    def __init__(self) -> None:
+        self.by_layer: dict[str, Tensor] = {}
+        self.num_tokens = 0
+        self._input: Tensor | None = None
+
+    def begin(self, _: nn.Module, given: tuple[dict[str, Any]]) -> None:
+        self._is_token = given[0]["attention_mask"].flatten().bool()
+        self.num_tokens += int(self._is_token.sum())
+
+    def add(self, name: str, _: nn.Module, given: tuple[Tensor, ...]) -> None:
+        # Query, key and value get the same input, one after the other.
+        if given[0] is not self._input:
+            self._input = given[0]
+            input_LI = given[0].flatten(0, -2)[self._is_token].float()
+            self._sum_II = input_LI.T @ input_LI
+        self.by_layer[name] = self.by_layer[name] + self._sum_II if name in self.by_layer else self._sum_II
 
 
 def _evenly_spread(texts: Sequence[str], encoder: TorchEncoder) -> list[str]:
@@ -196,15 +203,6 @@ def _mean(point: InterpolationPoint) -> float:
     return float(np.mean(spearmans)) if spearmans else point.alpha
 
 
-def _is_nowhere_below(point: InterpolationPoint, other: InterpolationPoint) -> bool:
-    """Return whether the point orders every dev set at least as well as the other one does."""
-    before = other.dev or {}
-    return all(
-        value is not None and (least := before[name]) is not None and value >= least
-        for name, value in (point.dev or {}).items()
-    )
-
-
 def _shown_agreement(point: InterpolationPoint) -> str:
     return "undefined" if point.agreement is None else f"{point.agreement:.3f}"
 
@@ -212,17 +210,14 @@ def _shown_agreement(point: InterpolationPoint) -> str:
 def _report(best: InterpolationPoint, tuned: InterpolationPoint, min_base_agreement: float) -> None:
     """Print which weights were chosen, and why."""
     agreement = f"agreement with the base on general sentences {_shown_agreement(best)}"
+    dev = f"; dev Spearman {shown(best.dev)}" if best.dev else ""
     if best.alpha == 1:
         say(f"the tuned weights stay as they are (alpha 1): {agreement}")
     elif best.alpha == 0:
         say(
-            "the weights are the base encoder's (alpha 0): no interpolated weights agree with the base by "
-            f"{min_base_agreement:g} and are at least as good on every dev set; min_base_agreement=0 keeps the tuned "
-            "weights"
+            f"the weights are the base encoder's (alpha 0): none that agree with it by {min_base_agreement:g} are "
+            "at least as good on every dev set; min_base_agreement=0 keeps the tuned weights"
         )
     else:
-        dev = f"; dev Spearman {shown(best.dev)}" if best.dev else ""
-        say(
-            f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g}): {agreement} "
-            f"(tuned weights: {_shown_agreement(tuned)}){dev}"
-        )
+        share = f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g})"
+        say(f"{share}: {agreement} (tuned weights: {_shown_agreement(tuned)}){dev}")

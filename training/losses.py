@@ -17,7 +17,7 @@ Shape suffixes: P = pairs of a batch, T = its 2P texts (all first texts, then al
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,59 +84,47 @@ _LOSSES: Mapping[Loss, Callable[[SentenceTransformer], nn.Module]] = {
 class PairLoss(nn.Module):
     """The weighted losses of a batch of pairs, with each text encoded once; a pair's label is a row of `loss_labels`.
 
-    Args:
-        model: the encoder.
-        weights: weight of each loss.
-        matryoshka: numbers of leading dimensions; each loss is the mean over these and all dimensions.
+    Each loss is the mean over all dimensions and each of the ``matryoshka`` numbers of leading dimensions.
     """
 
     def __init__(
         self, model: SentenceTransformer, weights: Mapping[Loss, float], matryoshka: Sequence[int] = ()
     ) -> None:
         super().__init__()
-        self.model = model
-        self._weights = dict(weights)
-        self._cuts = (None, *matryoshka)
+        self.model, self._weights, self._cuts = model, dict(weights), (None, *matryoshka)
         self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name != "ranking"})
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
         whole = embed(self.model, sentence_features)
+        target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
+        text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
         totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
-            for name, loss in self._losses_of([embedding_PD[:, :cut] for embedding_PD in whole], labels):
-                totals[name] = totals[name] + self._weights[name] / len(self._cuts) * loss.float()
+            embeddings = [embedding_PD[:, :cut] for embedding_PD in whole]
+            for name, weight in self._weights.items():
+                if name == "ranking":
+                    loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
+                else:
+                    compute_loss: Any = self._losses[name].compute_loss_from_embeddings
+                    loss = compute_loss(embeddings, target_P)
+                totals[name] = totals[name] + weight / len(self._cuts) * loss.float()
         return totals
-
-    def _losses_of(self, embeddings: list[Tensor], labels: Tensor) -> Iterator[tuple[Loss, Tensor]]:
-        target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
-        for name in self._weights:
-            if name == "ranking":
-                text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
-                yield name, ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
-            else:
-                compute_loss: Any = self._losses[name].compute_loss_from_embeddings
-                yield name, compute_loss(embeddings, target_P)
 
     def save_own(self, checkpoint: Path) -> None:
         """Write the weights that the losses learn into a checkpoint: the trainer writes only the encoder's."""
         if own := self._own():
             save_file({name: value.detach().contiguous() for name, value in own.items()}, checkpoint / _OWN)
 
+    @torch.no_grad()
     def load_own(self, checkpoint: Path) -> None:
         """Load the weights that `save_own` has written."""
         if own := self._own():
-            saved = load_file(checkpoint / _OWN)
-            with torch.no_grad():
-                for name, value in own.items():
-                    value.copy_(saved[name])
+            for name, value in load_file(checkpoint / _OWN).items():
+                own[name].copy_(value)
 
     def _own(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if not name.startswith("model.")}
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """Return what the trainer records of this loss."""
-        return {"weights": self._weights, "cuts": self._cuts}
 
 
 def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> list[Tensor]:
@@ -150,10 +138,9 @@ def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> l
     merged = merge_feature_batches(columns) if is_on_cpu else None
     if merged is None:
         return list(embed_columns(model, columns))
-    mask = merged["attention_mask"]
+    mask, parts = merged["attention_mask"], []
     length, by_length = mask.sum(1).sort(stable=True)
     _, num_texts = ((length.cumsum(0) - 1) // _TOKENS_PER_PASS).unique_consecutive(return_counts=True)
-    parts: list[Tensor] = []
     for rows in by_length.split(num_texts.tolist()):
         width = int(mask[rows].any(0).nonzero().max()) + 1
         part = {
@@ -173,11 +160,7 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     pairs included, except texts that mean the same as the anchor or share a positive pair with such a text. The loss is
     0 for a batch in which no two texts mean the same.
 
-    Args:
-        embedding_TD: the texts' embeddings.
-        text_T: one number per text, the same for equal texts.
-        group_T: one number per text's group, -1 for none.
-        is_positive_P: whether each pair is positive.
+    ``text_T`` has one number per text, the same for equal texts; ``group_T`` that of each text's group, -1 for none.
     """
     num_texts, num_pairs = len(text_T), len(is_positive_P)
     first = torch.nonzero(is_positive_P).squeeze(1)
@@ -206,18 +189,14 @@ def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
 
 def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
     """Return each pair's target, whether it is positive, and numbers for its two texts and their two groups."""
-    texts: dict[str, int] = {}
-    groups: dict[str, int] = {}
-
-    def number_of(group: str | None) -> float:
-        return _NO_GROUP if group is None else float(groups.setdefault(group, len(groups)))
-
+    texts: dict[str, float] = {}
+    groups: dict[str | None, float] = {None: _NO_GROUP}
     return [
         [
             float(pair.target or 0),
             float(pair.label == 1),
-            *(float(texts.setdefault(text_key(text), len(texts))) for text in (pair.text_a, pair.text_b)),
-            *(number_of(group) for group in (pair.group_a, pair.group_b)),
+            *(texts.setdefault(text_key(text), float(len(texts))) for text in (pair.text_a, pair.text_b)),
+            *(groups.setdefault(group, float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
         ]
         for pair in pairs
     ]

@@ -20,11 +20,7 @@ def epochs_by_file(config: TrainConfig, num_files: int) -> tuple[int, ...]:
 
 
 def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
-    """Return the indices of the pairs of each epoch, given the number of pairs of each file.
-
-    Raises:
-        ValueError: the config has epochs for another number of files.
-    """
+    """Return the indices of the pairs of each epoch, given the number of pairs of each file."""
     epochs = epochs_by_file(config, len(num_pairs))
     starts = [0, *accumulate(num_pairs)]
     files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=False)]
@@ -45,13 +41,12 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
     """Batches of pairs of similar length: less padding and so less time, in an order that is still random.
 
     For each epoch, it shuffles the pairs, sorts each stretch of some batches by length, and shuffles the batches. The
-    trainer sees all epochs as one. The dataset needs the columns ``text_a`` and ``text_b``.
+    trainer sees all epochs as one.
     """
 
     def __init__(self, dataset: Dataset, *args: Any, epochs: Sequence[range], **keywords: Any) -> None:
         super().__init__(dataset, *args, **keywords)
-        self._lengths = pair_lengths(dataset)
-        self._epochs = epochs
+        self._lengths, self._epochs = pair_lengths(dataset), epochs
 
     def __len__(self) -> int:
         """Return the number of batches over all epochs."""
@@ -62,8 +57,7 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
         for number, pairs in enumerate(self._epochs):
             self.generator.manual_seed(self.seed + number)
             order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
-            stretch = self.batch_size * _BATCHES_SORTED_TOGETHER
-            batches = []
+            stretch, batches = self.batch_size * _BATCHES_SORTED_TOGETHER, []
             for start in range(0, len(order), stretch):
                 part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
                 batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]

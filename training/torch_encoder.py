@@ -29,8 +29,7 @@ hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-_BUNDLED = "bundled:"
-_MIN_TEXT_TOKENS = 4
+_BUNDLED, _MIN_TEXT_TOKENS = "bundled:", 4
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 _MINILM_SHA256 = {
@@ -67,11 +66,7 @@ def load_encoder(
 ) -> TorchEncoder:
     """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:minilm``.
 
-    Args:
-        spec: hub name, folder or ``bundled:minilm``.
-        revision: commit of the hub's repository.
-        max_length: maximum number of tokens per text; None for the encoder's own.
-        attention_dropout: whether training applies the dropout of attention weights that the encoder's config states.
+    Without ``attention_dropout``, training does not apply the dropout of attention weights that its config states.
 
     Raises:
         InputError: the encoder cannot be reached, is damaged, or has an architecture that cannot be exported.
@@ -96,7 +91,10 @@ def load_encoder(
         raise InputError(f"{spec}: cannot load this encoder ({first[:200]})") from error
     # Only the config sets a prompt: one that came with the encoder would be put before the dev texts only.
     model.prompts, model.default_prompt_name = {}, None
-    pooling, limit = _pooling_of(model, spec), _num_positions(model)
+    pooling, settings = _pooling_of(model, spec), model[0].model.config
+    # MPNet reserves the first two positions.
+    is_offset = settings.model_type in ("mpnet", "roberta", "xlm-roberta")
+    limit = int(settings.max_position_embeddings) - (2 if is_offset else 0)
     own_length = min(int(model.max_seq_length or limit), limit)
     if max_length is not None:
         if max_length > limit:
@@ -107,11 +105,8 @@ def load_encoder(
 
 def linear_layers(transformer: nn.Module) -> list[str]:
     """Return the names of all linear layers that the embedding depends on (poolers only feed classifiers)."""
-    return [
-        name
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and "pooler" not in name.split(".")
-    ]
+    names = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    return [name for name in names if "pooler" not in name.split(".")]
 
 
 def fingerprint(spec: str) -> str | None:
@@ -124,24 +119,16 @@ def fingerprint(spec: str) -> str | None:
     return sha256_bytes("".join(lines).encode())
 
 
-def require_prompt_fits(spec: str, encoder: TorchEncoder, prompt: str) -> None:
-    """Refuse a prompt that leaves no tokens for the texts.
+def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequence[int]) -> None:
+    """Refuse a prompt that leaves no tokens for the texts, and to cut embeddings to none or all of their dimensions.
 
     Raises:
-        InputError: the prompt is about as long as the longest text that the encoder reads.
+        InputError: the prompt is about as long as the longest text, or a number in ``matryoshka`` is out of range.
     """
     num_tokens = len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0
     max_tokens = encoder.max_length - _MIN_TEXT_TOKENS
     if num_tokens > max_tokens:
         raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {max_tokens} at this max_length")
-
-
-def require_fewer_dimensions(spec: str, encoder: TorchEncoder, matryoshka: Sequence[int]) -> None:
-    """Refuse to cut embeddings to none or all of their dimensions.
-
-    Raises:
-        InputError: a number in ``matryoshka`` is out of range.
-    """
     if wrong := [dimensions for dimensions in matryoshka if not 1 <= dimensions < encoder.dimension]:
         raise InputError(f"{spec}: got matryoshka {wrong[0]}, need from 1 to {encoder.dimension - 1} dimensions")
 
@@ -157,14 +144,8 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
             raise InputError(f"{spec}: got revision {revision!r} for a local folder, which has one version only")
         return spec, public_name(spec), None
     name, separator, at = spec.partition("@")
-    if spec.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
-        raise InputError(
-            f"{spec}: no such folder (need a folder, a hub name such as organisation/model, or bundled:minilm)"
-        )
-    if "/" not in name:
-        raise InputError(
-            f"got base {spec!r}: no such folder, and no hub name (need organisation/model, or bundled:minilm)"
-        )
+    if spec.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"{spec}: no such folder, and no hub name (need organisation/model or bundled:minilm)")
     if separator and not at:
         raise InputError(f"got base {spec!r}, need a revision after the @")
     return name, name, at or revision
@@ -186,11 +167,7 @@ def _bundled_minilm() -> Path:
 
 
 def require_official(folder: Path) -> Path:
-    """Return the folder if its weights and tokenizer equal all-MiniLM-L6-v2's byte by byte.
-
-    Raises:
-        InputError: they differ.
-    """
+    """Return the folder if its weights and tokenizer are all-MiniLM-L6-v2's, and raise an `InputError` otherwise."""
     for name, expected in _MINILM_SHA256.items():
         got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
         if got != expected:
@@ -203,14 +180,7 @@ def _pooling_of(model: SentenceTransformer, spec: str) -> str:
     if types[:2] != [Transformer, Pooling] or any(other is not Normalize for other in types[2:]):
         got = ", ".join(module_type.__name__ for module_type in types)
         raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Normalize")
-    mode = model[1].pooling_mode
+    mode = str(model[1].pooling_mode)
     if mode not in ("mean", "cls"):
         raise InputError(f"{spec}: got {mode!r} pooling, need mean or cls")
-    return str(mode)
-
-
-def _num_positions(model: SentenceTransformer) -> int:
-    """Return how many tokens the position embeddings allow (MPNet reserves the first two)."""
-    config = model[0].model.config
-    offset = 2 if config.model_type in ("mpnet", "roberta", "xlm-roberta") else 0
-    return int(config.max_position_embeddings) - offset
+    return mode

@@ -29,7 +29,7 @@ from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from training.averaging import deal
 from training.bundling import require_our_weights, to_bundle, weights_folder
-from training.callback import SaveLossWeights, TrainingCallback
+from training.callback import TrainingCallback
 from training.config import TrainConfig
 from training.dev_scoring import score_epoch
 from training.dropout import quicken_dropout
@@ -37,18 +37,11 @@ from training.estimate import seconds_per_step
 from training.inputs import TrainingInputs
 from training.losses import PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
-from training.torch_encoder import (
-    TorchEncoder,
-    linear_layers,
-    load_encoder,
-    require_fewer_dimensions,
-    require_prompt_fits,
-)
+from training.torch_encoder import TorchEncoder, linear_layers, load_encoder, require_fits
 from training.tracking import require_trackers, tracking
 from training.work import Work, step_of, stopping_on_full_disk
 
-_CHECKPOINTS_PER_RUN = 20
-_MIN_STEPS_BETWEEN_CHECKPOINTS = 10
+_CHECKPOINTS_PER_RUN, _MIN_STEPS_BETWEEN_CHECKPOINTS = 20, 10
 
 
 def train(
@@ -62,13 +55,7 @@ def train(
 ) -> Bundle:
     """Return the bundle at ``out``, trained on the pairs, or unchanged where the same run has already made it.
 
-    Args:
-        config: the settings.
-        files: the training pairs; several files are a curriculum, trained on one after the other.
-        dev_sets: labelled pairs to choose the epoch and alpha by.
-        out: the bundle's folder.
-        calibration_sets: pairs like those to be scored, to fit calibration and thresholds on; without, the dev sets.
-        restart: discard what an earlier run has left there.
+    The pairs are those of `TrainingInputs`; ``restart`` discards what an earlier run has left at ``out``.
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
@@ -88,8 +75,7 @@ def train(
     # torch's fused attention supports no dropout on a CPU: with it, texts of 256 tokens take twice the time and memory.
     # The other dropouts stay.
     base = load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
-    require_prompt_fits(config.base, base, config.prompt)
-    require_fewer_dimensions(config.base, base, config.matryoshka)
+    require_fits(config.base, base, config.prompt, config.matryoshka)
     work.begin(inputs.facts, restart=restart)
     with stopping_on_full_disk(work):
         write_training_texts(out, inputs.texts)
@@ -98,23 +84,18 @@ def train(
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
         for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
             if len(parts) > 1:
-                num_pairs = sum(map(len, share))
-                say(f"training {number} of {len(parts)}, on {num_pairs:,} pairs; the times below are for this one")
+                num = sum(map(len, share))
+                say(f"training {number} of {len(parts)}, on {num:,} pairs; the times below are for this one")
             if not part.is_trained:
                 _fit(inputs, replace(base, model=deepcopy(base.model)), share, part)
         return to_bundle(inputs, base, parts, out)
 
 
 def _made_by(out: Path, inputs: TrainingInputs, work: Work) -> Bundle | None:
-    """Return the bundle at ``out`` if this very run has made it.
-
-    Raises:
-        InputError: another bundle is there, and no run is under way that would replace it.
-    """
+    """Return the bundle at ``out`` if this very run has made it; refuse another one that no begun run would replace."""
     if not out.exists() or not any(out.iterdir()):
         return None
-    bundle = read_bundle(out)
-    made = bundle.manifest.made
+    made = (bundle := read_bundle(out)).manifest.made
     if isinstance(made, TrainingProvenance) and made.run == inputs.published_facts:
         say(f"{out}: already trained by this very run (--restart to train again)")
         return bundle
@@ -129,27 +110,19 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
     set_seed(config.seed)
     epochs = epochs_of(config, [len(rows) for rows in files])
     trainer = _trainer(config, encoder, [row for rows in files for row in rows], _arguments(config, epochs, work))
-    checkpoint = work.last_checkpoint()
-    if checkpoint:
+    if checkpoint := work.last_checkpoint():
         say(f"resuming from {checkpoint.name}")
         trainer.loss.load_own(checkpoint)
     with tracking(work, config.name, inputs.published_facts.config, step_of(checkpoint)) as log:
-        callback = TrainingCallback(
-            partial(score_epoch, encoder, inputs.dev_sets, config.prompt),
-            encoder.model,
-            work,
-            last_steps(epochs, config.batch_size),
-            seconds_per_step=seconds_per_step(trainer),
-            log=log,
-        )
-        trainer.add_callback(SaveLossWeights(trainer.loss))
+        score, seconds = partial(score_epoch, encoder, inputs.dev_sets, config.prompt), seconds_per_step(trainer)
+        ends = last_steps(epochs, config.batch_size)
+        callback = TrainingCallback(score, trainer.loss, work, ends, seconds_per_step=seconds, log=log)
         trainer.add_callback(callback)
         with callback.stopping_on_sigterm():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if callback.is_stopping:
-            raise StoppedError(
-                f"{work.folder}: stopped at step {trainer.state.global_step}; the same command continues from there"
-            )
+            step = trainer.state.global_step
+            raise StoppedError(f"{work.folder}: stopped at step {step}; the same command continues from there")
     work.finish()
 
 
@@ -160,25 +133,19 @@ def _trainer(
     # Otherwise the model card's examples are drawn, under a progress bar of their own.
     encoder.model.model_card_data.widget = [{"text": ""}]
     if config.method == "lora":
-        encoder.model.add_adapter(
-            LoraConfig(
-                r=config.lora.rank,
-                lora_alpha=config.lora.alpha,
-                lora_dropout=config.lora.dropout,
-                target_modules=linear_layers(encoder.transformer.model),
-            )
-        )
-    num_trained = sum(p.numel() for p in encoder.model.parameters() if p.requires_grad)
-    num_weights = sum(p.numel() for p in encoder.model.parameters())
-    say(f"training {num_trained:,} of {num_weights:,} weights of {encoder.name}")
+        lora, layers = config.lora, linear_layers(encoder.transformer.model)
+        adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers)
+        encoder.model.add_adapter(adapters)
+    weights = list(encoder.model.parameters())
+    num_trained = sum(value.numel() for value in weights if value.requires_grad)
+    say(f"training {num_trained:,} of {sum(value.numel() for value in weights):,} weights of {encoder.name}")
     if not torch.cuda.is_available():
         quicken_dropout(encoder.model)
+    columns = {"text_a": [row.text_a for row in rows], "text_b": [row.text_b for row in rows]}
     trainer = SentenceTransformerTrainer(
         model=encoder.model,
         args=arguments,
-        train_dataset=Dataset.from_dict(
-            {"text_a": [row.text_a for row in rows], "text_b": [row.text_b for row in rows], "label": loss_labels(rows)}
-        ),
+        train_dataset=Dataset.from_dict(columns | {"label": loss_labels(rows)}),
         loss=PairLoss(encoder.model, config.loss, config.matryoshka),
     )
     trainer.remove_callback(PrinterCallback)
@@ -186,9 +153,7 @@ def _trainer(
 
 
 def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> SentenceTransformerTrainingArguments:
-    num_steps = last_steps(epochs, config.batch_size)[-1]
-    on_gpu = torch.cuda.is_available()
-    use_bf16 = config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays()))
+    num_steps, on_gpu = last_steps(epochs, config.batch_size)[-1], torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work.checkpoints),
         # The sampler goes over the epochs.
@@ -198,9 +163,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         lr_scheduler_type="linear",
         warmup_steps=min(config.warmup_steps, num_steps // 10),
         weight_decay=config.weight_decay,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        bf16=use_bf16,
+        bf16=config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays())),
         use_cpu=not on_gpu,
         seed=config.seed,
         data_seed=config.seed,

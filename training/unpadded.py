@@ -22,17 +22,11 @@ _FAR_BELOW = -1e4
 
 
 class Unpadded(nn.Module):
-    """A copy of a transformer that takes a padded batch and computes its tokens only.
-
-    Args:
-        transformer: a transformer that `can_unpad` accepts.
-    """
+    """A copy of a transformer (`can_unpad`) that takes a padded batch and computes its tokens only."""
 
     def __init__(self, transformer: PreTrainedModel) -> None:
         super().__init__()
-        self._layout = _Layout()
-        self._transformer = copy.deepcopy(transformer)
-        self._first_position = 0
+        self._layout, self._transformer, self._first_position = _Layout(), copy.deepcopy(transformer), 0
         match self._transformer:
             case BertModel():
                 for layer in self._transformer.encoder.layer:
@@ -76,15 +70,11 @@ def can_unpad(transformer: nn.Module) -> bool:
 class _Layout:
     """The layout of the batch that is being computed."""
 
-    place_N: Tensor
-    """Place of each token in the padded batch, counted row by row."""
-    row_BT: Tensor
-    """Token at each place of the padded batch; at padding, an arbitrary token."""
-    mask_BT: Tensor
-
     def set(self, mask_BT: Tensor) -> Tensor:
+        """Set the layout, and return the place of each token in the padded batch, counted row by row."""
         flat = mask_BT.reshape(-1)
         self.place_N = flat.nonzero().squeeze(1)
+        # The token at each place of the padded batch; at padding, an arbitrary one.
         self.row_BT = (flat.cumsum(0) - 1).clamp(min=0).reshape(mask_BT.shape)
         self.mask_BT = mask_BT.to(torch.int32)
         return self.place_N
@@ -113,7 +103,10 @@ class _Attention(nn.Module):
         hidden_ND = hidden_1ND.squeeze(0)
         query_ND, key_ND, value_ND = self.query(hidden_ND), self.key(hidden_ND), self.value(hidden_ND)
         if position_embeddings is not None:
-            query_ND, key_ND = self._rotated(query_ND, key_ND, *position_embeddings)
+            heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
+            both = (query_ND.view(heads), key_ND.view(heads))
+            rotated = apply_rotary_pos_emb(*both, *position_embeddings, unsqueeze_dim=2)
+            query_ND, key_ND = (x_1NHD.reshape(-1, self.query.out_features) for x_1NHD in rotated)
         row_BT = self._layout.row_BT
         laid_out = (query_ND[row_BT], key_ND[row_BT], value_ND[row_BT], self._layout.mask_BT)
         # The exporter does not support functions that are called with None.
@@ -121,13 +114,6 @@ class _Attention(nn.Module):
         attended_BTD = _MultiHeadAttention.apply(self._num_heads, *laid_out, *bias)  # type: ignore[no-untyped-call]
         attended_ND = attended_BTD.reshape(-1, self.query.out_features)[self._layout.place_N]
         return self.out(attended_ND).unsqueeze(0), None
-
-    def _rotated(self, query_ND: Tensor, key_ND: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> tuple[Tensor, Tensor]:
-        heads = (1, -1, self._num_heads, self.query.out_features // self._num_heads)
-        query_1NHD, key_1NHD = apply_rotary_pos_emb(
-            query_ND.view(heads), key_ND.view(heads), cos_1ND, sin_1ND, unsqueeze_dim=2
-        )
-        return query_1NHD.reshape(-1, self.query.out_features), key_1NHD.reshape(-1, self.query.out_features)
 
 
 class _MultiHeadAttention(torch.autograd.Function):

@@ -12,7 +12,7 @@ part-1/ ...    the work folders of several trainings (`training.averaging`): che
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from simile.artifacts import RunFacts, work_folder
 from simile.errors import InputError, StoppedError
 from simile.files import whole_directory, write_whole
 
-_COMPLETE = "complete"
-_RUN, _TRAINED = "run.json", "trained"
+_COMPLETE, _RUN, _TRAINED = "complete", "run.json", "trained"
 _DATA_NAMES = {"pairs": "training pairs", "dev": "dev sets", "calibration": "calibration sets"}
 
 
@@ -49,11 +48,7 @@ class Work:
         return (self.folder / _TRAINED).is_file()
 
     def require_same(self, facts: RunFacts, *, settings_only: bool = False) -> None:
-        """Refuse to continue a run with other facts.
-
-        Args:
-            facts: those of the run that is to continue.
-            settings_only: leave out the pairs, which do not exist before mining.
+        """Refuse to continue a run with other facts; ``settings_only`` leaves out the pairs.
 
         Raises:
             InputError: the folder belongs to a run with other inputs, config or code, or holds something else.
@@ -61,34 +56,26 @@ class Work:
         self._require_ours()
         if not self.is_begun:
             return
-        differing = _differences(self._read_facts(), facts, settings_only=settings_only)
-        if differing:
+        try:
+            earlier = RunFacts.model_validate_json((self.folder / _RUN).read_bytes())
+        except ValidationError as error:
+            raise InputError(
+                f"{self.folder / _RUN}: got facts of a run that are damaged or of another version of Simile, "
+                "need --restart to discard that run, or another output"
+            ) from error
+        if differing := _differences(earlier, facts, {} if settings_only else _DATA_NAMES):
             raise InputError(
                 f"{self.folder}: holds a run that differs in {', '.join(differing)}, "
                 "need the same to continue it, --restart to discard it, or another output"
             )
 
     def begin(self, facts: RunFacts, *, restart: bool) -> None:
-        """Start the run with these facts, or continue it.
-
-        Raises:
-            InputError: the folder holds something other than a training run.
-        """
+        """Start the run with these facts, or continue it; refuse a folder that holds something else."""
         self._require_ours()
         if restart and self.folder.exists():
             shutil.rmtree(self.folder)
         if not self.is_begun:
             write_whole(self.folder / _RUN, facts.model_dump_json(indent=2) + "\n")
-
-    def _read_facts(self) -> RunFacts:
-        file = self.folder / _RUN
-        try:
-            return RunFacts.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            raise InputError(
-                f"{file}: got facts of a run that are damaged or of another version of Simile, "
-                "need --restart to discard that run, or another output"
-            ) from error
 
     def _require_ours(self) -> None:
         # A kill leaves hidden files at worst: all other files are written whole.
@@ -124,27 +111,18 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
-def _differences(earlier: RunFacts, facts: RunFacts, *, settings_only: bool) -> list[str]:
+def _differences(earlier: RunFacts, facts: RunFacts, data: Mapping[str, str]) -> list[str]:
     """Return what differs, in words for a message; changed keys of the config are listed."""
-    names = []
     keys = sorted(earlier.config.keys() | facts.config.keys())
-    if changed := [key for key in keys if earlier.config.get(key) != facts.config.get(key)]:
-        names.append(f"config ({', '.join(changed)})")
-    if earlier.base != facts.base:
-        names.append("base encoder's files")
-    if earlier.version != facts.version:
-        names.append(f"version of Simile ({earlier.version})")
-    data = {} if settings_only else _DATA_NAMES
-    return names + [name for field, name in data.items() if getattr(earlier, field) != getattr(facts, field)]
+    changed = [key for key in keys if earlier.config.get(key) != facts.config.get(key)]
+    names = {"base": "base encoder's files", "version": f"version of Simile ({earlier.version})", **data}
+    differing = [name for field, name in names.items() if getattr(earlier, field) != getattr(facts, field)]
+    return [f"config ({', '.join(changed)})", *differing] if changed else differing
 
 
 @contextmanager
 def stopping_on_full_disk(work: Work) -> Iterator[None]:
-    """Turn a full disk into a stop from which the same command continues.
-
-    Raises:
-        StoppedError: the disk is full; the last complete checkpoint is kept, the incomplete one is removed.
-    """
+    """Turn a full disk into a `StoppedError`: the same command continues from the last complete checkpoint."""
     try:
         yield
     # torch, safetensors and the file system each report a full disk by a class of their own.
@@ -162,5 +140,5 @@ def _is_disk_full(error: BaseException, folder: Path) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     # torch reports only that writing failed, or where the file should have ended.
-    message = str(error).lower()
-    return ("write" in message or "unexpected pos" in message) and shutil.disk_usage(folder).free < 2**20
+    is_about_writing = any(words in str(error).lower() for words in ("write", "unexpected pos"))
+    return is_about_writing and shutil.disk_usage(folder).free < 2**20

@@ -17,23 +17,18 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
-_FILES = {
-    "/": ("index.html", "text/html"),
-    "/docs": ("docs.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/docs.js": ("docs.js", "text/javascript"),
-    "/shared.js": ("shared.js", "text/javascript"),
-}
+_FILES = {"/": "index.html", "/docs": "docs.html"}
+_FILES |= {f"/{name}": name for name in ("page.css", "page.js", "docs.js", "shared.js")}
 PATHS = tuple(_FILES)
 
 router = APIRouter(include_in_schema=False)
 
 
-def _serve(path: str, name: str, media_type: str) -> None:
+def _serve(path: str, name: str) -> None:
     content = files(__name__).joinpath(name).read_text("utf-8")
     if name == "page.css":
         content = f"{theme()}\n{content}"
+    media_type = "text/" + name.rpartition(".")[2].replace("js", "javascript")
 
     async def page() -> Response:
         return Response(content, media_type=media_type, headers=_HEADERS)
@@ -41,5 +36,5 @@ def _serve(path: str, name: str, media_type: str) -> None:
     router.add_api_route(path, page, methods=["GET", "HEAD"])
 
 
-for _path, (_name, _media_type) in _FILES.items():
-    _serve(_path, _name, _media_type)
+for _path, _name in _FILES.items():
+    _serve(_path, _name)

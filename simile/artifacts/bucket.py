@@ -21,8 +21,7 @@ from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, Bundle, Manifest
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
 from simile.errors import BundleError, InputError, StoppedError
 
-_RETRYABLE_STATUSES = (408, 409, 429)
-_FIRST_SERVER_ERROR = 500
+_RETRYABLE_STATUSES = {408, 409, 429, *range(500, 600)}
 
 
 def push_bundle(path: Path, url: str) -> str:
@@ -70,7 +69,11 @@ def pull_bundle(url: str, path: Path) -> str:
                 bucket, root = _open(url)
                 bucket.get_file(f"{root}/{MANIFEST}", str(folder / MANIFEST))
                 manifest = read_manifest(folder, folder)
-                _check_named(url, manifest)
+                # Anyone with write access could have put another bundle there.
+                name = url.rstrip("/").rpartition("/")[2]
+                if re.fullmatch("[0-9a-f]{64}", name) and name != manifest.digest:
+                    got = f"{url}: got a bundle with the digest {manifest.digest[:12]}…"
+                    raise BundleError(f"{got}, need the one of its address")
                 if there := _bundle_at(path, manifest):
                     return there.identity
                 _fetch_files(bucket, root, folder, manifest)
@@ -84,13 +87,6 @@ def pull_bundle(url: str, path: Path) -> str:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _bundle_at(path, manifest):
                 raise
     return fetched.identity
-
-
-def _check_named(url: str, manifest: Manifest) -> None:
-    """Refuse a bundle other than the one that the address names: anyone with write access could have put it there."""
-    name = url.rstrip("/").rpartition("/")[2]
-    if re.fullmatch("[0-9a-f]{64}", name) and name != manifest.digest:
-        raise BundleError(f"{url}: got a bundle with the digest {manifest.digest[:12]}…, need the one of its address")
 
 
 def _fetch_files(bucket: Any, root: str, folder: Path, manifest: Manifest) -> None:
@@ -136,9 +132,8 @@ def _reaching(url: str) -> Iterator[None]:
     try:
         yield
     except NoCredentialsError as error:
-        raise InputError(
-            f"{url}: got no credentials, need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity"
-        ) from error
+        need = "need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity"
+        raise InputError(f"{url}: got no credentials, {need}") from error
     except (NoConnectionError, HTTPClientError, ClientError, TimeoutError) as error:
         # Only the name is shown: the text quotes AWS_ENDPOINT_URL, which may contain a password.
         reason = type(error).__name__
@@ -165,6 +160,6 @@ def _of_answer(url: str, error: OSError) -> Exception:
     if answer is None:
         return error
     status = answer["ResponseMetadata"]["HTTPStatusCode"]
-    if status in _RETRYABLE_STATUSES or status >= _FIRST_SERVER_ERROR:
+    if status in _RETRYABLE_STATUSES:
         return StoppedError(f"{url}: cannot be used now ({reason}); run the command again to continue")
     return InputError(f"{url}: refused ({reason})")

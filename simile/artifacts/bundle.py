@@ -9,7 +9,7 @@ README.md          the model card; not part of the digest
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,9 +65,8 @@ class EncoderMember(StrictModel):
     @model_validator(mode="after")
     def _cuts_something(self) -> "EncoderMember":
         if not all(1 <= dimensions < self.dimension for dimensions in self.matryoshka):
-            raise ValueError(
-                f"got {self.matryoshka} as cuts of {self.dimension} dimensions, need fewer, and at least 1"
-            )
+            got = f"got {self.matryoshka} as cuts of {self.dimension} dimensions"
+            raise ValueError(f"{got}, need fewer, and at least 1")
         return self
 
     @property
@@ -213,10 +212,6 @@ class Bundle:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identity", f"{self.manifest.name}@sha256:{self.manifest.digest}")
-
-    def without_data(self) -> "Bundle":
-        """Return the bundle without the bytes of its files, which take most of its memory."""
-        return replace(self, data={})
 
 
 def file_entry(path: str, data: bytes) -> FileEntry:

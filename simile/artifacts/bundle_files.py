@@ -27,7 +27,14 @@ def read_bundle(path: Path) -> Bundle:
     root = path.resolve()
     manifest = read_manifest(path, root)
     entries = listed_files(path, manifest)
-    _check_listed(root, path, set(entries))
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            file = Path(folder, name)
+            relative = file.relative_to(root).as_posix()
+            if file.is_symlink():
+                raise BundleError(f"{path}: {relative} is a link, need plain files only")
+            if name in files and relative not in entries.keys() | _OWN:
+                raise BundleError(f"{path}: holds {relative}, which its manifest does not list")
     return Bundle(root, manifest, {name: _read_verified(root, path, entry) for name, entry in entries.items()})
 
 
@@ -57,56 +64,33 @@ def read_manifest(path: Path, root: Path) -> Manifest:
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where + ': ' if where else ''}{fault['msg']}"
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
 
 
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     """Return the manifest's files by path; each path stays inside the bundle and has one content."""
     entries: dict[str, FileEntry] = {}
     for entry in (entry for member in manifest.members for entry in member.files):
-        _check_entry_path(entry.path, path)
+        name = PurePosixPath(entry.path)
+        is_plain = name.as_posix() == entry.path and not name.is_absolute() and not set("\\\0") & set(entry.path)
+        if not is_plain or ".." in name.parts or entry.path in _OWN:
+            raise BundleError(f"{path}: the manifest lists {entry.path!r}, need a plain path inside the bundle")
         if entries.setdefault(entry.path, entry) != entry:
             raise BundleError(f"{path}: the manifest lists {entry.path} with two contents, need one")
     return entries
 
 
-def _check_entry_path(name: str, path: Path) -> None:
-    pure = PurePosixPath(name)
-    if (
-        pure.is_absolute()
-        or ".." in pure.parts
-        or "\\" in name
-        or "\0" in name
-        or pure.as_posix() != name
-        or name in _OWN
-    ):
-        raise BundleError(f"{path}: the manifest lists {name!r}, need a plain path inside the bundle")
-
-
-def _check_listed(root: Path, path: Path, listed: set[str]) -> None:
-    for folder, folders, files in os.walk(root):
-        for name in folders + files:
-            file = Path(folder, name)
-            relative = file.relative_to(root).as_posix()
-            if file.is_symlink():
-                raise BundleError(f"{path}: {relative} is a link, need plain files only")
-            if name in files and relative not in listed | _OWN:
-                raise BundleError(f"{path}: holds {relative}, which its manifest does not list")
-
-
 def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
     try:
-        data = (root / entry.path).read_bytes()
+        return _verified(path, entry, (root / entry.path).read_bytes())
     except OSError as error:
         raise BundleError(f"{path}: {entry.path} is listed but cannot be read ({error.strerror})") from error
-    _check_content(path, entry, data)
-    return data
 
 
-def _check_content(path: Path, entry: FileEntry, data: bytes) -> None:
+def _verified(path: Path, entry: FileEntry, data: bytes) -> bytes:
     if (digest := sha256_bytes(data)) != entry.sha256:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {digest[:12]}…, need {entry.sha256[:12]}…")
+    return data
 
 
 def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
@@ -121,9 +105,8 @@ def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
     except FileNotFoundError:
         return ()
     except ValidationError as error:
-        raise BundleError(
-            f"{file}: no valid evaluation ({_first_fault(error)}); remove it and evaluate again"
-        ) from error
+        fault = _first_fault(error)
+        raise BundleError(f"{file}: no valid evaluation ({fault}); remove it and evaluate again") from error
 
 
 def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
@@ -136,7 +119,7 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
     if set(listed) != set(data):
         raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
     for name, entry in listed.items():
-        _check_content(path, entry, data[name])
+        _verified(path, entry, data[name])
     check_replaceable(path)
     with whole_directory(path) as folder:
         for name, content in data.items():
@@ -153,9 +136,8 @@ def check_replaceable(path: Path) -> None:
         BundleError: writing to ``path`` would remove something other than a bundle, or its last part is no valid name.
     """
     if not re.fullmatch(NAME, path.name):
-        raise BundleError(
-            f"{path}: got a bundle named {path.name!r}, need letters, digits, '.', '_' and '-', at most 64"
-        )
+        need = "need letters, digits, '.', '_' and '-', at most 64"
+        raise BundleError(f"{path}: got a bundle named {path.name!r}, {need}")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():

@@ -19,23 +19,11 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
-    """Return the card: YAML for the hub, then Markdown.
-
-    Args:
-        manifest: manifest of the bundle.
-        reports: evaluation reports of the bundle, the latest last.
-    """
+    """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last."""
     head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
-    sections = [
-        f"---\n{head}---",
-        f"# {_plain(manifest.name)}",
-        _what(manifest),
-        _use(manifest.name),
-        *(_evaluation(report) for report in reversed(reports)),
-        _members(manifest),
-        _decisions(manifest),
-        _made(manifest),
-    ]
+    sections = [f"---\n{head}---", f"# {_plain(manifest.name)}", _what(manifest), _use(manifest.name)]
+    sections += map(_evaluation, reversed(reports))
+    sections += [_members(manifest), _decisions(manifest), _made(manifest)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -47,20 +35,17 @@ def _for_the_hub(manifest: Manifest, reports: Sequence[EvaluationReport]) -> dic
     if on_hub := sorted(base for base in bases if _HUB_NAME.fullmatch(base)):
         known["base_model"] = on_hub
     if reports:
-        known["model-index"] = [{"name": manifest.name, "results": _results(reports[-1])}]
+        results = [
+            {
+                "task": {"type": _TASK},
+                "dataset": {"name": name, "type": "text-pairs"},
+                "metrics": [{"type": "spearmanr", "name": "Spearman", "value": round(entry.bundle.spearman, 4)}],
+            }
+            for name, entry in reports[-1].all_sets.items()
+            if entry.bundle.spearman is not None
+        ]
+        known["model-index"] = [{"name": manifest.name, "results": results}]
     return known
-
-
-def _results(report: EvaluationReport) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": {"type": _TASK},
-            "dataset": {"name": name, "type": "text-pairs"},
-            "metrics": [{"type": "spearmanr", "name": "Spearman", "value": round(entry.bundle.spearman, 4)}],
-        }
-        for name, entry in report.all_sets.items()
-        if entry.bundle.spearman is not None
-    ]
 
 
 def _what(manifest: Manifest) -> str:
@@ -97,10 +82,9 @@ simile.load("{name}").score([("card lost", "where is my card")])
 def _evaluation(report: EvaluationReport) -> str:
     bundle, baseline, leaked = report.bundle, report.baseline, report.leaked_texts
     where = f"{bundle.provider.removesuffix('ExecutionProvider')}, {bundle.precision}"
-    against = f", against {baseline.name}@sha256:{baseline.digest[:12]}" if baseline else ""
-    columns = [*_COLUMNS]
-    rows = [_row(name, entry) for name, entry in report.sets.items()]
-    rows += [_row(f"{name} (guard)", entry) for name, entry in report.guards.items()]
+    where += f", against {baseline.name}@sha256:{baseline.digest[:12]}" if baseline else ""
+    columns, guards = [*_COLUMNS], {f"{name} (guard)": entry for name, entry in report.guards.items()}
+    rows = [_row(name, entry) for name, entry in (report.sets | guards).items()]
     remarks = [
         "The figures are Spearman's rank correlations of score and label. The intervals come from resampling the "
         "groups or texts that pairs share.",
@@ -117,7 +101,7 @@ def _evaluation(report: EvaluationReport) -> str:
         prior = "" if report.prior is None else f", shifted to a share of positives of {report.prior:g}"
         remarks.append(f"ECE is the expected calibration error of the probabilities{prior}.")
     table = _table(columns, rows)
-    return "\n\n".join([f"## Evaluation on {_plain(where + against)}", table, *map(_plain, remarks)])
+    return "\n\n".join([f"## Evaluation on {_plain(where)}", table, *map(_plain, remarks)])
 
 
 def _row(name: str, entry: SetEvaluation) -> list[str]:
@@ -161,10 +145,8 @@ def _decisions(manifest: Manifest) -> str:
         sure = "No score is so high that" if precise is None else f"Above a score of {precise:.4f},"
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
-        lines.append(
-            f"Probability of a positive pair: {_curve(calibration)}, "
-            f"fitted on pairs of which {calibration.positive_share:.0%} are positive."
-        )
+        fit = f"fitted on pairs of which {calibration.positive_share:.0%} are positive"
+        lines.append(f"Probability of a positive pair: {_curve(calibration)}, {fit}.")
         if calibration.error is not None:
             lines.append(
                 f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
@@ -181,11 +163,9 @@ def _curve(calibration: Calibration) -> str:
 
 
 def _made(manifest: Manifest) -> str:
-    rows = [
-        [name, _value(value)]
-        for name, value in flat({"by": manifest.made.by} | manifest.made.model_dump(mode="json")).items()
-    ]
-    return f"## How it was made\n\n{_table(('setting', 'value'), rows)}" if rows else ""
+    facts = flat({"by": manifest.made.by} | manifest.made.model_dump(mode="json"))
+    rows = [[name, _value(value)] for name, value in facts.items()]
+    return f"## How it was made\n\n{_table(('setting', 'value'), rows)}"
 
 
 def _value(value: Any) -> str:

@@ -41,9 +41,10 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
 
 def _document(row: Row, number: int) -> Document:
     if "text" not in row.fields:
-        got = ", ".join(map(repr, row.fields)) or "none"
-        raise InputError(f"{row.where}: got a document with the fields {got}, need 'text' (or --column text=NAME)")
-    text = require_text(row.fields["text"], "text", row.where)
+        raise InputError(
+            f"{row.where}: got a document with the fields {row.names}, need 'text' (or --column text=NAME)"
+        )
+    text = require_text(row, "text")
     return Document(
         id=f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"]),
         text=text[:MAX_CHARACTERS],
@@ -55,8 +56,6 @@ def _document(row: Row, number: int) -> Document:
 
 def _name(row: Row, field: str) -> str | None:
     value = row.fields.get(field)
-    if value is None:
-        return None
-    if isinstance(value, (str, int)) and str(value).strip():
-        return str(value)
-    raise InputError(f"{row.where}: got {field} {value!r}, need a non-empty string or a whole number")
+    if value is not None and not (isinstance(value, (str, int)) and str(value).strip()):
+        raise InputError(f"{row.where}: got {field} {value!r}, need a non-empty string or a whole number")
+    return None if value is None else str(value)

@@ -5,10 +5,9 @@ Shape suffix: P = pairs.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,8 @@ from simile.artifacts.reading import Row, bare_name, read_rows, require_text
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 
-_TEXT_ALIASES = (
-    ("text_a", "text_b"),
-    ("text1", "text2"),
-    ("text_1", "text_2"),
-    ("sentence1", "sentence2"),
-    ("sentence_1", "sentence_2"),
-    ("sentence_a", "sentence_b"),
-    ("question1", "question2"),
-)
+_TEXT_ALIASES = ("text_a", "text1", "text_1", "sentence1", "sentence_1", "sentence_a", "question1")
+"""Columns of the first text; that of the second ends with b or 2."""
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -117,11 +109,7 @@ def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: st
 
 
 def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a file as `read_pairs` does, and require labels of both classes.
-
-    Raises:
-        InputError: see `read_pairs`; also if pairs have no label, or all have the same one.
-    """
+    """Return the pairs of a file as `read_pairs` does, and refuse them as `require_labels` does."""
     pairs = read_pairs(path, columns=columns, name=name)
     require_labels(pairs, path)
     return pairs
@@ -159,47 +147,42 @@ def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write the pairs as JSONL, as a whole or not at all."""
-    write_whole(path, "".join(_json_lines(pairs)))
-
-
-def _json_lines(pairs: Iterable[Pair]) -> Iterator[str]:
     # dataclasses.asdict copies every value, which takes longer than writing it.
     names = [field.name for field in fields(Pair)]
-    for pair in pairs:
-        values = ((name, getattr(pair, name)) for name in names)
-        yield json.dumps({name: value for name, value in values if value is not None}) + "\n"
+    records = ({name: value for name in names if (value := getattr(pair, name)) is not None} for pair in pairs)
+    write_whole(path, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
 def _pair(row: Row) -> Pair:
     text_a, text_b = _texts(row)
-    label = next((row.fields[name] for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
-    score = next((row.fields[name] for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
+    label = next((name for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
+    score = next((name for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
     group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
     return Pair(
         text_a=text_a,
         text_b=text_b,
-        label=None if label is None else _label(label, row.where),
-        score=None if score is None or label is not None else _number(score, "score", row.where),
+        label=_label(row, label) if label else None,
+        score=_number(row, score) if score and not label else None,
         group_a=None if group_a is None else str(group_a),
         group_b=None if group_b is None else str(group_b),
-        tfidf=_optional_number(row, "tfidf"),
+        tfidf=None if row.fields.get("tfidf") is None else _number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
     )
 
 
 def _texts(row: Row) -> tuple[str, str]:
-    for names in _TEXT_ALIASES:
-        if names[0] in row.fields and names[1] in row.fields:
-            text_a, text_b = (require_text(row.fields[name], name, row.where) for name in names)
-            return text_a, text_b
-    got = ", ".join(map(repr, row.fields)) or "none"
-    raise InputError(f"{row.where}: got fields {got}, need 'text_a' and 'text_b' (rename the columns)")
+    for name_a in _TEXT_ALIASES:
+        name_b = name_a[:-1] + ("b" if name_a.endswith("a") else "2")
+        if name_a in row.fields and name_b in row.fields:
+            return require_text(row, name_a), require_text(row, name_b)
+    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (rename the columns)")
 
 
-def _label(value: Any, where: str) -> int:
-    number = _number(value, "label", where)
+def _label(row: Row, field: str) -> int:
+    number = _number(row, field)
     if number not in (0, 1):
-        raise InputError(f"{where}: got label {value!r}, need 0 or 1 (a graded similarity goes into 'score')")
+        got = f"{row.where}: got {field} {row.fields[field]!r}"
+        raise InputError(f"{got}, need 0 or 1 (a graded similarity goes into 'score')")
     return int(number)
 
 
@@ -210,15 +193,11 @@ def _boolean(row: Row, field: str) -> bool | None:
     return None if value is None else _BOOLEANS[str(value).lower()]
 
 
-def _optional_number(row: Row, field: str) -> float | None:
-    return None if row.fields.get(field) is None else _number(row.fields[field], field, row.where)
-
-
-def _number(value: Any, field: str, where: str) -> float:
+def _number(row: Row, field: str) -> float:
     try:
-        number = float(value)
+        number = float(row.fields[field])
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{where}: got {field} {value!r}, need a finite number")
+        raise InputError(f"{row.where}: got {field} {row.fields[field]!r}, need a finite number")
     return number

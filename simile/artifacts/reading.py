@@ -10,12 +10,11 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from simile.errors import InputError
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-
 _MAX_CSV_CELL = 2**31 - 1
 
 
@@ -27,12 +26,16 @@ class Row(NamedTuple):
     fields: dict[str, Any]
     """Values by column; None for an empty cell or a null."""
 
+    @property
+    def names(self) -> str:
+        """The names of the fields, for a message."""
+        return ", ".join(map(repr, self.fields)) or "none"
+
 
 def bare_name(path: Path) -> str:
     """Return the file name without any known suffix: ``test-seen.jsonl.gz`` gives ``test-seen``."""
-    name = path.name.removesuffix(".gz")
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix in FORMATS else name
+    name = Path(path.name.removesuffix(".gz"))
+    return name.stem if name.suffix in FORMATS else name.name
 
 
 def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
@@ -49,40 +52,33 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
         raise InputError(f"{path}: no such file")
     number = -1
     for number, row in enumerate(_rows_of(path)):
-        if columns:
-            if number == 0:
-                _check_columns(row, columns)
-            row = Row(row.where, _renamed(row.fields, columns))
-        yield row
+        yield _renamed(row, columns, is_first=number == 0) if columns else row
     if number < 0:
         raise InputError(f"{path}: the file is empty, need at least one record")
 
 
-def require_text(value: Any, field: str, where: str) -> str:
-    """Return the value if it is a non-blank text.
+def require_text(row: Row, field: str) -> str:
+    """Return the field's value if it is a non-blank text.
 
     Raises:
         InputError: it is no text, it is blank, or UTF-8 cannot encode it (half a surrogate pair).
     """
+    value = row.fields[field]
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: got {field} {value!r:.60}, need a non-empty text")
+        raise InputError(f"{row.where}: got {field} {value!r:.60}, need a non-empty text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: got {field} with half a surrogate pair at character {error.start}") from error
+        raise InputError(f"{row.where}: got {field} with half a surrogate pair at character {error.start}") from error
     return value
 
 
-def _check_columns(row: Row, columns: Mapping[str, str]) -> None:
-    for theirs in columns.values():
-        if theirs not in row.fields:
-            raise InputError(f"{row.where}: no column {theirs!r}, got {', '.join(map(repr, row.fields))}")
-
-
-def _renamed(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields under our names, which replace columns of the file that already have such a name."""
-    others = {name: value for name, value in fields.items() if name not in {*columns, *columns.values()}}
-    return others | {ours: fields.get(theirs) for ours, theirs in columns.items()}
+def _renamed(row: Row, columns: Mapping[str, str], *, is_first: bool) -> Row:
+    """Return the row under our names, which replace columns of the file that already have such a name."""
+    if is_first and (missing := next((theirs for theirs in columns.values() if theirs not in row.fields), None)):
+        raise InputError(f"{row.where}: no column {missing!r}, got {row.names}")
+    others = {name: value for name, value in row.fields.items() if name not in {*columns, *columns.values()}}
+    return Row(row.where, others | {ours: row.fields.get(theirs) for ours, theirs in columns.items()})
 
 
 def _rows_of(path: Path) -> Iterator[Row]:
@@ -95,28 +91,21 @@ def _rows_of(path: Path) -> Iterator[Row]:
         return _csv_rows(path, "\t" if suffix == ".tsv" else ",")
     if suffix == ".parquet":
         return _parquet_rows(path)
-    raise InputError(
-        f"{path}: got a file of type {suffix or 'none'!r}, need one of {', '.join(FORMATS)} (or .gz of it)"
-    )
+    need = f"need one of {', '.join(FORMATS)} (or .gz of it)"
+    raise InputError(f"{path}: got a file of type {suffix or 'none'!r}, {need}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield numbered lines, decoded one by one so that an invalid byte is reported with its line."""
     number = 0
     try:
-        with _open_bytes(path) as file:
+        with io.BufferedReader(gzip.open(path)) if path.name.endswith(".gz") else path.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number}: no valid UTF-8 at byte {error.start} of the line") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged gzip file after line {number} ({error})") from error
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    if path.name.endswith(".gz"):
-        return io.BufferedReader(gzip.open(path, "rb"))
-    return path.open("rb")
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -148,9 +137,9 @@ def _parse_json(text: str, path: Path, first_line: int) -> Any:
 
 
 def _record(value: Any, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: got a JSON {type(value).__name__}, need an object")
-    return Row(where, value)
+    if isinstance(value, dict):
+        return Row(where, value)
+    raise InputError(f"{where}: got a JSON {type(value).__name__}, need an object")
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
@@ -161,9 +150,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
         for fields in reader:
             where = f"{path}:{reader.line_num}"
             if None in fields or None in fields.values():
-                raise InputError(
-                    f"{where}: got a row of another length than the header's {len(reader.fieldnames or ())}"
-                )
+                num = len(reader.fieldnames or ())
+                raise InputError(f"{where}: got a row of another length than the header's {num}")
             yield Row(where, {name: value or None for name, value in fields.items()})
     except csv.Error as error:
         # DictReader counts a line only after it has read all of it.
@@ -177,10 +165,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     except ModuleNotFoundError as error:
         raise InputError(f"{path}: reading Parquet needs pyarrow (pip install 'simile-pairs[train]')") from error
     try:
-        number = 0
-        for batch in parquet.ParquetFile(path).iter_batches():
-            for fields in batch.to_pylist():
-                number += 1
-                yield Row(f"{path}: row {number}", fields)
+        records = (fields for batch in parquet.ParquetFile(path).iter_batches() for fields in batch.to_pylist())
+        for number, fields in enumerate(records, 1):
+            yield Row(f"{path}: row {number}", fields)
     except pyarrow.ArrowException as error:
         raise InputError(f"{path}: no valid Parquet file ({error})") from error

@@ -2,5 +2,3 @@
 
 from simile.client.answers import Similarity, Usage
 from simile.client.clients import AsyncClient, Client
-
-__all__ = ["AsyncClient", "Client", "Similarity", "Usage"]

@@ -4,15 +4,13 @@ Shape suffix: P = pairs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Served(_Received):
             scores=empty,
             members={member.name: empty for member in self.members} if members else None,
             probabilities=empty if self.calibration else None,
-            usage=Usage(pairs=0, texts=0, tokens=0, truncated=0),
+            usage=Usage(0, 0, 0, 0),
             bundle=f"{self.name}@sha256:{self.digest}",
         )
 
@@ -109,26 +107,30 @@ class _ErrorBody(_Received):
     error: Problem
 
 
-_Body = TypeVar("_Body", bound=_Received)
+Body = TypeVar("Body", bound=_Received)
 
 
-def read_served(answer: Answer) -> Served:
-    """Return the bundle and the limits from a response.
+def read(answer: Answer, body: type[Body]) -> Body:
+    """Return the content of a response.
 
     Raises:
         ValueError: the response is not from a Simile server; the message quotes nothing of it.
     """
-    return _read(answer, Served)
+    try:
+        return body.model_validate_json(answer.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 
 def read_similarity(answer: Answer, num_pairs: int, *, members: bool) -> Similarity:
     """Return the scores from a response.
 
     Raises:
-        ValueError: the response is not from a Simile server, or does not have one score per pair; the message quotes
-            nothing of it.
+        ValueError: see `read`; also if there is not one score per pair.
     """
-    body = _read(answer, _Scores)
+    body = read(answer, _Scores)
     if members and body.members is None:
         raise ValueError("no scores of the members")
     for scores in (body.scores, body.probabilities, *(body.members or {}).values()):
@@ -148,7 +150,7 @@ def read_problem(answer: Answer) -> Problem:
     try:
         problem = _ErrorBody.model_validate_json(answer.content).error
     except ValidationError:
-        phrase = _PHRASES.get(answer.status, "unknown status")
+        phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "unknown status")
         return Problem(type=phrase.lower().replace(" ", "_"), message="the response is not from a Simile server")
     return Problem(**{name: " ".join(text.split()) for name, text in problem if text is not None})
 
@@ -163,23 +165,9 @@ def join(parts: Sequence[Similarity]) -> Similarity:
         if first.members is None
         else {name: np.concatenate([part.members[name] for part in parts if part.members]) for name in first.members},
         probabilities=np.concatenate(probabilities) if probabilities else None,
-        usage=Usage(
-            pairs=sum(part.usage.pairs for part in parts),
-            texts=sum(part.usage.texts for part in parts),
-            tokens=sum(part.usage.tokens for part in parts),
-            truncated=sum(part.usage.truncated for part in parts),
-        ),
+        usage=Usage(*map(sum, zip(*(astuple(part.usage) for part in parts), strict=True))),
         bundle=first.bundle,
     )
-
-
-def _read(answer: Answer, body: type[_Body]) -> _Body:
-    try:
-        return body.model_validate_json(answer.content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 
 def _array(scores: list[float]) -> NDArray[np.float32]:

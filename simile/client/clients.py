@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
-from types import TracebackType
 from typing import Any, Self
 
 import httpx2
@@ -20,16 +19,12 @@ from simile.errors import InputError
 from simile.version import __version__
 
 API_KEY_VARIABLE = "SIMILE_API_KEY"
-
 _CONCURRENCY = 4
 """Concurrent requests of one async call: the server computes one while others travel, and together they have no more
 pairs than a server takes in one request by default."""
-
 _CONNECT_TIMEOUT_S = 5.0
-
 # uvicorn closes a connection after 5 idle seconds; a request at that moment would meet a closed connection.
 _POOL = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
-
 # Creating it takes 50 ms, so that is done once per process.
 _tls_context = cache(httpx2.create_ssl_context)
 
@@ -53,18 +48,12 @@ class Client:
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
-        self._url, key = _checked_url(url), _checked_key(api_key)
-        _check_patience(timeout, retries)
-        self._http = httpx2.Client(headers=_headers(key), limits=_POOL, verify=_tls_context())
-        wire = _BlockingWire(self._http, self._url)
-        self._remote = Remote(wire, self._url, secret=key, timeout_s=timeout, retries=retries)
+        for_http, for_remote = _arguments(url, api_key, timeout, retries)
+        self._http = httpx2.Client(**for_http)
+        self._remote = Remote(_BlockingWire(self._http), **for_remote)
 
     def score(self, pairs: Pairs) -> NDArray[np.float32]:
-        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; `similarity` returns more.
-
-        Raises:
-            InputError, ServerError: see `similarity`.
-        """
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; `similarity` returns more."""
         return self.similarity(pairs).scores
 
     def similarity(self, pairs: Pairs, *, members: bool = False, on_progress: Progress | None = None) -> Similarity:
@@ -89,11 +78,7 @@ class Client:
         return _run(self._remote.similarity(pairs, members=members, on_progress=on_progress))
 
     def bundle(self) -> dict[str, Any]:
-        """Return the server's description of its bundle: name, digest, members, thresholds, limits (``/v1/bundle``).
-
-        Raises:
-            ServerError: see `similarity`.
-        """
+        """Return the server's description of its bundle: name, digest, members, thresholds, limits (``/v1/bundle``)."""
         return _run(self._remote.bundle())
 
     def close(self) -> None:
@@ -103,24 +88,20 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"simile.Client({self._url!r})"
+        return f"simile.Client({self._remote.url!r})"
 
 
 class AsyncClient:
     """`Client` for an event loop: it has the same arguments, methods and errors, and sends a few requests at a time."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 30.0, retries: int = 5) -> None:
-        self._url, key = _checked_url(url), _checked_key(api_key)
-        _check_patience(timeout, retries)
-        self._http = httpx2.AsyncClient(headers=_headers(key), limits=_POOL, verify=_tls_context())
-        wire = _AwaitingWire(self._http, self._url)
-        self._remote = Remote(wire, self._url, secret=key, timeout_s=timeout, retries=retries)
+        for_http, for_remote = _arguments(url, api_key, timeout, retries)
+        self._http = httpx2.AsyncClient(**for_http)
+        self._remote = Remote(_AwaitingWire(self._http), **for_remote)
 
     async def score(self, pairs: Pairs) -> NDArray[np.float32]:
         """Return the score of each pair, shape ``(P,)``, in [-1, 1]; see `Client.score`."""
@@ -143,29 +124,25 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"simile.AsyncClient({self._url!r})"
+        return f"simile.AsyncClient({self._remote.url!r})"
 
 
 class _BlockingWire:
     """A `Wire` that blocks: its coroutines are never suspended, so `_run` can run them."""
 
-    def __init__(self, http: httpx2.Client, url: str) -> None:
-        self._http, self._url = http, url
+    def __init__(self, http: httpx2.Client) -> None:
+        self._http = http
 
     async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
         end = time.monotonic() + timeout_s
         try:
-            response = self._http.send(_request(self._http, self._url + path, body, timeout_s), stream=True)
-            with closing(response):
+            with closing(self._http.send(_request(self._http, path, body, timeout_s), stream=True)) as response:
                 # The library's timeout is for each chunk of a response, not for the whole.
-                content = b"".join(_in_time(response.iter_bytes(), end))
-            return _answer(response, content)
+                return _answer(response, b"".join(_in_time(response.iter_bytes(), end)))
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -182,14 +159,14 @@ class _BlockingWire:
 class _AwaitingWire:
     """A `Wire` on the running event loop."""
 
-    def __init__(self, http: httpx2.AsyncClient, url: str) -> None:
-        self._http, self._url = http, url
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
 
     async def send(self, path: str, body: bytes | None, timeout_s: float) -> Answer:
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._http.send(_request(self._http, self._url + path, body, timeout_s))
-            return _answer(response, response.content)
+                response = await self._http.send(_request(self._http, path, body, timeout_s))
+                return _answer(response, response.content)
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -227,11 +204,20 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     raise AssertionError("a coroutine over a blocking wire was suspended")
 
 
-def _check_patience(timeout: float, retries: int) -> None:
+def _arguments(url: str, api_key: str | None, timeout: float, retries: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of the HTTP library's client and those of `Remote`, or refuse the caller's."""
     if not (timeout > 0 and math.isfinite(timeout)):
         raise InputError(f"timeout: got {timeout!r}, need a number of seconds above 0")
     if retries < 0:
         raise InputError(f"retries: got {retries!r}, need 0 or more")
+    key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE, "")
+    # Other characters are not allowed in a header, and the message of the HTTP library would show the key.
+    if not all("!" <= character <= "~" for character in key):
+        raise InputError(f"api_key or {API_KEY_VARIABLE}: got a space or special character, need printable ASCII")
+    url = _checked_url(url)
+    headers = {"user-agent": f"simile/{__version__}"} | ({"authorization": f"Bearer {key}"} if key else {})
+    for_http = {"base_url": url, "headers": headers, "limits": _POOL, "verify": _tls_context()}
+    return for_http, {"url": url, "secret": key, "timeout_s": timeout, "retries": retries}
 
 
 def _checked_url(url: str) -> str:
@@ -248,26 +234,12 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _checked_key(api_key: str | None) -> str | None:
-    key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE)
-    # Other characters are not allowed in a header, and the message of the HTTP library would show the key.
-    if key and not all("!" <= character <= "~" for character in key):
-        raise InputError(f"api_key or {API_KEY_VARIABLE}: got a space or special character, need printable ASCII")
-    return key or None
-
-
-def _headers(key: str | None) -> dict[str, str]:
-    return {"user-agent": f"simile/{__version__}"} | ({"authorization": f"Bearer {key}"} if key else {})
-
-
 def _request(
-    http: httpx2.Client | httpx2.AsyncClient, url: str, body: bytes | None, timeout_s: float
+    http: httpx2.Client | httpx2.AsyncClient, path: str, body: bytes | None, timeout_s: float
 ) -> httpx2.Request:
+    method, headers = ("GET", None) if body is None else ("POST", {"content-type": "application/json"})
     timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
-    if body is None:
-        return http.build_request("GET", url, timeout=timeout)
-    headers = {"content-type": "application/json"}
-    return http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+    return http.build_request(method, path, content=body, headers=headers, timeout=timeout)
 
 
 def _answer(response: httpx2.Response, content: bytes) -> Answer:

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from simile.client.answers import Answer, Problem, Served, Similarity, join, read_problem, read_served, read_similarity
+from simile.client.answers import Answer, Problem, Served, Similarity, join, read, read_problem, read_similarity
 from simile.errors import InputError, ServerError, ServerRefusedError, ServerUnavailableError
 
 Pairs = Iterable[tuple[str, str]]
@@ -26,21 +26,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BUNDLE, _SIMILARITY = "/v1/bundle", "/v1/similarity"
-
 _PART_PAIRS = 256
 """Maximum number of pairs in a request, even if the server takes more: they would not be faster, only later."""
-
 _RETRIED_STATUSES = (429, 503)
 _UNAVAILABLE_STATUSES = (*_RETRIED_STATUSES, 502, 504)
-
 _FIRST_BACKOFF_S, _DOUBLINGS = 0.25, 5
 _MIN_TIMEOUT_S = 0.001
 """Timeout where a wait took longer than planned: HTTP libraries refuse a timeout of 0 or less."""
 _MAX_MESSAGE_CHARACTERS = 200
 """Limit for each part of an error message: a proxy in front of a server may put anything there."""
-
 _PAIR_PLACE = re.compile(r"^pairs\[(\d+)\]")
-
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -70,22 +65,14 @@ class _BundleChangedError(Exception):
 
 
 class Remote:
-    """A server behind a wire.
+    """A server behind a wire; its messages name the address and never show the secret, even if the server repeats it.
 
-    Args:
-        wire: the connection to the server.
-        url: the server's address, for messages.
-        secret: text that no message shows, even if the server repeats it.
-        timeout_s: seconds that a request may take with all its attempts and waits.
-        retries: number of attempts after the first one.
+    A request may take ``timeout_s`` with all its attempts and waits.
     """
 
     def __init__(self, wire: Wire, url: str, *, secret: str | None, timeout_s: float, retries: int) -> None:
-        self._wire = wire
-        self._url = url
-        self._secret = secret
-        self._timeout_s = timeout_s
-        self._retries = retries
+        self.url = url
+        self._wire, self._secret, self._timeout_s, self._retries = wire, secret, timeout_s, retries
         self._served: Served | None = None
         """The server's last description of its bundle; None if it has to be asked again."""
 
@@ -118,12 +105,12 @@ class Remote:
                 self._served = None
                 raise
         raise ServerUnavailableError(
-            f"{self._url}: the bundle changed twice within one call, need one bundle for all its pairs"
+            f"{self.url}: the bundle changed twice within one call, need one bundle for all its pairs"
         )
 
     async def _describe(self) -> tuple[Served, Answer]:
         answer = await self._request(_BUNDLE)
-        self._served = served = self._read(_BUNDLE, answer, read_served)
+        self._served = served = self._read(_BUNDLE, answer, lambda answer: read(answer, Served))
         return served, answer
 
     async def _similarity(
@@ -151,7 +138,7 @@ class Remote:
         """Return the response after as many attempts as needed; ``first_pair`` is added to the places in errors."""
         end = self._wire.now() + self._timeout_s
         for attempt in itertools.count(1):
-            wait_s = None
+            wait_s = backoff_s(attempt)
             try:
                 answer = await self._wire.send(path, body, max(end - self._wire.now(), _MIN_TIMEOUT_S))
             except TimeoutError as error:
@@ -165,9 +152,8 @@ class Remote:
                 failure = self._error(path, answer.status, _shifted(read_problem(answer), first_pair), attempt)
                 if answer.status not in _RETRIED_STATUSES:
                     raise failure
-                wait_s = retry_after_s(answer.headers)
-            if wait_s is None:
-                wait_s = backoff_s(attempt)
+                if (asked_s := retry_after_s(answer.headers)) is not None:
+                    wait_s = asked_s
             if attempt > self._retries or self._wire.now() + wait_s >= end:
                 raise failure
             await self._wire.sleep(wait_s)
@@ -177,7 +163,7 @@ class Remote:
         try:
             return read(answer)
         except ValueError as error:
-            line = f"{self._url}{path}: the response is not from a Simile server ({error})"
+            line = f"{self.url}{path}: the response is not from a Simile server ({error})"
             raise ServerError(line, status=answer.status) from None
 
     def _error(self, path: str, status: int | None, problem: Problem, attempt: int) -> ServerError:
@@ -187,10 +173,9 @@ class Remote:
         elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = ServerRefusedError
         shown = self._shown(problem)
-        code = f"{status} " if status else ""
-        where = f" ({shown.param})" if shown.param else ""
+        code, where = f"{status} " if status else "", f" ({shown.param})" if shown.param else ""
         tried = f", tried {attempt} times" if attempt > 1 else ""
-        line = f"{self._url}{path}: {code}{shown.type}: {shown.message}{where}{tried}"
+        line = f"{self.url}{path}: {code}{shown.type}: {shown.message}{where}{tried}"
         return kind(line, status=status, kind=shown.type, param=shown.param)
 
     def _shown(self, problem: Problem) -> Problem:
@@ -220,12 +205,7 @@ def encode_pairs(pairs: Pairs) -> list[bytes]:
 
 
 def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[range]:
-    """Yield the range of pairs for each request.
-
-    Args:
-        sizes: bytes of each pair; a comma separates two.
-        max_pairs: maximum number of pairs in a request.
-        max_bytes: maximum number of bytes of its pairs.
+    """Yield the range of pairs for each request, from the bytes of each pair; a comma separates two.
 
     Raises:
         InputError: a single pair has more bytes.
@@ -251,11 +231,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         if value.isdecimal():
             return float(value)
-        wait = parsedate_to_datetime(value) - _server_time(headers)
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     # A date without a time zone cannot be compared with one that has it.
     except (ValueError, TypeError):
         return None
-    return max(0.0, wait.total_seconds())
 
 
 def backoff_s(attempt: int) -> float:
@@ -265,10 +245,6 @@ def backoff_s(attempt: int) -> float:
     failed together do not retry together.
     """
     return float(_FIRST_BACKOFF_S * 2 ** min(attempt - 1, _DOUBLINGS) * random.uniform(0.5, 1))
-
-
-def _server_time(headers: Mapping[str, str]) -> datetime:
-    return parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
 
 
 def _shifted(problem: Problem, first_pair: int) -> Problem:

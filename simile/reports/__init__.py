@@ -11,22 +11,3 @@ from simile.reports.charts import Counts, histogram_row, intervals, lines
 from simile.reports.markup import Block
 from simile.reports.numerals import Value
 from simile.reports.page import page, theme
-
-__all__ = [
-    "Block",
-    "Counts",
-    "Value",
-    "callout",
-    "details",
-    "examples",
-    "facts",
-    "figure_row",
-    "heading",
-    "histogram_row",
-    "intervals",
-    "lines",
-    "page",
-    "paragraph",
-    "table",
-    "theme",
-]

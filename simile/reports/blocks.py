@@ -65,12 +65,7 @@ def table(
 
 
 def examples(title: str, rows: Iterable[tuple[str, str, Mapping[str, Value]]]) -> Block:
-    """Return pairs to read: the two texts side by side, and the pair's figures below them.
-
-    Args:
-        title: what the pairs have in common.
-        rows: text a, text b, figures by name.
-    """
+    """Return pairs to read: text a and text b side by side, and the pair's figures by name below them."""
     shown_rows = [(text_a, text_b, _shown(figures)) for text_a, text_b, figures in rows]
     return render("examples", title=title, rows=shown_rows)
 

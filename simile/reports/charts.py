@@ -55,12 +55,9 @@ class Binned:
 
     def summary(self) -> str:
         """Return the legend text: the number of values, their mean, and how many were left out."""
-        parts = [counted(int(self.counts.sum()), "value")]
-        if self.mean is not None:
-            parts.append(f"mean {shown(self.mean)}")
-        if self.num_left_out:
-            parts.append(f"{self.num_left_out:,} not finite")
-        return ", ".join(parts)
+        mean = "" if self.mean is None else f", mean {shown(self.mean)}"
+        left_out = f", {self.num_left_out:,} not finite" if self.num_left_out else ""
+        return counted(int(self.counts.sum()), "value") + mean + left_out
 
 
 def histogram_row(
@@ -92,11 +89,7 @@ def lines(
 ) -> Block:
     """Return one chart with a curve per series; short curves have dots that name their values under the pointer.
 
-    Args:
-        title: what the chart shows.
-        series: points (x, y) by name, in the order in which they are joined; None and NaN leave a gap.
-        x_label: what x is.
-        y_label: what y is.
+    A series holds points (x, y) in the order in which they are joined; None and NaN leave a gap.
     """
     curves = {name: np.asarray(list(points), float).reshape(-1, 2) for name, points in series.items()}
     is_drawn = {name: np.isfinite(points).all(axis=1) for name, points in curves.items()}
@@ -116,13 +109,16 @@ def lines(
 def intervals(title: str, rows: Iterable[Interval], *, spec: str = ".3f") -> Block:
     """Return a forest plot: a dot per value, on a line for its interval; the dot is hollow where that contains zero.
 
-    Args:
-        title: what the values are, and how wide the intervals.
-        rows: label, value, low end, high end; None and what is not finite are not drawn.
-        spec: format spec of the numbers.
+    A row has a label, a value, low end and high end; None and what is not finite are not drawn.
     """
     rows = list(rows)
-    said = [(label, _said(value, low, high, spec)) for label, value, low, high in rows]
+    said = [
+        (
+            label,
+            shown(value, spec) + ("" if (low, high) == (None, None) else f" [{shown(low, spec)}, {shown(high, spec)}]"),
+        )
+        for label, value, low, high in rows
+    ]
     numbers = np.asarray([row[1:] for row in rows], float).reshape(-1, 3)
     has_zero = (numbers[:, 1] <= 0) & (numbers[:, 2] >= 0)
     drawing = None
@@ -131,13 +127,6 @@ def intervals(title: str, rows: Iterable[Interval], *, spec: str = ".3f") -> Blo
 
         drawing = draw_intervals(said, numbers, has_zero, _label("Intervals", title, dict(said)))
     return _chart(title, drawing, remark="Hollow dot: the interval contains zero." if has_zero.any() else "")
-
-
-def _said(value: Number | None, low: Number | None, high: Number | None, spec: str) -> str:
-    """Return the value and its interval as text: ``+0.021 [+0.010, +0.033]``."""
-    if low is None and high is None:
-        return shown(value, spec)
-    return f"{shown(value, spec)} [{shown(low, spec)}, {shown(high, spec)}]"
 
 
 def _edges(series: Sequence[ArrayLike | Counts], bins: int, limits: tuple[float, float] | None) -> Array:
@@ -169,12 +158,11 @@ def _panel(title: str, series: Mapping[str, Binned], edges: Array, x_label: str,
         from simile.reports.drawing import draw_histogram
 
         bars = [(binned.shares, binned.mean) for binned in series.values()]
-        notes = [
-            "\n".join(
-                f"{name}: {binned.shares[index]:.1%} ({int(binned.counts[index]):,})" for name, binned in series.items()
-            )
-            for index in range(len(edges) - 1)
+        of_bins = [
+            [f"{name}: {share:.1%} ({int(count):,})" for share, count in zip(of.shares, of.counts, strict=True)]
+            for name, of in series.items()
         ]
+        notes = ["\n".join(of_bin) for of_bin in zip(*of_bins, strict=True)]
         drawing = draw_histogram(bars, edges, top, notes, _label("Histogram", title, summaries))
     return _chart(title, drawing, summaries, x_label=x_label, y_label="share per bin")
 

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -26,17 +27,12 @@ from simile.reports.numerals import shown
 from simile.reports.page import theme
 
 # In units of the SVG: pixels where the chart is shown at this width. style.css sets the size of the text.
-WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 220, 44, 28, 16, 9.5
+WIDTH, HEIGHT, ROW_HEIGHT, AXIS_HEIGHT, PADDING, WIDTH_PER_CHARACTER = 480, 224, 44, 32, 16, 9.5
 
 MAX_DOTS = 40
 """Number of points above which dots would cover their curve."""
-
 COLOURS = {name: f"#{code}" for name, code in reversed(re.findall(r"--(\w+): #(\w{6});", theme()))}
 """Colours of the light scheme, which Matplotlib draws with; `_svg` replaces them by the names."""
-
-RADIUS = 3.5
-"""Radius of a dot."""
-
 _CLASSES = {"area", "bins", "curve", "dots", "hollow", "interval", "mean", "row", "value"}
 """Names that the drawing functions give to what they draw, and style.css styles."""
 
@@ -48,17 +44,15 @@ _STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.axisbelow": True,
     "axes.edgecolor": COLOURS["muted"],
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
+    **{f"axes.spines.{side}": False for side in ("left", "right", "top")},
     "axes.grid": True,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 6),
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 1,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.major.pad": 8,
+    **{f"{axis}tick.major.size": 0 for axis in "xy"},
+    # On a phone, the text grows upwards from its base line, towards the axis.
+    "xtick.major.pad": 12,
     "ytick.major.pad": 8,
 }
 
@@ -77,13 +71,14 @@ def draw_curves(series: Mapping[str, Array], label: str) -> Block:
     """Return a curve per series of points, with gaps at NaN; long curves have dots only at points that stand alone."""
     axes, notes = _axes(), []
     for index, (name, points) in enumerate(series.items()):
+        colour, style = _look(index)
         is_drawn = np.isfinite(points[:, 0])
         is_joined = np.zeros_like(is_drawn)
         is_joined[1:] |= is_drawn[:-1]
         is_joined[:-1] |= is_drawn[1:]
         dots = np.flatnonzero(is_drawn if is_drawn.sum() <= MAX_DOTS else is_drawn & ~is_joined)
-        axes.plot(*points.T, **_line(index), linewidth=1.75, gid="curve")
-        axes.plot(*points[dots].T, "o", color=_line(index)["color"], markeredgecolor=COLOURS["ground"], gid="dots")
+        axes.plot(*points.T, color=colour, linestyle=style, linewidth=1.75, gid="curve")
+        axes.plot(*points[dots].T, "o", color=colour, markeredgecolor=COLOURS["ground"], gid="dots")
         notes += [f"{name}\n{shown(x, '.6g')}: {shown(y, '.4g')}" for x, y in points[dots].tolist()]
     drawn = np.concatenate(list(series.values()))
     _set_axis(axes, "x", drawn[:, 0])
@@ -97,29 +92,24 @@ def draw_histogram(
 ) -> Block:
     """Return the outline of each series of shares, and its mean as a dashed line; bins without values stay bare.
 
-    Args:
-        series: shares of the bins, and mean.
-        edges: edges of the bins.
-        top: the largest share of all charts that this one is compared with.
-        notes: what each bin says under the pointer, below its edges.
-        label: what a screen reader says.
+    ``top`` is the largest share of all charts that this one is compared with; under the pointer, a bin says its note.
     """
     axes = _axes()
     for index, (shares, mean) in enumerate(series):
         if not shares.any():
             continue
-        line = _line(index)
-        look: dict[str, Any] = {
-            "facecolor": (line["color"], 0.2),
-            "edgecolor": line["color"],
-            "linestyle": line["linestyle"],
-        }
+        colour, style = _look(index)
+        look: dict[str, Any] = {"facecolor": (colour, 0.2), "edgecolor": colour, "linestyle": style}
         axes.stairs(np.where(shares > 0, shares, np.nan), edges, fill=True, linewidth=1.25, **look, gid="area")
         if mean is not None:
-            axes.axvline(np.clip(mean, edges[0], edges[-1]), color=line["color"], linestyle=(0, (4, 3)), gid="mean")
-    bins = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+            # Where means coincide, the dashes of one fill the gaps of the other.
+            dashes = (3.5 * index, (4, 3))
+            axes.axvline(np.clip(mean, edges[0], edges[-1]), color=colour, linestyle=dashes, gid="mean")
+    bins = list(pairwise(edges.tolist()))
     _set_axis(axes, "x", edges)
-    top = _set_axis(axes, "y", np.array([0, top]), ends_at_ticks=True, formatter=FuncFormatter(_percent))
+    top = _set_axis(
+        axes, "y", np.array([0, top]), ends_at_ticks=True, formatter=FuncFormatter(lambda share, _: f"{100 * share:g}%")
+    )
     columns = [[(low, 0), (low, top), (high, top), (high, 0)] for low, high in bins]
     axes.add_collection(PolyCollection(columns, facecolors="none", edgecolors="none", gid="bins"), autolim=False)
     ends = [f"{shown(low, '.4g')} to {shown(high, '.4g')}" for low, high in bins]
@@ -128,14 +118,7 @@ def draw_histogram(
 
 @_style()
 def draw_intervals(rows: Sequence[tuple[str, str]], numbers: Array, has_zero: NDArray[np.bool_], label: str) -> Block:
-    """Return a forest plot with a row per interval: its name and its figures as text, below them dot and line.
-
-    Args:
-        rows: name, figures.
-        numbers: value, low end, high end.
-        has_zero: whether the interval contains zero.
-        label: what a screen reader says.
-    """
+    """Return a forest plot: per row, its name and figures as text, below them dot and line from value, low and high."""
     axes = _axes(ROW_HEIGHT * len(rows) + AXIS_HEIGHT, grid="x")
     _set_axis(axes, "x", np.append(numbers, 0.0), ends_at_ticks=True)
     axes.set(ylim=(len(rows), 0), yticks=[])
@@ -144,14 +127,8 @@ def draw_intervals(rows: Sequence[tuple[str, str]], numbers: Array, has_zero: ND
         if np.isfinite(ends).all():
             axes.plot(ends, [index + 0.7] * 2, color=COLOURS["c0"], linewidth=2, gid="interval")
         if np.isfinite(value):
-            face = COLOURS["ground" if is_hollow else "c0"]
-            dot: dict[str, Any] = {
-                "markersize": 9,
-                "markeredgewidth": 2,
-                "markerfacecolor": face,
-                "color": COLOURS["c0"],
-            }
-            axes.plot([value], [index + 0.7], "o", **dot, gid="hollow" if is_hollow else "value")
+            (dot,) = axes.plot([value], [index + 0.7], "o", color=COLOURS["c0"], markersize=9, markeredgewidth=2)
+            dot.set(markerfacecolor=COLOURS["ground" if is_hollow else "c0"], gid="hollow" if is_hollow else "value")
         for x, side in ((0.0, "left"), (1.0, "right")):
             axes.text(x, index + 0.36, "-", ha=side, transform=axes.get_yaxis_transform(), gid="row")
     return _svg(axes, label, texts=[text for row in rows for text in row])
@@ -166,13 +143,9 @@ def _axes(height: int = HEIGHT, grid: str = "y") -> Axes:
     return axes
 
 
-def _percent(share: float, _position: int | None) -> str:
-    return f"{100 * share:g}%"
-
-
-def _line(index: int) -> dict[str, Any]:
-    """Return the look of a series; the colours repeat after the last one, with dashed lines."""
-    return {"color": COLOURS[f"c{index % NUM_COLOURS}"], "linestyle": "-" if index < NUM_COLOURS else "--"}
+def _look(index: int) -> tuple[str, str]:
+    """Return the colour and line style of a series; the colours repeat after the last one, with dashed lines."""
+    return COLOURS[f"c{index % NUM_COLOURS}"], "-" if index < NUM_COLOURS else "--"
 
 
 def _set_axis(
@@ -207,14 +180,7 @@ def _set_axis(
 
 
 def _svg(axes: Axes, label: str, notes: Sequence[str] = (), texts: Sequence[str] = ()) -> Block:
-    """Return the chart.
-
-    Args:
-        axes: what to draw.
-        label: what a screen reader says.
-        notes: what the dots and bins say under the pointer, in their order.
-        texts: the texts in place of the placeholders, in their order.
-    """
+    """Return the chart with a label for screen readers, notes under dots and bins, and texts for the placeholders."""
     out = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     FigureCanvasSVG(axes.get_figure(root=True)).print_figure(out, format="svg", metadata=metadata)
@@ -233,9 +199,7 @@ def _svg(axes: Axes, label: str, notes: Sequence[str] = (), texts: Sequence[str]
         ElementTree.SubElement(mark, "title").text = printable(note)
     for placeholder, text in zip(root.iterfind(".//g[@class='row']/text"), texts, strict=True):
         placeholder.text = printable(text)
-    root.attrib.pop("width")
-    root.attrib.pop("height")
-    root.attrib |= {"role": "img", "aria-label": printable(label)}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(label)}
     return Block(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -252,7 +216,7 @@ def _clean(element: ElementTree.Element) -> None:
         attributes[key] = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value)
     if element.tag == "use":
         element.tag = "circle"
-        attributes |= {"cx": attributes.pop("x"), "cy": attributes.pop("y"), "r": str(RADIUS)}
+        attributes |= {"cx": attributes.pop("x"), "cy": attributes.pop("y"), "r": "3.5"}
     if element.tag == "text":
         # The page sets the font.
         attributes["style"] = re.sub(r"font[^;]*; ?", "", attributes["style"])

@@ -15,28 +15,3 @@ from simile.scoring.scorer import (
     load,
     require_finite,
 )
-
-__all__ = [
-    "GOLDEN_PAIRS",
-    "Device",
-    "Encoder",
-    "Lexical",
-    "Pairs",
-    "Precision",
-    "Runtime",
-    "Scored",
-    "Scorer",
-    "Tokens",
-    "choose_runtime",
-    "cosines",
-    "distinct_texts",
-    "evaluated_runtimes",
-    "golden_pairs",
-    "length_sorted_batches",
-    "load",
-    "pack_vocabulary",
-    "probability",
-    "require_finite",
-    "require_prior",
-    "words",
-]

@@ -17,11 +17,8 @@ def probability(
 ) -> NDArray[np.float32]:
     """Return the probability that each pair is positive, shape ``(P,)``, in [0, 1].
 
-    Args:
-        calibration: the calibration of the bundle.
-        score_P: the scores of the pairs.
-        prior: expected share of positives among such pairs; None for the share among the pairs of the fit. It shifts
-            the log-odds of all pairs by the same amount: their order stays, and certain pairs stay certain.
+    The prior is the expected share of positives among such pairs; by default that of the pairs of the fit. It shifts
+    the log-odds of all pairs by the same amount: their order stays, and certain pairs stay certain.
 
     Source: Saerens, Latinne & Decaestecker 2002, doi:10.1162/089976602753284446.
     """
@@ -38,23 +35,18 @@ def require_prior(bundle: Bundle, prior: float | None) -> None:
     Raises:
         InputError: the prior is not between 0 and 1, or the bundle has no calibration.
     """
-    if prior is None:
-        return
-    if not 0 < prior < 1:
+    if prior is not None and not 0 < prior < 1:
         raise InputError(f"got a prior of {prior:g}, need a share of positives above 0 and below 1")
-    if bundle.manifest.calibration is None:
-        raise InputError(
-            f"{bundle.path}: got a prior of {prior:g} for a bundle without calibration, "
-            "need one made with labelled dev pairs"
-        )
+    if prior is not None and bundle.manifest.calibration is None:
+        got = f"{bundle.path}: got a prior of {prior:g} for a bundle without calibration"
+        raise InputError(f"{got}, need one made with labelled dev pairs")
 
 
 def _log_odds(calibration: Calibration, score_P: NDArray[np.float64]) -> NDArray[np.float64]:
     if not isinstance(calibration, IsotonicCalibration):
         return calibration.slope * score_P + calibration.intercept
-    probability_P = np.interp(score_P, calibration.scores, calibration.probabilities)
     # Interpolation may exceed the last point by rounding.
-    probability_P = np.clip(probability_P, 0, 1)
+    probability_P = np.interp(score_P, calibration.scores, calibration.probabilities).clip(0, 1)
     with np.errstate(divide="ignore"):
         # The log-odds of certain pairs are infinite, and no prior shifts them.
         return np.asarray(np.log(probability_P) - np.log1p(-probability_P))

@@ -40,14 +40,16 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
-        self.name = member.name
-        self.dimension = member.dimension
-        self.max_length = member.max_length
+        self.name, self.dimension, self.max_length = member.name, member.dimension, member.max_length
         self.runtime = runtime
-        self._prompt = member.prompt
+        self._prompt, self._pad_id = member.prompt, member.pad_id
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
-        self._pad_id = member.pad_id
-        self._tokenizer = _tokenizer(bundle, member.tokenizer.path)
+        path = member.tokenizer.path
+        try:
+            self._tokenizer = Tokenizer.from_str(bundle.data[path].decode())
+        # The tokenizers library raises bare Exception.
+        except Exception as error:
+            raise BundleError(f"{bundle.path}: {path} is not a tokenizer ({error})") from error
         # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
         self._tokenizer.enable_truncation(member.max_length)
         self._tokenizer.no_padding()
@@ -57,23 +59,17 @@ class Encoder:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text with the prompt before it, cut to the member's length."""
         prompted = [self._prompt + text[: self._max_characters] for text in texts]
+        is_long = [len(text) > self._max_characters for text in texts]
         encodings = self._tokenizer.encode_batch_fast(prompted)
         return [
-            Tokens(
-                np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing) or len(text) > self._max_characters
-            )
-            for encoding, text in zip(encodings, texts, strict=True)
+            Tokens(np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing) or is_cut)
+            for encoding, is_cut in zip(encodings, is_long, strict=True)
         ]
 
     def embed_tokens(
         self, tokens: Sequence[Tokens], on_progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Return the embeddings, shape ``(N, D)``, each of length 1.
-
-        Args:
-            tokens: the tokens of each text.
-            on_progress: called with the number of texts done since the last call.
-        """
+        """Return the embeddings, shape ``(N, D)``, each of length 1; see `Scorer.score_members` for ``on_progress``."""
         embedding_ND = np.empty((len(tokens), self.dimension), dtype=np.float32)
 
         def compute(index_B: list[int]) -> int:
@@ -95,14 +91,6 @@ class Encoder:
             ids_BT[row, : len(text)] = text
             mask_BT[row, : len(text)] = 1
         return self._graph.embed(ids_BT, mask_BT)
-
-
-def _tokenizer(bundle: Bundle, path: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(bundle.data[path].decode())
-    # The tokenizers library raises bare Exception.
-    except Exception as error:
-        raise BundleError(f"{bundle.path}: {path} is not a tokenizer ({error})") from error
 
 
 def cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:

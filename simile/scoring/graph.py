@@ -20,10 +20,6 @@ class Graph:
     alone has all cores, in a second session. While it runs, other batches wait: OpenVINO's threads that share a batch
     spin when one of them waits for its core.
 
-    Args:
-        model: the ONNX file.
-        runtime: the runtime that runs it.
-
     Raises:
         InputError: the provider cannot run the graph.
     """

@@ -24,13 +24,10 @@ def words(text: str) -> list[str]:
 
 def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) -> bytes:
     """Return the content of the member's file: the words in index order and their inverse document frequencies."""
-    in_order = sorted(vocabulary, key=lambda word: vocabulary[word])
+    in_order = "\n".join(sorted(vocabulary, key=lambda word: vocabulary[word]))
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        words=np.frombuffer("\n".join(in_order).encode(), dtype=np.uint8),
-        idf=np.asarray(idf_V, dtype=np.float64),
-    )
+    packed = np.frombuffer(in_order.encode(), dtype=np.uint8)
+    np.savez_compressed(buffer, words=packed, idf=np.asarray(idf_V, dtype=np.float64))
     return buffer.getvalue()
 
 
@@ -49,9 +46,8 @@ class Lexical:
         except Exception as error:
             raise BundleError(f"{bundle.path}: {member.vocabulary.path} is not a vocabulary ({error})") from error
         if len(known) != len(self._idf_V) or len(known) != member.dimension:
-            raise BundleError(
-                f"{bundle.path}: {member.vocabulary.path} has {len(known)} words, need {member.dimension}"
-            )
+            got = f"{bundle.path}: {member.vocabulary.path} has {len(known)} words"
+            raise BundleError(f"{got}, need {member.dimension}")
         self._vocabulary = {word: index for index, word in enumerate(known)}
 
     def weights(self, text: str) -> dict[int, float]:
@@ -64,8 +60,7 @@ class Lexical:
     def cosines(self, texts: Sequence[str], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the cosine of each pair of texts, shape ``(P,)``, in [0, 1]; 0 if a text has no known word."""
         weights = [self.weights(text) for text in texts]
-        return np.array([_product(weights[a], weights[b]) for a, b in pair_P2], dtype=np.float32)
-
-
-def _product(weights_a: Mapping[int, float], weights_b: Mapping[int, float]) -> float:
-    return sum(weight * weights_b.get(index, 0.0) for index, weight in weights_a.items())
+        return np.array(
+            [sum(weight * weights[b].get(word, 0.0) for word, weight in weights[a].items()) for a, b in pair_P2],
+            dtype=np.float32,
+        )

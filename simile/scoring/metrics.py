@@ -83,11 +83,5 @@ def expected_calibration_error(probability_P: Array, label_P: Array) -> float:
 
 def figures(score_P: Array, target_P: Array, *, is_graded: bool) -> dict[str, float]:
     """Return the figures of a set of pairs by name; a graded set has only its Spearman."""
-    if is_graded:
-        return {"spearman": spearman(score_P, target_P)}
-    return {
-        "spearman": spearman(score_P, target_P),
-        "auc": auc(score_P, target_P),
-        "separability": separability(score_P, target_P),
-        "overlap": overlap(score_P, target_P),
-    }
+    computed = (spearman,) if is_graded else (spearman, auc, separability, overlap)
+    return {figure.__name__: figure(score_P, target_P) for figure in computed}

@@ -44,9 +44,7 @@ class Runtime:
     @property
     def batches_at_once(self) -> int:
         """Number of concurrent batches, each in its own thread, that makes best use of the machine."""
-        if self.provider == _CUDA:
-            return 1
-        return min(usable_cores(), _MAX_BATCHES_AT_ONCE)
+        return 1 if self.provider == _CUDA else min(usable_cores(), _MAX_BATCHES_AT_ONCE)
 
     @property
     def few_tokens(self) -> int:
@@ -85,22 +83,18 @@ def choose_runtime(
 def _runtimes_here() -> list[Runtime]:
     """Return the runtimes that this environment has, fastest first."""
     available = onnxruntime.get_available_providers()
-    runtimes = []
-    if _CUDA in available and num_cuda_devices() > 0:
-        runtimes += [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32")]
-    on_cpu = [Runtime(_CPU, "fp32")]
+    runtimes = [Runtime(_CPU, "fp32")]
     if _OPENVINO in available:
-        on_cpu.insert(0 if bf16_pays() else 1, Runtime(_OPENVINO, "bf16"))
-    return runtimes + on_cpu
+        runtimes.insert(0 if bf16_pays() else 1, Runtime(_OPENVINO, "bf16"))
+    if _CUDA in available and num_cuda_devices() > 0:
+        runtimes = [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32"), *runtimes]
+    return runtimes
 
 
 def open_session(model: bytes, runtime: Runtime, at_once: int | None = None) -> "onnxruntime.InferenceSession":
-    """Return a session that runs the whole graph on the runtime's provider.
+    """Return a session that runs the whole ONNX file on the runtime's provider.
 
-    Args:
-        model: the ONNX file.
-        runtime: the runtime that runs it.
-        at_once: number of concurrent batches, which share all cores; by default `Runtime.batches_at_once`.
+    ``at_once`` concurrent batches share all cores; by default `Runtime.batches_at_once`.
 
     Raises:
         InputError: the provider cannot run the graph (ONNX Runtime would silently run it on the CPU instead).

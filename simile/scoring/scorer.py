@@ -4,7 +4,7 @@ Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class Scorer:
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         # The sessions have copied the graphs, whose bytes would be a fifth of a service's memory.
-        self.bundle = bundle.without_data()
+        self.bundle = replace(bundle, data={})
         self.runtime = runtime
         self.members: tuple[Encoder | Lexical, ...] = tuple(
             Encoder(bundle, member, runtime) if isinstance(member, EncoderMember) else Lexical(bundle, member)
@@ -66,11 +66,9 @@ class Scorer:
         return self.score_members(pairs).score_P
 
     def score_members(self, pairs: Pairs, on_progress: Progress | None = None) -> Scored:
-        """Return the score of each pair, and the scores of each member.
+        """Return the score of each pair, and the scores of each member; equal texts are computed once.
 
-        Args:
-            pairs: the texts; a text that occurs more than once is computed once.
-            on_progress: called with the number of texts done since the last call; each member counts all texts.
+        ``on_progress`` is called with the number of texts done since the last call; each member counts all texts.
         """
         texts, pair_P2 = distinct_texts(pairs)
         scores: dict[str, NDArray[np.float32]] = {}
@@ -92,11 +90,8 @@ class Scorer:
     def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
-        A vector joins the members' embeddings, each times the square root of its weight.
-
-        Args:
-            texts: the texts.
-            on_progress: called with the number of texts done since the last call; each member counts all texts.
+        A vector joins the members' embeddings, each times the square root of its weight. For ``on_progress`` see
+        `score_members`.
 
         Raises:
             InputError: a member has no embeddings.
@@ -111,10 +106,8 @@ class Scorer:
     def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the ensemble's embeddings, shape ``(N, D)``, from those of its members, which are all encoders."""
         weights = self.bundle.manifest.combine.weights
-        parts = zip(self.members, embeddings, strict=True)
-        return np.concatenate(
-            [part_ND * np.float32(np.sqrt(weights[member.name])) for member, part_ND in parts], axis=1
-        )
+        factors = [np.float32(np.sqrt(weights[member.name])) for member in self.members]
+        return np.concatenate([factor * part_ND for factor, part_ND in zip(factors, embeddings, strict=True)], axis=1)
 
     def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the weighted mean of the members' scores, shape ``(P,)``."""
@@ -134,9 +127,8 @@ class Scorer:
         # Unlike Python's max, NumPy's is NaN if any score is.
         worst = float(np.max(np.abs(gaps), initial=0))
         if not worst <= (tolerance := TOLERANCE[self.runtime.precision]):
-            raise BundleError(
-                f"{self.bundle.path}: golden pairs differ by {worst:.1e} on {self.runtime}, need {tolerance:.0e}"
-            )
+            got = f"{self.bundle.path}: golden pairs differ by {worst:.1e} on {self.runtime}"
+            raise BundleError(f"{got}, need {tolerance:.0e}")
         return worst
 
 

@@ -383,11 +383,11 @@ def test_bundle_reached_through_a_link_stays_what_it_was_when_the_link_moves(tmp
     new = write_bundle(tmp_path / "new", manifest_of(name="new"), DATA)
     link = tmp_path / "current"
     link.symlink_to(old.path)
-    found = read_bundle(link)
+    first = read_bundle(link)
     link.unlink()
     link.symlink_to(new.path)
-    assert found.path == old.path.resolve()
-    assert read_bundle(found.path).identity == old.identity
+    assert first.path == old.path.resolve()
+    assert read_bundle(first.path).identity == old.identity
     assert read_bundle(link).identity == new.identity
 
 

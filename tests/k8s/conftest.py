@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, Manifest, kustomize
+from tests.k8s.manifests import K8S, Manifest, parsed, rendered
 
 COMPOSED = {
     "dev": (),
@@ -30,21 +32,22 @@ COMPOSED = {
 
 
 @pytest.fixture(scope="session")
-def render(tmp_path_factory) -> Callable[[str], list[Manifest]]:
-    """Renders an overlay by its name in `COMPOSED`, once per session."""
-    rendered: dict[str, list[Manifest]] = {}
+def render(made_once, tmp_path_factory) -> Callable[[str], list[Manifest]]:
+    """Renders an overlay by its name in `COMPOSED`, once for all test processes."""
 
+    def write(name: str, file: Path) -> None:
+        copy = tmp_path_factory.mktemp("k8s") / "k8s"
+        shutil.copytree(K8S, copy)
+        overlay = name.partition(" ")[0]
+        kustomization = copy / "overlays" / overlay.removesuffix("-bucket") / "kustomization.yaml"
+        asked: dict[str, Any] = yaml.safe_load(kustomization.read_text())
+        added = [f"../../components/{component}" for component in COMPOSED[name]]
+        kustomization.write_text(yaml.safe_dump(asked | {"components": [*added, *asked.get("components", ())]}))
+        file.write_text(rendered(copy / "overlays" / overlay))
+
+    @cache
     def render(name: str) -> list[Manifest]:
-        if name not in rendered:
-            copy = tmp_path_factory.mktemp("k8s") / "k8s"
-            shutil.copytree(K8S, copy)
-            overlay = name.partition(" ")[0]
-            file = copy / "overlays" / overlay.removesuffix("-bucket") / "kustomization.yaml"
-            asked: dict[str, Any] = yaml.safe_load(file.read_text())
-            added = [f"../../components/{component}" for component in COMPOSED[name]]
-            file.write_text(yaml.safe_dump(asked | {"components": [*added, *asked.get("components", ())]}))
-            rendered[name] = kustomize(copy / "overlays" / overlay)
-        return rendered[name]
+        return parsed(made_once(name.replace(" ", "-"), partial(write, name)).read_text())
 
     return render
 

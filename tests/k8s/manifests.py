@@ -18,6 +18,11 @@ TIMEOUT_S = 60
 
 
 def kustomize(folder: Path) -> list[Manifest]:
+    """Return the rendered manifests of the folder."""
+    return parsed(rendered(folder))
+
+
+def rendered(folder: Path) -> str:
     """Return the rendered manifests of the folder, or fail with kubectl's message."""
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here, so that nothing renders the manifests")
@@ -25,7 +30,12 @@ def kustomize(folder: Path) -> list[Manifest]:
         ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return done.stdout
+
+
+def parsed(text: str) -> list[Manifest]:
+    """Return the manifests of a text; the parser in C is six times faster than the one in Python."""
+    return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_pat
                 (mount,) = [one for one in pod.spec["containers"][0]["volumeMounts"] if one["name"] == "keys"]
                 assert variables["SIMILE_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
                 variables |= {"SIMILE_API_KEYS_FILE": str(keys)}
-            assert Settings.from_environment(variables).all_api_keys() is not None
+            assert Settings.resolve({}, variables).all_api_keys() is not None
 
 
 def test_unknown_variable_is_detected(production):
@@ -120,7 +120,7 @@ def test_unknown_variable_is_detected(production):
 
 def test_service_listens_where_the_manifests_look_for_it(manifests):
     (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
-    settings = Settings.from_environment({"SIMILE_HOST": environment(container, manifests)["SIMILE_HOST"]})
+    settings = Settings.resolve({}, {"SIMILE_HOST": environment(container, manifests)["SIMILE_HOST"]})
     assert settings.host == "0.0.0.0"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": settings.port, "metrics": settings.metrics_port}
@@ -150,7 +150,7 @@ def test_probes_ask_real_routes_that_need_no_key(manifests, guarded):
 def test_grace_is_as_long_as_the_service_drains(manifests):
     spec = the(manifests, "Deployment")["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    settings = Settings.from_environment(environment(container, manifests) | {"SIMILE_API_KEYS_FILE": "/dev/null"})
+    settings = Settings.resolve({}, environment(container, manifests) | {"SIMILE_API_KEYS_FILE": "/dev/null"})
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"] + settings.drain_s + server._LAST_ANSWERS_S
     assert waits < spec["terminationGracePeriodSeconds"] <= waits + 15
 

@@ -1,4 +1,4 @@
-"""docs/deployment.md: its commands do what it says, as far as that can be seen without a cluster."""
+"""The commands of docs/deployment.md do what it says, as far as that can be seen without a cluster."""
 
 import re
 import shlex
@@ -107,9 +107,9 @@ def test_everything_that_commands_name_is_in_the_manifests(render):
 
 
 def test_simile_commands_are_ones_that_it_takes():
-    found = [command.rpartition(" -- ")[2] for command in COMMANDS if " -- simile " in command]
-    assert found
-    for command in found:
+    commands = [command.rpartition(" -- ")[2] for command in COMMANDS if " -- simile " in command]
+    assert commands
+    for command in commands:
         words = shlex.split(command)[1:]
         read_options(words)
 

@@ -11,7 +11,7 @@ from tests.k8s.manifests import ROOT, arguments, the
 
 SMALLER = {
     "baseline": (),
-    "mine": ("--pairs=200", "--dev-share=0.1", "--allow-fewer"),
+    "mine": ("--pairs=64", "--dev-share=0.1", "--allow-fewer"),
     "train": (),
     "join": (),
     "evaluate": ("--device=cpu", "--precision=fp32"),

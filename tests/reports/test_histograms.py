@@ -27,14 +27,14 @@ def remarks(figure):
 
 def test_counts_sum_to_the_values_and_match_numpy(parse):
     values = np.random.default_rng(0).normal(0.4, 0.2, 500)
-    found = counts(parse(histogram("t", {"a": values}, bins=20)), "a")
-    assert sum(found) == 500
-    assert found == np.histogram(values, 20)[0].tolist()
+    counted = counts(parse(histogram("t", {"a": values}, bins=20)), "a")
+    assert sum(counted) == 500
+    assert counted == np.histogram(values, 20)[0].tolist()
 
 
 def test_values_beyond_the_limits_count_in_the_end_bins(parse):
-    found = counts(parse(histogram("t", {"a": [-5, 0.1, 0.9, 7, 8]}, bins=2, limits=(0, 1))), "a")
-    assert found == [2, 3]
+    figure = parse(histogram("t", {"a": [-5, 0.1, 0.9, 7, 8]}, bins=2, limits=(0, 1)))
+    assert counts(figure, "a") == [2, 3]
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted(parse):
@@ -74,6 +74,12 @@ def test_each_mean_is_marked_within_the_plot(parse, marks):
     assert middle == pytest.approx((left + right) / 2, abs=0.02)
 
 
+def test_means_that_coincide_are_both_seen(parse, marks):
+    one, other = marks(parse(histogram("t", {"a": [0.2, 0.8], "b": [0.4, 0.6]})), "mean")
+    assert one.get("d") == other.get("d")
+    assert ["stroke-dashoffset: 0" in one.get("style"), "stroke-dashoffset: 0" in other.get("style")] == [True, False]
+
+
 def test_panels_of_a_row_share_bins_and_height(parse, ticks):
     one, two = parse(histogram_row({"one": {"a": [0.0, 0.1, 1.0]}, "two": {"a": [0.5] * 9 + [2.0]}}, bins=4))
     assert ticks(one) == ticks(two)
@@ -109,10 +115,10 @@ def test_counts_that_cannot_share_a_chart_are_an_error(series, message):
         histogram("t", series)
 
 
-@pytest.mark.parametrize(("edges", "found"), [([0, 1], [1, 2]), ([0], []), ([[0, 1]], [1])])
-def test_counts_have_one_edge_more_than_bins(edges, found):
+@pytest.mark.parametrize(("edges", "given"), [([0, 1], [1, 2]), ([0], []), ([[0, 1]], [1])])
+def test_counts_have_one_edge_more_than_bins(edges, given):
     with pytest.raises(ValueError, match="an edge more"):
-        Counts(edges, found)
+        Counts(edges, given)
 
 
 @pytest.mark.parametrize("options", [{"limits": (1, 0)}, {"limits": (0, float("nan"))}, {"bins": 0}])

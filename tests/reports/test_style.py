@@ -23,8 +23,8 @@ SEEN_BY = {
 
 def palette(scheme):
     light, dark = THEME.split("@media (prefers-color-scheme: dark)")
-    found = dict(re.findall(r"--(\w+): #(\w{6});", light if scheme == "light" else dark))
-    return {name: linear(code) for name, code in found.items()}
+    codes = dict(re.findall(r"--(\w+): #(\w{6});", light if scheme == "light" else dark))
+    return {name: linear(code) for name, code in codes.items()}
 
 
 def linear(code):

@@ -3,8 +3,9 @@
 import asyncio
 
 from serving.drift import Drift
-from serving.engine import Engine, EngineLimits
+from serving.engine import Engine
 from serving.metrics import Metrics
+from serving.settings import Settings
 from tests.live_servers import until
 
 FIRST = [("The water was cold.", "A cold drink of water.")]
@@ -14,7 +15,8 @@ OTHER = [("cold", "a")]
 
 
 def engine_of(scorer, *, max_waiting_tokens=1000, deadline_s=10.0, cache_bytes=0) -> Engine:
-    return Engine(scorer, Metrics(), Drift(None, ""), EngineLimits(max_waiting_tokens, deadline_s, cache_bytes))
+    settings = Settings(max_waiting_tokens=max_waiting_tokens, deadline_s=deadline_s, cache_bytes=cache_bytes)
+    return Engine(scorer, Metrics(), Drift(None, ""), settings)
 
 
 async def block(engine, watched) -> "asyncio.Task":

@@ -32,23 +32,23 @@ def test_cache_stays_within_its_bytes():
     cache = Cache(20_000)
     for i in range(200):
         cache.put(0, f"text {i} " * (i % 7), embedding(i))
-        assert cache.num_bytes <= 20_000
-    assert len(cache) > 10
+        assert cache.entries.currsize <= 20_000
+    assert len(cache.entries) > 10
 
 
 @pytest.mark.parametrize("max_bytes", [0, 500])
 def test_embedding_larger_than_the_cache_is_not_cached(max_bytes):
     cache = Cache(max_bytes)
     cache.put(0, "a", embedding(1))
-    assert (len(cache), cache.num_bytes) == (0, 0)
+    assert (len(cache.entries), cache.entries.currsize) == (0, 0)
 
 
 def test_putting_a_text_again_changes_nothing():
     cache = Cache(10_000)
     cache.put(0, "a", embedding(1))
-    before = cache.num_bytes
+    before = cache.entries.currsize
     cache.put(0, "a", embedding(1))
-    assert (len(cache), cache.num_bytes) == (1, before)
+    assert (len(cache.entries), cache.entries.currsize) == (1, before)
 
 
 @pytest.mark.parametrize("letter", ["a", "ж", "\U0001f600"])
@@ -60,4 +60,4 @@ def test_counted_bytes_agree_with_the_memory_used(letter):
         cache.put(0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False))
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert cache.num_bytes == pytest.approx(used, rel=0.1)
+    assert cache.entries.currsize == pytest.approx(used, rel=0.1)

@@ -1,5 +1,5 @@
 import threading
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -154,13 +154,14 @@ def test_take_waits_for_a_job_and_ends_once_the_queue_is_closed():
     assert sum(taken) == 2
 
 
-def test_oldest_is_the_earliest_arrival_of_the_waiting_jobs():
+def test_age_is_that_of_the_job_that_has_waited_longest():
     queue = queue_of()
-    assert queue.oldest() is None
+    assert queue.max_age_s() == 0
     jobs = [job_of(9), job_of(99)]
-    jobs[0].arrived, jobs[1].arrived = 2.0, 1.0
+    now = perf_counter()
+    jobs[0].arrived, jobs[1].arrived = now, now - 100
     add(queue, *jobs)
-    assert queue.oldest() == 1.0
+    assert queue.max_age_s() == pytest.approx(100, abs=10)
 
 
 @given(

@@ -33,7 +33,13 @@ def test_bundle_without_an_encoder_is_served(words_alone, scorer):
 
 
 @pytest.fixture
-def counting(words_alone, monkeypatch):
+def in_thread(monkeypatch):
+    """Have the lexical thread count even few words."""
+    monkeypatch.setattr("serving.lexical.MAX_INLINE_CHARACTERS", 0)
+
+
+@pytest.fixture
+def counting(words_alone, monkeypatch, in_thread):
     """Two events: the first is set when counting words has begun, the second lets it finish."""
     started, gate, words = threading.Event(), threading.Event(), words_alone.members[0]
     cosines = words.cosines
@@ -104,7 +110,26 @@ def test_words_are_counted_while_the_encoder_computes(watched, monkeypatch):
     np.testing.assert_allclose(scored.score_P, watched.score(FIRST), rtol=0, atol=1e-6)
 
 
-def test_encoder_computes_while_words_are_counted(watched, words_alone, monkeypatch):
+@pytest.mark.parametrize(
+    ("pairs", "thread"),
+    [(FIRST, "MainThread"), ([("cold " * 300, "water " * 300)], "lexical_0"), (FIRST * 100, "lexical_0")],
+    ids=["short", "long texts", "many pairs"],
+)
+def test_words_of_a_short_call_are_counted_at_once_and_others_in_the_thread(scorer, monkeypatch, pairs, thread):
+    words, threads = scorer.members[1], []
+    cosines = words.cosines
+
+    def noting(texts, pair_P2):
+        threads.append(threading.current_thread().name)
+        return cosines(texts, pair_P2)
+
+    monkeypatch.setattr(words, "cosines", noting)
+    scored = asyncio.run(engine_of(scorer).score(pairs))
+    assert threads == [thread]
+    np.testing.assert_allclose(scored.score_P, scorer.score(pairs), rtol=0, atol=1e-6)
+
+
+def test_encoder_computes_while_words_are_counted(watched, words_alone, monkeypatch, in_thread):
     gate, words = threading.Event(), watched.members[1]
     cosines = words.cosines
     monkeypatch.setattr(words, "cosines", lambda texts, pair_P2: gate.wait(10) and cosines(texts, pair_P2))
@@ -120,7 +145,10 @@ def test_encoder_computes_while_words_are_counted(watched, words_alone, monkeypa
     assert len(asyncio.run(scenario()).score_P) == 1
 
 
-def test_call_whose_lexical_scores_fail_drops_its_texts(watched, monkeypatch):
+@pytest.mark.parametrize("max_inline", [0, 2048], ids=["in the thread", "at once"])
+def test_call_whose_lexical_scores_fail_drops_its_texts(watched, monkeypatch, max_inline):
+    monkeypatch.setattr("serving.lexical.MAX_INLINE_CHARACTERS", max_inline)
+
     def broken(texts, pair_P2):
         if len(texts) > 2:
             raise RuntimeError("the words broke")
@@ -143,7 +171,7 @@ def test_call_whose_lexical_scores_fail_drops_its_texts(watched, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["failure", "deadline", "cancelled"])
-def test_call_that_ends_early_drops_its_lexical_work(watched, monkeypatch, ending):
+def test_call_that_ends_early_drops_its_lexical_work(watched, monkeypatch, in_thread, ending):
     started, gate, counted = threading.Event(), threading.Event(), []
 
     def slow(texts, pair_P2):
@@ -175,17 +203,17 @@ def test_call_that_ends_early_drops_its_lexical_work(watched, monkeypatch, endin
         await asyncio.wait([first])
         first.exception()
         await engine.close(10)
-        engine._lexical._thread.shutdown(wait=True)
+        engine._lexical.threads.shutdown(wait=True)
 
     asyncio.run(scenario())
     assert counted == [2]
 
 
-def test_idle_engine_takes_a_call_whose_words_and_texts_are_beyond_the_budget(scorer):
+def test_idle_engine_takes_a_call_whose_words_and_texts_are_beyond_the_budget(scorer, in_thread):
     assert len(asyncio.run(engine_of(scorer, max_waiting_tokens=1).score(THREE)).score_P) == 3
 
 
-def test_call_is_refused_as_a_whole_if_its_texts_fit_the_budget_and_its_words_do_not(watched):
+def test_call_is_refused_as_a_whole_if_its_texts_fit_the_budget_and_its_words_do_not(watched, in_thread):
     async def scenario():
         # There is room for the texts of one call (5 tokens by estimate), not for their words too.
         engine = engine_of(watched, max_waiting_tokens=tokens_of(watched, TWO) + 7)

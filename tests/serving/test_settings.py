@@ -6,7 +6,7 @@ from simile.errors import InputError
 
 
 def test_settings_default_where_the_environment_says_nothing():
-    assert Settings.from_environment({"PATH": "/bin"}) == Settings()
+    assert Settings.resolve({}, {"PATH": "/bin"}) == Settings()
 
 
 def test_settings_read_every_option_from_the_environment():
@@ -35,7 +35,7 @@ def test_settings_read_every_option_from_the_environment():
     assert set(values) == set(Settings.model_fields)
     written = {option: " ".join(value) if isinstance(value, tuple) else str(value) for option, value in values.items()}
     environ = {f"SIMILE_{option.upper()}": value for option, value in written.items()}
-    assert Settings.from_environment(environ) == Settings(**values)
+    assert Settings.resolve({}, environ) == Settings(**values)
 
 
 def test_settings_put_the_command_line_over_the_environment():

@@ -81,6 +81,9 @@ def test_slow_client_is_disconnected_and_others_are_served(scorer, sent, status)
         try:
             async with asyncio.timeout(10):
                 return await reader.read()
+        # The service closes a connection while a byte is on its way.
+        except ConnectionResetError:
+            return b""
         finally:
             trickling.cancel()
             writer.close()
@@ -147,9 +150,9 @@ def test_long_head_and_long_body_are_accepted(scorer):
 
 def test_request_of_a_kept_connection_has_its_full_time(scorer):
     async def scenario():
-        async with running(scorer, transfer_s=1) as (client, _):
+        async with running(scorer, transfer_s=0.6) as (client, _):
             for _ in range(4):
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.25)
                 assert await is_served(client)
 
     asyncio.run(scenario())
@@ -160,7 +163,7 @@ def test_slow_model_does_not_count_as_a_slow_client(watched):
         async with running(watched, transfer_s=0.2) as (client, _):
             watched.gate.clear()
             asking = asyncio.create_task(client.post("/v1/similarity", json=BODY))
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
             watched.gate.set()
             return (await asking).status_code
 

@@ -11,7 +11,8 @@ from training.averaging import deal, set_to_mean
 from training.config import TrainConfig
 from training.train import train
 
-MAX_PAIRS = 40
+SEVERAL = {"method": "full", "most_pairs": 80, "batch_size": 8}
+"""Two trainings of ten steps each."""
 
 
 def rows(num, *, start=0):
@@ -45,10 +46,11 @@ def test_each_training_gets_pairs_of_every_file_and_of_both_ends_of_a_sorted_one
         assert min(second) >= 100
 
 
+@pytest.mark.usefixtures("without_export")
 def test_pairs_without_an_epoch_are_not_dealt_out(settings, material, tmp_path, capfd):
     files = [read_labelled_pairs(getattr(material, name)) for name in ("pairs", "upside_down", "pairs")]
     few = [replace(pairs, rows=pairs.rows[:32]) for pairs in files]
-    train(TrainConfig(**settings(epochs=[0, 0, 1], most_pairs=MAX_PAIRS)), few, [], tmp_path / "bundle")
+    train(TrainConfig(**settings(epochs=[0, 0, 1], most_pairs=40)), few, [], tmp_path / "bundle")
     assert "training 1 of" not in capfd.readouterr().err
 
 
@@ -68,7 +70,7 @@ def test_mean_of_weights():
 
 
 def test_bundle_has_the_mean_of_the_trainings_weights(trained):
-    run = trained(method="full", most_pairs=MAX_PAIRS)
+    run = trained(**SEVERAL)
     parts = sorted(run.work.glob("part-*"))
     assert len(parts) > 1
     saved = [load_file(part / "best" / "model.safetensors") for part in parts]
@@ -81,7 +83,7 @@ def test_bundle_has_the_mean_of_the_trainings_weights(trained):
 
 def test_history_and_losses_cover_all_trainings(trained):
     # Losses are logged every ten steps.
-    run = trained(method="full", most_pairs=MAX_PAIRS, epochs=4)
+    run = trained(**SEVERAL)
     assert [entry.epoch for entry in run.history.epochs] == [0, 1]
     steps = [loss.step for loss in run.history.losses]
     of_parts = [read_training_history(part).losses for part in sorted(run.work.glob("part-*"))]
@@ -91,7 +93,7 @@ def test_history_and_losses_cover_all_trainings(trained):
 
 def test_finished_trainings_are_not_repeated(settings, material, tmp_path, monkeypatch, capsys):
     files = [read_labelled_pairs(material.pairs)]
-    config = TrainConfig(**settings(method="full", most_pairs=MAX_PAIRS))
+    config = TrainConfig(**settings(**SEVERAL))
 
     def stop(*_):
         raise KeyboardInterrupt
