@@ -19,8 +19,6 @@ from pipeline.commands import SUMMARIES
 from simile import version
 from simile.errors import InputError, SimileError, StoppedError
 
-_PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline")
-
 
 class _Terminated(BaseException):
     """SIGTERM arrived. This is no `Exception`: nothing on the way may handle it as an error of its own."""
@@ -30,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 2 bad input, 3 the gate failed, 75 stopped but resumable)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = read_command(arguments)
-        with nullcontext() if arguments[0] == "serve" else _ending_on_sigterm():
+        command = _read_command(arguments)
+        # The server drains at SIGTERM by itself, and only the main thread may handle signals.
+        is_ended = arguments[0] != "serve" and threading.current_thread() is threading.main_thread()
+        with _ending_on_sigterm() if is_ended else nullcontext():
             return command()
     except SimileError as error:
         return _fail(str(error), error.exit_code)
@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Whoever read our output has left; there is nobody to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        if error.errno == errno.EROFS or isinstance(
-            error, (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
-        ):
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
             # A rename names two files, of which the second is the user's.
             return _fail(f"{error.filename2 or error.filename}: {error.strerror}", InputError.exit_code)
         raise
@@ -57,12 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted; run the same command to resume", 130)
 
 
-def read_command(arguments: Sequence[str]) -> Callable[[], int]:
-    """Return the call that the command line asks for.
-
-    Raises:
-        InputError: no command or an unknown one, an unknown option, a missing argument or a bad value.
-    """
+def _read_command(arguments: Sequence[str]) -> Callable[[], int]:
+    """Return the call that the command line asks for."""
     name = arguments[0] if arguments else None
     if name in ("--help", "-h"):
         return partial(_print, _help())
@@ -102,13 +96,9 @@ def _print(text: str) -> int:
 
 
 def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
-    """Return which extra brings the package that is not installed.
-
-    Raises:
-        ModuleNotFoundError: the package is one of ours.
-    """
+    """Return which extra brings the package that is not installed; raise the error again for a package of ours."""
     package = str(error.name).partition(".")[0]
-    if package in _PACKAGES:
+    if package in ("simile", "mining", "training", "evaluation", "serving", "pipeline"):
         raise error
     extras = "serve-cpu" if command in ("inspect", "score", "serve") else "train,serve-cpu"
     if package == "httpx2":
@@ -121,9 +111,6 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
     """Unwind at SIGTERM as at Ctrl-C, so that half-written folders are removed; training ends its step first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise _Terminated

@@ -25,13 +25,9 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
-
-    Raises:
-        InputError: the file does not hold one.
-    """
+    """Return the mapping in a YAML file."""
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -46,18 +42,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values with each ``a.b=value`` applied; where ``a`` is a list of groups, to each of them.
-
-    Raises:
-        InputError: an override has no ``=``, its value is no YAML, or ``a`` is no group.
-    """
+    """Return the values with each ``a.b=value`` applied; where ``a`` is a list of groups, to each of them."""
     result = dict(values)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise InputError(f"--set {override}: need key=value")
         try:
-            value = _parse(text)
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: no valid YAML value") from error
         result = _set(result, key.split("."), value, override)
@@ -77,32 +69,30 @@ def _set(group: Mapping[str, Any], keys: Sequence[str], value: Any, override: st
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
-    """Return the config of these values.
-
-    Raises:
-        InputError: a key or a value is wrong; the message names the first.
-    """
+    """Return the config of these values."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(error, model, values)}") from error
 
 
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
-
-
 def _explain(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> str:
-    first, key = _first(error, values)
-    if first["type"] == "extra_forbidden":
-        group, dot, name = key.rpartition(".")
-        if new := renamed(model).get(name):
-            return f"unknown key {key!r}: it is now named {group + dot + new!r}"
-        near = _nearest(key, _known_keys(model))
-        return f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else "")
+    errors = [(_key(one, values), one) for one in error.errors()]
+    # Where a value fits none of several types, the error deepest inside it says most.
+    deeper = [one for one in errors if one[0].startswith(f"{errors[0][0]}.")]
+    key, first = max(deeper, key=lambda one: one[0].count("."), default=errors[0])
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    return f"{key}: got {first['input']!r}, {needed(first)}" if key else needed(first)
+    if first["type"] != "extra_forbidden":
+        return f"{key}: got {first['input']!r}, {needed(first)}" if key else needed(first)
+    group, dot, name = key.rpartition(".")
+    if new := renamed(model).get(name):
+        return f"unknown key {key!r}: it is now named {group + dot + new!r}"
+    # The known key whose last part is most similar, preferably of the same group.
+    known = [(path.rpartition("."), path) for path in _known_keys(model)]
+    names = difflib.get_close_matches(name, [last for (_, _, last), _ in known], n=1)
+    near = [(parent != group, path) for (parent, _, last), path in known if last in names]
+    return f"unknown key {key!r}" + (f", did you mean {min(near, key=lambda one: one[0])[1]!r}?" if near else "")
 
 
 def needed(error: ErrorDetails) -> str:
@@ -113,17 +103,8 @@ def needed(error: ErrorDetails) -> str:
 
 def renamed(model: type[BaseModel]) -> dict[str, str]:
     """Return today's name of each key that the model, or a group in it, once had."""
-    names: dict[str, str] = dict(getattr(model, "RENAMED", {}))
-    for _, group in groups(model):
-        names |= renamed(group)
-    return names
-
-
-def _first(error: ValidationError, values: Mapping[str, Any]) -> tuple[ErrorDetails, str]:
-    """Return the first error and its key; where a value fits none of several types, the error deepest inside it."""
-    errors = [(one, _key(one, values)) for one in error.errors()]
-    deeper = [(one, key) for one, key in errors if key.startswith(f"{errors[0][1]}.")]
-    return max(deeper, key=lambda one: one[1].count("."), default=errors[0])
+    in_groups = (item for _, group in _groups(model) for item in renamed(group).items())
+    return {**getattr(model, "RENAMED", {}), **dict(in_groups)}
 
 
 def _key(error: ErrorDetails, values: Any) -> str:
@@ -139,23 +120,12 @@ def _key(error: ErrorDetails, values: Any) -> str:
     return ".".join(map(str, parts))
 
 
-def _nearest(key: str, known: Sequence[str]) -> str | None:
-    """Return the known key whose last part is most similar, preferably of the same group."""
-    group, _, name = key.rpartition(".")
-    names = difflib.get_close_matches(name, [path.rpartition(".")[2] for path in known], n=1)
-    similar = [path for path in known if path.rpartition(".")[2] in names]
-    return min(similar, key=lambda path: path.rpartition(".")[0] != group, default=None)
-
-
 def _known_keys(model: type[BaseModel]) -> list[str]:
     """Return the model's keys, those inside a group as ``group.key``."""
-    keys = list(model.model_fields)
-    for name, group in groups(model):
-        keys += [f"{name}.{key}" for key in _known_keys(group)]
-    return keys
+    return [*model.model_fields, *(f"{name}.{key}" for name, group in _groups(model) for key in _known_keys(group))]
 
 
-def groups(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+def _groups(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield the model's groups of settings: the fields that are models, or lists of them."""
     for name, field in model.model_fields.items():
         for group in (field.annotation, *get_args(field.annotation)):

@@ -1,6 +1,6 @@
 """How a command declares its options: one pydantic model, each option a field with its docstring.
 
-`pipeline.cli` makes the flags of these fields, `pipeline.reference` the tables in docs/.
+`pipeline.usage` makes the flags of these fields, `docs.reference` the tables in docs/.
 """
 
 from collections.abc import Collection, Iterable
@@ -12,27 +12,18 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 
-def positional(name: str) -> Parameter:
-    """Return the mark of an argument without a flag, which help and messages call by this name."""
+def named(name: str) -> Parameter:
+    """Return the mark of an argument without a flag, by its name in help, or of a flag not named like its field."""
     return Parameter(name=name)
 
 
 def value(metavar: str, *, many: bool = False, default: str | None = None) -> Parameter:
-    """Return the mark of an option whose value help shows by this name.
+    """Return the mark of an option whose value help shows by this name, with ``default`` in place of the field's own.
 
-    Args:
-        metavar: the name.
-        many: whether one flag takes all the values that follow it; otherwise each value has a flag of its own.
-        default: what help shows as the default, where that is not the field's own.
+    With ``many``, one flag takes all the values that follow it; otherwise each value has a flag of its own.
     """
-    if default is None:
-        return Parameter(metavar=metavar, consume_multiple=many)
-    return Parameter(metavar=metavar, consume_multiple=many, show_default=lambda _: default)
-
-
-def flag(name: str) -> Parameter:
-    """Return the mark of an option whose flag is not named like its field."""
-    return Parameter(name=name)
+    shown = default_text if default is None else lambda _: default
+    return Parameter(metavar=metavar, consume_multiple=many, show_default=shown)
 
 
 def spelling(name: str, field: FieldInfo) -> str:
@@ -59,10 +50,7 @@ _MARK = "\0"
 
 
 def protected(arguments: Iterable[str], flags: Collection[str]) -> list[str]:
-    """Return the arguments with a mark before texts such as ``-5 degrees``, which are no options.
-
-    `CommandOptions` removes the mark.
-    """
+    """Return the arguments with a mark before texts such as ``-5 degrees``; `CommandOptions` removes it."""
     return [
         f"{_MARK}{word}" if word.startswith("-") and " " in word and word.partition("=")[0] not in flags else word
         for word in arguments
@@ -104,16 +92,11 @@ class OverrideOptions(CommandOptions):
     """Delete the work of an earlier run and begin again."""
 
 
-class PriorOption(CommandOptions):
-    """The option of the commands that return probabilities."""
+class ScoringOptions(CommandOptions):
+    """Options of the commands that run encoders and return probabilities."""
 
     prior: Annotated[float | None, value("SHARE")] = None
     """Share of positives that probabilities assume (default: that of the pairs that calibration was fitted on)."""
-
-
-class RuntimeOptions(CommandOptions):
-    """Options of the commands that run an encoder."""
-
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that encoders run on."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

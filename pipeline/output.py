@@ -1,13 +1,12 @@
 """What commands print, and where they may write."""
 
 import sys
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from simile.artifacts import Calibration, EvaluationReport, MinedSet, MiningReport, SetEvaluation
 from simile.errors import InputError
-
-if TYPE_CHECKING:
-    from simile.artifacts import EvaluationReport
 
 GATE_FAILED = 3
 """Exit code of a command whose gate did not pass."""
@@ -18,17 +17,98 @@ def print_lines(*lines: str) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def verdict(report: "EvaluationReport") -> str:
+def require_no_folder(*files: Path | None) -> None:
+    """Refuse a folder where a file is to be written, before the work that would be lost."""
+    for file in files:
+        if file and file.is_dir():
+            raise InputError(f"{file}: is a folder, need a file to write to")
+
+
+def verdict(report: EvaluationReport) -> str:
     """Return the gate's verdict with its reasons."""
     return f"{report.verdict} ({'; '.join(report.reasons)})"
 
 
-def require_no_folder(*files: Path | None) -> None:
-    """Refuse a folder where a file is to be written, before the work that would be lost.
+def calibration_told(calibration: Calibration | None) -> str:
+    """Return one line about the calibration: its method, its prior, and its cross-fitted error."""
+    if calibration is None:
+        return "none"
+    error = "" if calibration.error is None else f", expected calibration error {calibration.error:.4f}"
+    return f"{calibration.method}, fitted on pairs of which {calibration.positive_share:.0%} are positive{error}"
 
-    Raises:
-        InputError: one of the paths is a folder.
-    """
-    for file in files:
-        if file and file.is_dir():
-            raise InputError(f"{file}: is a folder, need a file to write to")
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain-text table: the first column is left-aligned, the others right-aligned, nothing is wrapped."""
+    # Imported here, because most commands print no table.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, because rich would read brackets in a plain string as markup.
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(file=StringIO(), color_system=None, width=1000)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def result_table(report: EvaluationReport) -> str:
+    """Return the figures of an evaluation: baseline, Simile, and their difference with its 95 % interval."""
+    entries = report.sets
+    if report.baseline is None:
+        columns = ["Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone"]
+        rows = [_row(name, entry) for name, entry in entries.items()]
+    else:
+        columns = ["Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone"]
+        entries = entries | {f"{name} (guard)": entry for name, entry in report.guards.items()}
+        rows = [_compared(name, entry) for name, entry in entries.items()]
+    errors = [entry.bundle.calibration_error for entry in entries.values()]
+    if any(error is not None for error in errors):
+        columns.append("ECE")
+        rows = [[*row, _figure(error)] for row, error in zip(rows, errors, strict=True)]
+    return text_table(columns, rows)
+
+
+def mined_table(report: MiningReport) -> str:
+    """Return a mining report's figures: how hard each set is, its shortcuts, and how similar it is to the target."""
+    columns = ("set", "pairs", "positive", "baseline Spearman", "separability", "TF-IDF alone", "length", "category")
+    lines = [text_table(columns, [_mined(name, entry) for name, entry in report.sets_and_target.items()])]
+    if report.match:
+        aucs = [
+            f"{name} {_figure(auc.matched, '.3f')} (all features {_figure(auc.all, '.3f')})"
+            for name, auc in report.match.adversarial.items()
+        ]
+        lines += ["", f"AUC of mined against target pairs (0.5: indistinguishable): {', '.join(aucs)}"]
+    return "\n".join(lines)
+
+
+def _mined(name: str, entry: MinedSet) -> list[str]:
+    hardness = (entry.baseline.spearman, entry.baseline.separability) if entry.baseline else (None, None)
+    shortcuts = (entry.alone.tfidf, entry.alone.length_ratio, entry.alone.same_category)
+    shown = [*map(_figure, hardness), *(_figure(alone, ".3f") for alone in shortcuts)]
+    return [name, f"{entry.pairs:,}", f"{entry.positives / entry.pairs:.0%}", *shown]
+
+
+def _row(name: str, entry: SetEvaluation) -> list[str]:
+    figures = entry.bundle
+    shown = ["" if entry.graded else _figure(value) for value in (figures.auc, figures.separability, figures.overlap)]
+    return [name, f"{entry.pairs:,}", _figure(figures.spearman), *shown, _figure(entry.lexical.spearman)]
+
+
+def _compared(name: str, entry: SetEvaluation) -> list[str]:
+    baseline, gain = entry.baseline, entry.difference
+    if baseline is None or gain is None:
+        raise ValueError(f"{name}: got a set without a baseline in a report that has one")
+    interval = f"[{_figure(gain.low, '+.4f')}, {_figure(gain.high, '+.4f')}]"
+    shown = [_figure(baseline.spearman), _figure(entry.bundle.spearman), _figure(gain.spearman, "+.4f"), interval]
+    return [name, f"{entry.pairs:,}", *shown, _figure(entry.lexical.spearman)]
+
+
+def _figure(value: float | None, form: str = ".4f") -> str:
+    """Return the figure formatted, or a dash where there is none."""
+    return "-" if value is None else format(value, form)

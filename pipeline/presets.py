@@ -1,7 +1,8 @@
-"""Presets of training: ``preset: mpnet`` stands for that preset's settings, and keys beside it replace single ones.
+"""The sample, presets and recipes that come with the package.
 
-An override of the preset itself (``--set preset=mpnet``) is applied before the preset is read, every other one after
-it, whatever their order on the command line. It replaces another preset, and is refused for settings without one.
+``preset: mpnet`` stands for that preset's settings, and keys beside it replace single ones. An override of the preset
+itself (``--set preset=mpnet``) is applied before the preset is read, every other one after it, whatever their order on
+the command line. It replaces another preset, and is refused for settings without one.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,17 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import apply_overrides, read_yaml, validate
-from pipeline.embedded import PRESETS, examples_folder, preset_path
 from simile.errors import InputError
 from training.config import TrainConfig
 
+PRESETS = ("minilm", "mpnet", "nomic")
+"""Names of the settings files of `simile train`."""
+_INSIDE = Path(__file__).parent / "examples"
+EXAMPLES = _INSIDE if _INSIDE.is_dir() else Path(__file__).parent.parent / "examples"
+"""Folder of the examples: inside the package once it is installed, in the repository in a checkout."""
+
+
+def preset_path(spec: str) -> Path:
+    """Return the config file at this path, or that of the preset of this name (``minilm``)."""
+    path = Path(spec)
+    if path.is_file():
+        return path
+    # A preset's path in a checkout is a name of it too.
+    name = path.stem if path.parent.name == EXAMPLES.name else spec
+    if name in PRESETS:
+        return EXAMPLES / f"{name}.yaml"
+    raise InputError(f"{spec}: no such config file, nor a preset ({', '.join(PRESETS)})")
+
 
 def read_train_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Return the training config of this path, or of the preset of this name, with the overrides applied.
-
-    Raises:
-        InputError: neither exists, or a key or value is wrong.
-    """
+    """Return the training config of this path, or of the preset of this name, with the overrides applied."""
     choosing, others = _split(overrides, "preset")
     values = _named(spec)
     _require_no_base(values, choosing)
@@ -27,28 +41,42 @@ def read_train_config(spec: str, overrides: Sequence[str] = ()) -> TrainConfig:
     return validate(TrainConfig, apply_overrides(values, others), str(preset_path(spec)))
 
 
-def with_members_presets(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def recipes() -> dict[str, dict[str, Any]]:
+    """Return the recipes by name: the values of whole run configs but for the documents, and a ``question`` each."""
+    values = read_yaml(EXAMPLES / "recipes.yaml")
+    common = values["common"]
+    return {
+        name: _each_member({"train": {}, **recipe}, lambda member: common["train"] | member)
+        | {"mine": common["mine"] | recipe.get("mine", {}), "out": f"runs/{name}"}
+        for name, recipe in sorted(values["recipes"].items())
+    }
+
+
+def run_values(spec: str) -> dict[str, Any]:
+    """Return the values in the run config at this path, or of the recipe of this name (``lora-32``)."""
+    if Path(spec).is_file():
+        return read_yaml(Path(spec))
+    named = recipes()
+    if spec not in named:
+        raise InputError(f"{spec}: no such config file, nor a recipe ({', '.join(named)})")
+    return {key: value for key, value in named[spec].items() if key != "question"}
+
+
+def with_members_presets(values: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Return a run's values with the overrides applied and its members' presets written out.
 
-    ``train`` is a group of settings, the name of a preset, a file of settings, or a list of these.
-
-    Raises:
-        InputError: an override is wrong, or a preset does not exist.
+    ``train`` is a group of settings, the name of a preset, a file of settings, or a list of these. A file in the values
+    is relative to the folder, one in an override is not.
     """
-    replacing, others = _split(overrides, "train")
-    choosing, others = _split(others, "train.preset")
-    named = _each_member(apply_overrides(values, replacing), _named)
-    _require_no_base(named.get("train"), choosing)
-    return apply_overrides(_each_member(apply_overrides(named, choosing), _written_out), others)
 
-
-def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's values with its members' files relative to the folder; names of presets stay as they are."""
-
-    def place(member: Any) -> Any:
+    def placed(member: Any) -> Any:
         return str(folder / member) if isinstance(member, str) and member not in PRESETS else member
 
-    return _each_member(values, place)
+    replacing, others = _split(overrides, "train")
+    choosing, others = _split(others, "train.preset")
+    named = _each_member(apply_overrides(_each_member(values, placed), replacing), _named)
+    _require_no_base(named.get("train"), choosing)
+    return apply_overrides(_each_member(apply_overrides(named, choosing), _written_out), others)
 
 
 def _split(overrides: Sequence[str], key: str) -> tuple[list[str], list[str]]:
@@ -69,15 +97,11 @@ def _named(member: Any) -> Any:
     if not isinstance(member, str):
         return member
     path = preset_path(member)
-    return {"preset": path.stem} if path.parent == examples_folder() else read_yaml(path)
+    return {"preset": path.stem} if path.parent == EXAMPLES else read_yaml(path)
 
 
 def _require_no_base(train: Any, choosing: Sequence[str]) -> None:
-    """Refuse an override of the preset where a member has settings with a base of their own.
-
-    Raises:
-        InputError: a member has: its settings would replace most of the preset's.
-    """
+    """Refuse an override of the preset for settings with a base of their own, which would replace most of it."""
     for member in train if isinstance(train, list) else [train]:
         if choosing and isinstance(member, dict) and "base" in member and "preset" not in member:
             raise InputError(
@@ -94,4 +118,4 @@ def _written_out(member: Any) -> Any:
     if name not in PRESETS:
         raise InputError(f"got preset {name!r}, need one of {', '.join(PRESETS)}")
     own = {key: value for key, value in member.items() if key != "preset"}
-    return read_yaml(examples_folder() / f"{name}.yaml") | own
+    return read_yaml(EXAMPLES / f"{name}.yaml") | own

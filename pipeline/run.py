@@ -3,52 +3,31 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from evaluation.evaluate import Evaluation, Gate, evaluate
-from evaluation.report import to_page as evaluation_page
 from mining.matching.target import check_target
 from pipeline.columns import read, read_labelled, require_columns_of
-from pipeline.evaluations import remember_evaluation
-from pipeline.join import join
-from pipeline.mine import MineInputs, mine_to
+from pipeline.commands import evaluate
+from pipeline.commands.join import join
+from pipeline.commands.mine import MineFiles, mine_to
 from pipeline.run_config import PHASES, RunConfig
-from pipeline.training_report import training_blocks
-from simile.artifacts import (
-    PairSet,
-    named_pair_paths,
-    read_bundle,
-    read_labelled_pairs,
-    read_training_texts,
-    require_labels,
-)
+from simile import artifacts
+from simile.artifacts import EvaluationReport, PairSet
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
 from simile.progress import say
-from simile.scoring import Scorer, load
 from training.work import Work
 
-_DEV_SETS = ("dev-seen", "dev-unseen")
-_TEST_SETS = ("test-seen", "test-unseen")
+_DEV_SETS, _TEST_SETS = ("dev-seen", "dev-unseen"), ("test-seen", "test-unseen")
 _RESULTS = (
-    "baseline",
-    "baseline.inputs.json",
-    "mined",
-    "mined.inputs.json",
-    "bundle",
-    "bundle.inputs.json",
-    "bundle.weights",
-    "bundle.work",
-    "members",
-    "report.html",
-    "report.json",
+    *(f"{stage}{suffix}" for stage in ("baseline", "mined", "bundle") for suffix in ("", ".inputs.json")),
+    *("bundle.weights", "bundle.work", "members", "report.html", "report.json"),
 )
 """Everything that a run writes into its folder."""
 
 
-def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
+def run(config: RunConfig, *, restart: bool = False) -> EvaluationReport:
     """Run all stages and return the evaluation of the bundle.
 
     Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``. The baseline is
@@ -61,45 +40,39 @@ def run(config: RunConfig, *, restart: bool = False) -> Evaluation:
     """
     from training.tracking import require_trackers
 
-    out = config.out
     given = _read_given(config)
     require_trackers()
     if restart:
-        _remove_results(out)
-    _require_as_many_members(config)
-    _require_same_trainings(config)
+        _remove_results(config.out)
+    _require_same_run(config)
     say("[1/4] baseline: the untouched encoder as a bundle")
     _make_baseline(config)
     say("[2/4] mining: pairs as hard as the test")
-    _mine(config)
+    if config.documents:
+        _mine(config, config.documents)
     tests = given.test or tuple(_mined(config, _TEST_SETS))
     if not tests:
-        raise InputError(f"{out}: mining held out no pairs to judge on, need more documents or 'test' pairs")
+        raise InputError(f"{config.out}: mining held out no pairs to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
     _train(config, given, restart=restart)
     say("[4/4] evaluation against the baseline, on pairs by which nothing was chosen")
     return _judge(config, tests, given.guard)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """Pairs that the config names, read before the first stage: an error in them must not wait for the last."""
 
-    dev: tuple[PairSet, ...]
-    test: tuple[PairSet, ...]
-    guard: tuple[PairSet, ...]
-    target: PairSet | None
-
-    @property
-    def calibration_sets(self) -> list[PairSet]:
-        """Labelled pairs like those to be scored, without a text that is trained on: a target with labels."""
-        return [self.target] if self.target and self.target.is_labelled else []
+    dev: Sequence[PairSet]
+    test: Sequence[PairSet]
+    guard: Sequence[PairSet]
+    calibration: Sequence[PairSet]
+    """Labelled pairs like those to be scored, without a text that is trained on: a target with labels."""
 
 
 def _read_given(config: RunConfig) -> _Given:
     require_columns_of(config.columns, "documents", "pairs")
-    named_pair_paths([*map(str, config.test), *map(str, config.guard)])
-    named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
+    artifacts.named_pair_paths([*map(str, config.test), *map(str, config.guard)])
+    artifacts.named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
     for path in (config.documents, config.target, config.positives):
         if path and not path.is_file():
             raise InputError(f"{path}: no such file")
@@ -109,24 +82,18 @@ def _read_given(config: RunConfig) -> _Given:
     if target and not config.pairs:
         check_target(target)
     elif config.target and target and target.is_labelled:
-        require_labels(target, config.target)
-    dev, test, guard = (
-        tuple(read_labelled(paths, config.columns)) for paths in (config.dev, config.test, config.guard)
-    )
-    return _Given(dev, test, guard, target)
+        artifacts.require_labels(target, config.target)
+    dev, test, guard = (read_labelled(paths, config.columns) for paths in (config.dev, config.test, config.guard))
+    return _Given(dev, test, guard, [target] if target and target.is_labelled else [])
 
 
 def _remove_results(out: Path) -> None:
-    """Remove what earlier runs wrote; whatever else is in the folder stays.
-
-    Raises:
-        InputError: something has the name of a result, but no run wrote it.
-    """
-    existing = [name for name in _RESULTS if (out / name).exists()]
+    """Remove what earlier runs wrote; whatever else is in the folder stays."""
+    results = [out / name for name in _RESULTS]
+    existing = [path for path in results if path.exists()]
     if existing and not (out / "baseline.inputs.json").is_file():
-        raise InputError(f"{out / existing[0]}: exists, but no run wrote it; need an output folder without it")
-    for name in _RESULTS:
-        path = out / name
+        raise InputError(f"{existing[0]}: exists, but no run wrote it; need an output folder without it")
+    for path in results:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -135,10 +102,8 @@ def _remove_results(out: Path) -> None:
 
 def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
     """Return those of the named mined sets that exist."""
-    if config.documents is None:
-        return []
-    paths = [config.out / "mined" / f"{name}.jsonl" for name in names]
-    return [read_labelled_pairs(path) for path in paths if path.is_file()]
+    paths = [config.out / "mined" / f"{name}.jsonl" for name in names if config.documents]
+    return [artifacts.read_labelled_pairs(path) for path in paths if path.is_file()]
 
 
 def _training_files(config: RunConfig) -> list[PairSet]:
@@ -162,32 +127,27 @@ def _make_baseline(config: RunConfig) -> None:
     )
 
 
-def _mine(config: RunConfig) -> None:
-    folder, documents = config.out / "mined", config.documents
-    if documents is None:
-        return
-    held_out = (*config.dev, *config.test, *config.guard)
+def _mine(config: RunConfig, documents: Path) -> None:
     # Own test pairs are what the run is judged on: no document is held out to stand beside them.
     mine_config = config.mine.model_copy(update={"test_share": 0.0}) if config.test else config.mine
+    files = MineFiles(
+        documents=documents,
+        out=config.out / "mined",
+        target=config.target,
+        held_out=(*config.dev, *config.test, *config.guard),
+        positives=config.positives,
+        baseline=config.out / "baseline",
+    )
     inputs = {
         "mine": mine_config.model_dump(mode="json"),
         "columns": config.columns,
-        "documents": _sha256(documents),
-        "target": _sha256(config.target) if config.target else None,
-        "positives": _sha256(config.positives) if config.positives else None,
-        "held out": [_sha256(path) for path in held_out],
-        "baseline": read_bundle(config.out / "baseline").manifest.digest,
+        "documents": sha256_file(documents),
+        "target": sha256_file(config.target) if config.target else None,
+        "positives": sha256_file(config.positives) if config.positives else None,
+        "held out": [sha256_file(path) for path in files.held_out],
+        "baseline": artifacts.read_bundle(config.out / "baseline").manifest.digest,
     }
-    _stage(
-        folder,
-        inputs,
-        lambda: mine_to(
-            folder,
-            MineInputs(documents, config.columns, config.target, held_out, config.positives),
-            mine_config,
-            load(config.out / "baseline"),
-        ),
-    )
+    _stage(files.out, inputs, lambda: mine_to(files, mine_config, config.columns))
 
 
 def _member_paths(config: RunConfig) -> list[Path]:
@@ -197,11 +157,10 @@ def _member_paths(config: RunConfig) -> list[Path]:
     return [config.out / "members" / member.name for member in config.train]
 
 
-def _require_as_many_members(config: RunConfig) -> None:
-    """Refuse an ensemble in the folder of a run with one member, and the other way round.
+def _require_same_run(config: RunConfig) -> None:
+    """Refuse the folder of a run that has begun with other members or settings, before a stage is repeated for them.
 
-    Raises:
-        InputError: the folder is that of the other kind of run.
+    An ensemble's folder and that of a single member do not replace each other.
     """
     bundle, num = config.out / "bundle", len(config.train)
     is_joined = bundle.with_name("bundle.inputs.json").is_file()
@@ -210,14 +169,6 @@ def _require_as_many_members(config: RunConfig) -> None:
         raise InputError(
             f"{bundle}: comes from a run with {members}, need --restart to replace it by {num}, or another 'out'"
         )
-
-
-def _require_same_trainings(config: RunConfig) -> None:
-    """Refuse settings that differ from those of trainings that have begun, before a stage is repeated for them.
-
-    Raises:
-        InputError: a member has other settings or another base, or another version began its training.
-    """
     for member, path in zip(config.train, _member_paths(config), strict=True):
         if (work := Work(path)).is_begun:
             from training.inputs import TrainingInputs
@@ -230,31 +181,25 @@ def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
     from training.train import train
 
     files, paths, bundle = _training_files(config), _member_paths(config), config.out / "bundle"
-    dev_sets, calibration_sets = [*given.dev, *_mined(config, _DEV_SETS)], given.calibration_sets
+    dev_sets = [*given.dev, *_mined(config, _DEV_SETS)]
     for member, path in zip(config.train, paths, strict=True):
         if len(paths) > 1:
             say(f"      member {member.name}")
-        train(member, files, dev_sets, path, calibration_sets=calibration_sets, restart=restart)
+        train(member, files, dev_sets, path, calibration_sets=given.calibration, restart=restart)
     if len(paths) > 1:
         say("      joining them: the mean of their scores")
-        calibration = config.train[0].calibration
+        method = config.train[0].calibration
         inputs = {
-            "members": [read_bundle(path).manifest.digest for path in paths],
+            "members": [artifacts.read_bundle(path).manifest.digest for path in paths],
             "dev": {dev.name: dev.sha256 for dev in dev_sets},
-            "calibrated on": [pairs.sha256 for pairs in calibration_sets],
-            "calibration": calibration,
+            "calibrated on": [pairs.sha256 for pairs in given.calibration],
+            "calibration": method,
         }
         _stage(
             bundle,
             inputs,
-            lambda: join(paths, bundle, dev_sets=dev_sets, calibration_sets=calibration_sets, calibration=calibration),
+            lambda: join(paths, bundle, dev_sets=dev_sets, calibration_sets=given.calibration, calibration=method),
         )
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return sha256_file(path)
 
 
 def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> None:
@@ -269,23 +214,16 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
     write_whole(stamp, text)
 
 
-def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> Evaluation:
-    out = config.out
-    scorer = load(out / "bundle")
-    evaluation = evaluate(
-        scorer,
-        sets,
-        # Both on the same runtime: a difference then says something about the weights only.
-        baseline=Scorer(read_bundle(out / "baseline"), scorer.runtime),
-        guards=guards,
-        gate=Gate(config.guard_margin),
-        training_texts=read_training_texts(scorer.bundle),
+def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> EvaluationReport:
+    out, paths = config.out, _member_paths(config)
+    options = evaluate.Options(
+        bundle=out / "bundle",
+        pairs=tuple(pairs.name for pairs in sets),
+        baseline=out / "baseline",
+        gate=True,
+        guard_margin=config.guard_margin,
+        json_file=out / "report.json",
+        html=out / "report.html",
     )
-    write_whole(out / "report.json", evaluation.report.model_dump_json(indent=2) + "\n")
-    paths = _member_paths(config)
-    titles = [f"Training: {path.name}" if len(paths) > 1 else "Training" for path in paths]
-    curves = [block for path, title in zip(paths, titles, strict=True) for block in training_blocks(path, title)]
-    page = evaluation_page(evaluation, [*sets, *guards], extra=curves)
-    write_whole(out / "report.html", page)
-    remember_evaluation(scorer.bundle, evaluation.report)
-    return evaluation
+    trainings = {f"Training: {path.name}" if len(paths) > 1 else "Training": path for path in paths}
+    return evaluate.judge(options, sets, guards, trainings)

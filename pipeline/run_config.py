@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from mining.config import MineConfig
 from pipeline.config import validate
-from pipeline.embedded import run_values
-from pipeline.presets import relative_to, with_members_presets
+from pipeline.presets import run_values, with_members_presets
 from training.config import TrainConfig
 
 PHASES = ("phase1", "phase2", "phase3")
@@ -64,21 +63,13 @@ class RunConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _members_differ_in_name(self) -> "RunConfig":
+    def _members_fit_together(self) -> "RunConfig":
         name, num_members = Counter(member.name for member in self.train).most_common(1)[0]
         if num_members > 1:
             raise ValueError(f"got {num_members} members named {name!r}, need a 'name' of its own for each")
-        return self
-
-    @model_validator(mode="after")
-    def _members_agree_on_calibration(self) -> "RunConfig":
         if len(methods := {member.calibration for member in self.train}) > 1:
             raise ValueError(f"got members of calibration {' and '.join(sorted(methods))}, need one for the ensemble")
-        return self
-
-    @model_validator(mode="after")
-    def _has_epochs_for_each_file(self) -> "RunConfig":
-        # Training refuses them too, but only after mining.
+        # Training refuses a wrong number of epochs too, but only after mining.
         num_files = len(PHASES) if self.documents and self.mine.strategy == "curriculum" else 1
         for member in self.train:
             if isinstance(member.epochs, tuple) and len(member.epochs) != num_files:
@@ -93,16 +84,11 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Return the run in the file, or of the recipe of this name, with the overrides put in.
 
     Paths in the file are relative to it, those of overrides are not.
-
-    Raises:
-        InputError: there is neither, or a value is wrong.
     """
     values = run_values(str(path))
-    for key in ("documents", "pairs", "target", "positives"):
-        if values.get(key) is not None:
-            values[key] = path.parent / str(values[key])
-    for key in ("dev", "test", "guard"):
-        if isinstance(values.get(key), list):
-            values[key] = [path.parent / str(item) for item in values[key]]
-    values = with_members_presets(relative_to(path.parent, values), overrides)
-    return validate(RunConfig, values, str(path))
+    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard"):
+        if isinstance(value := values.get(key), list):
+            values[key] = [str(path.parent / str(item)) for item in value]
+        elif value is not None:
+            values[key] = str(path.parent / str(value))
+    return validate(RunConfig, with_members_presets(values, path.parent, overrides), str(path))

@@ -13,11 +13,7 @@ _MAX_POINTS = 200
 
 
 def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
-    """Return the blocks for the training history beside the bundle; none where there is no history.
-
-    Raises:
-        InputError: the history is damaged or has another schema version.
-    """
+    """Return the blocks for the training history beside the bundle; none where there is no history."""
     history = read_training_history(work_folder(bundle.resolve()))
     blocks = []
     if history.losses:
@@ -58,24 +54,14 @@ def _histograms(epochs: Sequence[EpochEntry], points: Sequence[InterpolationPoin
     best = max(epochs[1:], key=lambda entry: (entry.mean or 0, entry.epoch), default=epochs[0])
     # The scores of the interpolated weights are in the evaluation.
     suffix = "" if not points or points[-1].alpha == 1 else ", before interpolation"
-    panels = {"Before: the base encoder": epochs[0], f"After: epoch {best.epoch}{suffix}": best}
-    return [
-        block
-        for name in epochs[0].histograms
-        for block in (
-            heading(name, 3),
-            histogram_row(
-                {
-                    title: {
-                        "positive pairs": Counts(EDGES, entry.histograms[name].positive),
-                        "negative pairs": Counts(EDGES, entry.histograms[name].negative),
-                    }
-                    for title, entry in panels.items()
-                },
-                x_label="score",
-            ),
-        )
-    ]
+    blocks = []
+    for name in epochs[0].histograms:
+        panels = {}
+        for title, entry in (("Before: the base encoder", epochs[0]), (f"After: epoch {best.epoch}{suffix}", best)):
+            positive, negative = entry.histograms[name].positive, entry.histograms[name].negative
+            panels[title] = {"positive pairs": Counts(EDGES, positive), "negative pairs": Counts(EDGES, negative)}
+        blocks += [heading(name, 3), histogram_row(panels, x_label="score")]
+    return blocks
 
 
 def _interpolation(points: Sequence[InterpolationPoint]) -> list[Block]:
@@ -86,24 +72,20 @@ def _interpolation(points: Sequence[InterpolationPoint]) -> list[Block]:
         for name in chosen.dev or ()
     }
     series["agreement with the base"] = [(point.alpha, point.agreement) for point in ordered]
-    return [
-        heading("Interpolation between base and tuned weights", 3),
-        paragraph("Weights between the base encoder (alpha 0) and the tuned one (alpha 1)."),
-        _choice(chosen),
-        lines("Spearman by interpolation coefficient", series, x_label="alpha", y_label="Spearman"),
-    ]
-
-
-def _choice(chosen: InterpolationPoint) -> Block:
-    if chosen.alpha == 0:
-        return callout(
-            "bad",
-            "No interpolated weights agree with the base as far as min_base_agreement requires and are at least as "
-            "good on every dev set.",
-            title="The weights are the base encoder's",
-        )
     agreement = "undefined" if chosen.agreement is None else f"{chosen.agreement:.3f}"
-    return paragraph(
+    choice = paragraph(
         f"The bundle has alpha {chosen.alpha:g}. The Spearman correlation of its cosines with the base's on general "
         f"sentences is {agreement}."
     )
+    if chosen.alpha == 0:
+        text = (
+            "No interpolated weights agree with the base as far as min_base_agreement requires and are at least as "
+            "good on every dev set."
+        )
+        choice = callout("bad", text, title="The weights are the base encoder's")
+    return [
+        heading("Interpolation between base and tuned weights", 3),
+        paragraph("Weights between the base encoder (alpha 0) and the tuned one (alpha 1)."),
+        choice,
+        lines("Spearman by interpolation coefficient", series, x_label="alpha", y_label="Spearman"),
+    ]

@@ -6,14 +6,7 @@ from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
-from cyclopts.exceptions import (
-    CycloptsError,
-    MissingArgumentError,
-    RepeatArgumentError,
-    UnknownOptionError,
-    UnusedCliTokensError,
-)
+from cyclopts import App, Parameter, exceptions
 from cyclopts.help import HelpPanel
 from cyclopts.help.formatters.default import DefaultFormatter
 from pydantic import BaseModel
@@ -25,24 +18,19 @@ from pipeline.options import CommandOptions, default_text, metavar, protected, s
 from simile.errors import InputError
 
 
-class HelpFormatter(DefaultFormatter):
+class _HelpFormatter(DefaultFormatter):
     """Help without what Cyclopts shows and nobody needs: flags of positional arguments, and empty defaults."""
 
     def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
         """Print the panel, unless it lists commands: here that would be ``--help`` alone."""
-        if panel.format == "command":
-            return
-        entries = [entry.copy(default=entry.default or None) for entry in panel.entries]
-        entries = [entry.copy(positive_names=()) if entry.positional_label else entry for entry in entries]
-        super().__call__(console, options, panel.copy(entries=entries))
+        if panel.format != "command":
+            entries = [entry.copy(default=entry.default or None) for entry in panel.entries]
+            entries = [entry.copy(positive_names=()) if entry.positional_label else entry for entry in entries]
+            super().__call__(console, options, panel.copy(entries=entries))
 
 
 def parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
-    """Return the call of the command with these arguments; for ``--help``, the call that prints its options.
-
-    Raises:
-        InputError: an unknown option, a missing argument or a bad value.
-    """
+    """Return the call of the command with these arguments; for ``--help``, the call that prints its options."""
     module = import_module(f"pipeline.commands.{command}")
     model: type[CommandOptions] = module.Options
 
@@ -55,7 +43,7 @@ def parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
         name=f"simile {command}",
         help=f"{SUMMARIES[command]}.",
         help_format="markdown",
-        help_formatter=HelpFormatter(),
+        help_formatter=_HelpFormatter(),
         version_flags=(),
         default_parameter=Parameter(negative=(), show_default=default_text),
     )
@@ -65,57 +53,37 @@ def parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
         if call is not run:
             return lambda: call(*bound.args, **bound.kwargs) or 0
         (options,) = bound.args or (model(),)
-    except (CycloptsError, InvalidModelError) as error:
+    except (exceptions.CycloptsError, InvalidModelError) as error:
         raise InputError(f"{_usage_error(error, model)} (see simile {command} --help)") from error
     return partial(run, options)
 
 
-def read_options(arguments: Sequence[str]) -> Any:
-    """Return the options of a command line as its command gets them.
-
-    Raises:
-        InputError: as `parse`.
-    """
-    command = parse(arguments[0], arguments[1:])
-    return command.args[0] if isinstance(command, partial) else None
-
-
 def _usage_error(error: Exception, model: type[BaseModel]) -> str:
-    if isinstance(error, UnknownOptionError):
+    if isinstance(error, exceptions.UnknownOptionError):
         typed = (error.token.keyword or error.token.value).partition("=")[0]
-        return f"unknown option {typed}{_instead(typed, model)}"
-    if isinstance(error, UnusedCliTokensError):
+        if new := renamed(model).get(typed.removeprefix("--").replace("-", "_")):
+            return f"unknown option {typed}: it is now named --{new.replace('_', '-')}"
+        near = difflib.get_close_matches(typed, _flags(model), n=1)
+        return f"unknown option {typed}" + (f", did you mean {near[0]}?" if near else "")
+    if isinstance(error, exceptions.UnusedCliTokensError):
         return f"got {' '.join(error.unused_tokens or ())!r} as well, need no more arguments"
-    if isinstance(error, MissingArgumentError) and error.argument:
-        return _missing(error, model)
+    if isinstance(error, exceptions.MissingArgumentError) and (argument := error.argument):
+        if not error.keyword:
+            return f"need {_with_value(argument.field_info.names[0], model)}"
+        got, (count, _) = len(error.tokens_so_far), argument.token_count()
+        return f"{error.keyword}: got {got or 'no'} value{'' if got == 1 else 's'}, need {max(count, 1)}"
     invalid = error if isinstance(error, InvalidModelError) else error.__cause__
     if isinstance(invalid, InvalidModelError):
         return _invalid(invalid, model)
-    if isinstance(error, RepeatArgumentError):
+    if isinstance(error, exceptions.RepeatArgumentError):
         return f"got {error.token.keyword} several times, need it once"
-    if isinstance(error, CycloptsError):
+    if isinstance(error, exceptions.CycloptsError):
         error.verbose = False
     return str(error).rstrip(".")
 
 
 def _flags(model: type[BaseModel]) -> list[str]:
     return [spelling(name, field) for name, field in model.model_fields.items()]
-
-
-def _instead(typed: str, model: type[BaseModel]) -> str:
-    if new := renamed(model).get(typed.removeprefix("--").replace("-", "_")):
-        return f": it is now named --{new.replace('_', '-')}"
-    near = difflib.get_close_matches(typed, _flags(model), n=1)
-    return f", did you mean {near[0]}?" if near else ""
-
-
-def _missing(error: MissingArgumentError, model: type[BaseModel]) -> str:
-    argument = error.argument
-    assert argument is not None, "the caller has looked"
-    if error.keyword:
-        got, (count, _) = len(error.tokens_so_far), argument.token_count()
-        return f"{error.keyword}: got {got or 'no'} value{'' if got == 1 else 's'}, need {max(count, 1)}"
-    return f"need {_with_value(argument.field_info.names[0], model)}"
 
 
 def _invalid(error: InvalidModelError, model: type[BaseModel]) -> str:
@@ -125,11 +93,10 @@ def _invalid(error: InvalidModelError, model: type[BaseModel]) -> str:
     if not first["loc"]:
         return needed(first)
     name = str(first["loc"][0])
-    typed = spelling(name, model.model_fields[name])
     if missing:
         return f"need {_with_value(name, model)}"
     got = "" if first["type"] == "value_error" else f"got {first['input']!r}, "
-    return f"{typed}: {got}{needed(first)}"
+    return f"{spelling(name, model.model_fields[name])}: {got}{needed(first)}"
 
 
 def _with_value(name: str, model: type[BaseModel]) -> str:

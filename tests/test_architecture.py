@@ -185,6 +185,8 @@ def test_what_serves_loads_nothing_that_the_serving_image_lacks():
 
 
 def test_mining_evaluating_and_joining_load_no_torch():
-    names = loaded("-c", "import mining.report.figures, evaluation.report, pipeline.run, pipeline.join")
+    names = loaded(
+        "-c", "import mining.report.figures, evaluation.report, pipeline.run, mining.mine, training.decision"
+    )
     assert {"sklearn", "onnxruntime"} <= names
     assert not names & {"torch", "transformers", "fastapi"}

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import ColumnOption, positional, value
+from pipeline.options import ColumnOption, named, value
 from pipeline.output import print_lines
 
 
 class Options(ColumnOption):
     """Options of `simile baseline`."""
 
-    model: Annotated[str, positional("MODEL")]
+    model: Annotated[str, named("MODEL")]
     """Name of an encoder on the hub (``NAME`` or ``NAME@REVISION``), a folder, ``bundled:minilm``, or
     ``lexical:DOCUMENTS`` for the TF-IDF cosine of a file's words."""
     out: Annotated[Path, value("BUNDLE")]

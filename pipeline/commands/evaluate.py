@@ -1,21 +1,27 @@
 """`simile evaluate`: a bundle's figures, and the gate's verdict."""
 
+import errno
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.options import ColumnOption, PriorOption, RuntimeOptions, flag, positional, value
-from pipeline.output import GATE_FAILED, print_lines, require_no_folder, verdict
+from pipeline.options import ColumnOption, ScoringOptions, named, value
+from pipeline.output import GATE_FAILED, print_lines, require_no_folder, result_table, verdict
+from simile import artifacts
+from simile.artifacts import EvaluationReport, PairSet
 from simile.errors import InputError
+from simile.files import write_whole
+from simile.progress import say
 
 
-class Options(RuntimeOptions, PriorOption, ColumnOption):
+class Options(ScoringOptions, ColumnOption):
     """Options of `simile evaluate`."""
 
-    bundle: Annotated[Path, positional("BUNDLE")]
+    bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to judge."""
-    pairs: Annotated[tuple[str, ...], positional("PAIRS"), Field(min_length=1)]
+    pairs: Annotated[tuple[str, ...], named("PAIRS"), Field(min_length=1)]
     """Files of labelled pairs to judge on: a path, or ``NAME=PATH``."""
     baseline: Annotated[Path | None, value("BUNDLE")] = None
     """The bundle to compare with."""
@@ -25,7 +31,7 @@ class Options(RuntimeOptions, PriorOption, ColumnOption):
     """Exit with 3 unless every gain over the baseline is certain and no guard is lost."""
     guard_margin: Annotated[float, value("SPEARMAN")] = 0.01
     """Spearman that a guard may lose."""
-    json_file: Annotated[Path | None, flag("--json"), value("FILE")] = None
+    json_file: Annotated[Path | None, named("--json"), value("FILE")] = None
     """Write the report as JSON."""
     html: Annotated[Path | None, value("FILE")] = None
     """Write the report as a page."""
@@ -33,37 +39,65 @@ class Options(RuntimeOptions, PriorOption, ColumnOption):
 
 def run(options: Options) -> int:
     """Evaluate the bundle, print and keep the figures; return the exit code."""
-    from evaluation.evaluate import Gate, evaluate
-    from evaluation.report import to_page
     from pipeline.columns import read_named, require_columns_of
-    from pipeline.evaluations import remember_evaluation
-    from pipeline.table import result_table
-    from pipeline.training_report import training_blocks
-    from simile.artifacts import read_bundle, read_training_texts
-    from simile.files import write_whole
-    from simile.scoring import Scorer, load
 
     if options.gate and not options.baseline:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
     require_no_folder(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
     judged, num_sets = read_named([*options.pairs, *options.guard], options.columns), len(options.pairs)
+    report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
+    print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
+    return GATE_FAILED if report.verdict == "fail" else 0
+
+
+def judge(
+    options: Options, sets: Sequence[PairSet], guards: Sequence[PairSet], trainings: Mapping[str, Path]
+) -> EvaluationReport:
+    """Evaluate the bundle on these pairs, which the options name, write its reports, and remember the evaluation in it.
+
+    The page shows the training of each bundle in ``trainings``, under its title there.
+    """
+    from evaluation.evaluate import Gate, evaluate
+    from evaluation.report import to_page
+    from pipeline.training_report import training_blocks
+    from simile.scoring import Scorer, load
+
     scorer = load(options.bundle, device=options.device, precision=options.precision)
     evaluation = evaluate(
         scorer,
-        judged[:num_sets],
+        sets,
         # Both on the same runtime: a difference then says something about the weights only.
-        baseline=Scorer(read_bundle(options.baseline), scorer.runtime) if options.baseline else None,
-        guards=judged[num_sets:],
+        baseline=Scorer(artifacts.read_bundle(options.baseline), scorer.runtime) if options.baseline else None,
+        guards=guards,
         gate=Gate(options.guard_margin) if options.gate else None,
-        training_texts=read_training_texts(scorer.bundle),
+        training_texts=artifacts.read_training_texts(scorer.bundle),
         prior=options.prior,
     )
-    report = evaluation.report
     if options.json_file:
-        write_whole(options.json_file, report.model_dump_json(indent=2) + "\n")
+        write_whole(options.json_file, evaluation.report.model_dump_json(indent=2) + "\n")
     if options.html:
-        write_whole(options.html, to_page(evaluation, judged, extra=training_blocks(options.bundle)))
-    remember_evaluation(scorer.bundle, report)
-    print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
-    return GATE_FAILED if report.verdict == "fail" else 0
+        curves = [block for title, path in trainings.items() for block in training_blocks(path, title)]
+        write_whole(options.html, to_page(evaluation, [*sets, *guards], extra=curves))
+    remember_evaluation(scorer.bundle, evaluation.report)
+    return evaluation.report
+
+
+def remember_evaluation(bundle: artifacts.Bundle, report: EvaluationReport) -> None:
+    """Write the report into the bundle and its model card, replacing one of the same provider and precision.
+
+    A bundle that cannot be written to (a read-only volume) stays as it is, with a message.
+    """
+
+    def key(stored: EvaluationReport) -> tuple[str, str]:
+        return stored.bundle.provider, stored.bundle.precision
+
+    earlier = [one for one in artifacts.stored_evaluations(bundle) if one.bundle.digest == report.bundle.digest]
+    stored = artifacts.StoredEvaluations(reports=(*(one for one in earlier if key(one) != key(report)), report))
+    try:
+        write_whole(bundle.path / artifacts.EVALUATION, stored.model_dump_json(indent=2) + "\n")
+        write_whole(bundle.path / artifacts.CARD, artifacts.model_card(bundle.manifest, stored.reports))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        say(f"{bundle.path}: cannot be written to, so the evaluation is not stored in it")

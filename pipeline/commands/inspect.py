@@ -4,22 +4,21 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import CommandOptions, flag, positional
-from pipeline.output import print_lines
+from pipeline.options import CommandOptions, named
+from pipeline.output import calibration_told, print_lines, text_table
 
 
 class Options(CommandOptions):
     """Options of `simile inspect`."""
 
-    bundle: Annotated[Path, positional("BUNDLE")]
+    bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to describe."""
-    as_json: Annotated[bool, flag("--json")] = False
+    as_json: Annotated[bool, named("--json")] = False
     """Print the manifest and the digest as JSON."""
 
 
 def run(options: Options) -> int:
     """Verify the bundle and print what it is; return the exit code."""
-    from pipeline.table import calibration_told, text_table
     from simile.artifacts import EncoderMember, read_bundle
     from simile.scoring import evaluated_runtimes
 

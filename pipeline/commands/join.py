@@ -1,19 +1,25 @@
 """`simile join`: several bundles to one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.options import ColumnOption, positional, value
+from pipeline.options import ColumnOption, named, value
 from pipeline.output import print_lines
+from simile import artifacts
+from simile.artifacts import Bundle, GoldenPair
+from simile.artifacts.bundle import Member
 from simile.errors import InputError
 
 
 class Options(ColumnOption):
     """Options of `simile join`."""
 
-    bundles: Annotated[tuple[Path, ...], positional("BUNDLE"), Field(min_length=1)]
+    bundles: Annotated[tuple[Path, ...], named("BUNDLE"), Field(min_length=1)]
     """Bundles whose members are joined."""
     out: Annotated[Path, value("BUNDLE")]
     """Where the joined bundle is written."""
@@ -27,7 +33,6 @@ class Options(ColumnOption):
 def run(options: Options) -> int:
     """Write the ensemble and print its weights; return the exit code."""
     from pipeline.columns import read_labelled, require_columns_of
-    from pipeline.join import join
 
     if options.calibration and not options.fit:
         raise InputError("--calibration needs --fit PAIRS to fit it on")
@@ -37,3 +42,103 @@ def run(options: Options) -> int:
     weights = bundle.manifest.combine.weights
     print_lines(bundle.identity, *(f"{weight:.4f}  {name}" for name, weight in weights.items()))
     return 0
+
+
+def join(
+    paths: Sequence[Path],
+    out: Path,
+    fit: artifacts.PairSet | None = None,
+    *,
+    dev_sets: Sequence[artifacts.PairSet] = (),
+    calibration_sets: Sequence[artifacts.PairSet] = (),
+    calibration: artifacts.CalibrationMethod = "platt",
+) -> Bundle:
+    """Return the bundle at ``out`` with the members of all these bundles.
+
+    The members' weights are learned on ``fit``, and are equal without it. Calibration and thresholds are fitted on
+    ``calibration_sets``, pairs like those to be scored, where these are enough; otherwise on ``dev_sets`` or ``fit``.
+    """
+    from simile.scoring import Scorer, choose_runtime
+    from simile.version import __version__, commit
+    from training.decision import with_decisions
+
+    artifacts.check_replaceable(out)
+    if any(path.resolve() == out.resolve() for path in paths):
+        raise InputError(f"{out}: is one of the bundles to join, need another --out")
+    bundles = [artifacts.read_bundle(path) for path in paths]
+    members, data, golden = _collected(bundles)
+    if len(members) < 2:
+        raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
+    hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
+    # Unknown as soon as those of one bundle are unknown.
+    texts = set[str]().union(*hashes) if len(hashes) == len(bundles) else None
+    manifest = artifacts.Manifest(
+        name=out.name,
+        members=tuple(members.values()),
+        combine=artifacts.Combine(weights=dict.fromkeys(members, 1 / len(members))),
+        golden=golden,
+        made=artifacts.JoinProvenance(
+            of=tuple(bundle.identity for bundle in bundles),
+            fitted_on=fit.sha256 if fit else None,
+            texts=None if texts is None else artifacts.texts_digest(texts),
+            versions={"simile": __version__},
+            commit=commit(),
+        ),
+    )
+    runtime = choose_runtime("cpu", "fp32")
+    if fit:
+        scores = Scorer(Bundle(out, manifest, data), runtime).score_members(fit.texts).members
+        weights = learn_weights(np.stack([scores[name] for name in members], axis=1), fit.target_P)
+        combine = artifacts.Combine(method="learned", weights=dict(zip(members, map(float, weights), strict=True)))
+        manifest = manifest.model_copy(update={"combine": combine})
+    if decided_on := dev_sets or ([fit] if fit else calibration_sets):
+        scorer = Scorer(Bundle(out, manifest, data), runtime)
+        manifest = with_decisions(manifest, scorer, calibration_sets, decided_on, method=calibration)
+    joined = artifacts.write_bundle(out, manifest, data)
+    if texts is not None:
+        artifacts.write_training_hashes(out, texts)
+    return joined
+
+
+def _collected(bundles: Sequence[Bundle]) -> tuple[dict[str, Member], dict[str, bytes], tuple[GoldenPair, ...]]:
+    """Return all members by a name of their own, their files, and the golden pairs with the scores of all members."""
+    members: dict[str, Member] = {}
+    data: dict[str, bytes] = {}
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for bundle in bundles:
+        own_names: dict[str, str] = {}
+        for member in bundle.manifest.members:
+            numbered = (f"{member.name}-{number}" for number in range(2, 1000))
+            candidates = (member.name, f"{bundle.manifest.name}-{member.name}"[:64], *numbered)
+            name = own_names[member.name] = next(name for name in candidates if name not in members)
+            fields = {"name": name}
+            for key, file in member:
+                if (path := getattr(file, "path", None)) is not None:
+                    moved = f"members/{name}/{Path(path).name}"
+                    data[moved] = bundle.data[path]
+                    fields[key] = file.model_copy(update={"path": moved})
+            members[name] = member.model_copy(update=fields)
+        for pair in bundle.manifest.golden:
+            by_member = {own_names[name]: score for name, score in pair.scores.items()}
+            scores.setdefault((pair.text_a, pair.text_b), {}).update(by_member)
+    complete = {texts: by_member for texts, by_member in scores.items() if len(by_member) == len(members)}
+    return members, data, tuple(GoldenPair(text_a=a, text_b=b, scores=own) for (a, b), own in complete.items())
+
+
+def learn_weights(score_PM: NDArray[np.float32], target_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the members' weights, non-negative with sum 1, that maximise the correlation of mean score and target.
+
+    The linear correlation is used because it is smooth, unlike the rank correlation.
+    """
+    from scipy.optimize import minimize
+
+    target_P = (target_P - target_P.mean()) / target_P.std()
+
+    def loss(raw_M: NDArray[np.float64]) -> float:
+        weight_M = np.abs(raw_M) / np.abs(raw_M).sum()
+        return -float(np.corrcoef(score_PM @ weight_M, target_P)[0, 1])
+
+    num_members = score_PM.shape[1]
+    optimum = minimize(loss, np.full(num_members, 1 / num_members), method="Nelder-Mead", options={"maxiter": 2000})
+    weight_M: NDArray[np.float64] = np.abs(optimum.x) / np.abs(optimum.x).sum()
+    return weight_M

@@ -1,15 +1,24 @@
 """`simile mine`: documents to pairs."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from mining.config import MineConfig
-from pipeline.options import ColumnOption, CommandOptions, positional, value
-from pipeline.output import print_lines
+from pipeline.options import ColumnOption, CommandOptions, named, value
+from pipeline.output import mined_table, print_lines
+from simile.artifacts import MiningReport, read_documents
+from simile.errors import InputError
+from simile.files import whole_directory, write_whole
+
+_WRITTEN = r"report\.(json|html)|(pairs|phase[123]|triplets|(dev|test)-(seen|unseen))\.jsonl"
 
 
-class _Files(CommandOptions):
-    documents: Annotated[Path, positional("DOCUMENTS")]
+class MineFiles(CommandOptions):
+    """The files that are mined from, and the folder that is written."""
+
+    documents: Annotated[Path, named("DOCUMENTS")]
     """Documents to mine from: JSONL, JSON, CSV, TSV or Parquet, also compressed as ``.gz``."""
     out: Annotated[Path, value("DIR")]
     """Folder that pairs, held-out sets and the report are written to."""
@@ -23,25 +32,50 @@ class _Files(CommandOptions):
     """Encoder whose scores on the target are matched, and which finds false negatives."""
 
 
-class Options(ColumnOption, MineConfig, _Files):
+class Options(ColumnOption, MineConfig, MineFiles):
     """Options of `simile mine`: the files, and every setting of mining."""
 
 
 def run(options: Options) -> int:
     """Mine the pairs and print the figures of each set; return the exit code."""
-    from pipeline.columns import require_columns_of
-    from pipeline.mine import MineInputs, mine_to
-    from pipeline.table import mined_table
-    from simile.scoring import load
-
-    require_columns_of(options.columns, "documents", "pairs")
     config = MineConfig(**options.model_dump(include=set(MineConfig.model_fields), exclude_unset=True))
-    report = mine_to(
-        options.out,
-        MineInputs(options.documents, options.columns, options.target, options.held_out, options.positives),
-        config,
-        load(options.baseline) if options.baseline else None,
-    )
+    report = mine_to(options, config, options.columns)
     print_lines(mined_table(report), *(f"note: {text}" for text in report.warnings))
     print_lines(f"report    {options.out / 'report.html'}")
     return 0
+
+
+def mine_to(files: MineFiles, config: MineConfig, columns: Mapping[str, str]) -> MiningReport:
+    """Write the pairs, the held-out sets and the report, whole or not at all; return the report."""
+    from mining.mine import mine, write_mined
+    from mining.report.figures import describe
+    from mining.report.page import to_page
+    from pipeline.columns import columns_of, read, require_columns_of
+    from simile.scoring import load
+
+    require_columns_of(columns, "documents", "pairs")
+    baseline = load(files.baseline) if files.baseline else None
+    if files.out.exists() and not _is_ours(files.out):
+        raise InputError(f"{files.out}: holds files that are no mined pairs, need a new or empty folder")
+    mined = mine(
+        read_documents(files.documents, columns_of("documents", columns)),
+        config,
+        read(files.target, columns) if files.target else None,
+        held_out=[text for path in files.held_out for pair in read(path, columns).texts for text in pair],
+        positives=read(files.positives, columns) if files.positives else None,
+        baseline=baseline,
+    )
+    report = describe(mined)
+    with whole_directory(files.out) as folder:
+        write_mined(mined, folder)
+        write_whole(folder / "report.json", report.model_dump_json(indent=2) + "\n")
+        write_whole(folder / "report.html", to_page(report, mined))
+    return report
+
+
+def _is_ours(out: Path) -> bool:
+    """Return whether this is a folder that is empty, or holds only what mining writes."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir()}
+    return not names or ("report.json" in names and all(re.fullmatch(_WRITTEN, name) for name in names))

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import CommandOptions, positional
+from pipeline.options import CommandOptions, named
 from pipeline.output import print_lines
 
 
 class Options(CommandOptions):
     """Options of `simile pull`."""
 
-    url: Annotated[str, positional("URL")]
+    url: Annotated[str, named("URL")]
     """Address that `simile push` printed: ``s3://BUCKET/FOLDER/DIGEST``."""
-    out: Annotated[Path, positional("DIR")]
+    out: Annotated[Path, named("DIR")]
     """Where the bundle is written."""
 
 

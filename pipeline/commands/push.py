@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import CommandOptions, positional
+from pipeline.options import CommandOptions, named
 from pipeline.output import print_lines
 
 
 class Options(CommandOptions):
     """Options of `simile push`."""
 
-    bundle: Annotated[Path, positional("BUNDLE")]
+    bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to upload."""
-    url: Annotated[str, positional("URL")]
+    url: Annotated[str, named("URL")]
     """``s3://BUCKET/FOLDER``; the bundle's digest is added to it."""
 
 

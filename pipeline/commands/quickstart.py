@@ -15,8 +15,9 @@ class Options(OverrideOptions):
 
 def run(options: Options) -> int:
     """Run the sample's config; return the exit code."""
-    from pipeline.commands.run import run_config
-    from pipeline.embedded import examples_folder
+    from pipeline.commands import run
+    from pipeline.presets import EXAMPLES
 
-    overrides = [f"out={json.dumps(str(options.out))}", *options.set]
-    return run_config(examples_folder() / "helpdesk" / "run.yaml", overrides, restart=options.restart)
+    overrides = (f"out={json.dumps(str(options.out))}", *options.set)
+    config = str(EXAMPLES / "helpdesk" / "run.yaml")
+    return run.run(run.Options(config=config, set=overrides, restart=options.restart))

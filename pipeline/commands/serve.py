@@ -6,38 +6,25 @@ from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from pipeline.options import CommandOptions, default_text, positional, value
+from pipeline.options import CommandOptions, default_text, named, value
 from serving.settings import ENVIRONMENT_ONLY, Settings, variable
 
 
 class _Bundle(CommandOptions):
-    bundle: Annotated[Path, positional("BUNDLE")]
+    bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to serve."""
 
 
-def options_of(settings: type[Settings]) -> type[CommandOptions]:
-    """Return options with a flag for each setting that may stand on a command line.
-
-    The flags take text as environment variables do: the settings read both, and say which of them is wrong.
-    """
-    flags: dict[str, Any] = {}
-    for name, setting in settings.model_fields.items():
-        if name in ENVIRONMENT_ONLY:
-            continue
-        shown = {"default": setting.default, "environment": variable(name)}
-        description = f"{setting.description} ({variable(name)})"
-        flags[name] = (
-            Annotated[
-                str | None,
-                value(name.upper(), default=default_text(setting.default)),
-                Field(description=description, json_schema_extra=shown),
-            ],
-            None,
-        )
-    return create_model("Options", __base__=_Bundle, **flags)
+def _flag(name: str) -> Any:
+    """Return a flag for the setting, which takes text as its variable does: the settings read both, and check them."""
+    setting = Settings.model_fields[name]
+    shown = {"default": setting.default, "environment": variable(name)}
+    described = Field(description=f"{setting.description} ({variable(name)})", json_schema_extra=shown)
+    return Annotated[str | None, value(name.upper(), default=default_text(setting.default)), described], None
 
 
-Options = options_of(Settings)
+_FLAGS = {name: _flag(name) for name in Settings.model_fields if name not in ENVIRONMENT_ONLY}
+Options: Any = create_model("Options", __base__=_Bundle, **_FLAGS)
 
 
 def run(options: Any) -> int:

@@ -5,16 +5,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.embedded import PRESETS
-from pipeline.options import ColumnOption, OverrideOptions, positional, value
+from pipeline.options import ColumnOption, OverrideOptions, named, value
 from pipeline.output import print_lines
+from pipeline.presets import PRESETS
 
 
 class Options(OverrideOptions, ColumnOption):
     """Options of `simile train`."""
 
     config: Annotated[
-        str, positional("CONFIG.yaml"), Field(description=f"A file, or a preset by name: {', '.join(PRESETS)}.")
+        str, named("CONFIG.yaml"), Field(description=f"A file, or a preset by name: {', '.join(PRESETS)}.")
     ]
     pairs: Annotated[tuple[Path, ...], value("PAIRS")]
     """Labelled pairs to train on. May be repeated: the files are trained on one after the other (a curriculum)."""

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from evaluation.bootstrap import difference
 from evaluation.evaluate import Evaluation, Gate, evaluate, lexical_scores
 from evaluation.report import to_page
-from pipeline.table import result_table
+from pipeline.output import result_table
 from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash
 from simile.errors import InputError
 from simile.reports import paragraph

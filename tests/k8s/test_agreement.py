@@ -10,13 +10,13 @@ import yaml
 from pipeline.output import GATE_FAILED
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
-from pipeline.usage import read_options
 from serving import server
 from serving.app import create_app
 from serving.metrics import Metrics
 from serving.settings import ENVIRONMENT_PREFIX, Settings
 from simile.errors import InputError, StoppedError
 from simile.version import __version__
+from tests.command_lines import read_options
 from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
 from tests.k8s.policy import holds as policy_holds
 from tests.live_servers import served

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from pipeline.usage import read_options
 from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
+from tests.command_lines import read_options
 from tests.k8s.fake_api import fake_cluster
 from tests.k8s.manifests import ROOT, TIMEOUT_S, of_kind, pods
 

@@ -210,7 +210,7 @@ CASES = [
     ("inspect unlisted", "unlisted: holds members/encoder/notes.txt, which its manifest does not list"),
     ("inspect linked", "linked: members/encoder/model.onnx is a link"),
     ("inspect incomplete", "members/encoder/model.onnx is listed but cannot be read (No such file or directory)"),
-    ("inspect future", "got schema version 2, this Simile reads 1"),
+    ("inspect future", "got schema version 3, this Simile reads 2"),
     ("inspect no-json", "no-json/manifest.json: no valid JSON"),
     ("score flipped a b", "model.onnx is damaged"),
     ("evaluate flipped good.csv", "model.onnx is damaged"),
@@ -325,7 +325,7 @@ def place(tmp_path_factory, tiny):
     (folder / "misjudged" / "evaluation.json").write_text("[]")
     for name, old, new in (
         ("outside", f'"{model}"', f'"../flipped/{model}"'),
-        ("future", 'version": 1', 'version": 2'),
+        ("future", 'version": 2', 'version": 3'),
     ):
         manifest = folder / name / "manifest.json"
         assert old in manifest.read_text()

@@ -23,7 +23,7 @@ def renamed(pairs, tmp_path):
 
 
 def test_columns_are_fields_of_documents_and_pairs():
-    # Neither is a column: one is found while reading, the other is refused.
+    # Neither is a column: one is set while reading, the other is refused.
     assert set(_FIELDS["documents"]) == {field.name for field in fields(Document)} - {"is_cut"}
     assert set(_FIELDS["pairs"]) == {field.name for field in fields(Pair)}
 

@@ -14,8 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.cli import main
 from pipeline.config import apply_overrides
-from pipeline.embedded import PRESETS, preset_path
-from pipeline.presets import read_train_config
+from pipeline.presets import PRESETS, preset_path, read_train_config
 from pipeline.run_config import read_run_config
 from serving.app import create_app
 from serving.settings import Settings
@@ -75,6 +74,8 @@ def write_config(make_base, documents, write_documents):
         folder.mkdir(exist_ok=True)
         write_documents(folder / "documents.jsonl", documents)
         base = {"base": str(make_base("bert")), "max_length": 32, "epochs": 1, "batch_size": 16, "precision": "fp32"}
+        # No test here is about interpolation, which takes most of the time.
+        base["min_base_agreement"] = 0
         config = {
             "documents": "documents.jsonl",
             "mine": {"pairs": 200, "dev_share": 0.1, "test_share": 0.25, "allow_fewer": True},
@@ -94,6 +95,15 @@ def finished(write_config, tmp_path_factory):
     config = write_config(tmp_path_factory.mktemp("runs") / "run")
     assert main(["run", str(config)]) in (0, 3)
     return config
+
+
+@pytest.fixture(scope="module")
+def mined(helpdesk, write_documents, tmp_path_factory):
+    """A file of documents, and the folder of pairs that were mined from it."""
+    folder = tmp_path_factory.mktemp("mined")
+    file = write_documents(folder / "documents.jsonl", helpdesk[:900])
+    assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(folder / "target")]) == 0
+    return file, folder / "target"
 
 
 @pytest.fixture
@@ -131,11 +141,11 @@ def scored(bundle, pairs):
 def test_command_line_evaluation_and_service_give_the_same_scores(both, pairs, tmp_path):
     judged = read_labelled_pairs(pairs)
     expected_P = scored(both, judged.texts)
-    found_P = score_P(both, pairs, tmp_path)
+    written_P = score_P(both, pairs, tmp_path)
     with TestClient(create_app(Settings(), load(both.path, device="cpu", precision="fp32"))) as client:
         served_P = client.post("/v1/similarity", json={"pairs": judged.texts}).json()["scores"]
     report, _ = report_of(tmp_path, both.path, pairs)
-    np.testing.assert_allclose(found_P, expected_P, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(written_P, expected_P, rtol=0, atol=1e-5)
     np.testing.assert_allclose(served_P, expected_P, rtol=0, atol=1e-5)
     figures = report["sets"]["judged"]["bundle"]
     for name, figure in (("spearman", spearman), ("auc", auc), ("separability", separability)):
@@ -450,10 +460,9 @@ def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents,
     assert "report    " in capsys.readouterr().out
 
 
-def test_mined_pairs_are_the_same_with_one_and_with_two_threads(helpdesk, write_documents, tiny, tmp_path):
-    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:900])
-    assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
-    target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400", "--allow-fewer"]
+def test_mined_pairs_are_the_same_with_one_and_with_two_threads(mined, tiny, tmp_path):
+    (file, target), options = mined, ["--pairs", "400", "--allow-fewer"]
+    target /= "dev-unseen.jsonl"
     written = []
     for num_threads in ("1", "2"):
         out = tmp_path / f"of-{num_threads}"
@@ -478,12 +487,10 @@ def test_mine_writes_a_curriculum_and_replaces_it_by_triplets(documents, write_d
     assert files == {"pairs.jsonl", "triplets.jsonl", "report.json", "report.html"}
 
 
-def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, tiny, tmp_path, capsys):
-    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:2000])
-    assert main(["mine", str(file), "--pairs", "400", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
-    capsys.readouterr()
-    target = ["--target", str(tmp_path / "target" / "pairs.jsonl"), "--baseline", str(tiny.path)]
-    options = ["--pairs", "400", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
+def test_mine_says_how_like_the_target_the_pairs_are(mined, tiny, tmp_path, capsys):
+    file, folder = mined
+    target = ["--target", str(folder / "pairs.jsonl"), "--baseline", str(tiny.path)]
+    options = ["--pairs", "200", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
     assert main(["mine", str(file), *target, *options]) == 0
     out = capsys.readouterr().out
     assert "(target)" in out
@@ -519,11 +526,9 @@ def test_mine_reads_columns_by_other_names(documents, tmp_path):
 
 
 def test_sigterm_ends_a_command_as_resumable_and_leaves_nothing(write_documents, tmp_path):
-    rows = [
-        Document(str(i), f"card {i // 3} of {i % 7} and {i % 11} text {i}", "c", str(i // 3)) for i in range(20_000)
-    ]
+    rows = [Document(str(i), f"card {i // 3} of {i % 7} and {i % 11} text {i}", "c", str(i // 3)) for i in range(6_000)]
     file = write_documents(tmp_path / "documents.jsonl", rows)
-    argv = ["mine", str(file), "--pairs", "200000", "--max-uses", "1000", "--out", str(tmp_path / "out" / "mined")]
+    argv = ["mine", str(file), "--pairs", "60000", "--max-uses", "1000", "--out", str(tmp_path / "out" / "mined")]
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -18,6 +18,8 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensemble")
     write_documents(folder / "documents.jsonl", documents)
     settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3, "calibration": "isotonic"}
+    # No test here is about interpolation, which takes most of the time.
+    settings["min_base_agreement"] = 0
     bases = {"first": str(make_base("bert")), "second": "./missing"}
     written = []
     for code in ((2,), (0, 3)):
@@ -97,7 +99,7 @@ def test_ensemble_does_not_replace_a_single_member(ensemble, tmp_path, capsys):
     work.mkdir(parents=True)
     (work / "run.json").write_text("{}")
     assert main(["run", str(ensemble[0] / "run.yaml"), "--set", f"out={tmp_path / 'out'}"]) == 2
-    assert "is of a run of one member, need --restart to replace it by 2" in capsys.readouterr().err
+    assert "comes from a run with one member, need --restart to replace it by 2" in capsys.readouterr().err
 
 
 def test_single_member_does_not_replace_an_ensemble(ensemble, tmp_path, capsys):
@@ -105,4 +107,4 @@ def test_single_member_does_not_replace_an_ensemble(ensemble, tmp_path, capsys):
     (tmp_path / "out" / "bundle.inputs.json").write_text("{}")
     changes = ["--set", "train=minilm", "--set", f"out={tmp_path / 'out'}"]
     assert main(["run", str(ensemble[0] / "run.yaml"), *changes]) == 2
-    assert "is of a run of several members, need --restart to replace it by 1" in capsys.readouterr().err
+    assert "comes from a run with several members, need --restart to replace it by 1" in capsys.readouterr().err

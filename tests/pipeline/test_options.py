@@ -11,8 +11,8 @@ import pytest
 from docs.reference import TABLES, with_tables
 from pipeline.cli import main
 from pipeline.commands import SUMMARIES
-from pipeline.usage import read_options
 from serving.settings import ENVIRONMENT_ONLY, Settings
+from tests.command_lines import read_options
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline", "examples")
@@ -43,7 +43,7 @@ def checkout(tmp_path_factory):
         before, _, after = source.partition(place)
         (folder / name).write_text(f"{before.rstrip()}\n{dummy}{place}{after}")
     (folder / "docs").mkdir()
-    for name in TABLES:
+    for name in ("reference.py", *TABLES):
         shutil.copy(ROOT / "docs" / name, folder / "docs")
     return folder
 
@@ -94,7 +94,7 @@ def test_new_key_is_read_from_yaml_and_overrides(checkout):
 
 
 def test_new_field_is_in_the_tables_of_the_documents(checkout):
-    assert python(checkout, "-m", "docs.reference", "docs").returncode == 0
+    assert python(checkout, "-m", "docs.reference").returncode == 0
     cli, settings = ((checkout / "docs" / name).read_text() for name in ("cli.md", "settings.md"))
     assert cli.count("| `--dummy INT` | `5` | Number that a test declares. |") == 2
     assert "| `--dummy DUMMY` | `5` | `SIMILE_DUMMY` | Number that a test declares. |" in cli

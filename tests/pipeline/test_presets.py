@@ -5,8 +5,7 @@ import re
 import pytest
 import yaml
 
-from pipeline.embedded import PRESETS
-from pipeline.presets import read_train_config
+from pipeline.presets import PRESETS, read_train_config
 from pipeline.run_config import read_run_config
 from training.torch_encoder import load_encoder
 

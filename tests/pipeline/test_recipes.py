@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS, recipes, run_values
-from pipeline.presets import read_train_config
+from pipeline.presets import PRESETS, read_train_config, recipes, run_values
 from pipeline.run_config import read_run_config
 from simile.artifacts import Pair, read_labelled_pairs, read_training_history, work_folder, write_pairs
 from simile.errors import InputError

@@ -1,5 +1,6 @@
 """Checks what the built wheel holds, and that it works from an empty folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import PRESETS
+from pipeline.presets import PRESETS
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -41,17 +42,32 @@ def wheel(distributions):
     return distributions[1]
 
 
-@pytest.fixture
-def simile(wheel, tmp_path):
-    """Runs a command of the wheel in an empty folder."""
-    empty = tmp_path / "empty"
-    empty.mkdir()
+PROGRAM = """
+import contextlib, io, json, sys
+from pipeline.cli import main
+done = {}
+for line in sys.argv[1:]:
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = main(line.split())
+    done[line] = code, out.getvalue(), error.getvalue()
+print(json.dumps(done))
+"""
+
+
+@pytest.fixture(scope="module")
+def simile(wheel, tmp_path_factory):
+    """Runs command lines of the wheel in an empty folder, one after the other in one process.
+
+    Returns exit code, stdout and stderr of each.
+    """
     # PYTHONPATH comes before the checkout, which is installed for development.
     environ = {**os.environ, "PYTHONPATH": str(wheel)}
 
-    def run(*argv):
-        command = [sys.executable, "-m", "pipeline.cli", *map(str, argv)]
-        return subprocess.run(command, cwd=empty, env=environ, capture_output=True, text=True, check=False)
+    def run(*lines):
+        command, empty = [sys.executable, "-c", PROGRAM, *lines], tmp_path_factory.mktemp("empty")
+        done = subprocess.run(command, cwd=empty, env=environ, capture_output=True, text=True, check=True)
+        return [tuple(said) for said in json.loads(done.stdout).values()]
 
     return run
 
@@ -82,39 +98,28 @@ def test_sample_in_the_wheel_is_the_repositorys(wheel):
         assert (wheel / "pipeline" / "examples" / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
 
 
-def test_presets_are_found_from_the_wheel(simile):
-    done = simile("train", "minilm", "--pairs", "missing.jsonl", "--out", "bundle")
-    assert (done.returncode, done.stderr) == (2, "simile: missing.jsonl: no such file\n")
-
-
-def test_unknown_preset_names_those_of_the_wheel(simile):
-    done = simile("train", "bert", "--pairs", "missing.jsonl", "--out", "bundle")
-    assert (done.returncode, done.stderr) == (
-        2,
-        "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n",
+def test_presets_recipes_and_sample_are_found_from_the_wheel(simile, wheel):
+    preset, unknown, recipe, help_of_run, sample = simile(
+        "train minilm --pairs missing.jsonl --out bundle",
+        "train bert --pairs missing.jsonl --out bundle",
+        "run lora-32 --set documents=missing.jsonl",
+        "run --help",
+        "quickstart --set train.epohcs=1",
     )
-
-
-def test_recipes_are_found_from_the_wheel(simile, wheel):
-    done = simile("run", "lora-32", "--set", "documents=missing.jsonl")
-    assert (done.returncode, done.stderr) == (2, "simile: missing.jsonl: no such file\n")
-    assert "lora-32" in simile("run", "--help").stdout
-
-
-def test_sample_is_found_from_the_wheel(simile, wheel):
-    done = simile("quickstart", "--set", "train.epohcs=1")
-    assert done.returncode == 2
+    missing = "simile: missing.jsonl: no such file\n"
+    assert preset == recipe == (2, "", missing)
+    assert unknown == (2, "", "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n")
+    assert "lora-32" in help_of_run[1]
     place = wheel / "pipeline" / "examples" / "helpdesk" / "run.yaml"
-    assert f"{place}: unknown key 'train.epohcs', did you mean 'train.epochs'?" in done.stderr
+    assert sample[0] == 2
+    assert f"{place}: unknown key 'train.epohcs', did you mean 'train.epochs'?" in sample[2]
 
 
 def test_bundle_is_made_and_inspected_by_the_wheel(simile, wheel):
     documents = wheel / "pipeline" / "examples" / "helpdesk" / "documents.jsonl"
-    made = simile("baseline", f"lexical:{documents}", "--out", "words")
-    assert made.returncode == 0, made.stderr
-    described = simile("inspect", "words")
-    assert described.returncode == 0, described.stderr
-    assert described.stdout.startswith(made.stdout.strip())
+    made, described = simile(f"baseline lexical:{documents} --out words", "inspect words")
+    assert (made[0], described[0]) == (0, 0), made[2] + described[2]
+    assert described[1].startswith(made[1].strip())
 
 
 def test_console_script_is_the_command_line(wheel):
