@@ -26,6 +26,7 @@ from simile.artifacts import (
     read_labelled_pairs,
     read_training_texts,
     text_hash,
+    texts_digest,
     write_bundle,
     write_pairs,
     write_training_texts,
@@ -288,9 +289,17 @@ def test_gate_stops_a_bundle_that_loses_on_a_guard(own, words, tiny, pairs, tmp_
     assert [reason.partition(":")[0] for reason in report["reasons"]] == ["turned"]
 
 
+def state_training_texts(path, texts):
+    """Make the bundle state these as its training texts."""
+    bundle = read_bundle(path)
+    made = bundle.manifest.made.model_copy(update={"texts": texts_digest(map(text_hash, texts))})
+    write_bundle(path, bundle.manifest.model_copy(update={"made": made}), bundle.data)
+    write_training_texts(path, texts)
+
+
 def test_gate_stops_a_bundle_that_is_judged_on_what_it_was_trained_on(words, tiny, pairs, tmp_path):
     shutil.copytree(words.path, tmp_path / "words")
-    write_training_texts(tmp_path / "words", [read_labelled_pairs(pairs).texts[0][0].upper()])
+    state_training_texts(tmp_path / "words", [read_labelled_pairs(pairs).texts[0][0].upper()])
     report, code = report_of(tmp_path, tmp_path / "words", pairs, "--baseline", tiny.path, "--gate")
     assert code == 3
     assert report["reasons"] == ["judged: 1 of its texts are among the training texts, need none"]
@@ -726,14 +735,14 @@ def test_run_keeps_own_dev_and_guard_texts_out_of_training(write_config, documen
 
 def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_path):
     paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
-    write_training_texts(paths[0], ["a text"])
+    state_training_texts(paths[0], ["a text"])
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
 def test_texts_of_another_training_at_its_place_are_not_a_bundles_own(words, tiny, tmp_path):
     paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
-    write_training_texts(paths[0], ["a text"])
+    state_training_texts(paths[0], ["a text"])
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     write_training_texts(tmp_path / "both", ["a text of a training that began over"])
     assert read_training_texts(read_bundle(tmp_path / "both")) is None
