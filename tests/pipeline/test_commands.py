@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from jsonschema import Draft202012Validator
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.cli import main
@@ -112,6 +113,22 @@ def rerun(finished, tmp_path):
     """The arguments of the same run over a copy of its results."""
     shutil.copytree(finished.parent / "out", tmp_path / "out")
     return ["run", str(finished), "--set", f"out={tmp_path / 'out'}"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        ("evaluation-report", "report.json"),
+        ("mining-report", "mined/report.json"),
+        ("manifest", "bundle/manifest.json"),
+        ("manifest", "baseline/manifest.json"),
+        ("evaluation", "bundle/evaluation.json"),
+        ("training-history", "bundle.work/history.json"),
+    ],
+)
+def test_run_writes_what_the_schemas_describe(finished, schema, file):
+    described = json.loads((ROOT / "docs" / "schemas" / f"{schema}.json").read_text())
+    Draft202012Validator(described).validate(json.loads((finished.parent / "out" / file).read_text()))
 
 
 def score_P(bundle, pairs, tmp_path):
