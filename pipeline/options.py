@@ -87,7 +87,8 @@ class OverrideOptions(CommandOptions):
     """Options of the commands that read a config and can resume."""
 
     set: Annotated[tuple[str, ...], value("KEY=VALUE")] = ()
-    """Override a setting of the config, such as ``train.epochs=3``; the value is read as YAML. May be repeated."""
+    """Override a setting of the config, such as ``seed=3`` (in a run ``train.seed=3``); the value is read as YAML. May be
+    repeated."""
     restart: bool = False
     """Delete the work of an earlier run and begin again."""
 
@@ -108,7 +109,7 @@ class ColumnOption(CommandOptions):
 
     column: Annotated[tuple[str, ...], value("OURS=THEIRS")] = ()
     """Read the file's column THEIRS as our field OURS, such as ``text=body`` of documents or ``text_a=question`` of
-    pairs. A file that has OURS and no THEIRS is read as it is. May be repeated."""
+    pairs. A file of pairs that has OURS and no THEIRS is read by OURS. May be repeated."""
 
     @field_validator("column")
     @classmethod

@@ -32,7 +32,7 @@ class RunConfig(BaseModel):
     positives: Path | None = None
     """Pairs known to mean the same, in place of the documents' groups."""
     dev: tuple[Path, ...] = ()
-    """Labelled pairs by which the best epoch is chosen, beside the mined dev sets."""
+    """Labelled pairs by which the best epoch and alpha are chosen, beside the mined dev sets."""
     test: tuple[Path, ...] = ()
     """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()

@@ -55,8 +55,8 @@ class TrainConfig(BaseModel):
     """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
     the file)."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Dimensions to which embeddings may be cut when they are served; each loss is then the mean of that over all
-    dimensions and of those over the first of them (Kusupati et al. 2022, arXiv:2205.13147)."""
+    """Dimensions to which embeddings may be cut when they are served; each loss is then averaged over the full
+    embedding and each of these cuts (Kusupati et al. 2022, arXiv:2205.13147)."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Pairs per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -70,9 +70,9 @@ class TrainConfig(BaseModel):
     averaged."""
     min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Minimum agreement with the base encoder, the Spearman correlation of both encoders' cosines on general English
-    sentences. The tuned weights are interpolated with the base's until they reach it; 0 disables interpolation."""
+    sentences. Of the interpolated weights that reach it, the best on the dev sets are kept; 0 disables it."""
     calibration: CalibrationMethod = "platt"
-    """Curve from score to probability, fitted on labelled dev pairs: logistic (``platt``), or any that rises
+    """Curve from score to probability, fitted on ``--calibrate`` or dev pairs: logistic (``platt``), or any that rises
     (``isotonic``)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training; ``auto`` is bf16 autocast on GPUs and on processors where it is faster, fp32 elsewhere."""

@@ -19,7 +19,7 @@ class Options(OverrideOptions, ColumnOption):
     pairs: Annotated[tuple[Path, ...], value("PAIRS")]
     """Labelled pairs to train on. May be repeated: the files are trained on one after the other (a curriculum)."""
     dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
-    """Labelled pairs by which the best epoch is chosen: a path, or ``NAME=PATH``. May be repeated."""
+    """Labelled pairs by which the best epoch and alpha are chosen: a path, or ``NAME=PATH``. May be repeated."""
     calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
     """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
     May be repeated."""
