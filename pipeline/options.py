@@ -87,8 +87,8 @@ class OverrideOptions(CommandOptions):
     """Options of the commands that read a config and can resume."""
 
     set: Annotated[tuple[str, ...], value("KEY=VALUE")] = ()
-    """Override a setting of the config, such as ``seed=3`` (in a run ``train.seed=3``); the value is read as YAML. May be
-    repeated."""
+    """Override a setting of the config, such as ``seed=3`` (in a run ``train.seed=3``); the value is read as YAML. May
+    be repeated."""
     restart: bool = False
     """Delete the work of an earlier run and begin again."""
 

@@ -99,15 +99,6 @@ def finished(write_config, tmp_path_factory):
     return config
 
 
-@pytest.fixture(scope="module")
-def mined(helpdesk, write_documents, tmp_path_factory):
-    """A file of documents, and the folder of pairs that were mined from it."""
-    folder = tmp_path_factory.mktemp("mined")
-    file = write_documents(folder / "documents.jsonl", helpdesk[:900])
-    assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(folder / "target")]) == 0
-    return file, folder / "target"
-
-
 @pytest.fixture
 def rerun(finished, tmp_path):
     """The arguments of the same run over a copy of its results."""
@@ -143,6 +134,14 @@ def report_of(tmp_path, *argv):
     file = tmp_path / "report.json"
     code = main(["evaluate", *map(str, argv), "--json", str(file), *PLAIN])
     return json.loads(file.read_text()), code
+
+
+def trained_on(bundle, path, *texts):
+    """Write a copy of the bundle that was trained on these texts; return its path."""
+    made = bundle.manifest.made.model_copy(update={"texts": texts_digest(map(text_hash, texts))})
+    write_bundle(path, bundle.manifest.model_copy(update={"made": made}), bundle.data)
+    write_training_texts(path, texts)
+    return path
 
 
 def times(folder):
@@ -306,17 +305,8 @@ def test_gate_stops_a_bundle_that_loses_on_a_guard(own, words, tiny, pairs, tmp_
     assert [reason.partition(":")[0] for reason in report["reasons"]] == ["turned"]
 
 
-def state_training_texts(path, texts):
-    """Make the bundle state these as its training texts."""
-    bundle = read_bundle(path)
-    made = bundle.manifest.made.model_copy(update={"texts": texts_digest(map(text_hash, texts))})
-    write_bundle(path, bundle.manifest.model_copy(update={"made": made}), bundle.data)
-    write_training_texts(path, texts)
-
-
 def test_gate_stops_a_bundle_that_is_judged_on_what_it_was_trained_on(words, tiny, pairs, tmp_path):
-    shutil.copytree(words.path, tmp_path / "words")
-    state_training_texts(tmp_path / "words", [read_labelled_pairs(pairs).texts[0][0].upper()])
+    trained_on(words, tmp_path / "words", read_labelled_pairs(pairs).texts[0][0].upper())
     report, code = report_of(tmp_path, tmp_path / "words", pairs, "--baseline", tiny.path, "--gate")
     assert code == 3
     assert report["reasons"] == ["judged: 1 of its texts are among the training texts, need none"]
@@ -486,9 +476,10 @@ def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents,
     assert "report    " in capsys.readouterr().out
 
 
-def test_mined_pairs_are_the_same_with_one_and_with_two_threads(mined, tiny, tmp_path):
-    (file, target), options = mined, ["--pairs", "400", "--allow-fewer"]
-    target /= "dev-unseen.jsonl"
+def test_mined_pairs_are_the_same_with_one_and_with_two_threads(helpdesk, write_documents, tiny, tmp_path):
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:900])
+    assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
+    target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400", "--allow-fewer"]
     written = []
     for num_threads in ("1", "2"):
         out = tmp_path / f"of-{num_threads}"
@@ -513,10 +504,12 @@ def test_mine_writes_a_curriculum_and_replaces_it_by_triplets(documents, write_d
     assert files == {"pairs.jsonl", "triplets.jsonl", "report.json", "report.html"}
 
 
-def test_mine_says_how_like_the_target_the_pairs_are(mined, tiny, tmp_path, capsys):
-    file, folder = mined
-    target = ["--target", str(folder / "pairs.jsonl"), "--baseline", str(tiny.path)]
-    options = ["--pairs", "200", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
+def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, tiny, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:2000])
+    assert main(["mine", str(file), "--pairs", "400", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
+    capsys.readouterr()
+    target = ["--target", str(tmp_path / "target" / "pairs.jsonl"), "--baseline", str(tiny.path)]
+    options = ["--pairs", "400", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
     assert main(["mine", str(file), *target, *options]) == 0
     out = capsys.readouterr().out
     assert "(target)" in out
@@ -751,15 +744,13 @@ def test_run_keeps_own_dev_and_guard_texts_out_of_training(write_config, documen
 
 
 def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_path):
-    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
-    state_training_texts(paths[0], ["a text"])
+    paths = [trained_on(words, tmp_path / "a", "a text"), shutil.copytree(tiny.path, tmp_path / "b")]
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
 def test_texts_of_another_training_at_its_place_are_not_a_bundles_own(words, tiny, tmp_path):
-    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
-    state_training_texts(paths[0], ["a text"])
+    paths = [trained_on(words, tmp_path / "a", "a text"), shutil.copytree(tiny.path, tmp_path / "b")]
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     write_training_texts(tmp_path / "both", ["a text of a training that began over"])
     assert read_training_texts(read_bundle(tmp_path / "both")) is None
