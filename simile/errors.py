@@ -42,9 +42,7 @@ class ServerError(SimileError):
         self, message: str, *, status: int | None = None, kind: str | None = None, param: str | None = None
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.type = kind
-        self.param = param
+        self.status, self.type, self.param = status, kind, param
 
 
 class ServerRefusedError(ServerError):

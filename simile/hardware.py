@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 
 _AMX_PALETTE_LEAF = 0x1D
-_CPUINFO = Path("/proc/cpuinfo")
-_CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:

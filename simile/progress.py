@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _LINE_INTERVAL_S, _BAR_INTERVAL_S, _BAR_WIDTH = 5.0, 0.1, 24
 _MIN_RATE_S = 1.0
 """No rate is shown before this time."""
-
 _consoles: list["Console"] = []
 """The consoles of the bars that are shown now; `say` writes above the bars."""
 

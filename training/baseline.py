@@ -38,9 +38,7 @@ def make_baseline(
 
     ``spec`` is an encoder as `load_encoder` takes it, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of documents with
     these column names by field. ``matryoshka`` has the numbers of dimensions that the encoder was trained to be cut to.
-
-    Raises:
-        InputError: the encoder or the documents cannot be read, or ``out`` is taken.
+    An `InputError` is raised where one of them cannot be read, or ``out`` is taken.
     """
     check_replaceable(out)
     member: Member

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simile.artifacts import MIN_DEV_PAIRS, ClassCounts, EpochEntry, Figures, PairSet
 from simile.progress import say
-from simile.scoring import cosines
+from simile.scoring import cosines, distinct_texts
 from simile.scoring.metrics import class_counts, figures, known, spearman
 from training.torch_encoder import TorchEncoder
 
@@ -63,6 +63,5 @@ def shown(spearmans: dict[str, float | None]) -> str:
 
 def _scores(encoder: TorchEncoder, pairs: PairSet, prompt: str) -> NDArray[np.float32]:
     """Return the score of each pair, with each text encoded once."""
-    index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs.texts for text in pair))}
-    pair_P2 = np.array([(index[a], index[b]) for a, b in pairs.texts])
-    return cosines(encode(encoder, list(index), prompt), pair_P2)
+    texts, pair_P2 = distinct_texts(pairs.texts)
+    return cosines(encode(encoder, texts, prompt), pair_P2)

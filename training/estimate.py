@@ -62,13 +62,9 @@ def _optimizer_seconds(trainer: SentenceTransformerTrainer) -> float:
 
 def _seconds(action: Callable[[], object]) -> float:
     """Return the seconds that the action takes, including its work on a GPU and excluding earlier work there."""
-    _wait_for_gpu()
+    wait_for_gpu: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait_for_gpu()
     start = time.monotonic()
     action()
-    _wait_for_gpu()
+    wait_for_gpu()
     return time.monotonic() - start
-
-
-def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -52,11 +52,7 @@ class _Graph(nn.Module):
 def export_member(
     encoder: TorchEncoder, *, name: str, prompt: str = "", matryoshka: tuple[int, ...] = ()
 ) -> tuple[EncoderMember, dict[str, bytes]]:
-    """Return the member and its files, after checking each graph against torch.
-
-    Raises:
-        SimileError: a graph and torch disagree.
-    """
+    """Return the member and its files, or raise a `SimileError` where a graph and torch disagree."""
     # On a float32 copy with eager attention, the only one that exports to operators which runtimes fuse.
     transformer = copy.deepcopy(encoder.transformer.model).float().cpu().eval()
     transformer.set_attn_implementation("eager")
@@ -142,12 +138,11 @@ def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder) -> None:
 def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield ids and masks in several lengths and batch sizes, which exports are known to bake in."""
     rng = np.random.default_rng(0)
-    num_ids = encoder.transformer.model.config.vocab_size
     lengths = sorted({min(length, encoder.max_length) for length in (*_PARITY_LENGTHS, encoder.max_length)})
     for num_texts in (1, 12):
         for length in lengths:
             num_texts = min(num_texts, max(1, 4096 // length))
-            ids_BT = rng.integers(5, num_ids, size=(num_texts, length))
+            ids_BT = rng.integers(5, encoder.transformer.model.config.vocab_size, size=(num_texts, length))
             mask_BT = np.ones_like(ids_BT)
             for row in range(1, num_texts):
                 end = int(rng.integers(1, length + 1))

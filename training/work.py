@@ -48,26 +48,18 @@ class Work:
         return (self.folder / _TRAINED).is_file()
 
     def require_same(self, facts: RunFacts, *, settings_only: bool = False) -> None:
-        """Refuse to continue a run with other facts; ``settings_only`` leaves out the pairs.
-
-        Raises:
-            InputError: the folder belongs to a run with other inputs, config or code, or holds something else.
-        """
+        """Refuse to continue a run with another config, input or version; ``settings_only`` leaves out the pairs."""
         self._require_ours()
         if not self.is_begun:
             return
         try:
             earlier = RunFacts.model_validate_json((self.folder / _RUN).read_bytes())
         except ValidationError as error:
-            raise InputError(
-                f"{self.folder / _RUN}: got facts of a run that are damaged or of another version of Simile, "
-                "need --restart to discard that run, or another output"
-            ) from error
+            got = f"{self.folder / _RUN}: got facts of a run that are damaged or of another version of Simile"
+            raise InputError(f"{got}, need --restart to discard that run, or another output") from error
         if differing := _differences(earlier, facts, {} if settings_only else _DATA_NAMES):
-            raise InputError(
-                f"{self.folder}: holds a run that differs in {', '.join(differing)}, "
-                "need the same to continue it, --restart to discard it, or another output"
-            )
+            got = f"{self.folder}: holds a run that differs in {', '.join(differing)}"
+            raise InputError(f"{got}, need the same to continue it, --restart to discard it, or another output")
 
     def begin(self, facts: RunFacts, *, restart: bool) -> None:
         """Start the run with these facts, or continue it; refuse a folder that holds something else."""

@@ -70,13 +70,18 @@ def pull_bundle(url: str, path: Path) -> str:
                 bucket.get_file(f"{root}/{MANIFEST}", str(folder / MANIFEST))
                 manifest = read_manifest(folder, folder)
                 # Anyone with write access could have put another bundle there.
-                name = url.rstrip("/").rpartition("/")[2]
-                if re.fullmatch("[0-9a-f]{64}", name) and name != manifest.digest:
+                digest = url.rstrip("/").rpartition("/")[2]
+                if re.fullmatch("[0-9a-f]{64}", digest) and digest != manifest.digest:
                     got = f"{url}: got a bundle with the digest {manifest.digest[:12]}…"
                     raise BundleError(f"{got}, need the one of its address")
                 if there := _bundle_at(path, manifest):
                     return there.identity
-                _fetch_files(bucket, root, folder, manifest)
+                for name in listed_files(folder, manifest):
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    bucket.get_file(f"{root}/{name}", str(folder / name))
+                for name in (EVALUATION, CARD):
+                    with suppress(FileNotFoundError):
+                        bucket.get_file(f"{root}/{name}", str(folder / name))
             fetched = read_bundle(folder)
         except BundleError as error:
             raise BundleError(str(error).replace(str(folder), url)) from error
@@ -87,16 +92,6 @@ def pull_bundle(url: str, path: Path) -> str:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _bundle_at(path, manifest):
                 raise
     return fetched.identity
-
-
-def _fetch_files(bucket: Any, root: str, folder: Path, manifest: Manifest) -> None:
-    for name in listed_files(folder, manifest):
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        bucket.get_file(f"{root}/{name}", str(file))
-    for name in (EVALUATION, CARD):
-        with suppress(FileNotFoundError):
-            bucket.get_file(f"{root}/{name}", str(folder / name))
 
 
 def _bundle_at(path: Path, manifest: Manifest) -> Bundle | None:
@@ -146,20 +141,13 @@ def _reaching(url: str) -> Iterator[None]:
     except RecursionError as error:
         raise InputError(f"{url}: redirected too often, need the bucket's AWS_DEFAULT_REGION") from error
     except OSError as error:
-        raise _of_answer(url, error) from error
-
-
-def _of_answer(url: str, error: OSError) -> Exception:
-    """Return the error to raise for one of fsspec's, or the error itself if it concerns local files."""
-    reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{url}: no such bundle or bucket ({reason})")
-    if isinstance(error, PermissionError):
-        return InputError(f"{url}: access denied ({reason})")
-    answer = getattr(error.__cause__, "response", None)
-    if answer is None:
-        return error
-    status = answer["ResponseMetadata"]["HTTPStatusCode"]
-    if status in _RETRYABLE_STATUSES:
-        return StoppedError(f"{url}: cannot be used now ({reason}); run the command again to continue")
-    return InputError(f"{url}: refused ({reason})")
+        reason, answer = error.strerror or str(error), getattr(error.__cause__, "response", None)
+        if isinstance(error, FileNotFoundError | PermissionError):
+            got = "access denied" if isinstance(error, PermissionError) else "no such bundle or bucket"
+            raise InputError(f"{url}: {got} ({reason})") from error
+        if answer is None:
+            # The error concerns local files.
+            raise
+        if answer["ResponseMetadata"]["HTTPStatusCode"] in _RETRYABLE_STATUSES:
+            raise StoppedError(f"{url}: cannot be used now ({reason}); run the command again to continue") from error
+        raise InputError(f"{url}: refused ({reason})") from error

@@ -35,15 +35,17 @@ def read_bundle(path: Path) -> Bundle:
                 raise BundleError(f"{path}: {relative} is a link, need plain files only")
             if name in files and relative not in entries.keys() | _OWN:
                 raise BundleError(f"{path}: holds {relative}, which its manifest does not list")
-    return Bundle(root, manifest, {name: _read_verified(root, path, entry) for name, entry in entries.items()})
+    data = {}
+    for name, entry in entries.items():
+        try:
+            data[name] = _verified(path, entry, (root / name).read_bytes())
+        except OSError as error:
+            raise BundleError(f"{path}: {name} is listed but cannot be read ({error.strerror})") from error
+    return Bundle(root, manifest, data)
 
 
 def read_manifest(path: Path, root: Path) -> Manifest:
-    """Return the manifest in ``root``; error messages name ``path``.
-
-    Raises:
-        BundleError: there is none, or it is of an unknown version.
-    """
+    """Return the manifest in ``root``, or raise a `BundleError` that names ``path``."""
     file = root / MANIFEST
     if not root.is_dir():
         raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
@@ -62,11 +64,6 @@ def read_manifest(path: Path, root: Path) -> Manifest:
         raise BundleError(f"{file}: {_first_fault(error)}") from error
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
-
-
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     """Return the manifest's files by path; each path stays inside the bundle and has one content."""
     entries: dict[str, FileEntry] = {}
@@ -80,13 +77,6 @@ def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     return entries
 
 
-def _read_verified(root: Path, path: Path, entry: FileEntry) -> bytes:
-    try:
-        return _verified(path, entry, (root / entry.path).read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path}: {entry.path} is listed but cannot be read ({error.strerror})") from error
-
-
 def _verified(path: Path, entry: FileEntry, data: bytes) -> bytes:
     if (digest := sha256_bytes(data)) != entry.sha256:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {digest[:12]}…, need {entry.sha256[:12]}…")
@@ -94,11 +84,7 @@ def _verified(path: Path, entry: FileEntry, data: bytes) -> bytes:
 
 
 def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
-    """Return the evaluation reports stored in the bundle, the latest last.
-
-    Raises:
-        BundleError: ``evaluation.json`` holds something else.
-    """
+    """Return the evaluation reports in the bundle, the latest last, or raise a `BundleError` where they are damaged."""
     file = bundle.path / EVALUATION
     try:
         return StoredEvaluations.model_validate_json(file.read_bytes()).reports
@@ -107,6 +93,11 @@ def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
     except ValidationError as error:
         fault = _first_fault(error)
         raise BundleError(f"{file}: no valid evaluation ({fault}); remove it and evaluate again") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
 
 
 def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
@@ -130,10 +121,9 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse a path that a bundle cannot be written to, before any work is done.
+    """Refuse, by a `BundleError`, a path whose last part is no valid name or that holds something other than a bundle.
 
-    Raises:
-        BundleError: writing to ``path`` would remove something other than a bundle, or its last part is no valid name.
+    Commands call it before any work is done.
     """
     if not re.fullmatch(NAME, path.name):
         need = "need letters, digits, '.', '_' and '-', at most 64"

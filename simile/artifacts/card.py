@@ -1,7 +1,4 @@
-"""The model card: ``README.md`` in a bundle, for people and for the Hugging Face hub.
-
-It states what the manifest and the evaluations state, and nothing else.
-"""
+"""The model card, ``README.md`` in a bundle: what manifest and evaluations state, for people and Hugging Face's hub."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from simile.artifacts.bundle import Calibration, EncoderMember, IsotonicCalibration, Manifest, Member
+from simile.artifacts.bundle import EncoderMember, IsotonicCalibration, Manifest, Member
 from simile.artifacts.evaluation_report import EvaluationReport, SetEvaluation
 from simile.flat import flat
 
@@ -146,20 +143,18 @@ def _decisions(manifest: Manifest) -> str:
         lines.append(f"The best F1 is at a score of {thresholds.best_f1:.4f}. {sure} 95 % of the pairs are positive.")
     if calibration := manifest.calibration:
         fit = f"fitted on pairs of which {calibration.positive_share:.0%} are positive"
-        lines.append(f"Probability of a positive pair: {_curve(calibration)}, {fit}.")
+        if isinstance(calibration, IsotonicCalibration):
+            points, low, high = len(calibration.scores), calibration.scores[0], calibration.scores[-1]
+            curve = f"a monotone curve through {points} points at scores from {low:.4f} to {high:.4f}"
+        else:
+            curve = f"1 / (1 + exp(-({calibration.slope:.4f} * score {calibration.intercept:+.4f})))"
+        lines.append(f"Probability of a positive pair: {curve}, {fit}.")
         if calibration.error is not None:
             lines.append(
                 f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
                 "probability from a curve fitted on pairs of other groups or texts."
             )
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
-
-
-def _curve(calibration: Calibration) -> str:
-    if isinstance(calibration, IsotonicCalibration):
-        low, high = calibration.scores[0], calibration.scores[-1]
-        return f"a monotone curve through {len(calibration.scores)} points at scores from {low:.4f} to {high:.4f}"
-    return f"1 / (1 + exp(-({calibration.slope:.4f} * score {calibration.intercept:+.4f})))"
 
 
 def _made(manifest: Manifest) -> str:

@@ -32,26 +32,15 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
     """
     ids: set[str] = set()
     for number, row in enumerate(read_rows(path, columns), 1):
-        document = _document(row, number)
-        if document.id in ids:
-            raise InputError(f"{row.where}: got id {document.id!r} a second time, need unique ids")
-        ids.add(document.id)
-        yield document
-
-
-def _document(row: Row, number: int) -> Document:
-    if "text" not in row.fields:
-        raise InputError(
-            f"{row.where}: got a document with the fields {row.names}, need 'text' (or --column text=NAME)"
-        )
-    text = require_text(row, "text")
-    return Document(
-        id=f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"]),
-        text=text[:MAX_CHARACTERS],
-        is_cut=len(text) > MAX_CHARACTERS,
-        category=_name(row, "category"),
-        group=_name(row, "group"),
-    )
+        if "text" not in row.fields:
+            got = f"{row.where}: got a document with the fields {row.names}"
+            raise InputError(f"{got}, need 'text' (or --column text=NAME)")
+        text, category, group = require_text(row, "text"), _name(row, "category"), _name(row, "group")
+        document_id = f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"])
+        if document_id in ids:
+            raise InputError(f"{row.where}: got id {document_id!r} a second time, need unique ids")
+        ids.add(document_id)
+        yield Document(document_id, text[:MAX_CHARACTERS], category, group, is_cut=len(text) > MAX_CHARACTERS)
 
 
 def _name(row: Row, field: str) -> str | None:

@@ -116,11 +116,7 @@ def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None,
 
 
 def require_labels(pairs: PairSet, path: Path) -> None:
-    """Require labels of both classes.
-
-    Raises:
-        InputError: pairs have no label, or all have the same one.
-    """
+    """Refuse, by an `InputError`, pairs without labels, or all with the same one."""
     if not pairs.is_labelled:
         raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
     values = {row.target for row in pairs.rows}
@@ -129,11 +125,7 @@ def require_labels(pairs: PairSet, path: Path) -> None:
 
 
 def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """Return the files of ``PATH`` or ``NAME=PATH`` arguments by the name that reports use.
-
-    Raises:
-        InputError: two files have the same name.
-    """
+    """Return the files of ``PATH`` or ``NAME=PATH`` arguments by the name that reports use; refuse a repeated name."""
     named: dict[str, Path] = {}
     for argument in arguments:
         head, separator, tail = argument.partition("=")

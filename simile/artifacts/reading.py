@@ -1,7 +1,4 @@
-"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, read one at a time, each with its file and line.
-
-Every fault is an `InputError` that names them.
-"""
+"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, read one at a time; every `InputError` names the file and line."""
 
 import csv
 import gzip
@@ -58,11 +55,7 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
 
 
 def require_text(row: Row, field: str) -> str:
-    """Return the field's value if it is a non-blank text.
-
-    Raises:
-        InputError: it is no text, it is blank, or UTF-8 cannot encode it (half a surrogate pair).
-    """
+    """Return the field's value if it is a non-blank text that UTF-8 can encode, and raise an `InputError` otherwise."""
     value = row.fields[field]
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{row.where}: got {field} {value!r:.60}, need a non-empty text")

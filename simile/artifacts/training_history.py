@@ -68,21 +68,16 @@ class TrainingHistory(StrictModel):
 
 
 def read_training_history(folder: Path) -> TrainingHistory:
-    """Return the history in a work folder, or an empty one where there is no file.
-
-    Raises:
-        InputError: the file is damaged or has another schema version.
-    """
+    """Return the history in a work folder, or an empty one where there is no file; refuse another schema version."""
     file = folder / _FILE
     if not file.is_file():
         return TrainingHistory()
     try:
         return TrainingHistory.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise InputError(
-            f"{file}: got a file that is damaged or has another schema version, need a training history of version "
-            f"{SCHEMA_VERSION}; remove the file, or train again with --restart"
-        ) from error
+        got = f"{file}: got a file that is damaged or has another schema version"
+        need = f"need a training history of version {SCHEMA_VERSION}; remove the file, or train again with --restart"
+        raise InputError(f"{got}, {need}") from error
 
 
 def write_training_history(folder: Path, history: TrainingHistory) -> None:

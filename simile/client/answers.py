@@ -111,11 +111,7 @@ Body = TypeVar("Body", bound=_Received)
 
 
 def read(answer: Answer, body: type[Body]) -> Body:
-    """Return the content of a response.
-
-    Raises:
-        ValueError: the response is not from a Simile server; the message quotes nothing of it.
-    """
+    """Return the content of a response, or raise a `ValueError` that quotes nothing of it if it is no `body`."""
     try:
         return body.model_validate_json(answer.content)
     except ValidationError as error:
@@ -125,11 +121,7 @@ def read(answer: Answer, body: type[Body]) -> Body:
 
 
 def read_similarity(answer: Answer, num_pairs: int, *, members: bool) -> Similarity:
-    """Return the scores from a response.
-
-    Raises:
-        ValueError: see `read`; also if there is not one score per pair.
-    """
+    """Return the scores from a response, or raise a `ValueError` as `read` does, or if their number is wrong."""
     body = read(answer, _Scores)
     if members and body.members is None:
         raise ValueError("no scores of the members")
@@ -137,9 +129,9 @@ def read_similarity(answer: Answer, num_pairs: int, *, members: bool) -> Similar
         if scores is not None and len(scores) != num_pairs:
             raise ValueError(f"{len(scores)} scores for {num_pairs} pairs")
     return Similarity(
-        scores=_array(body.scores),
-        members={name: _array(scores) for name, scores in (body.members or {}).items()} if members else None,
-        probabilities=None if body.probabilities is None else _array(body.probabilities),
+        scores=np.array(body.scores, np.float32),
+        members={name: np.array(of, np.float32) for name, of in (body.members or {}).items()} if members else None,
+        probabilities=None if body.probabilities is None else np.array(body.probabilities, np.float32),
         usage=body.usage,
         bundle=body.bundle,
     )
@@ -168,7 +160,3 @@ def join(parts: Sequence[Similarity]) -> Similarity:
         usage=Usage(*map(sum, zip(*(astuple(part.usage) for part in parts), strict=True))),
         bundle=first.bundle,
     )
-
-
-def _array(scores: list[float]) -> NDArray[np.float32]:
-    return np.array(scores, dtype=np.float32)

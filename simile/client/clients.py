@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any, Self
@@ -134,6 +134,8 @@ class AsyncClient:
 class _BlockingWire:
     """A `Wire` that blocks: its coroutines are never suspended, so `_run` can run them."""
 
+    now = staticmethod(time.monotonic)
+
     def __init__(self, http: httpx2.Client) -> None:
         self._http = http
 
@@ -141,8 +143,13 @@ class _BlockingWire:
         end = time.monotonic() + timeout_s
         try:
             with closing(self._http.send(_request(self._http, path, body, timeout_s), stream=True)) as response:
-                # The library's timeout is for each chunk of a response, not for the whole.
-                return _answer(response, b"".join(_in_time(response.iter_bytes(), end)))
+                chunks = []
+                for chunk in response.iter_bytes():
+                    # The library's timeout is for each chunk of a response, not for the whole.
+                    if time.monotonic() > end:
+                        raise TimeoutError
+                    chunks.append(chunk)
+                return Answer(response.status_code, dict(response.headers), b"".join(chunks))
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -152,12 +159,11 @@ class _BlockingWire:
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def now(self) -> float:
-        return time.monotonic()
-
 
 class _AwaitingWire:
     """A `Wire` on the running event loop."""
+
+    now, sleep = staticmethod(time.monotonic), staticmethod(asyncio.sleep)
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
@@ -166,7 +172,7 @@ class _AwaitingWire:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._http.send(_request(self._http, path, body, timeout_s))
-                return _answer(response, response.content)
+                return Answer(response.status_code, dict(response.headers), response.content)
         except httpx2.RequestError as error:
             raise _wire_error(error) from error
 
@@ -186,12 +192,6 @@ class _AwaitingWire:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return [results[i] for i in range(len(items))]
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    def now(self) -> float:
-        return time.monotonic()
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -240,17 +240,6 @@ def _request(
     method, headers = ("GET", None) if body is None else ("POST", {"content-type": "application/json"})
     timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
     return http.build_request(method, path, content=body, headers=headers, timeout=timeout)
-
-
-def _answer(response: httpx2.Response, content: bytes) -> Answer:
-    return Answer(response.status_code, dict(response.headers), content)
-
-
-def _in_time(pieces: Iterable[bytes], end: float) -> Iterator[bytes]:
-    for piece in pieces:
-        if time.monotonic() > end:
-            raise TimeoutError
-        yield piece
 
 
 def _wire_error(error: httpx2.RequestError) -> OSError:

@@ -1,7 +1,7 @@
-"""The part that `Client` and `AsyncClient` share: everything but the I/O.
+"""The part that `Client` and `AsyncClient` share, everything but the I/O: coroutines over a `Wire`.
 
-It consists of coroutines over a `Wire`. The wire of the async client awaits. The wire of the sync client blocks, so its
-coroutines are never suspended and need no event loop.
+The wire of the async client awaits. That of the sync client blocks, so its coroutines are never suspended and need no
+event loop.
 
 The retries are our own: with tenacity, this module has 10 lines more, because deadline, Retry-After and errors remain.
 stamina begins waits that end after the deadline, has no clock or sleep to inject, and has a process-wide off switch.
@@ -53,7 +53,7 @@ class Wire(Protocol):
     async def map(self, function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
         """Return the function's results in the order of the items; an error cancels the rest."""
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Wait for that time."""
 
     def now(self) -> float:
@@ -104,9 +104,8 @@ class Remote:
                 # The limits may have changed since the server described them.
                 self._served = None
                 raise
-        raise ServerUnavailableError(
-            f"{self.url}: the bundle changed twice within one call, need one bundle for all its pairs"
-        )
+        got = f"{self.url}: the bundle changed twice within one call"
+        raise ServerUnavailableError(f"{got}, need one bundle for all its pairs")
 
     async def _describe(self) -> tuple[Served, Answer]:
         answer = await self._request(_BUNDLE)
@@ -186,11 +185,7 @@ class Remote:
 
 
 def encode_pairs(pairs: Pairs) -> list[bytes]:
-    """Return each pair as JSON.
-
-    Raises:
-        InputError: a pair is not two strings, or is not valid Unicode; the message does not quote it.
-    """
+    """Return each pair as JSON; refuse, without quoting it, one that is not two strings of valid Unicode."""
     encoded = []
     for i, pair in enumerate(pairs):
         match pair:
@@ -205,11 +200,7 @@ def encode_pairs(pairs: Pairs) -> list[bytes]:
 
 
 def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[range]:
-    """Yield the range of pairs for each request, from the bytes of each pair; a comma separates two.
-
-    Raises:
-        InputError: a single pair has more bytes.
-    """
+    """Yield the range of pairs for each request, from the bytes of each pair; refuse a pair that exceeds the limit."""
     start = num_bytes = 0
     for i, size in enumerate(sizes):
         if size > max_bytes:

@@ -24,17 +24,14 @@ def probability(
     """
     log_odds_P = _log_odds(calibration, score_P.astype(np.float64))
     if prior is not None:
-        log_odds_P += _logit(prior) - _logit(calibration.positive_share)
+        share = calibration.positive_share
+        log_odds_P += (log(prior) - log1p(-prior)) - (log(share) - log1p(-share))
     # In 1 / (1 + exp(-log_odds)), the exponential would overflow for a steep calibration.
     return np.asarray(np.exp(-np.logaddexp(0, -log_odds_P)), dtype=np.float32)
 
 
 def require_prior(bundle: Bundle, prior: float | None) -> None:
-    """Refuse a prior to which the bundle's probabilities cannot be shifted.
-
-    Raises:
-        InputError: the prior is not between 0 and 1, or the bundle has no calibration.
-    """
+    """Refuse, by an `InputError`, a prior that is not between 0 and 1, or any for a bundle without calibration."""
     if prior is not None and not 0 < prior < 1:
         raise InputError(f"got a prior of {prior:g}, need a share of positives above 0 and below 1")
     if prior is not None and bundle.manifest.calibration is None:
@@ -50,7 +47,3 @@ def _log_odds(calibration: Calibration, score_P: NDArray[np.float64]) -> NDArray
     with np.errstate(divide="ignore"):
         # The log-odds of certain pairs are infinite, and no prior shifts them.
         return np.asarray(np.log(probability_P) - np.log1p(-probability_P))
-
-
-def _logit(share: float) -> float:
-    return log(share) - log1p(-share)

@@ -16,10 +16,8 @@ from simile.errors import BundleError
 from simile.scoring.graph import Graph
 from simile.scoring.provider import Runtime
 
-BATCH_TOKENS = 4096
-"""Maximum number of padded tokens in a batch."""
-BATCH_TEXTS = 64
-"""Maximum number of texts in a batch."""
+BATCH_TOKENS, BATCH_TEXTS = 4096, 64
+"""Maximum numbers of padded tokens and of texts in a batch."""
 _CHARACTERS_PER_TOKEN = 64
 """Characters that are kept of a text per token of the member's length: tokenizing cost grows with the raw text."""
 

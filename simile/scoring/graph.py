@@ -19,9 +19,6 @@ class Graph:
     Each thread's batch has its share of the cores. If the runtime has `Runtime.few_tokens`, a small batch that runs
     alone has all cores, in a second session. While it runs, other batches wait: OpenVINO's threads that share a batch
     spin when one of them waits for its core.
-
-    Raises:
-        InputError: the provider cannot run the graph.
     """
 
     def __init__(self, model: bytes, runtime: Runtime) -> None:

@@ -55,15 +55,12 @@ class Runtime:
 def choose_runtime(
     device: Device = "auto", precision: Precision = "auto", *, evaluated: Collection[Runtime] = ()
 ) -> Runtime:
-    """Return the fastest runtime of this machine that fits the request.
+    """Return the fastest runtime that fits the request, or raise an `InputError` where this machine has none.
 
     Args:
         device: ``auto`` takes CUDA if there is a device.
         precision: ``auto`` takes fp16 on CUDA, bf16 on processors where it is faster, else fp32.
         evaluated: runtimes among which ``auto`` chooses, if this machine has one of them.
-
-    Raises:
-        InputError: this machine or environment does not have what was asked for.
     """
     here = _runtimes_here()
     fitting = [

@@ -90,11 +90,8 @@ class Scorer:
     def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
-        A vector joins the members' embeddings, each times the square root of its weight. For ``on_progress`` see
-        `score_members`.
-
-        Raises:
-            InputError: a member has no embeddings.
+        A vector joins the members' embeddings, each times the square root of its weight; lexical members are refused,
+        as they have none. For ``on_progress`` see `score_members`.
         """
         embeddings = []
         for member in self.members:
@@ -116,11 +113,7 @@ class Scorer:
         return np.asarray(total_P, dtype=np.float32)
 
     def check_golden(self) -> float:
-        """Return the largest deviation from the golden scores in the manifest.
-
-        Raises:
-            BundleError: the deviation is larger than the precision explains.
-        """
+        """Return the largest deviation from the golden scores; a `BundleError` if the precision does not explain it."""
         golden = self.bundle.manifest.golden
         members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
         gaps = [float(members[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
@@ -171,10 +164,6 @@ def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:
 
 
 def require_finite(score_P: NDArray[np.float32], runtime: Runtime) -> None:
-    """Refuse scores that are not finite.
-
-    Raises:
-        InputError: a score is NaN or infinite, for example by an overflow in fp16.
-    """
+    """Refuse, by an `InputError`, scores that are not finite, for example after an overflow in fp16."""
     if not np.isfinite(score_P).all():
         raise InputError(f"{runtime}: {int((~np.isfinite(score_P)).sum())} scores are not finite, try --precision fp32")
