@@ -1,12 +1,9 @@
-"""Mining of documents into hard pairs.
-
-The way of a document through the sub-packages:
+"""Mining of documents into hard pairs: this module runs the steps, each of which is a sub-package.
 
 1. `mining.corpus` samples the documents, drops near duplicates, groups them by meaning and splits them into sets.
 2. `mining.sampling` computes features of the pairs of each set and draws a bounded sample of candidates from them.
 3. `mining.matching` selects pairs from the candidates by the mining strategy, similar to a target if there is one.
-4. This module runs these steps for each set and returns the selected pairs with the facts of the run.
-5. `mining.report` turns both into the mining report and its page.
+4. `mining.report` turns the selected pairs and the facts of the run into the mining report and its page.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +14,8 @@ import numpy as np
 
 from mining.config import MineConfig
 from mining.corpus.embeddings import Vectors
-from mining.corpus.gather import Corpus, gather
-from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
+from mining.corpus.gather import gather
+from mining.corpus.meaning import Links, known_pairs, with_meaning
 from mining.corpus.split import distinct, split_documents
 from mining.matching.strategies import Selection, Selector, Split
 from mining.matching.target import (
@@ -85,13 +82,14 @@ def mine(
         InputError: the documents cannot yield the pairs.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
-        given = f"--false-negatives {config.false_negatives}"
-        raise InputError(f"got {given} without a baseline, need --baseline to find them")
+        raise InputError(
+            f"got --false-negatives {config.false_negatives} without a baseline, need --baseline to find them"
+        )
     known = known_pairs(positives) if positives else None
     if target:
         check_target(target)
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    prepared = _prepare(documents, config, known, [*target_texts, *held_out])
+    prepared = _Prepared(documents, config, known, [*target_texts, *held_out])
     corpus, rows_of_set = prepared.corpus, prepared.rows_of_set
     vectors = Vectors(baseline, [*(row.text for row in prepared.rows), *target_texts]) if baseline else None
     goal = None
@@ -112,16 +110,18 @@ def mine(
     return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
 
 
-@dataclass(frozen=True, slots=True)
 class _Prepared:
-    """The documents after sampling, removal of near duplicates and splitting."""
+    """The documents after sampling, removal of those that repeat another or an excluded text, and splitting."""
 
-    corpus: Corpus
-    meaning: Meaning
-    rows: list[Document]
-    repeated: dict[str, int]
-    """Number of documents left out because they repeat another text, by reason."""
-    rows_of_set: dict[str, tuple[Document, ...]]
+    def __init__(
+        self, documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
+    ) -> None:
+        max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
+        self.corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
+        self.meaning = with_meaning(self.corpus, known)
+        self.rows, self.repeated = distinct(self.meaning.rows, excluded)
+        shares = {"dev_share": config.dev_share, "test_share": config.test_share}
+        self.rows_of_set = split_documents(self.rows, **shares, seed=config.seed)
 
     @property
     def category_source(self) -> CategorySource:
@@ -129,18 +129,6 @@ class _Prepared:
         if all(row.category is None for row in self.rows):
             return "nothing"
         return "labels" if self.meaning.source == "categories" else "categories"
-
-
-def _prepare(
-    documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
-) -> _Prepared:
-    """Return the documents that pairs are mined from, without those that repeat an excluded text."""
-    max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
-    corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
-    meaning = with_meaning(corpus, known)
-    rows, repeated = distinct(meaning.rows, excluded)
-    rows_of_set = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
-    return _Prepared(corpus, meaning, rows, repeated, rows_of_set)
 
 
 def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningFacts:

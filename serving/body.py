@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from time import perf_counter
 
 from starlette.datastructures import Headers
@@ -119,9 +120,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 async def _discard(receive: Receive) -> None:
     """Read on for a moment: a client that is cut off while it sends would see a reset instead of the response."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(_DISCARD_S):
             while (await receive()).get("more_body", False):
                 pass
-    except TimeoutError:
-        pass

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
-from serving.call import MAX_INLINE_CHARACTERS, Call, LexicalScores
+from serving.call import MAX_INLINE_CHARACTERS, Call, LexicalScores, Results
 from serving.job_queue import Job, JobQueue, estimated_tokens
-from serving.results import Results
 from simile.scoring import Lexical
 
 _NO_ENCODER = -1

@@ -14,13 +14,7 @@ ENVIRONMENT_PREFIX = "SIMILE_"
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _split(value: object) -> object:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-
-_Words = BeforeValidator(_split)
+_Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
 _NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
 

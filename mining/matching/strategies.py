@@ -137,7 +137,7 @@ class Selector:
         if self._split.best_positive_N is not None:
             is_suspect_C = is_false_negative(pool, self._split.best_positive_N)
             num_examined = int((~pool.is_positive_C).sum())
-            false_negatives = FalseNegatives(count=int(is_suspect_C.sum()), of=num_examined)
+            false_negatives = FalseNegatives(found=int(is_suspect_C.sum()), of=num_examined)
             if config.false_negatives in ("drop", None):
                 pool = pool.take(~is_suspect_C)
         picker = Picker(pool, config.max_uses, self._usage)

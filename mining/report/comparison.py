@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from mining.corpus.embeddings import Vectors
 from mining.matching.target import Target
 from mining.report.adversarial import Sample, adversarial_auc
-from mining.sampling.features import Candidates, Floats, Indices
+from mining.sampling.features import Candidates, Floats, Indices, codes
 from simile.artifacts import AdversarialAuc, CellShare, JointCell, MatchReport, Pair
 
 _NUM_COMPONENTS = 8
@@ -74,12 +74,11 @@ def match_report(mined: View, target: Target, vectors: Vectors | None, *, seed: 
     adversarial: dict[str, AdversarialAuc] = {}
     distance: dict[str, float] = {}
     for name in ("positive", "negative") if target.is_labelled else ("all",):
-        of_mined, of_target = _of_class(mined, name), _of_class(wanted, name)
-        if not len(of_mined) or not len(of_target):
-            continue
-        adversarial[name] = _adversarial(mined.take(of_mined), wanted.take(of_target), vectors, seed)
-        shares = [cell.share(name) for cell in cells]
-        distance[name] = 0.5 * sum(abs(share.target - share.mined) for share in shares)
+        of_mined, of_target = (view.take(_of_class(view, name)) for view in (mined, wanted))
+        if len(of_mined) and len(of_target):
+            adversarial[name] = _adversarial(of_mined, of_target, vectors, seed)
+            shares = [cell.share(name) for cell in cells]
+            distance[name] = 0.5 * sum(abs(share.target - share.mined) for share in shares)
     return MatchReport(adversarial=adversarial, distance=distance, joint=tuple(cells))
 
 
@@ -101,9 +100,7 @@ def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) 
 
 
 def _text_numbers(pairs: Collection[Pair]) -> Indices:
-    number: dict[str, int] = {}
-    ends = [number.setdefault(text, len(number)) for pair in pairs for text in (pair.text_a, pair.text_b)]
-    return np.array(ends, dtype=np.int64).reshape(-1, 2)
+    return codes([text for pair in pairs for text in (pair.text_a, pair.text_b)]).reshape(-1, 2)
 
 
 def _other_features(mined: Collection[Pair], wanted: Collection[Pair], vectors: Vectors | None) -> list[Floats]:
