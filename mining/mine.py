@@ -79,7 +79,7 @@ def mine(
     those of ``held_out`` are excluded. The pairs known to be ``positives`` replace the documents' groups.
 
     Raises:
-        InputError: the documents cannot yield the pairs.
+        InputError: the documents cannot yield the pairs, or the target or the positives cannot be used.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
         raise InputError(

@@ -88,11 +88,7 @@ class Settings(BaseModel):
     """Seconds that running requests have to finish after SIGTERM."""
 
     def all_api_keys(self) -> tuple[str, ...]:
-        """Return the keys of the environment and of the file; empty where everybody may call.
-
-        Raises:
-            InputError: the file does not exist, or has no key.
-        """
+        """Return the keys of the environment and of the file; empty where everybody may call."""
         keys = [key.get_secret_value() for key in self.api_keys or ()]
         if self.api_keys_file:
             try:

@@ -4,6 +4,7 @@ Shape suffixes: N = texts, D = distinct texts, S = suspects, G = shingles (runs 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ NEAR = 0.85
 _SHINGLE_LENGTH = 4
 _SEED, _NUM_HASHES, _NUM_BANDS = 42, 126, 18
 """Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is compared once in 8."""
+_index = partial(RMinHashLSH, threshold=NEAR, num_perm=_NUM_HASHES, num_bands=_NUM_BANDS)
 
 
 def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]:
@@ -69,10 +71,6 @@ def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]], num_fixed: int)
         if first_S[i] == i:
             kept.insert(i, sketch)
     return first_S
-
-
-def _index() -> RMinHashLSH:
-    return RMinHashLSH(threshold=NEAR, num_perm=_NUM_HASHES, num_bands=_NUM_BANDS)
 
 
 def _sketch(key: str) -> RMinHash:

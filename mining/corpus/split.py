@@ -46,9 +46,6 @@ def split_documents(
 
     A share of the groups goes to ``*-unseen`` as a whole, and the same share of the documents of the remaining groups
     goes to ``*-seen``.
-
-    Raises:
-        InputError: no group has two documents.
     """
     groups: _Sets = defaultdict(list)
     for row in rows:

@@ -21,11 +21,8 @@ from mining.sampling.cells import tfidf_bins
 from mining.sampling.features import Candidates, Flags, Floats, Indices
 
 CALIPER = np.array([0.2, 0.3, 0.3])
-"""Largest distance of a match in each feature, in standard deviations of the target's pairs.
-
-It is smallest for TF-IDF: where candidates are few, positives drift to more words in common and negatives to fewer,
-and word overlap would tell the classes apart again.
-"""
+"""Largest distance of a match in each feature, in standard deviations of the target's pairs. It is smallest for TF-IDF:
+where candidates are few, positives drift to more words in common and negatives to fewer."""
 _MIN_SPREAD = np.array([0.02, 0.05, 0.02])
 _NEIGHBOURS, _CHOICE = 64, 8
 """Candidates looked up at first, and those among which the least used is taken: pairs spread over all texts and groups
@@ -257,8 +254,8 @@ def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features
 def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: Generator) -> Indices:
     """Return whole numbers in these proportions that sum to the total, rounded evenly along the order.
 
-    Systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312). Independent rounding of many small fractions
-    would by chance round up in one region and down in another, and few pairs would not follow the target.
+    This is systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312), because independent rounding of many
+    small fractions would by chance round up in one region and down in another.
     """
     quota_T = np.zeros(len(weight_T), dtype=np.int64)
     if weight_T.sum() > 0:

@@ -93,8 +93,7 @@ def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) 
     others = _other_features(mined.pairs, wanted.pairs, vectors)
     everything = [np.hstack(both) for both in zip(matched, others, strict=True)]
     auc_matched, auc_all = (
-        adversarial_auc(*(Sample(*both) for both in zip(features, texts, strict=True)), seed=seed)
-        for features in (matched, everything)
+        adversarial_auc(*map(Sample, features, texts), seed=seed) for features in (matched, everything)
     )
     return AdversarialAuc(matched=auc_matched, all=auc_all)
 
