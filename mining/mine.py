@@ -40,8 +40,7 @@ from simile.scoring import Scorer
 _TRAIN = "train"
 """The split from which ``pairs`` and a curriculum's phases are mined; each held-out set has a split of its own name."""
 HELD_OUT_SHARE, MIN_HELD_OUT = 0.2, 4000
-"""Number of pairs of each held-out set, if the documents yield them: this share of the training pairs, but at least
-this number, because small sets make wide intervals."""
+"""Wanted size of each held-out set: this share of the training pairs, but at least this number."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
 """Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
@@ -204,10 +203,8 @@ class _Miner:
         selections: dict[str, Selection] = {}
         with Progress("mining", total, "pairs compared") as progress:
             for name, num in wanted.items():
-                if name == _TRAIN:
-                    selections |= self._training(num, progress)
-                else:
-                    selections[name] = self._held_out(name, num, progress)
+                is_training = name == _TRAIN
+                selections |= self._training(num, progress) if is_training else self._held_out(name, num, progress)
                 progress.advance(0, note=name)
         return selections
 
@@ -219,17 +216,17 @@ class _Miner:
             target = impute(target, candidates, self._rng)
         return settle_same_category(without_shortcut(target), source, self.config.same_category, self._rng)
 
-    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Selection:
+    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> dict[str, Selection]:
         split = self._splits[name]
         selection = Selector(split, self._rng, progress.advance).matched(num_pairs, self.band, self.target)
         if self.target is None or not name.startswith("dev") or len(selection.chosen) >= MIN_DEV_PAIRS:
-            return selection
+            return {name: selection}
         # A test set is as hard as the target or it is absent. A dev set may be easier, rather than too small to use.
         easier = Selector(split, self._rng).matched(num_pairs, self.config.band or DEFAULT_BAND, None)
         if len(easier.chosen) < MIN_DEV_PAIRS:
-            return selection
+            return {name: selection}
         self.unlike_target.append(name)
-        return easier
+        return {name: easier}
 
     def _training(self, num_pairs: int, progress: Progress) -> dict[str, Selection]:
         config = self.config

@@ -25,10 +25,9 @@ def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]
     """Return for each text the index of the earliest kept text that it repeats or nearly repeats, shape (N,).
 
     A kept text does neither and has its own index. Two texts nearly repeat each other where the Jaccard similarity of
-    their sets of 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH proposes the
-    pairs to compare (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
-    doi:10.1145/276698.276876) and may miss one; the exact similarity decides. The first ``num_fixed`` texts are left
-    out only where they repeat an earlier text exactly.
+    their 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH (Broder 1997,
+    doi:10.1109/SEQUEN.1997.666900) proposes the pairs to compare and may miss one; the exact similarity decides. The
+    first ``num_fixed`` texts are left out only where they repeat an earlier text exactly.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}

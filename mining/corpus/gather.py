@@ -1,6 +1,5 @@
-"""A bounded sample of the documents to mine from, and the word frequencies of all of them.
+"""A bounded sample of the documents to mine from, and the word frequencies of all of them, in one pass.
 
-One pass over the documents, in memory that grows with the sample and the vocabulary only.
 Shape suffix: V = words of the vocabulary.
 """
 

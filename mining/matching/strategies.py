@@ -76,8 +76,9 @@ class Selector:
         num_each = num_pairs // 2
         pool = self.unmatched(bands, num_each)
         for selection in exclude:
-            numbers = [pairs.a_C * len(self._split.features) + pairs.b_C for pairs in (pool, selection.chosen)]
-            pool = pool.take(~np.isin(*numbers))
+            both = pool, selection.chosen
+            number_C, excluded = (pairs.a_C * len(self._split.features) + pairs.b_C for pairs in both)
+            pool = pool.take(~np.isin(number_C, excluded))
         same_category = self._split.config.same_category
         return self._select(pool, lambda picker: _take_from_bands(picker, bands, num_each, same_category))
 
@@ -123,10 +124,8 @@ class Selector:
         num = len(positives)
         as_negatives = replace(positives, is_positive_C=np.zeros(num, bool))
         # There is capacity for all in one category and for all in two, because either may run out.
-        same, different = (replace(as_negatives, is_same_category_C=np.full(num, is_same)) for is_same in (True, False))
-        weight_C = np.ones(num)
-        capacity = capacity_like(cells.of(same), weight_C, num_candidates)
-        capacity += capacity_like(cells.of(different), weight_C, num_candidates)
+        both = join([replace(as_negatives, is_same_category_C=np.full(num, is_same)) for is_same in (True, False)])
+        capacity = capacity_like(cells.of(both), np.ones(2 * num), 2 * num_candidates)
         return join([positives, self._negatives(SamplingSpec(band, cells, capacity, num_each))])
 
     def _select(self, pool: Candidates, take: Callable[[Picker], None]) -> Selection:

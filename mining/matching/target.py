@@ -154,10 +154,8 @@ def categories_of_groups(rows: Sequence[Document]) -> dict[str, str | None]:
 
 
 def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> bool | None:
-    if pair.same_category is not None:
+    if pair.same_category is not None or pair.group_a is None or pair.group_b is None:
         return pair.same_category
-    if pair.group_a is None or pair.group_b is None:
-        return None
     a, b = category_of_group.get(pair.group_a), category_of_group.get(pair.group_b)
     return None if a is None or b is None else a == b
 

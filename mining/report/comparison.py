@@ -131,10 +131,8 @@ def _joint_cells(mined: View, wanted: View) -> list[JointCell]:
     sizes = [*(len(inner) + 1 for inner in edges.values()), 2]
     wanted_shares, mined_shares = (_shares(view, edges, sizes) for view in (wanted, mined))
     cells = []
-    for number, place in enumerate(np.ndindex(*sizes)):
-        in_cell = {
-            name: CellShare(target=wanted_shares[name][number], mined=mined_shares[name][number]) for name in _CLASSES
-        }
+    for i, place in enumerate(np.ndindex(*sizes)):
+        in_cell = {name: CellShare(target=wanted_shares[name][i], mined=mined_shares[name][i]) for name in _CLASSES}
         if in_cell["all"].target or in_cell["all"].mined:
             # The ends of a bin are None where it is open.
             ends = {

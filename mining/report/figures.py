@@ -35,18 +35,15 @@ def describe(mined: Mined) -> MiningReport:
 
 
 def _mined_set(view: View) -> MinedSet:
-    same = [
-        is_same
-        for pair, is_same in zip(view.pairs, view.is_same_category_C.tolist(), strict=True)
-        if pair.label == 0 and pair.same_category is not None
-    ]
+    is_counted_C = [pair.label == 0 and pair.same_category is not None for pair in view.pairs]
+    same_C = view.is_same_category_C[np.array(is_counted_C, dtype=bool)]
     label_C, is_same_C = view.is_positive_C.astype(np.float64), view.is_same_category_C.astype(np.float64)
     features = {"tfidf": view.tfidf_C, "length_ratio": view.length_ratio_C, "same_category": is_same_C}
     return MinedSet(
         pairs=len(view),
         positives=int(view.is_positive_C.sum()),
         texts=len({text for pair in view.pairs for text in (pair.text_a, pair.text_b)}),
-        same_category_negatives=float(np.mean(same)) if same else None,
+        same_category_negatives=float(np.mean(same_C)) if len(same_C) else None,
         alone=Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()})),
         baseline=_baseline_figures(view) if view.has_baseline else None,
     )

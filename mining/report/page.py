@@ -31,8 +31,9 @@ def to_page(report: MiningReport, mined: Mined) -> str:
         *_examples(pairs),
         _origin(report),
     ]
-    num_pairs = report.training.pairs
-    subtitle = f"{num_pairs:,} training pairs from {report.documents:,} documents in {report.groups:,} groups"
+    subtitle = (
+        f"{report.training.pairs:,} training pairs from {report.documents:,} documents in {report.groups:,} groups"
+    )
     return reports.page("Mined pairs", subtitle, blocks)
 
 
@@ -182,14 +183,13 @@ def _label_noise(report: MiningReport, *, keeps_false_negatives: bool) -> list[B
 
 
 def _examples(pairs: View) -> list[Block]:
-    by = "baseline's score" if pairs.has_baseline else "TF-IDF cosine"
-    order = np.argsort(pairs.baseline_C if pairs.has_baseline else pairs.tfidf_C, kind="stable")
+    by, value_C = ("baseline's score", pairs.baseline_C) if pairs.has_baseline else ("TF-IDF cosine", pairs.tfidf_C)
+    order = np.argsort(value_C, kind="stable")
+    positive, negative = order[pairs.is_positive_C[order]], order[~pairs.is_positive_C[order]][::-1]
     return [
         reports.heading("The hardest pairs"),
-        reports.examples(f"Positive pairs with the lowest {by}", _rows(pairs, order[pairs.is_positive_C[order]])),
-        reports.examples(
-            f"Negative pairs with the highest {by}", _rows(pairs, order[~pairs.is_positive_C[order]][::-1])
-        ),
+        reports.examples(f"Positive pairs with the lowest {by}", _rows(pairs, positive)),
+        reports.examples(f"Negative pairs with the highest {by}", _rows(pairs, negative)),
     ]
 
 

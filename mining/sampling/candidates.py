@@ -1,8 +1,7 @@
 """Sampling of candidate pairs: a bounded random sample of each cell, from a bounded number of comparisons.
 
-Negative pairs come from tiles of the documents' TF-IDF products (random rows x random columns); positive pairs are
-listed group by group. The number of comparisons is bounded by the number of pairs wanted, so that the cost grows with
-these and not with the square of the number of documents.
+Negative pairs come from tiles of the documents' TF-IDF products (random rows x random columns), positive pairs from
+lists of each group. The bound on comparisons depends on the number of pairs wanted, not on that of documents squared.
 
 Shape suffixes: N = documents, W = words, C = candidates, L = links.
 """
