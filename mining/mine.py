@@ -56,7 +56,6 @@ class Mined:
     sets: dict[str, list[Pair]]
     """``pairs`` (for training), ``phase1`` to ``phase3`` of a curriculum (its parts), and the held-out sets."""
     triplets: list[Triplet]
-    """Triplets made from the training pairs, if the config asks for them."""
     facts: MiningFacts
     target: Target | None
     vectors: Vectors | None
@@ -259,7 +258,6 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
 
 
 def _require_enough(num_pairs: int, config: MineConfig, band: Band) -> None:
-    """Refuse too few training pairs."""
     where = f"({config.strategy})"
     if config.strategy != "bands":
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"

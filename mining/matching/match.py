@@ -251,8 +251,7 @@ def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features
 def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: Generator) -> Indices:
     """Return whole numbers in these proportions that sum to the total, rounded evenly along the order.
 
-    This is systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312), because independent rounding of many
-    small fractions would by chance round up in one region and down in another.
+    This is systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312); independent rounding would drift.
     """
     quota_T = np.zeros(len(weight_T), dtype=np.int64)
     if weight_T.sum() > 0:

@@ -45,7 +45,6 @@ class Selection:
     """Equally many positives and negatives, in random order."""
     pool: Candidates
     false_negatives: FalseNegatives | None
-    """None where no baseline looked for them."""
 
 
 class Selector:

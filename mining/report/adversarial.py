@@ -59,8 +59,7 @@ def adversarial_auc(mined: Sample, target: Sample, *, seed: int) -> float | None
 def _binned(feature_PF: Floats) -> Indices:
     """Return each feature in quantile bins, numbered from 1; 0 where it is unknown.
 
-    The classifier's own binning takes twenty times as long where pairs have weights, and fails on a feature that is
-    unknown for all pairs.
+    The classifier's own binning is far slower with weights, and fails on a feature that is unknown for all pairs.
     """
     is_known_PF = ~np.isnan(feature_PF)
     rank_PF = np.where(is_known_PF, rankdata(feature_PF, axis=0, nan_policy="omit"), 0)

@@ -64,8 +64,7 @@ def view_of_target(target: Target) -> View:
 def match_report(mined: View, target: Target, vectors: Vectors | None, *, seed: int) -> MatchReport:
     """Return how similar the mined pairs are to the target's, per class (or over all, where labels are imputed).
 
-    The adversarial AUC is measured once with the matched features and once with further ones as well: token counts,
-    common character n-grams, differences of embeddings.
+    The adversarial AUC is measured with the matched features, and again with those of `_other_features` as well.
     """
     # The target as it is followed: each pair is kept with a probability proportional to its weight.
     random_T = np.random.default_rng(seed).random(len(target.weight_T))
