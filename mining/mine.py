@@ -1,12 +1,9 @@
-"""Mining of documents into hard pairs.
-
-The way of a document through the sub-packages:
+"""Mining of documents into hard pairs: this module runs the steps, each of which is a sub-package.
 
 1. `mining.corpus` samples the documents, drops near duplicates, groups them by meaning and splits them into sets.
 2. `mining.sampling` computes features of the pairs of each set and draws a bounded sample of candidates from them.
 3. `mining.matching` selects pairs from the candidates by the mining strategy, similar to a target if there is one.
-4. This module runs these steps for each set and returns the selected pairs with the facts of the run.
-5. `mining.report` turns both into the mining report and its page.
+4. `mining.report` turns the selected pairs and the facts of the run into the mining report and its page.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +14,8 @@ import numpy as np
 
 from mining.config import MineConfig
 from mining.corpus.embeddings import Vectors
-from mining.corpus.gather import Corpus, gather
-from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
+from mining.corpus.gather import gather
+from mining.corpus.meaning import Links, known_pairs, with_meaning
 from mining.corpus.split import distinct, split_documents
 from mining.matching.strategies import Selection, Selector, Split
 from mining.matching.target import (
@@ -43,8 +40,7 @@ from simile.scoring import Scorer
 _TRAIN = "train"
 """The split from which ``pairs`` and a curriculum's phases are mined; each held-out set has a split of its own name."""
 HELD_OUT_SHARE, MIN_HELD_OUT = 0.2, 4000
-"""Number of pairs of each held-out set, if the documents yield them: this share of the training pairs, but at least
-this number, because small sets make wide intervals."""
+"""Wanted size of each held-out set: this share of the training pairs, but at least this number."""
 DEFAULT_BAND = (0.05, 0.50)
 MIN_DOCUMENTS = 40_000
 """Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
@@ -60,7 +56,6 @@ class Mined:
     sets: dict[str, list[Pair]]
     """``pairs`` (for training), ``phase1`` to ``phase3`` of a curriculum (its parts), and the held-out sets."""
     triplets: list[Triplet]
-    """Triplets made from the training pairs, if the config asks for them."""
     facts: MiningFacts
     target: Target | None
     vectors: Vectors | None
@@ -82,16 +77,17 @@ def mine(
     those of ``held_out`` are excluded. The pairs known to be ``positives`` replace the documents' groups.
 
     Raises:
-        InputError: the documents cannot yield the pairs.
+        InputError: the documents cannot yield the pairs, or the target or the positives cannot be used.
     """
     if config.false_negatives in ("drop", "report") and baseline is None:
-        given = f"--false-negatives {config.false_negatives}"
-        raise InputError(f"got {given} without a baseline, need --baseline to find them")
+        raise InputError(
+            f"got --false-negatives {config.false_negatives} without a baseline, need --baseline to find them"
+        )
     known = known_pairs(positives) if positives else None
     if target:
         check_target(target)
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    prepared = _prepare(documents, config, known, [*target_texts, *held_out])
+    prepared = _Prepared(documents, config, known, [*target_texts, *held_out])
     corpus, rows_of_set = prepared.corpus, prepared.rows_of_set
     vectors = Vectors(baseline, [*(row.text for row in prepared.rows), *target_texts]) if baseline else None
     goal = None
@@ -112,16 +108,18 @@ def mine(
     return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
 
 
-@dataclass(frozen=True, slots=True)
 class _Prepared:
-    """The documents after sampling, removal of near duplicates and splitting."""
+    """The documents after sampling, removal of those that repeat another or an excluded text, and splitting."""
 
-    corpus: Corpus
-    meaning: Meaning
-    rows: list[Document]
-    repeated: dict[str, int]
-    """Number of documents left out because they repeat another text, by reason."""
-    rows_of_set: dict[str, tuple[Document, ...]]
+    def __init__(
+        self, documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
+    ) -> None:
+        max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
+        self.corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
+        self.meaning = with_meaning(self.corpus, known)
+        self.rows, self.repeated = distinct(self.meaning.rows, excluded)
+        shares = {"dev_share": config.dev_share, "test_share": config.test_share}
+        self.rows_of_set = split_documents(self.rows, **shares, seed=config.seed)
 
     @property
     def category_source(self) -> CategorySource:
@@ -129,18 +127,6 @@ class _Prepared:
         if all(row.category is None for row in self.rows):
             return "nothing"
         return "labels" if self.meaning.source == "categories" else "categories"
-
-
-def _prepare(
-    documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
-) -> _Prepared:
-    """Return the documents that pairs are mined from, without those that repeat an excluded text."""
-    max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
-    corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
-    meaning = with_meaning(corpus, known)
-    rows, repeated = distinct(meaning.rows, excluded)
-    rows_of_set = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
-    return _Prepared(corpus, meaning, rows, repeated, rows_of_set)
 
 
 def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningFacts:
@@ -216,10 +202,8 @@ class _Miner:
         selections: dict[str, Selection] = {}
         with Progress("mining", total, "pairs compared") as progress:
             for name, num in wanted.items():
-                if name == _TRAIN:
-                    selections |= self._training(num, progress)
-                else:
-                    selections[name] = self._held_out(name, num, progress)
+                is_training = name == _TRAIN
+                selections |= self._training(num, progress) if is_training else self._held_out(name, num, progress)
                 progress.advance(0, note=name)
         return selections
 
@@ -231,17 +215,17 @@ class _Miner:
             target = impute(target, candidates, self._rng)
         return settle_same_category(without_shortcut(target), source, self.config.same_category, self._rng)
 
-    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Selection:
+    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> dict[str, Selection]:
         split = self._splits[name]
         selection = Selector(split, self._rng, progress.advance).matched(num_pairs, self.band, self.target)
         if self.target is None or not name.startswith("dev") or len(selection.chosen) >= MIN_DEV_PAIRS:
-            return selection
+            return {name: selection}
         # A test set is as hard as the target or it is absent. A dev set may be easier, rather than too small to use.
         easier = Selector(split, self._rng).matched(num_pairs, self.config.band or DEFAULT_BAND, None)
         if len(easier.chosen) < MIN_DEV_PAIRS:
-            return selection
+            return {name: selection}
         self.unlike_target.append(name)
-        return easier
+        return {name: easier}
 
     def _training(self, num_pairs: int, progress: Progress) -> dict[str, Selection]:
         config = self.config
@@ -274,7 +258,6 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
 
 
 def _require_enough(num_pairs: int, config: MineConfig, band: Band) -> None:
-    """Refuse too few training pairs."""
     where = f"({config.strategy})"
     if config.strategy != "bands":
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"

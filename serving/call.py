@@ -1,7 +1,8 @@
-"""One call to the engine: what it waits for, and what it returns. Used by the event loop only."""
+"""One call to the engine, used by the event loop only, and the way by which worker threads send it results."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -87,3 +88,22 @@ class Call:
         self.num_missing -= 1
         if not self.num_missing and not self.done.done():
             self.done.set_result(None)
+
+
+@dataclass
+class Results:
+    """The only way from a worker thread back to the event loop. Safe to use from any thread."""
+
+    on_embedded: Callable[[Sequence[Job], NDArray[np.float32]], None]
+    """Called with the jobs of one batch and their embeddings, shape ``(B, D)``."""
+    on_failed: Callable[[Job, Exception], None]
+    """Called with a job that has no embedding, and the error of its calls."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop that runs the callbacks; set before the first job."""
+
+    def post(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call the callback, one of the above or a call's own, on the event loop."""
+        assert self.loop
+        # A closed event loop raises RuntimeError; no call is waiting then.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback, *arguments)

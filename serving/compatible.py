@@ -47,8 +47,7 @@ async def sentence_similarity(body: SentenceSimilarityRequest, request: Request,
     places = {"inputs.source_sentence": [source], "inputs.sentences[{}]": texts}
     check_limits(len(texts), "inputs.sentences", places, service.settings)
     _, scored = await score_pairs(request, service, [(source, text) for text in texts])
-    scores: list[float] = scored.score_P.tolist()
-    return scores
+    return list(scored.score_P.tolist())
 
 
 class ScoreRequest(BaseModel):

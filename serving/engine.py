@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.cache import Cache, Embedding
-from serving.call import Call, Timing
+from serving.call import Call, Results, Timing
 from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.inference import Inference, batch_limits
 from serving.job_queue import Job, JobQueue, estimated_tokens
 from serving.lexical import LexicalScoring
 from serving.metrics import Metrics
-from serving.results import Results
 from serving.settings import Settings
 from serving.tokenization import Tokenization
 from simile.scoring import Encoder, Lexical, Pairs, Scored, Scorer, cosines, distinct_texts

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+from serving.call import Results
 from serving.job_queue import BatchLimits, Job, JobQueue
 from serving.metrics import Metrics
-from serving.results import Results
 from simile.scoring import Encoder, Runtime
 
 _LIMITS = {
@@ -70,6 +70,6 @@ class Inference:
                 for job in jobs:
                     self._compute([job])
             else:
-                self.results.failed(jobs[0], error)
+                self.results.post(self.results.on_failed, jobs[0], error)
         else:
             self.results.post(self.results.on_embedded, jobs, embedding_BD)

@@ -200,9 +200,7 @@ class JobQueue:
 
 def length_class(length: int) -> int:
     """Return the index of the class of similar lengths that contains this length."""
-    if length <= _FIRST_LENGTH:
-        return 0
-    return math.ceil(math.log(length / _FIRST_LENGTH, _LENGTH_RATIO))
+    return math.ceil(math.log(max(length, _FIRST_LENGTH) / _FIRST_LENGTH, _LENGTH_RATIO))
 
 
 def estimated_tokens(text: str) -> int:

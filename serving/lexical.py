@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 
-from serving.call import MAX_INLINE_CHARACTERS, Call, LexicalScores
+from serving.call import MAX_INLINE_CHARACTERS, Call, LexicalScores, Results
 from serving.job_queue import Job, JobQueue, estimated_tokens
-from serving.results import Results
 from simile.scoring import Lexical
 
 _NO_ENCODER = -1
@@ -35,10 +34,9 @@ class LexicalScoring:
         """Set the jobs that the call's lexical work needs to have admitted: none if it does not have to wait."""
         # A text counts once per pair, because so does the time that it takes.
         if self.members and sum(len(call.texts[row]) for row in call.pair_P2.ravel().tolist()) > MAX_INLINE_CHARACTERS:
+            sizes = ((text, min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text))) for text in call.texts)
             now = perf_counter()
-            for text in call.texts:
-                num_tokens = min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text))
-                call.lexical_jobs.append(Job(_NO_ENCODER, text, num_tokens, now))
+            call.lexical_jobs = [Job(_NO_ENCODER, text, num_tokens, now) for text, num_tokens in sizes]
 
     def submit(self, call: Call) -> None:
         """Compute the scores of the admitted call, or have the thread do so."""

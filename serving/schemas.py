@@ -61,9 +61,8 @@ class TextPair(_Body):
 
 
 def _form_of_pair(value: object) -> str | None:
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return _LIST
-    return _OBJECT if isinstance(value, dict | TextPair) else None
+    is_list = isinstance(value, list | tuple) and len(value) == 2
+    return _LIST if is_list else _OBJECT if isinstance(value, dict | TextPair) else None
 
 
 Pair = Annotated[
@@ -76,13 +75,13 @@ Pair = Annotated[
 ]
 
 
-def _form_of_texts(value: object) -> str | None:
-    return _ONE if isinstance(value, str) else _SEVERAL if isinstance(value, list) else None
-
-
 OneOrMany = Annotated[
     Annotated[Text, Tag(_ONE)] | Annotated[Many[Text], Tag(_SEVERAL)],
-    Discriminator(_form_of_texts, custom_error_type="no_texts", custom_error_message="need a text or a list of texts"),
+    Discriminator(
+        lambda value: _ONE if isinstance(value, str) else _SEVERAL if isinstance(value, list) else None,
+        custom_error_type="no_texts",
+        custom_error_message="need a text or a list of texts",
+    ),
 ]
 
 

@@ -30,9 +30,8 @@ seconds that Kubernetes allows."""
 _WARM_SHAPES = ((1, 8), (1, 64), (8, 16))
 """Number of pairs and words per text. A provider prepares each combination, a new shape, at its first use."""
 _COLLECTION_THRESHOLD = 50_000
-"""Allocated objects after which garbage is collected; a small request allocates about a hundred. With Python's default
-of 700, parsing a body of 4 MB blocks the event loop for 0.45 to 0.9 s, because its lists are scanned again and again;
-with this threshold, for 0.15 s."""
+"""Allocated objects after which garbage is collected. With Python's default of 700, parsing a body of 4 MB blocks the
+event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +62,7 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
 
 
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
-    """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes.
-
-    Raises:
-        InputError: the bundle cannot be served here.
-    """
+    """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes."""
     start = perf_counter()
     scorer = load(bundle_path, device=settings.device, precision=settings.precision)
     require_prior(scorer.bundle, settings.prior)
@@ -119,11 +114,7 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
 
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings.
-
-    Raises:
-        InputError: the address does not belong to this machine, or the port is in use.
-    """
+    """Listen on the address of the settings."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with _reporting(settings.host, settings.port):
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
@@ -131,8 +122,8 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         # Connections inherit the options. The kernel closes one whose client reads none of its response for that long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.transfer_s * 1000))
-        # asyncio does not set it for a listener that was created without naming TCP, as
-        # here; the body of a response would then wait 40 ms until the client acknowledges the headers.
+        # asyncio does not set it for a listener that was created without naming TCP, as here; the body of a response
+        # would then wait 40 ms until the client acknowledges the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
         yield listener

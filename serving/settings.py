@@ -14,13 +14,7 @@ ENVIRONMENT_PREFIX = "SIMILE_"
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _split(value: object) -> object:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-
-_Words = BeforeValidator(_split)
+_Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
 _NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
 
@@ -94,11 +88,7 @@ class Settings(BaseModel):
     """Seconds that running requests have to finish after SIGTERM."""
 
     def all_api_keys(self) -> tuple[str, ...]:
-        """Return the keys of the environment and of the file; empty where everybody may call.
-
-        Raises:
-            InputError: the file does not exist, or has no key.
-        """
+        """Return the keys of the environment and of the file; empty where everybody may call."""
         keys = [key.get_secret_value() for key in self.api_keys or ()]
         if self.api_keys_file:
             try:

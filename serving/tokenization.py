@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
-from serving.call import MAX_INLINE_CHARACTERS
+from serving.call import MAX_INLINE_CHARACTERS, Results
 from serving.errors import InvalidRequestError
 from serving.job_queue import Job, JobQueue
 from serving.metrics import Metrics
-from serving.results import Results
 from simile.hardware import usable_cores
 from simile.scoring import Encoder
 
@@ -58,7 +57,8 @@ class Tokenization:
         # A text that breaks the tokenizer must fail only its own calls. (A panic in Rust is not an Exception.)
         except BaseException as error:  # noqa: BLE001
             if len(jobs) == 1:
-                self.results.failed(jobs[0], error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+                self.results.post(self.results.on_failed, jobs[0], failure)
             else:
                 for job in jobs:
                     self._tokenize([job])
@@ -68,5 +68,5 @@ class Tokenization:
         refused = [job for job in jobs if job.is_cut] if self.refuse_long_texts else []
         for job in refused:
             got = f"got a text of {len(job.text)} characters, need at most {encoder.max_length} tokens"
-            self.results.failed(job, InvalidRequestError(got))
+            self.results.post(self.results.on_failed, job, InvalidRequestError(got))
         self.queue.ready([job for job in jobs if job not in refused] if refused else jobs)

@@ -4,6 +4,7 @@ Shape suffixes: N = texts, D = distinct texts, S = suspects, G = shingles (runs 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,16 @@ NEAR = 0.85
 _SHINGLE_LENGTH = 4
 _SEED, _NUM_HASHES, _NUM_BANDS = 42, 126, 18
 """Bands of 7 hashes: a pair of similarity 0.85 is missed once in 1,000 times, one of 0.5 is compared once in 8."""
+_index = partial(RMinHashLSH, threshold=NEAR, num_perm=_NUM_HASHES, num_bands=_NUM_BANDS)
 
 
 def first_of_each(texts: Sequence[str], num_fixed: int = 0) -> NDArray[np.int64]:
     """Return for each text the index of the earliest kept text that it repeats or nearly repeats, shape (N,).
 
     A kept text does neither and has its own index. Two texts nearly repeat each other where the Jaccard similarity of
-    their sets of 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH proposes the
-    pairs to compare (Broder 1997, doi:10.1109/SEQUEN.1997.666900; Indyk & Motwani 1998,
-    doi:10.1145/276698.276876) and may miss one; the exact similarity decides. The first ``num_fixed`` texts are left
-    out only where they repeat an earlier text exactly.
+    their 4-character shingles, ignoring case and white space, is at least `NEAR`. MinHash LSH (Broder 1997,
+    doi:10.1109/SEQUEN.1997.666900) proposes the pairs to compare and may miss one; the exact similarity decides. The
+    first ``num_fixed`` texts are left out only where they repeat an earlier text exactly.
     """
     keys = [text_key(text) for text in texts]
     first_of_key: dict[str, int] = {}
@@ -69,10 +70,6 @@ def _first_of_suspects(suspects: Sequence[tuple[str, RMinHash]], num_fixed: int)
         if first_S[i] == i:
             kept.insert(i, sketch)
     return first_S
-
-
-def _index() -> RMinHashLSH:
-    return RMinHashLSH(threshold=NEAR, num_perm=_NUM_HASHES, num_bands=_NUM_BANDS)
 
 
 def _sketch(key: str) -> RMinHash:

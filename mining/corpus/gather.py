@@ -1,6 +1,5 @@
-"""A bounded sample of the documents to mine from, and the word frequencies of all of them.
+"""A bounded sample of the documents to mine from, and the word frequencies of all of them, in one pass.
 
-One pass over the documents, in memory that grows with the sample and the vocabulary only.
 Shape suffix: V = words of the vocabulary.
 """
 
@@ -49,9 +48,6 @@ def gather(
     The largest groups are thinned first. If that is not enough, groups are left out as a whole, because a group of
     few documents yields no pairs. Texts with a ``required`` key are always kept, even if they exceed the limit; with
     such texts, meaning does not depend on groups, and documents without a group are sampled as well.
-
-    Raises:
-        InputError: the texts contain no word.
     """
     sample = _Sample(max_documents, seed)
     frequency: Counter[str] = Counter()

@@ -50,11 +50,7 @@ class Meaning:
 
 
 def known_pairs(positives: PairSet) -> Links:
-    """Return the positive pairs: those with label 1, or all pairs if they have no labels.
-
-    Raises:
-        InputError: no pair is positive, or the pairs have graded scores.
-    """
+    """Return the positive pairs: those with label 1, or all pairs if they have no labels."""
     if positives.is_graded:
         raise InputError(f"positives {positives.name}: got graded scores, need label 1 or no label")
     links = tuple((pair.text_a, pair.text_b) for pair in positives.rows if pair.label != 0)
@@ -64,11 +60,7 @@ def known_pairs(positives: PairSet) -> Links:
 
 
 def with_meaning(corpus: Corpus, links: Links | None) -> Meaning:
-    """Return the documents whose meaning is known, each with its group: from links, else groups, else categories.
-
-    Raises:
-        InputError: there are no links, groups or categories.
-    """
+    """Return the documents whose meaning is known, each with its group: from links, else groups, else categories."""
     if links:
         return Meaning(_connected(corpus.rows, links), "pairs", links)
     if corpus.num_without_group < corpus.num_read:

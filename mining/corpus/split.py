@@ -46,9 +46,6 @@ def split_documents(
 
     A share of the groups goes to ``*-unseen`` as a whole, and the same share of the documents of the remaining groups
     goes to ``*-seen``.
-
-    Raises:
-        InputError: no group has two documents.
     """
     groups: _Sets = defaultdict(list)
     for row in rows:
@@ -67,11 +64,9 @@ def _hold_out_groups(groups: _Sets, shares: dict[str, float], sets: _Sets, rng: 
     names = _spread_over_categories(groups, rng)
     taken = 0
     for part, share in shares.items():
-        if share == 0:
-            continue
         # Groups are ordered in pairs. Negatives need two groups, and so do the groups left for training.
         num = max(_MIN_GROUPS[part] if len(names) >= _MANY_GROUPS else 2, 2 * round(share * len(names) / 2))
-        if len(names) - taken - num >= 2:
+        if share and len(names) - taken - num >= 2:
             chosen = names[taken : taken + num]
             sets[f"{part}-unseen"] = [row for name in chosen for row in groups[name]]
             taken += num

@@ -1,9 +1,8 @@
 """Matching: take candidates that are similar to the pairs of a target, one by one, or to each other.
 
-Each pair of the target receives its share of the mined pairs. Each time it takes a free candidate of its class and
-category relation (same category or not) that is near it in TF-IDF cosine, length ratio and the baseline's cosine:
-among the nearest few, the one whose texts and groups are used least. This follows the joint distribution without bins,
-most of which would be empty in four dimensions. Matching within a caliper: Cochran & Rubin 1973, Sankhya A 35(4).
+Each pair of the target takes its share of candidates of its class and category relation (same category or not): among
+the few nearest in TF-IDF cosine, length ratio and the baseline's cosine, the one whose texts and groups are used least.
+This follows the joint distribution without bins (matching within a caliper: Cochran & Rubin 1973, Sankhya A 35(4)).
 
 Shape suffixes: C = candidates, T = pairs of the target, F = features, K = neighbours.
 """
@@ -21,15 +20,11 @@ from mining.sampling.cells import tfidf_bins
 from mining.sampling.features import Candidates, Flags, Floats, Indices
 
 CALIPER = np.array([0.2, 0.3, 0.3])
-"""Largest distance of a match in each feature, in standard deviations of the target's pairs.
-
-It is smallest for TF-IDF: where candidates are few, positives drift to more words in common and negatives to fewer,
-and word overlap would tell the classes apart again.
-"""
+"""Largest distance of a match in each feature, in standard deviations of the target's pairs. It is smallest for TF-IDF:
+where candidates are few, positives drift to more words in common and negatives to fewer."""
 _MIN_SPREAD = np.array([0.02, 0.05, 0.02])
 _NEIGHBOURS, _CHOICE = 64, 8
-"""Candidates looked up at first, and those among which the least used is taken: pairs spread over all texts and groups
-teach more."""
+"""Candidates looked up at first, and those among which the least used is taken: varied texts teach more."""
 _MAX_SHARES = 2
 """Multiple of its share that a pair of the target may receive where others have no match."""
 _ROUNDS, _TRIALS = 4, 12
@@ -237,8 +232,7 @@ def match_classes(picker: Picker, wanted_same_C: Flags, num_each: int) -> None:
 def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features: int) -> dict[bool, _Neighbours]:
     """Return the candidates of one class near the points: those of one category (True) and the others.
 
-    The distance uses the first ``num_features`` features, as far as they are known for all pairs, each scaled by its
-    spread over the points.
+    The distance uses those of the first ``num_features`` features that are known for all pairs, scaled by their spread.
     """
     candidates, point_TF, feature_CF = picker.candidates, points.feature_CF, picker.candidates.feature_CF
     is_known_F = np.arange(len(CALIPER)) < num_features
@@ -257,8 +251,7 @@ def _neighbours(picker: Picker, points: Candidates, *, label: bool, num_features
 def _apportion(weight_T: Floats, total: int, order_T: Indices, rng: Generator) -> Indices:
     """Return whole numbers in these proportions that sum to the total, rounded evenly along the order.
 
-    Systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312). Independent rounding of many small fractions
-    would by chance round up in one region and down in another, and few pairs would not follow the target.
+    This is systematic sampling (Madow & Madow 1944, doi:10.1214/aoms/1177731312); independent rounding would drift.
     """
     quota_T = np.zeros(len(weight_T), dtype=np.int64)
     if weight_T.sum() > 0:

@@ -4,6 +4,7 @@ Shape suffixes: N = documents, C = candidates.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -67,13 +68,7 @@ class Picker:
 
     def take_some(self, pool: Sequence[int] | Indices, num: int) -> list[int]:
         """Take the first ``num`` free candidates of the pool and return them."""
-        taken: list[int] = []
-        for index in pool:
-            if len(taken) == num:
-                break
-            if self.take(int(index)):
-                taken.append(int(index))
-        return taken
+        return list(islice((int(index) for index in pool if self.take(int(index))), num))
 
     def release(self, index: int) -> None:
         """Put back a candidate that was taken."""

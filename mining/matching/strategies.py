@@ -45,7 +45,6 @@ class Selection:
     """Equally many positives and negatives, in random order."""
     pool: Candidates
     false_negatives: FalseNegatives | None
-    """None where no baseline looked for them."""
 
 
 class Selector:
@@ -76,21 +75,26 @@ class Selector:
         num_each = num_pairs // 2
         pool = self.unmatched(bands, num_each)
         for selection in exclude:
-            pool = pool.take(~np.isin(self._pair_numbers(pool), self._pair_numbers(selection.chosen)))
+            both = pool, selection.chosen
+            number_C, excluded = (pairs.a_C * len(self._split.features) + pairs.b_C for pairs in both)
+            pool = pool.take(~np.isin(number_C, excluded))
         same_category = self._split.config.same_category
         return self._select(pool, lambda picker: _take_from_bands(picker, bands, num_each, same_category))
 
     def curriculum(self, num_pairs: int, band: Band, target: Target | None) -> tuple[Selection, Selection, Selection]:
-        """Select three phases of a third of the pairs each: easy, medium, and hard as `matched`."""
+        """Select three phases of a third of the pairs each: easy, medium, and hard as `matched`.
+
+        The bands of the first two are delimited by the terciles of the positives' TF-IDF cosines.
+        """
         num_phase = 2 * (num_pairs // 6)
         # Hard pairs are the rarest, so they are chosen first.
         hard = self.matched(num_pairs - 2 * num_phase, band, target)
         positives = self._positives(_unbinned((0.0, 1.0), num_phase))
         if not len(positives):
             return hard, hard, hard
-        easy_bands, medium_bands = _phase_bands(positives)
-        medium = self.banded(medium_bands, num_phase, exclude=[hard])
-        easy = self.banded(easy_bands, num_phase, exclude=[hard, medium])
+        low, high = np.quantile(positives.tfidf_C, [1 / 3, 2 / 3]).tolist()
+        medium = self.banded(((low, high), (low / 2, low)), num_phase, exclude=[hard])
+        easy = self.banded(((high, 1.0), (0.0, low / 2)), num_phase, exclude=[hard, medium])
         return easy, medium, hard
 
     def unmatched(self, bands: ClassBands, num_each: int) -> Candidates:
@@ -107,9 +111,8 @@ class Selector:
         """Return candidates of both classes, spread over the cells as the target's pairs are."""
         cells, is_positive_T = Cells(by_baseline=True), target.as_candidates.is_positive_C
         cell_T, num_candidates = cells.of(target.as_candidates), _CANDIDATES_PER_PAIR * num_each
-        capacities = (
-            capacity_like(cell_T, target.weight_T * (is_positive_T == label), num_candidates) for label in (True, False)
-        )
+        weights = target.weight_T * is_positive_T, target.weight_T * ~is_positive_T
+        capacities = (capacity_like(cell_T, weight_T, num_candidates) for weight_T in weights)
         positive_spec, negative_spec = (SamplingSpec(target.band, cells, of_class, num_each) for of_class in capacities)
         return join([self._positives(positive_spec), self._negatives(negative_spec)])
 
@@ -120,15 +123,9 @@ class Selector:
         num = len(positives)
         as_negatives = replace(positives, is_positive_C=np.zeros(num, bool))
         # There is capacity for all in one category and for all in two, because either may run out.
-        same, different = (replace(as_negatives, is_same_category_C=np.full(num, is_same)) for is_same in (True, False))
-        weight_C = np.ones(num)
-        capacity = capacity_like(cells.of(same), weight_C, num_candidates)
-        capacity += capacity_like(cells.of(different), weight_C, num_candidates)
+        both = join([replace(as_negatives, is_same_category_C=np.full(num, is_same)) for is_same in (True, False)])
+        capacity = capacity_like(cells.of(both), np.ones(2 * num), 2 * num_candidates)
         return join([positives, self._negatives(SamplingSpec(band, cells, capacity, num_each))])
-
-    def _pair_numbers(self, candidates: Candidates) -> Indices:
-        """Return a number for each pair of documents."""
-        return candidates.a_C * len(self._split.features) + candidates.b_C
 
     def _select(self, pool: Candidates, take: Callable[[Picker], None]) -> Selection:
         """Return what ``take`` takes from the candidates, false negatives being dropped before if that is wanted."""
@@ -136,8 +133,7 @@ class Selector:
         false_negatives: FalseNegatives | None = None
         if self._split.best_positive_N is not None:
             is_suspect_C = is_false_negative(pool, self._split.best_positive_N)
-            num_examined = int((~pool.is_positive_C).sum())
-            false_negatives = FalseNegatives(count=int(is_suspect_C.sum()), of=num_examined)
+            false_negatives = FalseNegatives(found=int(is_suspect_C.sum()), of=int((~pool.is_positive_C).sum()))
             if config.false_negatives in ("drop", None):
                 pool = pool.take(~is_suspect_C)
         picker = Picker(pool, config.max_uses, self._usage)
@@ -167,16 +163,6 @@ def _take_from_bands(picker: Picker, bands: ClassBands, num_each: int, same_cate
         num_negatives += len(picker.take_some(negatives, len(taken) - num_negatives))
     for index in taken[num_negatives:]:
         picker.release(index)
-
-
-def _phase_bands(positives: Candidates) -> tuple[ClassBands, ClassBands]:
-    """Return the bands of a curriculum's easy and medium phase.
-
-    With ``low`` and ``high`` the terciles of the positives' TF-IDF cosines. Easy: positives above ``high``, negatives
-    below ``low / 2``. Medium: positives from ``low`` to ``high``, negatives from ``low / 2`` to ``low``.
-    """
-    low, high = np.quantile(positives.tfidf_C, [1 / 3, 2 / 3]).tolist()
-    return ((high, 1.0), (0.0, low / 2)), ((low, high), (low / 2, low))
 
 
 def _balanced(chosen: Candidates) -> Candidates:

@@ -51,11 +51,7 @@ class Target:
 
 
 def check_target(pairs: PairSet) -> None:
-    """Refuse pairs that no documents can follow.
-
-    Raises:
-        InputError: the pairs have graded scores, or all have the same label.
-    """
+    """Refuse pairs that no documents can follow: with graded scores, or all with the same label."""
     if pairs.is_graded:
         raise InputError(f"target {pairs.name}: got graded scores, need label 0|1 or no label")
     if pairs.is_labelled and len({pair.label for pair in pairs.rows}) < 2:
@@ -74,9 +70,6 @@ def read_target(
 
     The pairs have to pass `check_target`. Pairs without labels all count as negative until `impute` labels them; pairs
     that name only their groups get the groups' categories.
-
-    Raises:
-        InputError: no pair lies in the band, or all pairs there have the same label.
     """
     is_labelled = pairs.is_labelled
     same = [_same_category(pair, category_of_group) for pair in pairs.rows]
@@ -104,11 +97,7 @@ def read_target(
 
 
 def without_shortcut(target: Target) -> Target:
-    """Return the target with weights that give both classes the same distribution of TF-IDF cosines.
-
-    Raises:
-        InputError: the classes have no TF-IDF bin in common.
-    """
+    """Return the target with weights that give both classes the same distribution of TF-IDF cosines."""
     if target.shortcut is None or abs(target.shortcut) <= SHORTCUT_LIMIT:
         return target
     bin_T = tfidf_bins(target.as_candidates.tfidf_C)
@@ -165,10 +154,8 @@ def categories_of_groups(rows: Sequence[Document]) -> dict[str, str | None]:
 
 
 def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> bool | None:
-    if pair.same_category is not None:
+    if pair.same_category is not None or pair.group_a is None or pair.group_b is None:
         return pair.same_category
-    if pair.group_a is None or pair.group_b is None:
-        return None
     a, b = category_of_group.get(pair.group_a), category_of_group.get(pair.group_b)
     return None if a is None or b is None else a == b
 

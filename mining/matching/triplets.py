@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,8 @@ from mining.sampling.features import Candidates
 from simile.artifacts import Document
 from simile.files import write_whole
 
-
-@dataclass(frozen=True, slots=True)
-class Triplet:
-    """Three texts, under the names that the losses of sentence-transformers expect."""
-
-    anchor: str
-    positive: str
-    negative: str
+Triplet = dict[str, str]
+"""The texts ``anchor``, ``positive`` and ``negative``: the names that the losses of sentence-transformers expect."""
 
 
 def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> list[Triplet]:
@@ -42,15 +35,14 @@ def triplets(rows: Sequence[Document], chosen: Candidates, pool: Candidates) -> 
             for index, negative in negatives[anchor]
             if (anchor, negative) not in used
         ]
-        if not free:
-            continue
-        _, anchor, negative = min(free)
-        used.add((anchor, negative))
-        positive = ends[0] if anchor == ends[1] else ends[1]
-        matched.append(Triplet(rows[anchor].text, rows[positive].text, rows[negative].text))
+        if free:
+            _, anchor, negative = min(free)
+            used.add((anchor, negative))
+            numbers = {"anchor": anchor, "positive": sum(ends) - anchor, "negative": negative}
+            matched.append({name: rows[number].text for name, number in numbers.items()})
     return matched
 
 
 def write_triplets(path: Path, rows: Iterable[Triplet]) -> None:
     """Write the triplets as JSONL, atomically."""
-    write_whole(path, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))
+    write_whole(path, "".join(f"{json.dumps(row)}\n" for row in rows))

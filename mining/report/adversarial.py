@@ -32,12 +32,10 @@ def adversarial_auc(mined: Sample, target: Sample, *, seed: int) -> float | None
     """Return the AUC, in [0, 1], with which a classifier tells mined pairs from target pairs of unseen texts.
 
     0.5 means that it cannot; None means that there are too few pairs. The samples have the same features and share no
-    text. The texts are split into random halves. A gradient-boosted classifier is trained on the pairs within one half
-    and tested on those within the other; pairs across the halves are left out, because the classifier would recognize
-    their texts. The result is the mean AUC over several such splits, not the AUC of the pooled scores: scores of two
-    classifiers have no common scale, and pooling biases the AUC down (Airola et al. 2011,
-    doi:10.1016/j.csda.2010.11.018). Each AUC is weighted by its inverse variance at 0.5 (Hanley & McNeil 1982,
-    doi:10.1148/radiology.143.1.7063747).
+    text. A gradient-boosted classifier is trained on the pairs within a random half of the texts and tested on those
+    within the other half. The result is the mean AUC over several such splits: pooling scores of several classifiers
+    would bias the AUC down (Airola et al. 2011, doi:10.1016/j.csda.2010.11.018). Each AUC is weighted by its inverse
+    variance at 0.5 (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
     """
     rng = np.random.default_rng(seed)
     bin_PF = _binned(np.concatenate([mined.feature_PF, target.feature_PF]))
@@ -61,8 +59,7 @@ def adversarial_auc(mined: Sample, target: Sample, *, seed: int) -> float | None
 def _binned(feature_PF: Floats) -> Indices:
     """Return each feature in quantile bins, numbered from 1; 0 where it is unknown.
 
-    The classifier's own binning takes twenty times as long where pairs have weights, and fails on a feature that is
-    unknown for all pairs.
+    The classifier's own binning is far slower with weights, and fails on a feature that is unknown for all pairs.
     """
     is_known_PF = ~np.isnan(feature_PF)
     rank_PF = np.where(is_known_PF, rankdata(feature_PF, axis=0, nan_policy="omit"), 0)

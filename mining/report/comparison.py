@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from mining.corpus.embeddings import Vectors
 from mining.matching.target import Target
 from mining.report.adversarial import Sample, adversarial_auc
-from mining.sampling.features import Candidates, Floats, Indices
+from mining.sampling.features import Candidates, Floats, Indices, codes
 from simile.artifacts import AdversarialAuc, CellShare, JointCell, MatchReport, Pair
 
 _NUM_COMPONENTS = 8
@@ -64,8 +64,7 @@ def view_of_target(target: Target) -> View:
 def match_report(mined: View, target: Target, vectors: Vectors | None, *, seed: int) -> MatchReport:
     """Return how similar the mined pairs are to the target's, per class (or over all, where labels are imputed).
 
-    The adversarial AUC is measured once with the matched features and once with further ones as well: token counts,
-    common character n-grams, differences of embeddings.
+    The adversarial AUC is measured with the matched features, and again with those of `_other_features` as well.
     """
     # The target as it is followed: each pair is kept with a probability proportional to its weight.
     random_T = np.random.default_rng(seed).random(len(target.weight_T))
@@ -74,12 +73,11 @@ def match_report(mined: View, target: Target, vectors: Vectors | None, *, seed: 
     adversarial: dict[str, AdversarialAuc] = {}
     distance: dict[str, float] = {}
     for name in ("positive", "negative") if target.is_labelled else ("all",):
-        of_mined, of_target = _of_class(mined, name), _of_class(wanted, name)
-        if not len(of_mined) or not len(of_target):
-            continue
-        adversarial[name] = _adversarial(mined.take(of_mined), wanted.take(of_target), vectors, seed)
-        shares = [cell.share(name) for cell in cells]
-        distance[name] = 0.5 * sum(abs(share.target - share.mined) for share in shares)
+        of_mined, of_target = (view.take(_of_class(view, name)) for view in (mined, wanted))
+        if len(of_mined) and len(of_target):
+            adversarial[name] = _adversarial(of_mined, of_target, vectors, seed)
+            shares = [cell.share(name) for cell in cells]
+            distance[name] = 0.5 * sum(abs(share.target - share.mined) for share in shares)
     return MatchReport(adversarial=adversarial, distance=distance, joint=tuple(cells))
 
 
@@ -94,16 +92,13 @@ def _adversarial(mined: View, wanted: View, vectors: Vectors | None, seed: int) 
     others = _other_features(mined.pairs, wanted.pairs, vectors)
     everything = [np.hstack(both) for both in zip(matched, others, strict=True)]
     auc_matched, auc_all = (
-        adversarial_auc(*(Sample(*both) for both in zip(features, texts, strict=True)), seed=seed)
-        for features in (matched, everything)
+        adversarial_auc(*map(Sample, features, texts), seed=seed) for features in (matched, everything)
     )
     return AdversarialAuc(matched=auc_matched, all=auc_all)
 
 
 def _text_numbers(pairs: Collection[Pair]) -> Indices:
-    number: dict[str, int] = {}
-    ends = [number.setdefault(text, len(number)) for pair in pairs for text in (pair.text_a, pair.text_b)]
-    return np.array(ends, dtype=np.int64).reshape(-1, 2)
+    return codes([text for pair in pairs for text in (pair.text_a, pair.text_b)]).reshape(-1, 2)
 
 
 def _other_features(mined: Collection[Pair], wanted: Collection[Pair], vectors: Vectors | None) -> list[Floats]:
@@ -135,10 +130,8 @@ def _joint_cells(mined: View, wanted: View) -> list[JointCell]:
     sizes = [*(len(inner) + 1 for inner in edges.values()), 2]
     wanted_shares, mined_shares = (_shares(view, edges, sizes) for view in (wanted, mined))
     cells = []
-    for number, place in enumerate(np.ndindex(*sizes)):
-        in_cell = {
-            name: CellShare(target=wanted_shares[name][number], mined=mined_shares[name][number]) for name in _CLASSES
-        }
+    for i, place in enumerate(np.ndindex(*sizes)):
+        in_cell = {name: CellShare(target=wanted_shares[name][i], mined=mined_shares[name][i]) for name in _CLASSES}
         if in_cell["all"].target or in_cell["all"].mined:
             # The ends of a bin are None where it is open.
             ends = {

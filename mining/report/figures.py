@@ -35,17 +35,16 @@ def describe(mined: Mined) -> MiningReport:
 
 
 def _mined_set(view: View) -> MinedSet:
-    same = [
-        is_same
-        for pair, is_same in zip(view.pairs, view.is_same_category_C.tolist(), strict=True)
-        if pair.label == 0 and pair.same_category is not None
-    ]
+    is_counted_C = [pair.label == 0 and pair.same_category is not None for pair in view.pairs]
+    same_C = view.is_same_category_C[np.array(is_counted_C, dtype=bool)]
+    label_C, is_same_C = view.is_positive_C.astype(np.float64), view.is_same_category_C.astype(np.float64)
+    features = {"tfidf": view.tfidf_C, "length_ratio": view.length_ratio_C, "same_category": is_same_C}
     return MinedSet(
         pairs=len(view),
         positives=int(view.is_positive_C.sum()),
         texts=len({text for pair in view.pairs for text in (pair.text_a, pair.text_b)}),
-        same_category_negatives=float(np.mean(same)) if same else None,
-        alone=_shortcuts(view),
+        same_category_negatives=float(np.mean(same_C)) if len(same_C) else None,
+        alone=Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()})),
         baseline=_baseline_figures(view) if view.has_baseline else None,
     )
 
@@ -64,13 +63,6 @@ def _target_set(target: Target) -> TargetSet:
         outside_band=target.num_outside,
         tfidf_alone=target.shortcut,
     )
-
-
-def _shortcuts(view: View) -> Shortcuts:
-    label_C = view.is_positive_C.astype(np.float64)
-    features = {"tfidf": view.tfidf_C, "length_ratio": view.length_ratio_C}
-    features["same_category"] = view.is_same_category_C.astype(np.float64)
-    return Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()}))
 
 
 def _baseline_figures(view: View) -> BaselineFigures:
@@ -95,7 +87,15 @@ def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     yield from _held_out_warnings(report, config)
     if report.target:
         yield from _target_warnings(report, report.target, config)
-    yield from _document_warnings(report)
+    if report.not_sampled:
+        yield f"pairs were mined from a sample of {report.sampled:,} of {report.documents:,} documents, over all groups"
+    if report.categories == 1:
+        yield "the documents have one category only: all pairs are of one category"
+    for lacking in ("no group", "no category"):
+        if num := report.dropped.get(lacking):
+            yield f"{num:,} documents have {lacking} and were left out"
+    if report.cut:
+        yield f"{report.cut:,} texts were too long and were cut"
 
 
 def _setting_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
@@ -164,15 +164,3 @@ def _target_warnings(report: MiningReport, target: TargetSet, config: MineConfig
             f"{distance:.0%} of the mined pairs of a class differ from the target's in words, length, category or "
             "baseline score: the documents yield no more similar ones"
         )
-
-
-def _document_warnings(report: MiningReport) -> Iterator[str]:
-    if report.not_sampled:
-        yield f"pairs were mined from a sample of {report.sampled:,} of {report.documents:,} documents, over all groups"
-    if report.categories == 1:
-        yield "the documents have one category only: all pairs are of one category"
-    for lacking in ("no group", "no category"):
-        if num := report.dropped.get(lacking):
-            yield f"{num:,} documents have {lacking} and were left out"
-    if report.cut:
-        yield f"{report.cut:,} texts were too long and were cut"

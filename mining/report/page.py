@@ -10,7 +10,7 @@ from mining.report.comparison import View, view_of, view_of_target
 from mining.sampling.features import Floats, Indices
 from mining.sampling.label_noise import MARGIN
 from simile import reports
-from simile.artifacts import BaselineFigures, JointCell, MatchReport, MinedSet, MiningReport
+from simile.artifacts import JointCell, MatchReport, MinedSet, MiningReport
 from simile.reports import Block, Value
 
 _NUM_EXAMPLES = 8
@@ -31,8 +31,9 @@ def to_page(report: MiningReport, mined: Mined) -> str:
         *_examples(pairs),
         _origin(report),
     ]
-    num_pairs = report.training.pairs
-    subtitle = f"{num_pairs:,} training pairs from {report.documents:,} documents in {report.groups:,} groups"
+    subtitle = (
+        f"{report.training.pairs:,} training pairs from {report.documents:,} documents in {report.groups:,} groups"
+    )
     return reports.page("Mined pairs", subtitle, blocks)
 
 
@@ -52,12 +53,10 @@ def _summary(report: MiningReport) -> Block:
 def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
     difficulty: list[tuple[Value, ...]] = []
     shortcuts: list[tuple[Value, ...]] = []
-    for name, entry in entries.items():
-        of, alone = entry.baseline, entry.alone
-        figures = (of.spearman, of.auc, of.separability, of.overlap) if of else (None,) * 4
-        difficulty.append((name, entry.pairs, entry.positives, entry.texts, *figures))
-        same_category = alone.same_category, entry.same_category_negatives
-        shortcuts.append((name, alone.tfidf, alone.length_ratio, *same_category))
+    for name, of in entries.items():
+        figures = (getattr(of.baseline, figure.lower(), None) for figure in _BASELINE_FIGURES)
+        difficulty.append((name, of.pairs, of.positives, of.texts, *figures))
+        shortcuts.append((name, *dict(of.alone).values(), of.same_category_negatives))
     return [
         reports.heading("How hard the pairs are"),
         reports.paragraph(
@@ -83,26 +82,27 @@ def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
 
 
 def _distributions(views: Mapping[str, View]) -> list[Block]:
-    blocks = [
+    features = {"TF-IDF cosine": ("tfidf_C", 25)}
+    if all(view.has_baseline for view in views.values()):
+        features["baseline's score"] = ("baseline_C", 40)
+    return [
         reports.heading("Distributions"),
         reports.paragraph(
             "If the two classes have the same distribution of TF-IDF cosines, word overlap does not reveal the label. "
             "If the mined panel equals the target panel, the mined pairs are similar to the target's."
         ),
-        reports.histogram_row(
-            {f"TF-IDF cosine, {name}": _by_class(view, view.tfidf_C) for name, view in views.items()},
-            x_label="TF-IDF cosine",
-            bins=25,
+        *(
+            reports.histogram_row(
+                {f"{label}, {name}": _by_class(view, column) for name, view in views.items()}, x_label=label, bins=bins
+            )
+            for label, (column, bins) in features.items()
         ),
     ]
-    if all(view.has_baseline for view in views.values()):
-        panels = {f"baseline's score, {name}": _by_class(view, view.baseline_C) for name, view in views.items()}
-        blocks.append(reports.histogram_row(panels, x_label="baseline's score", bins=40))
-    return blocks
 
 
-def _by_class(view: View, value_C: Floats) -> dict[str, Floats]:
-    return {"positive": value_C[view.is_positive_C], "negative": value_C[~view.is_positive_C]}
+def _by_class(view: View, column: str) -> dict[str, Floats]:
+    classes = {"positive": view.is_positive_C, "negative": ~view.is_positive_C}
+    return {name: getattr(view, column)[is_of_class_C] for name, is_of_class_C in classes.items()}
 
 
 def _match(match: MatchReport) -> list[Block]:
@@ -155,8 +155,11 @@ def _interval(ends: tuple[float | None, float | None]) -> str:
 def _label_noise(report: MiningReport, *, keeps_false_negatives: bool) -> list[Block]:
     if report.training.baseline is None:
         return []
-    titles = "positives that score below the median negative", "negatives that score above the median positive"
-    columns = [_crossed(entry.baseline if entry else None) for entry in (report.training, report.target)]
+    baselines = report.training.baseline, report.target.baseline if report.target else None
+    crossed = {
+        "positives that score below the median negative": "positives_below_negatives",
+        "negatives that score above the median positive": "negatives_above_positives",
+    }
     blocks = [
         reports.heading("How noisy the labels look"),
         reports.paragraph(
@@ -165,33 +168,28 @@ def _label_noise(report: MiningReport, *, keeps_false_negatives: bool) -> list[B
         ),
         reports.table(
             ["share of a class", "mined", "target"],
-            list(zip(titles, *columns, strict=True)),
+            [(title, *(getattr(of, name, None) for of in baselines)) for title, name in crossed.items()],
             formats={"mined": ".1%", "target": ".1%"},
         ),
     ]
     if (counts := report.suspects) and counts.of:
         fate = "they were kept" if keeps_false_negatives else "they were left out"
         text = (
-            f"{counts.count:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best positive "
+            f"{counts.found:,} of {counts.of:,} negative candidates score more than {MARGIN:g} above the best positive "
             f"of one of their texts, and may well be positives: {fate}."
         )
         blocks.append(reports.paragraph(text))
     return blocks
 
 
-def _crossed(figures: BaselineFigures | None) -> tuple[Value, Value]:
-    return (figures.positives_below_negatives, figures.negatives_above_positives) if figures else (None, None)
-
-
 def _examples(pairs: View) -> list[Block]:
-    by = "baseline's score" if pairs.has_baseline else "TF-IDF cosine"
-    order = np.argsort(pairs.baseline_C if pairs.has_baseline else pairs.tfidf_C, kind="stable")
+    by, value_C = ("baseline's score", pairs.baseline_C) if pairs.has_baseline else ("TF-IDF cosine", pairs.tfidf_C)
+    order = np.argsort(value_C, kind="stable")
+    positive, negative = order[pairs.is_positive_C[order]], order[~pairs.is_positive_C[order]][::-1]
     return [
         reports.heading("The hardest pairs"),
-        reports.examples(f"Positive pairs with the lowest {by}", _rows(pairs, order[pairs.is_positive_C[order]])),
-        reports.examples(
-            f"Negative pairs with the highest {by}", _rows(pairs, order[~pairs.is_positive_C[order]][::-1])
-        ),
+        reports.examples(f"Positive pairs with the lowest {by}", _rows(pairs, positive)),
+        reports.examples(f"Negative pairs with the highest {by}", _rows(pairs, negative)),
     ]
 
 

@@ -1,8 +1,7 @@
 """Sampling of candidate pairs: a bounded random sample of each cell, from a bounded number of comparisons.
 
-Negative pairs come from tiles of the documents' TF-IDF products (random rows x random columns); positive pairs are
-listed group by group. The number of comparisons is bounded by the number of pairs wanted, so that the cost grows with
-these and not with the square of the number of documents.
+Negative pairs come from tiles of the documents' TF-IDF products (random rows x random columns), positive pairs from
+lists of each group. The bound on comparisons depends on the number of pairs wanted, not on that of documents squared.
 
 Shape suffixes: N = documents, W = words, C = candidates, L = links.
 """
@@ -28,6 +27,8 @@ _LISTED_PER_PAIR, _MIN_LISTED = 100, 2_000_000
 """Upper bound of the pairs within groups that are listed per positive pair wanted; this many are always allowed."""
 _GROUPS_PER_PART, _PAIRS_PER_PART = 100, 50_000
 """A part of the listed positive pairs is complete once it has this many groups or pairs."""
+_Tile = tuple[range, range]
+"""The rows and the columns of a block of the matrix that compares all documents with each other."""
 _TILE_HEIGHT, _TILE_WIDTH = 512, 8192
 _MIN_DRAWN = 50_000
 """A quarter of the fewest random pairs that are drawn to find pairs without a word in common."""
@@ -42,18 +43,6 @@ class SamplingSpec:
     capacity: CellCapacity
     num_wanted: int
     """Number of pairs that will be chosen among the candidates; it bounds the number of comparisons."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """A block of the matrix that compares all documents with each other."""
-
-    rows: slice
-    columns: slice
-
-    @property
-    def num_comparisons(self) -> int:
-        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
 
 def sample_positives(
@@ -91,7 +80,7 @@ def sample_negatives(
         pairs = IndexPairs(order[pairs.a_C], order[pairs.b_C], pairs.tfidf_C)
         is_negative_C = features.group_N[pairs.a_C] != features.group_N[pairs.b_C]
         reservoir.add(features.candidates(pairs.take(is_negative_C), is_positive=False), rng)
-        num = min(num_left, tile.num_comparisons)
+        num = min(num_left, len(tile[0]) * len(tile[1]))
         num_left -= num
         on_progress(num)
     on_progress(num_left)
@@ -100,7 +89,7 @@ def sample_negatives(
 
 def num_comparisons(num_documents: int, num_wanted: int) -> int:
     """Return the upper bound of the comparisons made to find ``num_wanted`` negative pairs."""
-    in_tiles = sum(tile.num_comparisons for tile in _tiles(num_documents))
+    in_tiles = sum(len(rows) * len(columns) for rows, columns in _tiles(num_documents))
     return min(max(MIN_COMPARISONS, COMPARISONS_PER_PAIR * num_wanted), in_tiles)
 
 
@@ -113,7 +102,7 @@ def is_in_band(tfidf_C: Floats, band: Band) -> Flags:
 def _tiles(num: int, rng: Generator | None = None) -> list[_Tile]:
     """Return the tiles that hold a pair (first document < second one), in random order if ``rng`` is given."""
     tiles = [
-        _Tile(slice(top, min(num, top + _TILE_HEIGHT)), slice(left, min(num, left + _TILE_WIDTH)))
+        (range(top, min(num, top + _TILE_HEIGHT)), range(left, min(num, left + _TILE_WIDTH)))
         for top in range(0, num, _TILE_HEIGHT)
         for left in range(0, num, _TILE_WIDTH)
         if left + _TILE_WIDTH > top
@@ -123,11 +112,10 @@ def _tiles(num: int, rng: Generator | None = None) -> list[_Tile]:
 
 def _pairs_in_tile(tfidf_NW: csr_matrix, tile: _Tile, band: Band) -> IndexPairs:
     """Return the tile's pairs in the band that have a word in common."""
-    product = (tfidf_NW[tile.rows] @ tfidf_NW[tile.columns].T).tocoo()
-    is_in_C = is_in_band(product.data, band)
-    pairs = IndexPairs(
-        product.row[is_in_C] + tile.rows.start, product.col[is_in_C] + tile.columns.start, product.data[is_in_C]
-    )
+    rows, columns = tile
+    product = (tfidf_NW[rows.start : rows.stop] @ tfidf_NW[columns.start : columns.stop].T).tocoo()
+    pairs = IndexPairs(product.row + rows.start, product.col + columns.start, product.data)
+    pairs = pairs.take(is_in_band(pairs.tfidf_C, band))
     # Both orders of a pair may lie in tiles; only the one with the first document as the row counts.
     return pairs.take(pairs.a_C < pairs.b_C)
 

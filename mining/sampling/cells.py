@@ -53,15 +53,9 @@ class CellCapacity:
     enough_of_cell: Indices
     """Once every cell holds this many, the search may stop."""
 
-    def __add__(self, other: "CellCapacity") -> "CellCapacity":
-        return CellCapacity(self.max_of_cell + other.max_of_cell, self.enough_of_cell + other.enough_of_cell)
-
 
 def unbinned_capacity(num_all: int) -> CellCapacity:
-    """Return capacity for ``num_all`` candidates per class and category relation, for cells without feature bins.
-
-    The sample then has the documents' own distribution of features.
-    """
+    """Return capacity for ``num_all`` candidates per class and category relation, for cells without feature bins."""
     max_of_cell = np.where(np.arange(_NUM_CELLS) % int(np.prod(_RADIX[:3])) == 0, num_all, 0)
     return CellCapacity(max_of_cell, max_of_cell)
 

@@ -10,11 +10,9 @@ from mining.sampling.features import Candidates, Flags, Floats, Indices, rows_by
 from simile.scoring import cosines
 
 MARGIN = 0.05
-"""A negative whose score exceeds the best positive of one of its texts by this much may be a false negative.
-
-The margin follows NV-Retriever's positive-aware mining (Moreira et al. 2024, arXiv:2407.15831), which rejects
-negatives just below a positive as well. Pairs as hard as a test set have many of those; here only scores above count.
-"""
+"""A negative whose score exceeds the best positive of one of its texts by this much may be a false negative. The rule
+follows NV-Retriever (Moreira et al. 2024, arXiv:2407.15831), which rejects negatives just below a positive as well;
+pairs as hard as a test set have many of those."""
 _BLOCK = 1024
 
 
@@ -25,9 +23,7 @@ def best_positive(embedding_ND: NDArray[np.float32], group_N: Indices, links: In
     """
     best_N = np.full(len(group_N), -np.inf)
     if links is not None:
-        score = cosines(embedding_ND, links)
-        for side in (0, 1):
-            np.maximum.at(best_N, links[:, side], score)
+        np.maximum.at(best_N, links, cosines(embedding_ND, links)[:, None])
     else:
         for rows in rows_by_group(group_N):
             for start in range(0, len(rows), _BLOCK):

@@ -102,7 +102,7 @@ class MatchReport(StrictModel):
 class FalseNegatives(StrictModel):
     """Negative candidates that may well be positives."""
 
-    count: int
+    found: int
     of: int
     """Number of negative candidates that were examined."""
 

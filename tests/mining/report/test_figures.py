@@ -93,7 +93,7 @@ def test_match_with_the_target_is_reported_per_class(followed):
         assert match.distance[name] == pytest.approx(sum(abs(a - b) for a, b in shares) / 2)
         assert match.distance[name] < 0.3
     assert report.target.pairs == len(followed.target.pairs)
-    assert report.suspects.of > report.suspects.count >= 0
+    assert report.suspects.of > report.suspects.found >= 0
 
 
 def test_report_is_read_back_the_same_from_json(plain, followed, helpdesk):

@@ -55,7 +55,7 @@ def test_page_shows_the_match_with_the_target(followed, parse_page):
         "TF-IDF cosine, target",
         "baseline's score, mined",
         "positive, target",
-        f"{report.suspects.count:,} of {report.suspects.of:,} negative candidates",
+        f"{report.suspects.found:,} of {report.suspects.of:,} negative candidates",
         "they were left out",
     ):
         assert shown in text
