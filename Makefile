@@ -31,7 +31,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,client,s3,dev,docs]'
 	touch $@
 
-check: lint types test ## Lint, check types and run all tests that need no GPU, hub or container builds.
+# mypy runs on one core, so it runs beside the tests.
+check: lint ## Lint, check types and run all tests that need no GPU, hub or container builds.
+	@$(MAKE) --no-print-directory --jobs=2 types test
 
 format: $(STAMP) ## Format the code and apply the safe fixes.
 	$(BIN)/ruff format .

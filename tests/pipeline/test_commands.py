@@ -477,7 +477,7 @@ def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents,
 
 
 def test_mined_pairs_are_the_same_with_one_and_with_two_threads(helpdesk, write_documents, tiny, tmp_path):
-    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:900])
+    file = write_documents(tmp_path / "documents.jsonl", helpdesk[:600])
     assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
     target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400", "--allow-fewer"]
     written = []
