@@ -31,7 +31,7 @@ def describe(mined: Mined) -> MiningReport:
         match=match_report(views["pairs"], target, mined.vectors, seed=mined.config.seed) if target else None,
         triplets=len(mined.triplets),
     )
-    return report.model_copy(update={"warnings": tuple(_warnings(report, mined.config))})
+    return report.model_copy(update={"warnings": (*mined.notes, *_warnings(report, mined.config))})
 
 
 def _mined_set(view: View) -> MinedSet:

@@ -14,6 +14,7 @@ from simile import artifacts
 from simile.artifacts import Bundle, GoldenPair
 from simile.artifacts.bundle import Member
 from simile.errors import InputError
+from simile.progress import say
 
 
 class Options(ColumnOption):
@@ -72,6 +73,9 @@ def join(
     hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
     # Unknown as soon as those of one bundle are unknown.
     texts = set[str]().union(*hashes) if len(hashes) == len(bundles) else None
+    used = [*([fit] if fit else []), *dev_sets, *calibration_sets]
+    if trained_texts := artifacts.count_trained(used, texts or set()):
+        say(f"note: {artifacts.trained_on(trained_texts)}")
     manifest = artifacts.Manifest(
         name=out.name,
         members=tuple(members.values()),
@@ -81,6 +85,7 @@ def join(
             of=tuple(bundle.identity for bundle in bundles),
             fitted_on=fit.sha256 if fit else None,
             texts=None if texts is None else artifacts.texts_digest(texts),
+            trained_texts=trained_texts,
             versions={"simile": __version__},
             commit=commit(),
         ),

@@ -44,19 +44,29 @@ from simile.artifacts.mining_report import (
     SplitSize,
     TargetSet,
 )
+from simile.artifacts.names import Names
 from simile.artifacts.pairs import (
     MIN_DEV_PAIRS,
     Pair,
     PairSet,
+    count_trained,
     named_pair_paths,
     read_labelled_pairs,
     read_pairs,
     require_labels,
     write_pairs,
 )
-from simile.artifacts.provenance import BaselineProvenance, JoinProvenance, Provenance, RunFacts, TrainingProvenance
+from simile.artifacts.provenance import (
+    BaselineProvenance,
+    JoinProvenance,
+    Provenance,
+    RunFacts,
+    TrainingProvenance,
+    trained_on,
+)
 from simile.artifacts.reading import bare_name
 from simile.artifacts.texts import (
+    group_key,
     read_training_texts,
     text_hash,
     text_key,

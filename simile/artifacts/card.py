@@ -8,6 +8,7 @@ import yaml
 
 from simile.artifacts.bundle import EncoderMember, IsotonicCalibration, Manifest, Member
 from simile.artifacts.evaluation_report import EvaluationReport, SetEvaluation
+from simile.artifacts.provenance import BaselineProvenance, trained_on
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
@@ -154,6 +155,8 @@ def _decisions(manifest: Manifest) -> str:
                 f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
                 "probability from a curve fitted on pairs of other groups or texts."
             )
+    if not isinstance(manifest.made, BaselineProvenance) and manifest.made.trained_texts:
+        lines.append(trained_on(manifest.made.trained_texts))
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
 
 

@@ -128,6 +128,8 @@ class MiningFacts(StrictModel):
     categories: int
     cut: int
     """Number of documents whose text was too long and was cut."""
+    contradictions: int = 0
+    """Number of texts that are in several groups (or categories, where these label the pairs)."""
     dropped: dict[str, int]
     """Number of documents left out, by reason."""
     labels: LabelSource

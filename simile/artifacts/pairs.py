@@ -5,16 +5,19 @@ Shape suffix: P = pairs.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simile.artifacts.names import Names, read_name
 from simile.artifacts.reading import Row, bare_name, read_rows, require_text
+from simile.artifacts.texts import group_key, text_hash
 from simile.errors import InputError
 from simile.files import sha256_file, write_whole
+from simile.progress import say
 
 _TEXT_ALIASES = ("text_a", "text1", "text_1", "sentence1", "sentence_1", "sentence_a", "question1")
 """Columns of the first text; that of the second ends with b or 2."""
@@ -79,9 +82,9 @@ class PairSet:
 
     @property
     def ends(self) -> tuple[tuple[str, str], ...]:
-        """The two units of each pair that other pairs may share: the groups where all are known, else the texts."""
+        """The two units of each pair that other pairs may share: keys of the groups where all are known, else texts."""
         if self.have_groups:
-            return tuple((str(row.group_a), str(row.group_b)) for row in self.rows)
+            return tuple((group_key(str(row.group_a)), group_key(str(row.group_b))) for row in self.rows)
         return self.texts
 
     @property
@@ -98,13 +101,15 @@ def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: st
             not finite, or the file mixes labels, scores and unlabelled pairs.
     """
     rows: list[Pair] = []
-    labelling = None
+    labelling, groups = None, Names("group")
     for row in read_rows(path, columns):
-        pair = _pair(row)
+        pair = _pair(row, groups)
         own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
         if own != (labelling := labelling or own):
             raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
         rows.append(pair)
+    for note in groups.notes():
+        say(f"note: {path}: {note}")
     return PairSet(name or bare_name(path), tuple(rows), sha256_file(path))
 
 
@@ -122,6 +127,18 @@ def require_labels(pairs: PairSet, path: Path) -> None:
     values = {row.target for row in pairs.rows}
     if len(values) < 2:
         raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
+
+
+def count_trained(pair_sets: Iterable[PairSet], trained: Set[str]) -> dict[str, int]:
+    """Return the number of different texts of each set that have one of these hashes, by name, where there are any.
+
+    Of sets with the same name, such as a dev and a calibration set, the larger number counts.
+    """
+    nums: dict[str, int] = {}
+    for pairs in pair_sets:
+        if num := len(trained & {text_hash(text) for pair in pairs.texts for text in pair}):
+            nums[pairs.name] = max(num, nums.get(pairs.name, 0))
+    return nums
 
 
 def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
@@ -145,18 +162,17 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     write_whole(path, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def _pair(row: Row) -> Pair:
+def _pair(row: Row, groups: Names) -> Pair:
     text_a, text_b = _texts(row)
     label = next((name for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
     score = next((name for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
-    group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
     return Pair(
         text_a=text_a,
         text_b=text_b,
         label=_label(row, label) if label else None,
         score=_number(row, score) if score and not label else None,
-        group_a=None if group_a is None else str(group_a),
-        group_b=None if group_b is None else str(group_b),
+        group_a=groups.first(read_name(row, "group_a")),
+        group_b=groups.first(read_name(row, "group_b")),
         tfidf=None if row.fields.get("tfidf") is None else _number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from simile.artifacts.evaluation_report import Figures
 from simile.artifacts.strict import StrictModel
@@ -65,6 +65,8 @@ class TrainingHistory(StrictModel):
     """Written once training has ended."""
     interpolation: tuple[InterpolationPoint, ...] = ()
     """The points that were tried; the chosen one is the last."""
+    trained_texts: dict[str, int] = Field({}, exclude_if=lambda nums: not nums)
+    """Number of texts of each dev and calibration set that are trained on, by the set's name, where there are any."""
 
 
 def read_training_history(folder: Path) -> TrainingHistory:

@@ -180,3 +180,15 @@ def test_markdown_in_names_and_texts_is_shown_as_it_is(place):
     cells = [cell for row in rows for cell in row]
     assert (repr(NASTY) if place == "prompt" else shown) in cells
     assert not [element.tag for element in page.iter() if element.tag in ("script", "em", "a", "s", "strong")]
+
+
+@pytest.mark.parametrize("made", [trained_with({}), {"by": "simile join", "of": [], "fitted_on": None, "texts": None}])
+def test_figures_from_sets_that_were_trained_on_are_marked(made):
+    assert "too good" not in model_card(manifest_of(made=made))
+    card = model_card(manifest_of(made={**made, "trained_texts": {"my_dev": 1200}}))
+    assert "The training pairs contain 1,200 texts of my\\_dev: what was chosen by these sets" in card
+
+
+def test_number_of_trained_texts_changes_the_digest_only_where_there_are_any():
+    digests = [manifest_of(made={**trained_with({}), "trained_texts": nums}).digest for nums in ({}, {"dev": 1})]
+    assert digests[0] == manifest_of(made=trained_with({})).digest != digests[1]

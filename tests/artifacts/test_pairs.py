@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import hashlib
 import json
 
@@ -14,14 +15,15 @@ TEXTS = {"text_a": "a", "text_b": "b"}
 POSITIVE, NEGATIVE = {**TEXTS, "label": 1}, {**TEXTS, "label": 0}
 
 some_text = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+some_name = st.sampled_from(["card", "Pin 17", "\u00e9", "17", " x "])
 some_number = st.floats(allow_nan=False, allow_infinity=False)
 some_pairs = st.builds(
     Pair,
     text_a=some_text,
     text_b=some_text,
     label=st.sampled_from([0, 1]),
-    group_a=st.none() | some_text,
-    group_b=st.none() | some_text,
+    group_a=st.none() | some_name,
+    group_b=st.none() | some_name,
     tfidf=st.none() | some_number,
     same_category=st.none() | st.booleans(),
 )
@@ -187,6 +189,26 @@ def test_set_has_groups_only_where_every_text_has(tmp_path):
     assert read_pairs(write(tmp_path / "x.jsonl", grouped)).have_groups
     assert read_pairs(tmp_path / "x.jsonl").rows[0].group_b == "5"
     assert not read_pairs(write(tmp_path / "y.jsonl", grouped, {**POSITIVE, "group_a": "g"})).have_groups
+
+
+def test_groups_of_pairs_are_one_whatever_their_spelling(tmp_path, capsys):
+    spellings = ["Caf\u00e9", "cafe\u0301 ", "17", "17.0", "CAF&Eacute;"]
+    path = write(tmp_path / "x.jsonl", *({**POSITIVE, "group_a": name, "group_b": "pin"} for name in spellings))
+    pairs = read_pairs(path)
+    assert [row.group_a for row in pairs.rows] == ["Caf\u00e9", "Caf\u00e9", "17", "17", "Caf\u00e9"]
+    assert len({end for pair in pairs.ends for end in pair}) == 3
+    assert f"note: {path}: 3 spellings of a group differ" in capsys.readouterr().err
+    # Pairs that were not read from a file are compared alike.
+    raw = dataclasses.replace(pairs, rows=tuple(Pair("a", "b", 1, group_a=name, group_b="pin") for name in spellings))
+    assert raw.ends == pairs.ends
+
+
+def test_group_of_a_pair_that_stands_for_a_missing_value_is_none(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("text_a,text_b,label,group_a,group_b\na,b,1,nan,x\nc,d,0,y,NA\n")
+    pairs = read_pairs(tmp_path / "x.csv")
+    assert [(row.group_a, row.group_b) for row in pairs.rows] == [(None, "x"), ("y", None)]
+    assert not pairs.have_groups
+    assert "2 names of a group stand for a missing value" in capsys.readouterr().err
 
 
 def test_ends_of_pairs_are_their_groups_where_all_are_known_else_their_texts(tmp_path):

@@ -368,6 +368,16 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
     assert correlations[0] >= correlations[1]
 
 
+def test_ensemble_fitted_on_texts_that_a_member_was_trained_on_says_so(tiny, words, pairs, tmp_path, capsys):
+    first = read_labelled_pairs(pairs).texts[0][0]
+    members = [trained_on(tiny, tmp_path / "a", first.upper()), trained_on(words, tmp_path / "b", "other")]
+    out = tmp_path / "fitted"
+    assert main(["join", *map(str, members), "--fit", str(pairs), "--out", str(out)]) == 0
+    assert f"The training pairs contain 1 texts of {pairs.stem}" in capsys.readouterr().err
+    assert read_bundle(out).manifest.made.trained_texts == {pairs.stem: 1}
+    assert "too good" in (out / "README.md").read_text()
+
+
 def test_ensemble_has_decisions_from_the_pairs_it_is_fitted_on(both, tiny, words, pairs, tmp_path):
     out = tmp_path / "fitted"
     assert main(["join", str(tiny.path), str(words.path), "--fit", str(pairs), "--out", str(out)]) == 0

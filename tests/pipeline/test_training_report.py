@@ -55,6 +55,12 @@ def text(figure):
     return " ".join(" ".join(figure.itertext()).split())
 
 
+def test_figures_of_sets_that_are_trained_on_are_marked(blocks):
+    assert not any("too good" in block.markup for block in blocks(epochs=[entry(0, 0.5, LABELLED)]))
+    marked = blocks(epochs=[entry(0, 0.5, LABELLED)], trained_texts={"dev": 12, "calibration": 1})
+    assert "The training pairs contain 12 texts of dev, 1 texts of calibration" in marked[1].markup
+
+
 def test_no_training_has_no_part_in_the_page(tmp_path, charts):
     assert training_blocks(tmp_path / "elsewhere") == []
     assert charts() == {}

@@ -23,6 +23,7 @@ from simile.artifacts import (
     read_training_history,
     read_training_texts,
     text_hash,
+    text_key,
 )
 from simile.errors import InputError
 from simile.scoring import load
@@ -266,7 +267,18 @@ def test_dev_texts_that_are_trained_on_are_reported(settings, few, tmp_path, cap
     known = dataclasses.replace(few, name="known", rows=few.rows[:20])
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle", calibration_sets=[known])
     num = len({text for pair in known.texts for text in pair})
-    assert f"known: {num} of its texts are trained on" in capfd.readouterr().err
+    assert f"note: known: {num} of its texts are trained on" in capfd.readouterr().err
+
+
+def test_dev_texts_that_are_trained_on_are_stored_with_history_and_bundle(settings, material, few, tmp_path):
+    (dev, out) = read_labelled_pairs(material.dev), tmp_path / "bundle"
+    spelled = dataclasses.replace(few.rows[0], text_a=f"&#8203;{few.rows[0].text_a.upper()}\u00ad")
+    known = dataclasses.replace(dev, name="known", rows=(*dev.rows[:30], spelled))
+    bundle = train(TrainConfig(**settings()), [few], [dev, known], out)
+    nums = {"known": len({text_key(text) for text in (spelled.text_a, spelled.text_b)})}
+    assert bundle.manifest.made.trained_texts == nums
+    assert read_training_history(tmp_path / "bundle.work").trained_texts == nums
+    assert read_bundle(out).manifest.digest == bundle.manifest.digest
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
