@@ -72,9 +72,10 @@ def join(
         raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
     hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
     # Unknown as soon as those of one bundle are unknown.
-    texts = set[str]().union(*hashes) if len(hashes) == len(bundles) else None
+    known_texts = set[str]().union(*hashes)
+    texts = known_texts if len(hashes) == len(bundles) else None
     used = [*([fit] if fit else []), *dev_sets, *calibration_sets]
-    if trained_texts := artifacts.count_trained(used, texts or set()):
+    if trained_texts := artifacts.count_trained(used, known_texts):
         say(f"note: {artifacts.trained_on(trained_texts)}")
     manifest = artifacts.Manifest(
         name=out.name,

@@ -370,7 +370,7 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
 
 def test_ensemble_fitted_on_texts_that_a_member_was_trained_on_says_so(tiny, words, pairs, tmp_path, capsys):
     first = read_labelled_pairs(pairs).texts[0][0]
-    members = [trained_on(tiny, tmp_path / "a", first.upper()), trained_on(words, tmp_path / "b", "other")]
+    members = [tiny.path, trained_on(words, tmp_path / "trained", first.upper(), "another text")]
     out = tmp_path / "fitted"
     assert main(["join", *map(str, members), "--fit", str(pairs), "--out", str(out)]) == 0
     assert f"The training pairs contain 1 texts of {pairs.stem}" in capsys.readouterr().err

@@ -275,7 +275,9 @@ def test_dev_texts_that_are_trained_on_are_stored_with_history_and_bundle(settin
     spelled = dataclasses.replace(few.rows[0], text_a=f"&#8203;{few.rows[0].text_a.upper()}\u00ad")
     known = dataclasses.replace(dev, name="known", rows=(*dev.rows[:30], spelled))
     bundle = train(TrainConfig(**settings()), [few], [dev, known], out)
-    nums = {"known": len({text_key(text) for text in (spelled.text_a, spelled.text_b)})}
+    trained, *of_sets = ({text_key(text) for pair in pairs.texts for text in pair} for pairs in (few, dev, known))
+    nums = {pairs.name: len(texts & trained) for pairs, texts in zip((dev, known), of_sets, strict=True)}
+    assert nums["known"] >= 2
     assert bundle.manifest.made.trained_texts == nums
     assert read_training_history(tmp_path / "bundle.work").trained_texts == nums
     assert read_bundle(out).manifest.digest == bundle.manifest.digest
