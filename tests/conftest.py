@@ -24,7 +24,7 @@ from simile.artifacts import (
     write_bundle,
 )
 from simile.files import whole_directory
-from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary
+from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary, words
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def write_lexical() -> Callable[..., Bundle]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     def write(path: Path, texts: Iterable[str], *, name: str = "words") -> Bundle:
-        vectorizer = TfidfVectorizer(sublinear_tf=True).fit(list(texts))
+        vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit(list(texts))
         file = f"members/{name}/lexical.npz"
         content = pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)
         member = LexicalMember(name=name, vocabulary=file_entry(file, content), dimension=len(vectorizer.vocabulary_))

@@ -16,7 +16,7 @@ from simile.artifacts import (
 )
 from simile.artifacts.bundle import Member
 from simile.errors import InputError
-from simile.scoring import pack_vocabulary
+from simile.scoring import pack_vocabulary, words
 from simile.version import commit
 from training.config import MIN_LENGTH
 from training.export import export_member, manifest_and_scorer, versions
@@ -58,10 +58,8 @@ def make_baseline(
 
 
 def _lexical(documents: Path, columns: Mapping[str, str] | None) -> tuple[LexicalMember, dict[str, bytes]]:
-    try:
-        vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.text for row in read_documents(documents, columns)])
-    except ValueError as error:
-        raise InputError(f"{documents}: no text has a word of at least two letters, which TF-IDF needs") from error
+    texts = [row.text for row in read_documents(documents, columns)]
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit(texts)
     path = "members/lexical/lexical.npz"
     files = {path: pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)}
     vocabulary, dimension = file_entry(path, files[path]), len(vectorizer.vocabulary_)

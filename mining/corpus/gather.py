@@ -61,16 +61,17 @@ def gather(
             sample.add(num_read, document, is_required=required is not None and text_key(document.text) in required)
             progress.advance()
     if not frequency:
-        raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
+        raise InputError(f"got {num_read:,} documents without a word, need words for TF-IDF")
     rows = sample.rows(needs_group=required is None and num_without_group < num_read)
     tfidf = _vectorizer(frequency, num_read)
     return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
-    """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents with these word frequencies."""
+    """Return what fitting it gives for documents with these word frequencies."""
     vocabulary = sorted(frequency)
-    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(vocabulary)})
+    numbers = {word: i for i, word in enumerate(vocabulary)}
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words, vocabulary=numbers)
     frequency_V = np.array([frequency[word] for word in vocabulary], dtype=np.float64)
     vectorizer.idf_ = np.log((1 + num_documents) / (1 + frequency_V)) + 1
     return vectorizer

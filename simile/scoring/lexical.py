@@ -5,8 +5,10 @@ Shape suffixes: P = pairs, V = words of the vocabulary.
 
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,56 @@ from numpy.typing import NDArray
 from simile.artifacts import Bundle, LexicalMember
 from simile.errors import BundleError
 
-_WORD = re.compile(r"(?u)\b\w\w+\b")
+_UNSPACED = (
+    r"\u3005-\u3007\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\ua000-\ua4cf\ua980-\ua9ff"
+    r"\uaa60-\uaadf\U00016fe0-\U00018d8f\U0001aff0-\U0001b2ff\U00020000-\U0003ffff"
+)
+"""Blocks of the scripts that put no blanks between words: Han, kana, bopomofo and Yi; Thai, Lao, Myanmar, Khmer, Tai,
+Javanese and Balinese; Tangut, Khitan and Nushu."""
+_RUN = re.compile(rf"([{_UNSPACED}]+)|[^ {_UNSPACED}]{{2,}}")
+_ASCII_WORD = re.compile(r"\w\w+")
+_MAX_KNOWN = 1 << 16
+"""Characters whose part in words is remembered: all that people write, and few enough if a text holds every one."""
+
+
+class _PartInWords(dict[int, str]):
+    """Maps each character to itself if it may be in a word, to nothing if it is invisible, and else to a blank."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category == "Cf" or 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF:
+            part = ""
+        else:
+            part = character if character.isalnum() or character == "_" or category in ("Mn", "Mc") else " "
+        if len(self) < _MAX_KNOWN:
+            self[code] = part
+        return part
+
+
+_PART_IN_WORDS = _PartInWords()
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text that TF-IDF counts: two characters or more, in lower case."""
-    return _WORD.findall(text.lower())
+    """Return the words of a text that TF-IDF counts, in lower case and composed (NFC).
+
+    A word is a run of two or more letters, digits and underscores, with their combining marks; invisible characters
+    (format characters and variation selectors) do not count. A run in a script without blanks between words, such as
+    Chinese, Japanese or Thai, is cut into overlapping pairs of characters; a lone such character is a word as well.
+    A text without words has its single characters in their place, or else, such as emoji, what lies between its blanks.
+    """
+    if text.isascii() and (ascii_words := _ASCII_WORD.findall(text.lower())):
+        return ascii_words
+    composed = unicodedata.normalize("NFC", text).lower()
+    blanked = composed.translate(_PART_IN_WORDS)
+    counted: list[str] = []
+    for run in _RUN.finditer(blanked):
+        if run[1] and len(run[1]) > 1:
+            counted.extend(map(add, run[1], run[1][1:]))
+        else:
+            counted.append(run[0])
+    return counted or blanked.split() or composed.split()
 
 
 def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) -> bytes:
@@ -34,7 +80,7 @@ def pack_vocabulary(vocabulary: Mapping[str, int], idf_V: NDArray[np.floating]) 
 class Lexical:
     """TF-IDF with sublinear term frequency and L2 normalisation.
 
-    Source: scikit-learn's TfidfVectorizer(sublinear_tf=True) with its default token pattern and lower-casing.
+    Source: scikit-learn's TfidfVectorizer(sublinear_tf=True, analyzer=words).
     """
 
     def __init__(self, bundle: Bundle, member: LexicalMember) -> None:

@@ -269,10 +269,22 @@ def test_band_without_pairs_is_refused():
         mine(corpus(), MineConfig(pairs=10, band=(0.98, 0.99)))
 
 
-def test_texts_without_words_are_refused():
-    rows = [Document(str(i), "?" * (i + 1), "x", f"g{i % 2}") for i in range(8)]
-    with pytest.raises(InputError, match="without a single word"):
-        mine(rows, MineConfig(pairs=10))
+def chinese(*, with_marks: bool) -> list[Document]:
+    """Return texts of nine groups, each about a thing of its own, with a beginning and an end that the groups share."""
+    things = ["退款申请", "航班改签", "优惠券", "银行卡", "快递包裹", "手机信号", "账户密码", "发票抬头", "会员积分"]
+    before = ["我的", "请问", "为什么", "你好", "想问一下", "昨天"]
+    after = ["还没到", "怎么办", "不成功", "有问题", "已经三天了"]
+    mark = "\uff0c" if with_marks else ""
+    texts = [(g, f"{a}{mark}{thing}{b}") for g, thing in enumerate(things) for a in before for b in after]
+    return [Document(str(i), text, None, f"g{group}") for i, (group, text) in enumerate(texts)]
+
+
+@pytest.mark.parametrize("with_marks", [True, False])
+def test_pairs_of_chinese_texts_are_matched_by_the_characters_that_they_share(with_marks):
+    pairs = mine(chinese(with_marks=with_marks), MineConfig(pairs=200, dev_share=0, allow_fewer=True)).sets["pairs"]
+    assert len(pairs) >= 50
+    assert abs(alone(pairs)) < 0.2
+    assert all(set(pair.text_a) & set(pair.text_b) - {"\uff0c"} for pair in pairs)
 
 
 def test_without_shares_there_are_training_pairs_only():

@@ -1,4 +1,6 @@
 import io
+import re
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -12,6 +14,7 @@ from simile.errors import BundleError
 from simile.scoring import Lexical, Runtime, Scorer, pack_vocabulary, words
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
+TWO = re.compile(r"\w\w")
 FIT = ["The cat sat on the mat.", "a dog, a DOG and one cat", "naïve café: ÉTÉ in Zürich", "user_name 42 x y"]
 words_and_more = st.lists(
     st.sampled_from(["cat", "CAT", "dog", "the", "mat", "café", "été", "ÉTÉ", "user_name", "42", "x", "unknown", "İx"])
@@ -21,7 +24,7 @@ words_and_more = st.lists(
 
 @pytest.fixture(scope="module")
 def vectorizer():
-    return TfidfVectorizer(sublinear_tf=True).fit(FIT)
+    return TfidfVectorizer(sublinear_tf=True, analyzer=words).fit(FIT)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,64 @@ def test_lexical_score_of_any_texts_is_that_of_scikit_learn(scorer, vectorizer, 
     assert scorer.score([(a, b)])[0] == pytest.approx(cosines(vectorizer, [(a, b)])[0], abs=1e-6)
 
 
-@given(words_and_more)
-def test_words_are_those_of_scikit_learn(text):
-    assert words(text) == TfidfVectorizer().build_analyzer()(text)
+def test_words_of_english_texts_are_those_of_scikit_learn(helpdesk):
+    analyze = TfidfVectorizer().build_analyzer()
+    for row in helpdesk:
+        assert words(row.text) == analyze(row.text)
+
+
+latin = st.text(st.sampled_from("aBcéÜøœß19_ .,!?'-\u2019“”…€\t\n"))
+
+
+@given(latin)
+def test_words_of_texts_in_the_latin_script_are_those_of_scikit_learn(text):
+    assert words(text) == TfidfVectorizer().build_analyzer()(text) or not any(map(TWO.search, text.split()))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("Café CAFE\u0301, na\u00efve", ["café", "café", "naïve"], id="accents"),
+        pytest.param("m\u0303u ab\u0323\u0307c", ["m\u0303u", "a\u1e05\u0307c"], id="marks without composed letter"),
+        pytest.param("मेरा कार्ड नहीं आया।", ["मेरा", "कार्ड", "नहीं", "आया"], id="Hindi"),
+        pytest.param("আমার কার্ড", ["আমার", "কার্ড"], id="Bengali"),
+        pytest.param("கார்டு வரவில்லை", ["கார்டு", "வரவில்லை"], id="Tamil"),
+        pytest.param("שָׁלוֹם, עולם", [unicodedata.normalize("NFC", "שָׁלוֹם"), "עולם"], id="Hebrew points"),
+        pytest.param("كِتَابٌ جديد", ["كِتَابٌ", "جديد"], id="Arabic points"),
+        pytest.param("\u0645\u06cc\u200c\u062e\u0648", ["\u0645\u06cc\u062e\u0648"], id="Persian with a non-joiner"),
+        pytest.param("카드가 안 왔어요", ["카드가", "왔어요"], id="Korean"),
+        pytest.param("我的卡没到。", ["我的", "的卡", "卡没", "没到"], id="Chinese"),
+        pytest.param("好\uff0c谢谢", ["好", "谢谢"], id="Chinese lone character"),
+        pytest.param("カードがない\uff01", ["カー", "ード", "ドが", "がな", "ない"], id="Japanese"),
+        pytest.param("か\u3099くせい", ["がく", "くせ", "せい"], id="Japanese decomposed"),
+        pytest.param("佐々木", ["佐々", "々木"], id="Japanese iteration mark"),
+        pytest.param("บัตร ไม่มา", ["บั", "ัต", "ตร", "ไม", "ม่", "่ม", "มา"], id="Thai"),
+        pytest.param("ບັດ", ["ບັ", "ັດ"], id="Lao"),
+        pytest.param("កាត", ["កា", "ាត"], id="Khmer"),
+        pytest.param("ကတ်", ["ကတ", "တ်"], id="Myanmar"),
+        pytest.param("iPhone手机15 x", ["iphone", "手机", "15"], id="mixed"),
+        pytest.param("\U00020000\U00020001a", ["\U00020000\U00020001"], id="beyond the basic plane"),
+        pytest.param("sign\u00adup sign\u200bup", ["signup", "signup"], id="invisible characters"),
+        pytest.param("I \u2764\ufe0f it", ["it"], id="variation selector"),
+        pytest.param("A b", ["a", "b"], id="letters only"),
+        pytest.param("A bc", ["bc"], id="letter beside a word"),
+        pytest.param("?? \U0001f600\U0001f600", ["??", "\U0001f600\U0001f600"], id="no letter"),
+        pytest.param(" \n", [], id="blank"),
+    ],
+)
+def test_words_of_a_text(text, expected):
+    assert words(text) == expected
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_words_do_not_depend_on_the_unicode_form(text):
+    assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text)) == words(text)
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_every_visible_text_has_words_that_a_vocabulary_can_hold(text):
+    assert bool(words(text)) == bool(text.strip())
+    assert all(word and not any(map(str.isspace, word)) for word in words(text))
 
 
 def test_text_without_a_known_word_is_like_nothing_not_even_itself(scorer):
