@@ -117,6 +117,10 @@ class Usage(BaseModel):
     pairs: int
     texts: int = Field(description="distinct texts among the pairs")
     tokens: int = Field(description="tokens of those texts, summed over the members")
+    unknown_tokens: int = Field(
+        description="those among them that stand for what a tokenizer does not know: texts that differ in these only "
+        "look equal to its encoder"
+    )
     truncated: int = Field(description="distinct texts that are longer than a member reads")
 
 
@@ -125,7 +129,7 @@ class SimilarityResponse(BaseModel):
 
     model_config = example(
         scores=[0.8312],
-        usage={"pairs": 1, "texts": 2, "tokens": 19, "truncated": 0},
+        usage={"pairs": 1, "texts": 2, "tokens": 19, "unknown_tokens": 0, "truncated": 0},
         bundle="helpdesk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     )
 

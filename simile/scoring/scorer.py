@@ -35,6 +35,8 @@ class Scored:
     """Number of tokens of those texts, summed over the members."""
     num_cut: int
     """Number of those texts that exceed the maximum length of some member."""
+    num_unknown: int
+    """Number of those tokens that stand for something a tokenizer does not know."""
 
 
 class Scorer:
@@ -72,7 +74,7 @@ class Scorer:
         """
         texts, pair_P2 = distinct_texts(pairs)
         scores: dict[str, NDArray[np.float32]] = {}
-        num_tokens = 0
+        num_tokens = num_unknown = 0
         is_cut_N = np.zeros(len(texts), dtype=bool)
         for member in self.members:
             if isinstance(member, Lexical):
@@ -84,8 +86,19 @@ class Scorer:
             embedding_ND = member.embed_tokens(tokens, on_progress)
             scores[member.name] = cosines(embedding_ND, pair_P2)
             num_tokens += sum(len(text.ids) for text in tokens)
+            num_unknown += sum(text.num_unknown for text in tokens)
             is_cut_N |= np.array([text.is_cut for text in tokens], dtype=bool)
-        return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
+        return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()), num_unknown)
+
+    def unknown_shares(self, pairs: Pairs) -> dict[str, float]:
+        """Return `Encoder.unknown_share` of the pairs' distinct texts by the name of each encoder's base."""
+        texts, _ = distinct_texts(pairs)
+        members = zip(self.bundle.manifest.members, self.members, strict=True)
+        return {
+            described.base: member.unknown_share(texts)
+            for described, member in members
+            if isinstance(described, EncoderMember) and isinstance(member, Encoder)
+        }
 
     def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from simile.artifacts import Bundle
 from simile.errors import BundleError, InputError
@@ -65,6 +66,41 @@ def test_texts_are_counted_once_and_tokens_with_the_special_ones(scorer):
     assert scored.num_texts == 3
     assert scored.num_tokens == (1 + 3) + (1 + 1) + (1 + 1)
     assert scored.num_cut == 0
+
+
+LETTERS = {letter: i for i, letter in enumerate("cold", 1)}
+
+
+@pytest.mark.parametrize(
+    ("model", "pre_tokenizer", "expected"),
+    [
+        (models.WordLevel({"?": 0, "cold": 1}, unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.WordPiece({"?": 0, "cold": 1}, unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.BPE({"?": 0, **LETTERS}, [], unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.Unigram([("?", 0.0), ("cold", -1.0)], unk_id=0), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.BPE(LETTERS, []), pre_tokenizers.WhitespaceSplit(), 0),
+        (
+            models.BPE({byte: i for i, byte in enumerate(pre_tokenizers.ByteLevel.alphabet())}, []),
+            pre_tokenizers.ByteLevel(),
+            0,
+        ),
+    ],
+    ids=["WordLevel", "WordPiece", "BPE", "Unigram", "BPE without", "bytes"],
+)
+def test_unknown_tokens_are_those_of_the_tokenizers_model(ensemble, model, pre_tokenizer, expected):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizer
+    content = {"members/small/tokenizer.json": tokenizer.to_str().encode()}
+    bundle = ensemble.write(replace=content, with_golden=False)
+    encoder = Encoder(bundle, bundle.manifest.members[0], CPU)
+    assert [text.num_unknown for text in encoder.tokenize(["cold \U0001f600 cold", "cold"])] == [expected, 0]
+
+
+def test_unknown_tokens_are_counted_once_per_text_and_their_share_leaves_special_tokens_out(scorer):
+    pairs = [("cold \U0001f600", "cold \U0001f62d"), ("cold \U0001f600", "no signal")]
+    assert scorer.score_members(pairs).num_unknown == 2
+    # Each of the three texts has two tokens, and [CLS].
+    assert scorer.unknown_shares(pairs) == {"random": 2 / 6}
 
 
 def test_each_different_text_is_computed_once(bundle):
