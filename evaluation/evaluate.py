@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import MIN_UNITS, RESAMPLES, SEED, difference, num_units, unit_of
 from simile.artifacts import (
@@ -25,7 +24,7 @@ from simile.artifacts import (
 from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer, probability, require_finite, require_prior
-from simile.scoring.metrics import expected_calibration_error, figures, known, spearman
+from simile.scoring.metrics import expected_calibration_error, figures, known, spearman, tfidf_cosines
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _compare(
 ) -> SetEvaluation:
     by_role = {role: _figures(pairs, scores[role], scorer, prior) for role, scorer in scorers.items()}
     gain = difference(pairs, scores["bundle"], scores["baseline"]) if "baseline" in scores else None
-    lexical = known({"spearman": spearman(lexical_scores(pairs), pairs.target_P)})
+    lexical = known({"spearman": spearman(tfidf_cosines(pairs.texts), pairs.target_P)})
     return SetEvaluation(
         pairs=len(pairs.rows),
         sha256=pairs.sha256,
@@ -128,6 +127,7 @@ def _compare(
         baseline=by_role.get("baseline"),
         difference=Difference(**known({"spearman": gain.value, "low": gain.low, "high": gain.high})) if gain else None,
         lexical=LexicalFigures(**lexical),
+        unknown_tokens=scorers["bundle"].unknown_shares(pairs.texts),
     )
 
 
@@ -138,17 +138,6 @@ def _figures(pairs: PairSet, score_P: NDArray[np.float32], scorer: Scorer, prior
         probability_P = probability(calibration, score_P, prior=prior)
         values["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
     return Figures(**known(values))
-
-
-def lexical_scores(pairs: PairSet) -> NDArray[np.float64]:
-    """Return the TF-IDF cosine of each pair, shape ``(P,)``: the pairs' own, or else fitted on their texts."""
-    if all(row.tfidf is not None for row in pairs.rows):
-        return np.array([row.tfidf for row in pairs.rows], dtype=np.float64)
-    texts = list(dict.fromkeys(text for pair in pairs.texts for text in pair))
-    # Single letters count as words here, because the shortest texts have nothing else.
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+").fit(texts)
-    a_PW, b_PW = (vectorizer.transform([pair[side] for pair in pairs.texts]) for side in (0, 1))
-    return np.asarray(a_PW.multiply(b_PW).sum(axis=1), dtype=np.float64).ravel()
 
 
 def _num_leaked(pairs: PairSet, training_texts: Collection[str]) -> int:

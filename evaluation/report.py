@@ -34,6 +34,7 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
         reports.paragraph(_LEGEND),
         *([reports.paragraph(_about_calibration(report))] if is_calibrated else []),
         _table(report.all_sets, is_calibrated=is_calibrated),
+        *(reports.callout("note", text) for text in report.notes),
         *_intervals(report),
     ]
     for pairs in sets:

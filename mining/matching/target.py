@@ -45,7 +45,7 @@ class Target:
     num_outside: int
     """Number of the target's pairs outside the band that was asked for."""
     shortcut: float | None
-    """Spearman that TF-IDF alone reaches on the target's own labels; None if unknown."""
+    """Spearman that the TF-IDF cosines of ``as_candidates`` reach on the target's own labels; None if unknown."""
     knows_category_T: Flags
     """Whether the pair or its groups state if it is of one category."""
 

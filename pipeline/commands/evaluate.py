@@ -47,7 +47,8 @@ def run(options: Options) -> int:
     require_columns_of(options.columns, "pairs")
     judged, num_sets = read_named([*options.pairs, *options.guard], options.columns), len(options.pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
-    print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
+    notes = [f"note: {text}" for text in report.notes]
+    print_lines(result_table(report), *notes, *([f"gate: {verdict(report)}"] if options.gate else []))
     return GATE_FAILED if report.verdict == "fail" else 0
 
 

@@ -35,6 +35,7 @@ def run(options: Options) -> int:
     print_lines(
         "",
         result_table(report),
+        *(f"note: {text}" for text in report.notes),
         "",
         f"gate      {verdict(report)}",
         f"report    {config.out / 'report.html'}",

@@ -29,6 +29,7 @@ from simile.artifacts.evaluation_report import (
     LexicalFigures,
     SetEvaluation,
     StoredEvaluations,
+    unknown_notes,
 )
 from simile.artifacts.mining_report import (
     AdversarialAuc,

@@ -1,10 +1,14 @@
 """The evaluation report: what `simile evaluate --json` writes, and what a bundle remembers in ``evaluation.json``."""
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from simile.artifacts.strict import StrictModel
+
+UNKNOWN_LIMIT = 0.05
+"""Largest share of unknown tokens in a set of pairs that does not raise a note."""
 
 
 class EvaluatedBundle(StrictModel):
@@ -61,6 +65,8 @@ class SetEvaluation(StrictModel):
     baseline: Figures | None
     difference: Difference | None
     lexical: LexicalFigures
+    unknown_tokens: dict[str, float] = Field(default_factory=dict)
+    """Share of the texts' tokens that are unknown to each encoder of the bundle, by the name of its base."""
 
 
 class IntervalMethod(StrictModel):
@@ -95,8 +101,22 @@ class EvaluationReport(StrictModel):
         """Sets and guards by name."""
         return self.sets | self.guards
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the figures has to know."""
+        return tuple(unknown_notes({name: entry.unknown_tokens for name, entry in self.all_sets.items()}))
+
 
 class StoredEvaluations(StrictModel):
     """The content of ``evaluation.json``: the newest report of each runtime, the latest last."""
 
     reports: tuple[EvaluationReport, ...]
+
+
+def unknown_notes(shares_by_set: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Yield a note on each set of pairs of which an encoder's tokenizer knows too little."""
+    for name, shares in shares_by_set.items():
+        for base, share in shares.items():
+            if share > UNKNOWN_LIMIT:
+                told = f"{share:.0%} of the tokens of {name} are unknown to the encoder {base}"
+                yield f"{told}: texts that differ in these look equal"

@@ -1,20 +1,19 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import difference
-from evaluation.evaluate import Evaluation, Gate, evaluate, lexical_scores
+from evaluation.evaluate import Evaluation, Gate, evaluate
 from evaluation.report import to_page
 from pipeline.output import result_table
 from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash
 from simile.errors import InputError
 from simile.reports import paragraph
 from simile.scoring import Runtime, Scored, load, probability
-from simile.scoring.metrics import expected_calibration_error, figures
+from simile.scoring.metrics import expected_calibration_error, figures, tfidf_cosines
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
 NUM = 120
@@ -36,7 +35,10 @@ class Stated:
 
     def score_members(self, pairs, on_progress=None) -> Scored:
         score_P = np.array([self.score_by_pair[pair] for pair in pairs], dtype=np.float32)
-        return Scored(score_P, {"stated": score_P}, 0, 0, 0)
+        return Scored(score_P, {"stated": score_P}, 0, 0, 0, 0)
+
+    def unknown_shares(self, pairs) -> dict[str, float]:
+        return {}
 
 
 def pairs_named(name: str, *, graded: bool = False, grouped: bool = False) -> PairSet:
@@ -99,7 +101,16 @@ def test_report_has_exactly_the_shape_it_promises(state):
     assert list(report["sets"]) == ["seen", "graded"]
     assert list(report["guards"]) == ["guard"]
     for pairs, entry in zip([*sets, guard], [*report["sets"].values(), *report["guards"].values()], strict=True):
-        assert set(entry) == {"pairs", "sha256", "graded", "bundle", "baseline", "difference", "lexical"}
+        assert set(entry) == {
+            "pairs",
+            "sha256",
+            "graded",
+            "bundle",
+            "baseline",
+            "difference",
+            "lexical",
+            "unknown_tokens",
+        }
         assert (entry["pairs"], entry["sha256"], entry["graded"]) == (NUM, pairs.sha256, pairs.is_graded)
         assert set(entry["bundle"]) == set(entry["baseline"]) == ({"spearman"} if pairs.is_graded else four)
         assert set(entry["difference"]) == {"spearman", "low", "high"}
@@ -313,24 +324,30 @@ def test_gate_gives_every_reason_against(state):
     assert [reason.split(":")[0] for reason in report["reasons"]] == ["seen", "guard", "seen"]
 
 
-def test_lexical_scores_are_those_that_the_pairs_state():
-    rows = [Pair("a b", "c d", label=1, tfidf=0.25), Pair("e f", "g h", label=0, tfidf=0.75)]
-    np.testing.assert_array_equal(lexical_scores(PairSet("x", tuple(rows), "")), [0.25, 0.75])
-
-
-def test_lexical_scores_are_else_the_tfidf_cosines_of_the_sets_own_texts(helpdesk):
+def test_tfidf_alone_does_not_depend_on_what_the_pairs_state(state, helpdesk):
     texts = [row.text for row in helpdesk[:60]]
-    rows = [Pair(texts[i], texts[(7 * i) % 60], label=i % 2, tfidf=None if i else 0.5) for i in range(60)]
-    cosine_P = lexical_scores(PairSet("x", tuple(rows), ""))
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+")
-    used = list(dict.fromkeys(text for row in rows for text in (row.text_a, row.text_b)))
-    dense = dict(zip(used, vectorizer.fit_transform(used).toarray(), strict=True))
-    np.testing.assert_allclose(cosine_P, [dense[row.text_a] @ dense[row.text_b] for row in rows], atol=1e-12)
+    plain = PairSet("x", tuple(Pair(texts[i], texts[(7 * i) % 60], label=i % 2) for i in range(60)), "0" * 64)
+    stated = replace(plain, rows=tuple(replace(row, tfidf=i / 60) for i, row in enumerate(plain.rows)))
+    figures = [evaluate(state("good", 0.1, pairs), [pairs]).report.sets["x"].lexical for pairs in (plain, stated)]
+    expected = spearmanr(tfidf_cosines(plain.texts), plain.target_P).statistic
+    assert [entry.spearman for entry in figures] == pytest.approx([expected, expected])
 
 
-def test_lexical_scores_of_single_letters_are_there_too():
-    rows = [Pair("A", "B", label=0), Pair("A", "A", label=1)]
-    np.testing.assert_allclose(lexical_scores(PairSet("x", tuple(rows), "")), [0, 1], atol=1e-12)
+def test_tokens_that_the_encoder_does_not_know_are_told(scorer, parse_page):
+    rows = [Pair(f"The water was cold. \U0001f600{i}", "A cold drink of water.", label=i % 2) for i in range(NUM)]
+    evaluation = evaluate(scorer, [PairSet("emoji", tuple(rows), "0" * 64)])
+    # Four words and an unknown one in each first text, and five words in the second, which all pairs share.
+    share = NUM / (5 * NUM + 5)
+    assert evaluation.report.sets["emoji"].unknown_tokens == pytest.approx({"random": share})
+    note = "20% of the tokens of emoji are unknown to the encoder random: texts that differ in these look equal"
+    assert evaluation.report.notes == (note,)
+    assert note in " ".join(parse_page(to_page(evaluation, [])).itertext())
+
+
+def test_known_tokens_are_no_reason_for_a_note(scorer):
+    rows = [Pair("The water was cold.", "A cold drink of water.", label=i % 2) for i in range(4)]
+    report = evaluate(scorer, [PairSet("plain", tuple(rows), "0" * 64)]).report
+    assert (report.sets["plain"].unknown_tokens, report.notes) == ({"random": 0.0}, ())
 
 
 def judged(state, *, gate: bool = True, noise: float = 0.6):

@@ -45,3 +45,17 @@ def test_joined_bundle_and_baseline_have_cards(words, tiny, tmp_path):
     assert "weighted mean of 2 members' cosines" in joined
     assert "made by simile join" in joined
     assert "made by simile baseline" in baseline
+
+
+def test_evaluate_prints_a_note_on_tokens_that_the_encoder_does_not_know(tiny, tmp_path, capsys):
+    faces = tmp_path / "faces.jsonl"
+    rows = [{"text_a": f"\U0001f600 \U0001f62d my card {i}", "text_b": "my card", "label": i % 2} for i in range(8)]
+    faces.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    report = tmp_path / "report.json"
+    assert main(["evaluate", str(tiny.path), str(faces), "--json", str(report), *PLAIN]) == 0
+    ((base, share),) = json.loads(report.read_text())["sets"]["faces"]["unknown_tokens"].items()
+    assert share > 0.2
+    note = (
+        f"note: {share:.0%} of the tokens of faces are unknown to the encoder {base}: texts that differ in these look"
+    )
+    assert note in capsys.readouterr().out
