@@ -3,7 +3,7 @@
 Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from simile.scoring.encoder import Encoder, cosines
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical
 from simile.scoring.provider import TOLERANCE, Device, Precision, Runtime, choose_runtime
+from simile.text_input import checked_pairs, checked_texts
 
 Pairs = Sequence[tuple[str, str]]
 Progress = Callable[[int], None]
@@ -61,16 +62,19 @@ class Scorer:
         alone = members[0] if len(members) == 1 else None
         return (self.dimension, *(alone.matryoshka if isinstance(alone, EncoderMember) else ()))
 
-    def score(self, pairs: Pairs) -> NDArray[np.float32]:
-        """Return the score of each pair, shape ``(P,)``, in [-1, 1]."""
+    def score(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; for errors see `score_members`."""
         return self.score_members(pairs).score_P
 
-    def score_members(self, pairs: Pairs, on_progress: Progress | None = None) -> Scored:
+    def score_members(self, pairs: Iterable[tuple[str, str]], on_progress: Progress | None = None) -> Scored:
         """Return the score of each pair, and the scores of each member; equal texts are computed once.
 
         ``on_progress`` is called with the number of texts done since the last call; each member counts all texts.
+
+        Raises:
+            InputError: a pair is not two texts, and where it is.
         """
-        texts, pair_P2 = distinct_texts(pairs)
+        texts, pair_P2 = distinct_texts(checked_pairs(pairs))
         scores: dict[str, NDArray[np.float32]] = {}
         num_tokens = 0
         is_cut_N = np.zeros(len(texts), dtype=bool)
@@ -87,12 +91,16 @@ class Scorer:
             is_cut_N |= np.array([text.is_cut for text in tokens], dtype=bool)
         return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
 
-    def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
+    def embed(self, texts: Iterable[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
         A vector joins the members' embeddings, each times the square root of its weight; lexical members are refused,
         as they have none. For ``on_progress`` see `score_members`.
+
+        Raises:
+            InputError: ``texts`` is one text in place of several, or one of them is no text.
         """
+        texts = checked_texts(texts)
         embeddings = []
         for member in self.members:
             if isinstance(member, Lexical):
