@@ -49,13 +49,15 @@ from simile.artifacts.pairs import (
     Pair,
     PairSet,
     named_pair_paths,
+    pairs_of,
     read_labelled_pairs,
     read_pairs,
     require_labels,
     write_pairs,
 )
 from simile.artifacts.provenance import BaselineProvenance, JoinProvenance, Provenance, RunFacts, TrainingProvenance
-from simile.artifacts.reading import bare_name
+from simile.artifacts.reading import Source, bare_name, open_source, source_sha256
+from simile.artifacts.rows import ReadOptions
 from simile.artifacts.texts import (
     read_training_texts,
     text_hash,

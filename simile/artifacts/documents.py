@@ -4,9 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simile.artifacts.reading import Row, read_rows, require_text
+from simile.artifacts.reading import read_rows, require_text
+from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
 from simile.artifacts.texts import MAX_CHARACTERS
 from simile.errors import InputError
+
+FIELDS = ("id", "text", "category", "group")
+"""The columns of documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,10 @@ class Document:
     """Whether the text was longer than `MAX_CHARACTERS`."""
 
 
-def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Document]:
-    """Yield the documents of a JSONL, JSON, CSV, TSV or Parquet file, one at a time.
+def read_documents(
+    path: Path, columns: Mapping[str, str] | None = None, options: ReadOptions = DEFAULTS
+) -> Iterator[Document]:
+    """Yield the documents of a table, one at a time; `simile.artifacts.reading.open_source` says what a table is.
 
     A document without an ``id`` is named after its position (``row-17``).
 
@@ -31,7 +37,7 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
         InputError: the file cannot be read, a document has no text, or two share an id.
     """
     ids: set[str] = set()
-    for number, row in enumerate(read_rows(path, columns), 1):
+    for number, row in enumerate(read_rows(path, columns, options, wanted=FIELDS), 1):
         if "text" not in row.fields:
             got = f"{row.where}: got a document with the fields {row.names}"
             raise InputError(f"{got}, need 'text' (or --column text=NAME)")

@@ -3,8 +3,10 @@
 Shape suffix: P = pairs.
 """
 
+import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,15 +14,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts.reading import Row, bare_name, read_rows, require_text
+from simile.artifacts.reading import Source, bare_name, open_source, require_text
+from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
 from simile.errors import InputError
-from simile.files import sha256_file, write_whole
+from simile.files import write_whole
+from simile.progress import say
 
-_TEXT_ALIASES = ("text_a", "text1", "text_1", "sentence1", "sentence_1", "sentence_a", "question1")
-"""Columns of the first text; that of the second ends with b or 2."""
+_TEXT_ALIASES = (
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("question1", "question2"),
+)
+"""Columns of the two texts."""
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
-_BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "probability")
+_WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_ALIASES, *_OTHERS))
+"""The columns that pairs may have."""
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 MIN_DEV_PAIRS = 100
 """The fewest pairs of a dev set that training chooses weights by; mining prefers an easier dev set to a smaller one."""
@@ -55,7 +70,7 @@ class PairSet:
     name: str
     rows: tuple[Pair, ...]
     sha256: str
-    """Hash of the file's bytes."""
+    """Hash of the file's bytes, or of the files of a folder; see `Source.sha256`."""
 
     @property
     def is_labelled(self) -> bool:
@@ -90,27 +105,42 @@ class PairSet:
         return np.array([row.target for row in self.rows], dtype=np.float64)
 
 
-def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a JSONL, JSON, CSV, TSV or Parquet file.
+def read_pairs(
+    path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, options: ReadOptions = DEFAULTS
+) -> PairSet:
+    """Return the pairs of a table; `simile.artifacts.reading.open_source` says what a table is.
+
+    A table that has our name of a column, and not that in ``columns``, is read by ours.
 
     Raises:
         InputError: the file cannot be read, or a pair lacks a text, has a label other than 0 or 1, a score that is
             not finite, or the file mixes labels, scores and unlabelled pairs.
     """
+    with open_source(path, options) as source:
+        return pairs_of(source, columns=columns, name=name)
+
+
+def pairs_of(source: Source, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
+    """Return the pairs of an open table as `read_pairs` does."""
     rows: list[Pair] = []
-    labelling = None
-    for row in read_rows(path, columns):
-        pair = _pair(row)
+    labelling, others = None, Counter[str]()
+    for row in source.rows(columns, wanted=_WANTED, prefer_theirs=True):
+        pair = _pair(row, source.options, others, is_score_named="score" in (columns or ()))
         own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
         if own != (labelling := labelling or own):
             raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
         rows.append(pair)
-    return PairSet(name or bare_name(path), tuple(rows), sha256_file(path))
+    if others:
+        counts = ", ".join(f"{word!r} ({num:,})" for word, num in others.most_common(5))
+        say(f"{source.path}: labels that --label does not list are read as negative: {counts}")
+    return PairSet(name or bare_name(source.path), tuple(rows), source.sha256)
 
 
-def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a file as `read_pairs` does, and refuse them as `require_labels` does."""
-    pairs = read_pairs(path, columns=columns, name=name)
+def read_labelled_pairs(
+    path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, options: ReadOptions = DEFAULTS
+) -> PairSet:
+    """Return the pairs of a table as `read_pairs` does, and refuse them as `require_labels` does."""
+    pairs = read_pairs(path, columns=columns, name=name, options=options)
     require_labels(pairs, path)
     return pairs
 
@@ -118,7 +148,9 @@ def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None,
 def require_labels(pairs: PairSet, path: Path) -> None:
     """Refuse, by an `InputError`, pairs without labels, or all with the same one."""
     if not pairs.is_labelled:
-        raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
+        raise InputError(
+            f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each (not that of simile score)"
+        )
     values = {row.target for row in pairs.rows}
     if len(values) < 2:
         raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
@@ -145,15 +177,18 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     write_whole(path, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def _pair(row: Row) -> Pair:
+def _pair(row: Row, options: ReadOptions, others: Counter[str], *, is_score_named: bool) -> Pair:
     text_a, text_b = _texts(row)
     label = next((name for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
     score = next((name for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
+    if score == "score" and "probability" in row.fields and not is_score_named:
+        # `simile score` writes both: its score is no label.
+        score = None
     group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
     return Pair(
         text_a=text_a,
         text_b=text_b,
-        label=_label(row, label) if label else None,
+        label=_label(row, label, options, others) if label else None,
         score=_number(row, score) if score and not label else None,
         group_a=None if group_a is None else str(group_a),
         group_b=None if group_b is None else str(group_b),
@@ -163,26 +198,44 @@ def _pair(row: Row) -> Pair:
 
 
 def _texts(row: Row) -> tuple[str, str]:
-    for name_a in _TEXT_ALIASES:
-        name_b = name_a[:-1] + ("b" if name_a.endswith("a") else "2")
+    for name_a, name_b in _TEXT_ALIASES:
         if name_a in row.fields and name_b in row.fields:
             return require_text(row, name_a), require_text(row, name_b)
-    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (rename the columns)")
+    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
 
 
-def _label(row: Row, field: str) -> int:
-    number = _number(row, field)
-    if number not in (0, 1):
-        got = f"{row.where}: got {field} {row.fields[field]!r}"
-        raise InputError(f"{got}, need 0 or 1 (a graded similarity goes into 'score')")
-    return int(number)
+def _label(row: Row, field: str, options: ReadOptions, others: Counter[str]) -> int:
+    """Return the label that the value means; count one that is negative only because it is not listed as positive."""
+    value = row.fields[field]
+    word = label_word(value)
+    if word in options.positive or word in options.negative:
+        return int(word in options.positive)
+    if word in _BOOLEANS:
+        return int(_BOOLEANS[word])
+    if options.positive and not options.negative and not isinstance(value, list | dict):
+        others[word] += 1
+        return 0
+    need = "need 0 or 1, or --label positive=WORD,WORD to say which labels mean the same"
+    if options.negative:
+        need = "need 0, 1 or a label that --label positive=... or negative=... lists"
+    raise InputError(f"{row.where}: got {field} {value!r:.60}, {need} (a graded similarity goes into 'score')")
+
+
+def label_word(value: object) -> str:
+    """Return how a label is compared: in lower case, without blanks around it, a whole number without decimals."""
+    word = str(value).strip().casefold()
+    try:
+        number = float(word)
+    except ValueError:
+        return word
+    return str(int(number) if number.is_integer() else number)
 
 
 def _boolean(row: Row, field: str) -> bool | None:
     value = row.fields.get(field)
-    if value is not None and str(value).lower() not in _BOOLEANS:
+    if value is not None and label_word(value) not in _BOOLEANS:
         raise InputError(f"{row.where}: got {field} {value!r}, need true or false")
-    return None if value is None else _BOOLEANS[str(value).lower()]
+    return None if value is None else _BOOLEANS[label_word(value)]
 
 
 def _number(row: Row, field: str) -> float:

@@ -75,7 +75,7 @@ def test_usual_names_of_the_texts_are_read(tmp_path, names):
 
 
 @pytest.mark.parametrize("name", ["label", "is_duplicate"])
-@pytest.mark.parametrize("value", [1, 1.0, "1", True])
+@pytest.mark.parametrize("value", [1, 1.0, "1", "1.0", " 1 ", "1.00", True, "true", "True", "TRUE"])
 def test_usual_names_and_spellings_of_the_label_are_read(tmp_path, name, value):
     row = read_pairs(write(tmp_path / "x.jsonl", {**TEXTS, name: value})).rows[0]
     assert (row.label, row.score) == (1, None)
@@ -128,8 +128,10 @@ def test_tsv_and_json_arrays_are_pairs_too(tmp_path):
         ({**TEXTS, "label": 2}, "got label 2, need 0 or 1"),
         ({**TEXTS, "label": 0.5}, "got label 0.5, need 0 or 1"),
         ({**TEXTS, "label": -1}, "got label -1, need 0 or 1"),
-        ({**TEXTS, "label": "yes"}, "got label 'yes', need a finite number"),
-        ({**TEXTS, "label": [1]}, "got label [1], need a finite number"),
+        ({**TEXTS, "label": "yes"}, "got label 'yes', need 0 or 1, or --label positive=WORD,WORD to say which"),
+        ({**TEXTS, "label": "duplicate"}, "got label 'duplicate', need 0 or 1, or --label positive=WORD"),
+        ({**TEXTS, "label": [1]}, "got label [1], need 0 or 1"),
+        ({**TEXTS, "label": float("nan")}, "got label nan, need 0 or 1"),
         ({**TEXTS, "score": float("nan")}, "got score nan, need a finite number"),
         ({**TEXTS, "score": float("inf")}, "got score inf, need a finite number"),
         ({**TEXTS, "score": float("-inf")}, "got score -inf, need a finite number"),
