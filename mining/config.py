@@ -9,7 +9,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["matched", "bands", "curriculum"]
 FalseNegatives = Literal["drop", "keep", "report"]
-Format = Literal["pairs", "triplets"]
 
 
 class MineConfig(BaseModel):
@@ -17,7 +16,7 @@ class MineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"recipe": "strategy"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"recipe": "strategy", "format": "triplets"}
     """Today's name of each setting that once had another; the old one is refused."""
 
     strategy: Strategy = "matched"
@@ -41,8 +40,8 @@ class MineConfig(BaseModel):
     false_negatives: FalseNegatives | None = None
     """What happens to negatives that the baseline scores above their texts' own positives: ``drop`` them (default),
     ``keep`` them, or keep and ``report`` them."""
-    format: Format = "pairs"
-    """``triplets`` also writes each positive pair with a hard negative, for ranking losses."""
+    triplets: bool = False
+    """Also write each positive pair with a hard negative, for ranking losses."""
     dev_share: Share = 0.05
     """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0

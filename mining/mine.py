@@ -103,8 +103,7 @@ def mine(
         # A held-out set without pairs of both classes is left out.
         if len(selection.chosen)
     }
-    wants_triplets = config.format == "triplets"
-    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else []
+    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if config.triplets else []
     return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
 
 

@@ -1,7 +1,8 @@
 """What commands print, and where they may write."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def require_no_folder(*files: Path | None) -> None:
     for file in files:
         if file and file.is_dir():
             raise InputError(f"{file}: is a folder, need a file to write to")
+
+
+def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse to write what is read: an output that is an input, lies in one, or contains one."""
+    existing = [path for path in map(_existing, inputs) if path]
+    files = [file for path in existing if path.is_dir() for file in path.iterdir() if file.is_file()]
+    for out in filter(None, outputs):
+        for path in [*existing, *files]:
+            is_same = os.path.exists(out) and out.samefile(path)
+            if is_same or path.resolve() in out.resolve().parents or out.resolve() in path.resolve().parents:
+                raise InputError(f"{out}: is read as input ({path}), need another place to write to")
+
+
+def _existing(path: Path | None) -> Path | None:
+    """Return the path of what is read; that of standard input may lead to a file."""
+    path = Path("/dev/stdin") if str(path) == "-" else path
+    return path if path and os.path.exists(path) else None
 
 
 def verdict(report: EvaluationReport) -> str:

@@ -11,11 +11,12 @@ from pipeline.columns import read, read_labelled, require_columns_of
 from pipeline.commands import evaluate
 from pipeline.commands.join import join
 from pipeline.commands.mine import MineFiles, mine_to
+from pipeline.options import TableOptions
 from pipeline.run_config import PHASES, RunConfig
 from simile import artifacts
-from simile.artifacts import EvaluationReport, PairSet
+from simile.artifacts import EvaluationReport, PairSet, source_sha256
 from simile.errors import InputError
-from simile.files import sha256_file, write_whole
+from simile.files import write_whole
 from simile.progress import say
 from training.work import Work
 
@@ -74,16 +75,16 @@ def _read_given(config: RunConfig) -> _Given:
     artifacts.named_pair_paths([*map(str, config.test), *map(str, config.guard)])
     artifacts.named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
     for path in (config.documents, config.target, config.positives):
-        if path and not path.is_file():
+        if path and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: no such file")
     if config.pairs:
         _training_files(config)
-    target = read(config.target, config.columns) if config.target else None
+    target = read(config.target, config) if config.target else None
     if target and not config.pairs:
         check_target(target)
     elif config.target and target and target.is_labelled:
         artifacts.require_labels(target, config.target)
-    dev, test, guard = (read_labelled(paths, config.columns) for paths in (config.dev, config.test, config.guard))
+    dev, test, guard = (read_labelled(paths, config) for paths in (config.dev, config.test, config.guard))
     return _Given(dev, test, guard, [target] if target and target.is_labelled else [])
 
 
@@ -109,7 +110,7 @@ def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
 def _training_files(config: RunConfig) -> list[PairSet]:
     """Return the pairs to train on, file by file: a curriculum has one file per phase."""
     if config.pairs:
-        return read_labelled([config.pairs], config.columns)
+        return read_labelled([config.pairs], config)
     return _mined(config, PHASES if config.mine.strategy == "curriculum" else ("pairs",))
 
 
@@ -141,13 +142,14 @@ def _mine(config: RunConfig, documents: Path) -> None:
     inputs = {
         "mine": mine_config.model_dump(mode="json"),
         "columns": config.columns,
-        "documents": sha256_file(documents),
-        "target": sha256_file(config.target) if config.target else None,
-        "positives": sha256_file(config.positives) if config.positives else None,
-        "held out": [sha256_file(path) for path in files.held_out],
+        "reading": config.model_dump(mode="json", include=set(TableOptions.model_fields)),
+        "documents": source_sha256(documents),
+        "target": source_sha256(config.target) if config.target else None,
+        "positives": source_sha256(config.positives) if config.positives else None,
+        "held out": [source_sha256(path) for path in files.held_out],
         "baseline": artifacts.read_bundle(config.out / "baseline").manifest.digest,
     }
-    _stage(files.out, inputs, lambda: mine_to(files, mine_config, config.columns))
+    _stage(files.out, inputs, lambda: mine_to(files, mine_config, config))
 
 
 def _member_paths(config: RunConfig) -> list[Path]:

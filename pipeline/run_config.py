@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mining.config import MineConfig
 from pipeline.config import validate
+from pipeline.options import TableOptions
 from pipeline.presets import run_values, with_members_presets
 from training.config import TrainConfig
 
@@ -16,7 +17,7 @@ PHASES = ("phase1", "phase2", "phase3")
 """The files that a mined curriculum is trained on, one after the other."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(TableOptions):
     """Settings of a run over one's own data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -25,7 +26,7 @@ class RunConfig(BaseModel):
     """Documents to mine from. Like all paths but ``out``, relative to the config file."""
     pairs: Path | None = None
     """Labelled pairs to train on, in place of documents."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Columns by another name than ours: the file's name by our field, for documents as for pairs."""
     target: Path | None = None
     """Pairs whose difficulty the mined pairs should match."""

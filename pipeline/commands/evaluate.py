@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.options import ColumnOption, ScoringOptions, named, value
-from pipeline.output import GATE_FAILED, print_lines, require_no_folder, result_table, verdict
+from pipeline.output import GATE_FAILED, print_lines, require_apart, require_no_folder, result_table, verdict
 from simile import artifacts
 from simile.artifacts import EvaluationReport, PairSet
 from simile.errors import InputError
@@ -45,7 +45,9 @@ def run(options: Options) -> int:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
     require_no_folder(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
-    judged, num_sets = read_named([*options.pairs, *options.guard], options.columns), len(options.pairs)
+    paths = artifacts.named_pair_paths([*options.pairs, *options.guard]).values()
+    require_apart([options.json_file, options.html], [*paths, options.bundle, options.baseline])
+    judged, num_sets = read_named([*options.pairs, *options.guard], options), len(options.pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
     print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
     return GATE_FAILED if report.verdict == "fail" else 0

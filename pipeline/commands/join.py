@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.options import ColumnOption, named, value
-from pipeline.output import print_lines
+from pipeline.output import print_lines, require_apart
 from simile import artifacts
 from simile.artifacts import Bundle, GoldenPair
 from simile.artifacts.bundle import Member
@@ -37,7 +37,8 @@ def run(options: Options) -> int:
     if options.calibration and not options.fit:
         raise InputError("--calibration needs --fit PAIRS to fit it on")
     require_columns_of(options.columns, "pairs")
-    (fit,) = read_labelled([options.fit], options.columns) if options.fit else (None,)
+    require_apart([options.out], [options.fit])
+    (fit,) = read_labelled([options.fit], options) if options.fit else (None,)
     bundle = join(options.bundles, options.out, fit, calibration=options.calibration or "platt")
     weights = bundle.manifest.combine.weights
     print_lines(bundle.identity, *(f"{weight:.4f}  {name}" for name, weight in weights.items()))

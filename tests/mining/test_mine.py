@@ -460,7 +460,7 @@ def test_known_positives_replace_groups():
 
 
 def test_triplets_are_written_beside_the_pairs(helpdesk, tmp_path):
-    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, format="triplets"))
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, triplets=True))
     write_mined(mined, tmp_path)
     group = {row.text: row.group for row in helpdesk}
     rows = [json.loads(line) for line in (tmp_path / "triplets.jsonl").read_text().splitlines()]

@@ -192,7 +192,7 @@ def test_score_gives_probabilities_where_the_bundle_is_calibrated(calibrated, pa
         out = tmp_path / "scored.jsonl"
         assert main(["score", str(calibrated.path), "--pairs", str(pairs), "--out", str(out), *option, *PLAIN]) == 0
         rows = [json.loads(line) for line in out.read_text().splitlines()]
-        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "score", "probability"}]
+        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "label", "score", "probability"}]
         np.testing.assert_allclose([row["probability"] for row in rows[:2]], expected_P, atol=1e-6)
 
 
@@ -499,7 +499,7 @@ def test_mine_writes_a_curriculum_and_replaces_it_by_triplets(documents, write_d
     assert main([*argv, "--strategy", "curriculum", "--dev-share", "0"]) == 0
     phases = [read_labelled_pairs(tmp_path / "mined" / f"phase{i}.jsonl").rows for i in (1, 2, 3)]
     assert read_labelled_pairs(tmp_path / "mined" / "pairs.jsonl").rows == tuple(row for of in phases for row in of)
-    assert main([*argv, "--format", "triplets", "--dev-share", "0"]) == 0
+    assert main([*argv, "--triplets", "--dev-share", "0"]) == 0
     files = {path.name for path in (tmp_path / "mined").iterdir()}
     assert files == {"pairs.jsonl", "triplets.jsonl", "report.json", "report.html"}
 
