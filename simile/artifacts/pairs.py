@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simile.artifacts.reading import Source, bare_name, open_source, require_text
 from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
 from simile.errors import InputError
-from simile.files import write_whole
+from simile.files import sha256_bytes, write_whole
 from simile.progress import say
 
 _TEXT_ALIASES = (
@@ -70,7 +70,7 @@ class PairSet:
     name: str
     rows: tuple[Pair, ...]
     sha256: str
-    """Hash of the file's bytes, or of the files of a folder; see `Source.sha256`."""
+    """Hash of the file's bytes, or of the files of a folder (see `Source.sha256`), and of ``--label`` where given."""
 
     @property
     def is_labelled(self) -> bool:
@@ -133,7 +133,11 @@ def pairs_of(source: Source, *, columns: Mapping[str, str] | None = None, name: 
     if others:
         counts = ", ".join(f"{word!r} ({num:,})" for word, num in others.most_common(5))
         say(f"{source.path}: labels that --label does not list are read as negative: {counts}")
-    return PairSet(name or bare_name(source.path), tuple(rows), source.sha256)
+    sha256, words = source.sha256, (sorted(source.options.positive), sorted(source.options.negative))
+    if any(words):
+        # The same bytes mean other labels: a training that they began must not be resumed.
+        sha256 = sha256_bytes(json.dumps([sha256, *words]).encode())
+    return PairSet(name or bare_name(source.path), tuple(rows), sha256)
 
 
 def read_labelled_pairs(

@@ -385,6 +385,10 @@ def test_words_are_labels_where_it_is_said(tmp_path, capsys):
     assert [row.label for row in pairs.rows] == [1, 1, 0, 0, 0, 1, 1, 0]
     note = f"{path}: labels that --label does not list are read as negative: 'neutral' (2), 'contradiction' (1)"
     assert note in capsys.readouterr().err
+    assert pairs.sha256 not in (
+        sha256_file(path),
+        read_pairs(path, options=ReadOptions(positive=positive | {"x"})).sha256,
+    )
     both = ReadOptions(positive=positive, negative=frozenset(["neutral"]))
     assert fault_of(path, lambda path: read_pairs(path, options=both)).startswith(
         ":5: got label 'contradiction', need 0, 1"
