@@ -26,6 +26,7 @@ from simile.errors import InputError
 from simile.progress import Progress
 from simile.scoring import Scorer, probability, require_finite, require_prior
 from simile.scoring.metrics import expected_calibration_error, figures, known, spearman
+from simile.version import __version__, commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def evaluate(
     if training_texts is not None:
         leaked = {pairs.name: _num_leaked(pairs, training_texts) for pairs in judged}
     report = EvaluationReport(
+        version=__version__,
+        commit=commit(),
         bundle=_evaluated(scorer),
         baseline=_evaluated(baseline) if baseline else None,
         prior=prior,

@@ -24,7 +24,7 @@ class MineConfig(BaseModel):
     """How pairs are chosen. ``matched``: as hard as the target or, without one, each positive with a negative of as
     much word overlap. ``bands``: each class from a band of TF-IDF cosines, which word overlap alone can tell apart.
     ``curriculum``: three phases, easy, medium and (as ``matched``) hard."""
-    pairs: Annotated[int, Field(ge=2)] = 10_000
+    pairs: Annotated[int, Field(ge=2, le=10**8)] = 10_000
     """Training pairs to mine, both classes together."""
     allow_fewer: bool = False
     """Write fewer pairs where the documents do not give that many."""
@@ -36,7 +36,7 @@ class MineConfig(BaseModel):
     """Lowest and highest TF-IDF cosine of negatives under the strategy ``bands``."""
     same_category: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Share of the negatives whose texts have the same category; a target that has categories sets its own."""
-    max_uses: Annotated[int, Field(ge=1)] = 20
+    max_uses: Annotated[int, Field(ge=1, lt=2**31)] = 20
     """Pairs of one class and set that a text may be in."""
     false_negatives: FalseNegatives | None = None
     """What happens to negatives that the baseline scores above their texts' own positives: ``drop`` them (default),
@@ -47,7 +47,7 @@ class MineConfig(BaseModel):
     """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0
     """The same share for test-seen and test-unseen; 0 where the test pairs come from elsewhere."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ def protected(arguments: Iterable[str], flags: Collection[str]) -> list[str]:
 class CommandOptions(BaseModel):
     """The options of one command."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

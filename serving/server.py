@@ -146,6 +146,6 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
 def _reporting(host: str, port: int) -> Iterator[None]:
     try:
         yield
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         need = "need an address of this machine and a free port (--host, --port, --metrics-port)"
         raise InputError(f"cannot listen on {host}:{port} ({error}): {need}") from error

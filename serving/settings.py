@@ -12,8 +12,8 @@ from simile.scoring import Device, Precision
 ENVIRONMENT_PREFIX = "SIMILE_"
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
-_Count = Annotated[int, Field(ge=1)]
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1, lt=2**63)]
+_Seconds = Annotated[float, Field(gt=0, le=10**6)]
 _Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
 _NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
@@ -65,7 +65,7 @@ class Settings(BaseModel):
     """Most characters per text."""
     max_waiting_tokens: _Count = 65536
     """Most tokens that may wait; requests beyond are refused (back-pressure)."""
-    cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    cache_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 64 * 2**20
     """Memory for the embeddings of recent texts, in bytes; 0 turns the cache off."""
     timing_headers: bool = True
     """Report how long each step of a request took, in the response's ``server-timing`` header."""

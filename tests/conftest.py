@@ -46,6 +46,7 @@ SLOW_FILES = (
     "training/test_train.py",
     "pipeline/test_commands.py",
     "mining/test_clinc150.py",
+    "pipeline/test_killed.py",
     "pipeline/test_secrets.py",
     "pipeline/test_bucket.py",
     "mining/test_mine.py",

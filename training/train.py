@@ -22,9 +22,11 @@ from simile.artifacts import (
     TrainingProvenance,
     check_replaceable,
     read_bundle,
+    work_folder,
     write_training_texts,
 )
 from simile.errors import InputError, StoppedError
+from simile.files import alone, sweep
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from training.averaging import deal
@@ -59,11 +61,18 @@ def train(
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
-        StoppedError: SIGTERM came or the disk is full; the same call continues from the last checkpoint.
+        StoppedError: SIGTERM came or the disk is full, and the same call continues from the last checkpoint; or another
+            process trains at ``out``.
     """
     torch.set_num_threads(usable_cores())
     check_replaceable(out)
-    inputs, work = TrainingInputs(config, files, dev_sets, calibration_sets), Work(out)
+    with alone(out):
+        sweep(work_folder(out))
+        return _train(TrainingInputs(config, files, dev_sets, calibration_sets), out, restart=restart)
+
+
+def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
+    config, work = inputs.config, Work(out)
     require_our_weights(weights_folder(out))
     if not restart:
         work.require_same(inputs.facts)

@@ -14,6 +14,7 @@ from mining.mine import Mined
 from mining.report.comparison import View, match_report, view_of, view_of_target
 from simile.artifacts import BaselineFigures, MinedSet, MiningReport, Shortcuts, TargetSet
 from simile.scoring.metrics import figures, known, spearman
+from simile.version import __version__, commit
 
 DISTANCE_LIMIT = 0.1
 """Largest total variation distance to the target's joint distribution, per class, that does not raise a warning."""
@@ -24,6 +25,8 @@ def describe(mined: Mined) -> MiningReport:
     views = {name: view_of(pairs, mined.vectors) for name, pairs in mined.sets.items()}
     target = mined.target
     report = MiningReport(
+        version=__version__,
+        commit=commit(),
         **dict(mined.facts),
         config=mined.config.model_dump(mode="json"),
         sets={name: _mined_set(view) for name, view in views.items()},

@@ -8,11 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.options import ColumnOption, ScoringOptions, named, value
-from pipeline.output import GATE_FAILED, print_lines, require_no_folder, result_table, verdict
+from pipeline.output import GATE_FAILED, print_lines, result_table, verdict
 from simile import artifacts
 from simile.artifacts import EvaluationReport, PairSet
 from simile.errors import InputError
-from simile.files import write_whole
+from simile.files import require_writable, write_whole
 from simile.progress import say
 
 
@@ -43,11 +43,11 @@ def run(options: Options) -> int:
 
     if options.gate and not options.baseline:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
-    require_no_folder(options.json_file, options.html)
+    require_writable(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
     judged, num_sets = read_named([*options.pairs, *options.guard], options.columns), len(options.pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
-    print_lines(result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
+    print_lines(*result_table(report), *([f"gate: {verdict(report)}"] if options.gate else []))
     return GATE_FAILED if report.verdict == "fail" else 0
 
 

@@ -25,7 +25,8 @@ def run(options: Options) -> int:
     bundle = read_bundle(options.bundle)
     manifest = bundle.manifest
     if options.as_json:
-        print_lines(json.dumps({"digest": manifest.digest, **manifest.model_dump(mode="json")}, indent=2))
+        described = {"digest": manifest.digest, **manifest.model_dump(mode="json")}
+        print_lines(*json.dumps(described, indent=2).splitlines())
         return 0
     rows = [
         (
@@ -43,7 +44,7 @@ def run(options: Options) -> int:
     print_lines(
         bundle.identity,
         "",
-        text_table(("member", "weight", "base", "dimension", "tokens", "files"), rows),
+        *text_table(("member", "weight", "base", "dimension", "tokens", "files"), rows),
         "",
         f"combine      {manifest.combine.method}",
         f"thresholds   best F1 at {thresholds.best_f1:.4f}" if thresholds else "thresholds   none",

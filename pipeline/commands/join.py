@@ -1,5 +1,6 @@
 """`simile join`: several bundles to one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,7 +64,7 @@ def join(
     from training.decision import with_decisions
 
     artifacts.check_replaceable(out)
-    if any(path.resolve() == out.resolve() for path in paths):
+    if any(os.path.realpath(path) == os.path.realpath(out) for path in paths):
         raise InputError(f"{out}: is one of the bundles to join, need another --out")
     bundles = [artifacts.read_bundle(path) for path in paths]
     members, data, golden = _collected(bundles)

@@ -10,7 +10,7 @@ from pipeline.options import ColumnOption, CommandOptions, named, value
 from pipeline.output import mined_table, print_lines
 from simile.artifacts import MiningReport, read_documents
 from simile.errors import InputError
-from simile.files import whole_directory, write_whole
+from simile.files import alone, require_writable, whole_directory, write_whole
 
 _WRITTEN = r"report\.(json|html)|(pairs|phase[123]|triplets|(dev|test)-(seen|unseen))\.jsonl"
 
@@ -40,13 +40,21 @@ def run(options: Options) -> int:
     """Mine the pairs and print the figures of each set; return the exit code."""
     config = MineConfig(**options.model_dump(include=set(MineConfig.model_fields), exclude_unset=True))
     report = mine_to(options, config, options.columns)
-    print_lines(mined_table(report), *(f"note: {text}" for text in report.warnings))
+    print_lines(*mined_table(report), *(f"note: {text}" for text in report.warnings))
     print_lines(f"report    {options.out / 'report.html'}")
     return 0
 
 
 def mine_to(files: MineFiles, config: MineConfig, columns: Mapping[str, str]) -> MiningReport:
     """Write the pairs, the held-out sets and the report, whole or not at all; return the report."""
+    require_writable(files.out, directory=True)
+    if files.out.exists() and not _is_ours(files.out):
+        raise InputError(f"{files.out}: holds files that are no mined pairs, need a new or empty folder")
+    with alone(files.out):
+        return _mine_to(files, config, columns)
+
+
+def _mine_to(files: MineFiles, config: MineConfig, columns: Mapping[str, str]) -> MiningReport:
     from mining.mine import mine, write_mined
     from mining.report.figures import describe
     from mining.report.page import to_page
@@ -55,8 +63,6 @@ def mine_to(files: MineFiles, config: MineConfig, columns: Mapping[str, str]) ->
 
     require_columns_of(columns, "documents", "pairs")
     baseline = load(files.baseline) if files.baseline else None
-    if files.out.exists() and not _is_ours(files.out):
-        raise InputError(f"{files.out}: holds files that are no mined pairs, need a new or empty folder")
     mined = mine(
         read_documents(files.documents, columns_of("documents", columns)),
         config,

@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     serve = f"{command} serve {shlex.quote(str(config.out))}/bundle"
     print_lines(
         "",
-        result_table(report),
+        *result_table(report),
         "",
         f"gate      {verdict(report)}",
         f"report    {config.out / 'report.html'}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.options import ColumnOption, ScoringOptions, named, value
-from pipeline.output import print_lines, require_no_folder
+from pipeline.output import print_lines
 from simile.errors import InputError
 
 _Pairs = Sequence[tuple[str, str]]
@@ -38,14 +38,14 @@ class Options(ScoringOptions, ColumnOption):
 def run(options: Options) -> int:
     """Print or write the scores; return the exit code."""
     from pipeline.columns import read, require_columns_of
-    from simile.files import write_whole
+    from simile.files import require_writable, write_whole
 
     bundle, texts = _bundle_and_texts(options)
     if bool(options.pairs) == bool(texts) or len(texts) not in (0, 2):
         raise InputError(f"got {len(texts)} texts, need two texts or --pairs FILE")
     if any(not text.strip() for text in texts):
         raise InputError("got an empty text, need two non-empty ones")
-    require_no_folder(options.out)
+    require_writable(options.out)
     require_columns_of(options.columns, "pairs")
     pairs = read(options.pairs, options.columns).texts if options.pairs else ((texts[0], texts[1]),)
     named_scores = zip(

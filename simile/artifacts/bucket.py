@@ -6,7 +6,6 @@ takes any, and messages of the client that quote the environment are not passed 
 
 import errno
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from fsspec.core import url_to_fs
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, Bundle, Manifest
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
 from simile.errors import BundleError, InputError, StoppedError
+from simile.files import require_writable, sweep, sync, temporary_beside, tree, write_whole
 
 _RETRYABLE_STATUSES = {408, 409, 429, *range(500, 600)}
 
@@ -41,12 +41,16 @@ def push_bundle(path: Path, url: str) -> str:
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
     with _reaching(address):
         bucket, root = _open(address)
+        is_local = url.startswith("file:")
+        if is_local:
+            sweep(Path(root))
         sizes = {file: info["size"] for file, info in bucket.find(root, detail=True).items()}
         for name, data in files.items():
             file = f"{root}/{name}"
             # The bytes are compared, because an evaluation may be newer and an object may be damaged.
             if sizes.get(file) != len(data) or bucket.cat_file(file) != data:
-                bucket.pipe_file(file, data)
+                # A bucket replaces an object as a whole by itself.
+                write_whole(Path(file), data) if is_local else bucket.pipe_file(file, data)
     return address
 
 
@@ -60,9 +64,9 @@ def pull_bundle(url: str, path: Path) -> str:
         BundleError: it is damaged, or its digest is not the one that the address ends with.
         StoppedError: the bucket cannot be reached now.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-        folder = Path(temporary, "bundle")
+    require_writable(path, directory=True)
+    with temporary_beside(path) as temporary:
+        folder = temporary / "bundle"
         folder.mkdir()
         try:
             with _reaching(url):
@@ -86,7 +90,9 @@ def pull_bundle(url: str, path: Path) -> str:
         except BundleError as error:
             raise BundleError(str(error).replace(str(folder), url)) from error
         try:
+            sync(tree(folder))
             folder.rename(path)
+            sync([path.parent])
         except OSError as error:
             # Another process that fetches the same bundle may have been faster.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _bundle_at(path, manifest):

@@ -36,7 +36,7 @@ class FileEntry(StrictModel):
     path: str
     """Relative to the bundle, with forward slashes."""
     sha256: Sha256
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, lt=2**63)
 
 
 class EncoderMember(StrictModel):

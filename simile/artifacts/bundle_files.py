@@ -1,18 +1,16 @@
 """Bundles on disk: read and verified as a whole, written as a whole or not at all."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pydantic import ValidationError
-
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
 from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
-from simile.errors import BundleError
-from simile.files import sha256_bytes, whole_directory, write_whole
+from simile.artifacts.json_file import read_json, read_model, validated
+from simile.errors import BundleError, InputError
+from simile.files import is_temporary, require_writable, sha256_bytes, whole_directory, write_whole
 
 _OWN = {MANIFEST, EVALUATION, CARD}
 """Files that the manifest does not list."""
@@ -24,10 +22,13 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: there is none, it is damaged or of an unknown version, or it holds links or unlisted files.
     """
-    root = path.resolve()
+    # Path.resolve raises a RuntimeError for links that lead in a circle.
+    root = Path(os.path.realpath(path))
     manifest = read_manifest(path, root)
     entries = listed_files(path, manifest)
     for folder, folders, files in os.walk(root):
+        # An evaluation of this bundle may be writing its report.
+        folders[:] = [name for name in folders if not is_temporary(name)]
         for name in folders + files:
             file = Path(folder, name)
             relative = file.relative_to(root).as_posix()
@@ -52,16 +53,16 @@ def read_manifest(path: Path, root: Path) -> Manifest:
     if not file.is_file() or file.is_symlink():
         raise BundleError(f"{path}: not a bundle, it has no {MANIFEST}")
     try:
-        value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file}: no valid JSON ({error})") from error
+        value = read_json(file)
+    except InputError as error:
+        raise BundleError(str(error)) from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(f"{file}: got schema version {version!r}, this Simile reads {SCHEMA_VERSION}")
     try:
-        return Manifest.model_validate(value)
-    except ValidationError as error:
-        raise BundleError(f"{file}: {_first_fault(error)}") from error
+        return validated(value, Manifest, file)
+    except InputError as error:
+        raise BundleError(str(error)) from error
 
 
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
@@ -87,17 +88,11 @@ def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
     """Return the evaluation reports in the bundle, the latest last, or raise a `BundleError` where they are damaged."""
     file = bundle.path / EVALUATION
     try:
-        return StoredEvaluations.model_validate_json(file.read_bytes()).reports
+        return read_model(file, StoredEvaluations, "no valid evaluation, so remove it and evaluate again").reports
     except FileNotFoundError:
         return ()
-    except ValidationError as error:
-        fault = _first_fault(error)
-        raise BundleError(f"{file}: no valid evaluation ({fault}); remove it and evaluate again") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+    except InputError as error:
+        raise BundleError(str(error)) from error
 
 
 def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
@@ -132,3 +127,4 @@ def check_replaceable(path: Path) -> None:
         raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise BundleError(f"{path}: holds files that are not a bundle, need a new or empty directory")
+    require_writable(path, directory=True)

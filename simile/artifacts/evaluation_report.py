@@ -76,6 +76,10 @@ class EvaluationReport(StrictModel):
     """The figures of a bundle on every set, beside the baseline's, and the verdict of the gate."""
 
     schema_version: Literal[1] = 1
+    version: str | None = None
+    """Version of the Simile that evaluated; None in a report of 0.2 or earlier."""
+    commit: str | None = None
+    """Commit of its source; None where it is unknown."""
     bundle: EvaluatedBundle
     baseline: EvaluatedBundle | None
     prior: float | None

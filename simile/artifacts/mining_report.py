@@ -151,6 +151,10 @@ class MiningFacts(StrictModel):
 class MiningReport(MiningFacts):
     """The documents that were read, the pairs that were mined, and how similar these are to the target."""
 
+    version: str | None = None
+    """Version of the Simile that mined; None in a report of 0.2 or earlier."""
+    commit: str | None = None
+    """Commit of its source; None where it is unknown."""
     config: dict[str, JsonValue]
     """Every setting of the run."""
     sets: dict[str, MinedSet]

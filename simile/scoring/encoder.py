@@ -53,6 +53,9 @@ class Encoder:
         self._tokenizer.no_padding()
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
         self._graph = Graph(bundle.data[model.path], runtime)
+        if isinstance(size := self._graph.output_shape[-1], int) and size != member.dimension:
+            got = f"{bundle.path}: {model.path} gives embeddings of {size} dimensions"
+            raise BundleError(f"{got}, the manifest states {member.dimension}")
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text with the prompt before it, cut to the member's length."""

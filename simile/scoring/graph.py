@@ -25,6 +25,8 @@ class Graph:
         self._few_tokens = runtime.few_tokens
         self._shared = open_session(model, runtime, runtime.batches_at_once)
         self._whole = open_session(model, runtime, 1) if self._few_tokens else self._shared
+        self.output_shape: list[int | str] = self._shared.get_outputs()[0].shape
+        """Sizes of the embeddings, with a name for each that the graph leaves open."""
         self._num_running = 0
         self._is_whole = False
         """Whether a batch is running that has all cores."""

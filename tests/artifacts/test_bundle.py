@@ -23,7 +23,7 @@ from simile.artifacts import (
     read_bundle,
     write_bundle,
 )
-from simile.errors import BundleError
+from simile.errors import BundleError, InputError
 
 DATA = {
     "members/small/model.onnx": b"a graph",
@@ -433,10 +433,10 @@ def test_nothing_is_written_outside_the_bundle(bundle, tmp_path):
 
 
 def test_failure_half_way_leaves_the_old_bundle(bundle):
-    # A file where another file needs a folder: the disk says no after some files are written.
+    # A file where another file needs a folder: one of them is refused after some files are written.
     manifest, data = renamed("members/small/model.onnx", "members/small/tokenizer.json/model.onnx")
     before = tree(bundle.path)
-    with pytest.raises(OSError, match=r"tokenizer\.json"):
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
         write_bundle(bundle.path, manifest, data)
     assert tree(bundle.path) == before
     assert os.listdir(bundle.path.parent) == ["bundle"]

@@ -22,6 +22,10 @@ def pairs(*rows):
 
 
 FILES = {
+    "date.yaml": "seed: 2020-99-99",
+    "deep.yaml": "a: " + "[" * 5000,
+    "aliases.yaml": "a: &a [x, x]\nb: [" + "*a, " * 30 + "]",
+    "nul.yaml": 'out: "a\\0b"',
     "documents.jsonl": lines(DOCUMENTS),
     "empty.jsonl": "",
     "broken.jsonl": '{"text": "a card"}\n{"text": "shoes"\n',
@@ -196,9 +200,9 @@ CASES = [
     ("baseline lexical:documents.jsonl --out thesis", "thesis: holds files that are not a bundle"),
     ("baseline lexical:documents.jsonl --out file", "file: is a file or a link"),
     ("baseline lexical:documents.jsonl --out {new}/my\tbundle", "got a bundle named 'my bundle', need letters"),
-    ("baseline lexical:documents.jsonl --out file/bundle", "file: File exists"),
+    ("baseline lexical:documents.jsonl --out file/bundle", "file/bundle: cannot be written (Not a directory)"),
     ("mine documents.jsonl --out thesis", "thesis: holds files that are no mined pairs"),
-    ("mine documents.jsonl --out file", "file: holds files that are no mined pairs"),
+    ("mine documents.jsonl --out file", "file: is a file, need a folder or a new path"),
     ("train minilm --pairs good.csv --out thesis", "thesis: holds files that are not a bundle"),
     ("join {tiny} {tiny} --out thesis", "thesis: holds files that are not a bundle"),
     # bundles
@@ -214,7 +218,7 @@ CASES = [
     ("inspect no-json", "no-json/manifest.json: no valid JSON"),
     ("score flipped a b", "model.onnx is damaged"),
     ("evaluate flipped good.csv", "model.onnx is damaged"),
-    ("evaluate misjudged good.csv", "misjudged/evaluation.json: no valid evaluation"),
+    ("evaluate misjudged good.csv", "no valid evaluation, so remove it and evaluate again"),
     ("join {tiny} flipped --out {new}/bundle", "model.onnx is damaged"),
     ("serve flipped --port 0 --metrics-port 0", "model.onnx is damaged"),
     # evaluating, scoring, joining, serving
@@ -226,9 +230,27 @@ CASES = [
     ("evaluate {tiny} good.csv --baseline gone", "gone: no such bundle"),
     ("evaluate {tiny} good.csv --guard-margin wide", "--guard-margin: got 'wide', need a valid number"),
     ("evaluate {tiny} good.csv --device cpu --precision fp16", "this machine and environment have"),
-    ("evaluate {tiny} good.csv --json thesis", "thesis: is a folder, need a file"),
-    ("evaluate {tiny} good.csv --html thesis", "thesis: is a folder, need a file"),
-    ("score {tiny} a b --out thesis", "thesis: is a folder, need a file"),
+    ("evaluate {tiny} good.csv --json thesis", "thesis: is a folder, need a regular file"),
+    ("evaluate {tiny} good.csv --html thesis", "thesis: is a folder, need a regular file"),
+    ("evaluate {tiny} good.csv --json /dev/null", "/dev/null: is a device, need a regular file"),
+    ("evaluate {tiny} good.csv --html /proc/x", "/proc/x: cannot be written ("),
+    ("evaluate {tiny} good.csv --guard-margin nan", "--guard-margin: got 'nan', need a finite number"),
+    ("score {tiny} a b --out thesis", "thesis: is a folder, need a regular file"),
+    ("score {tiny} a b --out circle", "circle: is a symbolic link, need a regular file"),
+    ("score {tiny} a b --out /dev/full/x", "/dev/full/x: cannot be written (Not a directory)"),
+    (f"score {{tiny}} a b --out {'x' * 300}", "xxx: cannot be written (File name too long)"),
+    ("score circle a b", "circle: no such bundle"),
+    (f"score {'x' * 300} a b", "xxx: File name too long"),
+    ("inspect /proc", "/proc: not a bundle"),
+    ("mine documents.jsonl --out circle", "circle: is a symbolic link, need a folder"),
+    ("mine documents.jsonl --out /dev/null", "/dev/null: is a device, need a folder"),
+    ("mine documents.jsonl --out /", "/: has no name of its own"),
+    (mine("documents.jsonl --pairs 1000000000000"), "--pairs: got '1000000000000', need less than or equal to"),
+    (mine("documents.jsonl --seed 99999999999999999999"), "need less than 4294967296"),
+    ("train date.yaml --pairs good.csv --out {new}/b", "date.yaml: no valid YAML (a value that cannot be read"),
+    ("train deep.yaml --pairs good.csv --out {new}/b", "deep.yaml:1: no valid YAML"),
+    ("train aliases.yaml --pairs good.csv --out {new}/b", "aliases.yaml: no valid YAML (more than 20 aliases)"),
+    ("run nul.yaml", "nul.yaml: no valid YAML (a NUL character)"),
     ("score {tiny}", "got 0 texts, need two texts or --pairs FILE"),
     ("score {tiny} one", "got 1 texts, need two texts or --pairs FILE"),
     ("score {tiny} a b c", "got 3 texts, need two texts or --pairs FILE"),
@@ -258,7 +280,7 @@ CASES = [
     ),
     ("evaluate {tiny} good.csv --prior 0.1", "got a prior of 0.1 for a bundle without calibration, need one made"),
     ("score {tiny} a b --prior 1", "got a prior of 1, need a share of positives above 0 and below 1"),
-    ("score {tiny} a b --prior nan", "got a prior of nan, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior nan", "--prior: got 'nan', need a finite number"),
     ("score {tiny} a b --prior rare", "--prior: got 'rare', need a valid number"),
     ("serve {tiny} --prior 0.1 --port 0 --metrics-port 0", "got a prior of 0.1 for a bundle without calibration"),
     ("serve {tiny} --prior 1", "--prior: got '1', need less than 1"),
@@ -318,6 +340,7 @@ def place(tmp_path_factory, tiny):
     data[len(data) // 2] ^= 1
     (folder / "flipped" / model).write_bytes(data)
     (folder / "unlisted" / "members" / "encoder" / "notes.txt").touch()
+    (folder / "circle").symlink_to("circle")
     (folder / "linked" / model).unlink()
     (folder / "linked" / model).symlink_to(tiny.path / model)
     (folder / "incomplete" / model).unlink()

@@ -32,8 +32,10 @@ from simile.artifacts import (
     write_pairs,
     write_training_texts,
 )
+from simile.files import alone
 from simile.scoring import load, probability
 from simile.scoring.metrics import auc, expected_calibration_error, separability, spearman
+from simile.version import __version__, commit
 from training.decision import calibrate, find_thresholds
 
 ROOT = Path(__file__).parents[2]
@@ -608,6 +610,50 @@ def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path
     assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
     assert read_bundle(out / "bundle").manifest.made.seed == 7
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_run_of_another_version_is_refused_and_of_another_commit_noted(rerun, tmp_path, monkeypatch, capsys):
+    stamp = tmp_path / "out" / "mined.inputs.json"
+    before, made = times(tmp_path / "out"), json.loads(stamp.read_text())
+    assert set(made) == {"version", "commit", "inputs"}
+    monkeypatch.setattr("pipeline.run.__version__", "9.9")
+    assert main(rerun) == 2
+    needed = f"made by Simile {made['version']}, this is 9.9; need --restart"
+    assert needed in capsys.readouterr().err
+    assert times(tmp_path / "out") == before
+    monkeypatch.undo()
+    stamp.write_text(json.dumps(made | {"commit": "0123abc-dirty"}))
+    assert main(rerun) in (0, 3)
+    assert "mined is there already (made at commit 0123abc-dirty, this is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"version": NaN}'])
+def test_stage_with_a_damaged_stamp_is_made_anew(rerun, tmp_path, content, capsys):
+    baseline = times(tmp_path / "out" / "mined")
+    (tmp_path / "out" / "mined.inputs.json").write_text(content)
+    assert main(rerun) in (0, 3)
+    assert "mined.inputs.json: " in capsys.readouterr().err
+    assert times(tmp_path / "out" / "mined") != baseline
+
+
+def test_second_run_in_one_folder_is_told_at_once(rerun, tmp_path, capsys):
+    with alone(tmp_path / "out" / "run"):
+        assert main(rerun) == 75
+    assert "out/run: another process is writing it" in capsys.readouterr().err
+
+
+def test_second_mining_of_one_output_is_told_at_once(documents, write_documents, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    with alone(tmp_path / "mined"):
+        assert main(["mine", str(file), "--out", str(tmp_path / "mined")]) == 75
+    assert "mined: another process is writing it" in capsys.readouterr().err
+    assert not (tmp_path / "mined").exists()
+
+
+def test_report_names_the_version_and_the_commit(finished):
+    for file in ("report.json", "mined/report.json"):
+        report = json.loads((finished.parent / "out" / file).read_text())
+        assert (report["version"], report["commit"]) == (__version__, commit())
 
 
 def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, documents, tmp_path):

@@ -145,6 +145,15 @@ def test_invalid_tokenizer_is_refused(ensemble, content):
         Scorer(bundle, CPU)
 
 
+def test_graph_of_another_dimension_than_the_manifest_states_is_refused(bundle):
+    small, *others = bundle.manifest.members
+    for dimension in (7, 10**12):
+        members = (small.model_copy(update={"dimension": dimension}), *others)
+        changed = Bundle(bundle.path, bundle.manifest.model_copy(update={"members": members}), bundle.data)
+        with pytest.raises(BundleError, match=f"gives embeddings of 16 dimensions, the manifest states {dimension}"):
+            Scorer(changed, CPU)
+
+
 @pytest.mark.parametrize("runtime", [CPU, choose_runtime("cpu", "fp32")], ids=str)
 def test_invalid_graph_is_refused(ensemble, runtime):
     bundle = ensemble.write(replace={"members/small/model.onnx": b"not a graph"}, with_golden=False)
