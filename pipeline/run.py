@@ -1,6 +1,7 @@
 """All stages in one call: baseline, mining, training, joining, evaluation. Finished stages are skipped."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,14 +230,10 @@ def _stamp_file(folder: Path) -> Path:
 
 
 def _read_stamp(folder: Path) -> _Stamp | None:
-    """Return the stamp of a stage's folder; None without one, and with a message where it cannot be read."""
-    try:
-        return read_model(_stamp_file(folder), _Stamp, "the stage is made anew")
-    except FileNotFoundError:
-        return None
-    except InputError as error:
-        say(str(error))
-        return None
+    """Return the stamp of a stage's folder, or None without one that can be read: then the stage is made anew."""
+    with suppress(FileNotFoundError, InputError):
+        return read_model(_stamp_file(folder), _Stamp, "need a stamp")
+    return None
 
 
 def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> None:
@@ -247,6 +244,8 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
         other = "" if earlier.commit == stamp.commit else f" (made at commit {earlier.commit}, this is {stamp.commit})"
         say(f"      {folder} is there already{other}")
         return
+    if folder.is_dir():
+        say(f"      {folder} was made from other inputs or not to its end, so it is made anew")
     remove(_stamp_file(folder))
     make()
     write_whole(_stamp_file(folder), stamp.model_dump_json(indent=2) + "\n")
