@@ -24,7 +24,7 @@ from simile.artifacts import (
     write_bundle,
 )
 from simile.files import whole_directory
-from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary
+from simile.scoring import Scorer, choose_runtime, golden_pairs, load, pack_vocabulary, unscored_pairs
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,6 +67,7 @@ SLOW_FILES = (
     "serving/test_server.py",
     "serving/test_page.py",
     "serving/test_reload.py",
+    "serving/test_trial.py",
     "monitoring/test_rules.py",
 )
 """Files whose tests train, or start servers and processes, slowest first. `make test-fast` leaves them out."""
@@ -134,11 +135,11 @@ def write_lexical() -> Callable[..., Bundle]:
             name=name,
             members=(member,),
             combine=Combine(weights={name: 1.0}),
-            golden=(),
+            golden=unscored_pairs([name]),
             made=JoinProvenance(of=(), fitted_on=None, texts=None),
         )
         bundle = write_bundle(path, manifest, {file: content})
-        golden = golden_pairs(load(bundle.path, device="cpu", precision="fp32"))
+        golden = golden_pairs(Scorer(bundle, choose_runtime("cpu", "fp32")))
         return write_bundle(path, manifest.model_copy(update={"golden": golden}), bundle.data)
 
     return write

@@ -61,14 +61,14 @@ def judge(
     from evaluation.evaluate import Gate, evaluate
     from evaluation.report import to_page
     from pipeline.training_report import training_blocks
-    from simile.scoring import Scorer, load
+    from simile.scoring import load
 
     scorer = load(options.bundle, device=options.device, precision=options.precision)
     evaluation = evaluate(
         scorer,
         sets,
         # Both on the same runtime: a difference then says something about the weights only.
-        baseline=Scorer(artifacts.read_bundle(options.baseline), scorer.runtime) if options.baseline else None,
+        baseline=load(options.baseline, runtime=scorer.runtime) if options.baseline else None,
         guards=guards,
         gate=Gate(options.guard_margin) if options.gate else None,
         training_texts=artifacts.read_training_texts(scorer.bundle),

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import CommandOptions, named
+from pydantic import Field
+
+from pipeline.options import CommandOptions, named, value
 from pipeline.output import calibration_told, print_lines, text_table
+from simile.artifacts.bundle import DIGEST
 
 
 class Options(CommandOptions):
@@ -13,16 +16,19 @@ class Options(CommandOptions):
 
     bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to describe."""
+    digest: Annotated[str | None, value("SHA256"), Field(pattern=DIGEST)] = None
+    """The digest that the bundle must have, from a source that you trust."""
     as_json: Annotated[bool, named("--json")] = False
     """Print the manifest and the digest as JSON."""
 
 
 def run(options: Options) -> int:
     """Verify the bundle and print what it is; return the exit code."""
-    from simile.artifacts import EncoderMember, read_bundle
+    from simile.artifacts import EncoderMember, read_bundle, require_digest
     from simile.scoring import evaluated_runtimes
 
     bundle = read_bundle(options.bundle)
+    require_digest(bundle, options.digest)
     manifest = bundle.manifest
     if options.as_json:
         print_lines(json.dumps({"digest": manifest.digest, **manifest.model_dump(mode="json")}, indent=2))
@@ -50,6 +56,7 @@ def run(options: Options) -> int:
         f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
         f"made         {manifest.made.by}",
-        "verified     every file has the sha256 of the manifest",
+        "whole        every file has the sha256 of the manifest",
+        *(["verified     the manifest has the given digest"] if options.digest else []),
     )
     return 0

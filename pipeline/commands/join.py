@@ -69,6 +69,8 @@ def join(
     members, data, golden = _collected(bundles)
     if len(members) < 2:
         raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
+    if not golden:
+        raise InputError("got bundles without a golden pair in common, need bundles made by one version of Simile")
     hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
     # Unknown as soon as those of one bundle are unknown.
     texts = set[str]().union(*hashes) if len(hashes) == len(bundles) else None

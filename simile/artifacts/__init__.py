@@ -17,7 +17,13 @@ from simile.artifacts.bundle import (
     Thresholds,
     file_entry,
 )
-from simile.artifacts.bundle_files import check_replaceable, read_bundle, stored_evaluations, write_bundle
+from simile.artifacts.bundle_files import (
+    check_replaceable,
+    read_bundle,
+    require_digest,
+    stored_evaluations,
+    write_bundle,
+)
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.evaluation_report import (

@@ -7,7 +7,7 @@ takes any, and messages of the client that quote the environment are not passed 
 import errno
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec.core import url_to_fs
 
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, Bundle, Manifest
-from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
+from simile.artifacts.bundle_files import MAX_JSON_BYTES, listed_files, read_bundle, read_manifest
 from simile.errors import BundleError, InputError, StoppedError
 
 _RETRYABLE_STATUSES = {408, 409, 429, *range(500, 600)}
@@ -34,15 +34,13 @@ def push_bundle(path: Path, url: str) -> str:
         StoppedError: the bucket cannot be reached now.
     """
     bundle = read_bundle(path)
-    files = dict(bundle.data)
-    for name in (EVALUATION, CARD, MANIFEST):
-        with suppress(FileNotFoundError):
-            files[name] = (bundle.path / name).read_bytes()
+    own = [name for name in (EVALUATION, CARD, MANIFEST) if (bundle.path / name).exists()]
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
     with _reaching(address):
         bucket, root = _open(address)
         sizes = {file: info["size"] for file, info in bucket.find(root, detail=True).items()}
-        for name, data in files.items():
+        for name in (*bundle.data, *own):
+            data = (bundle.path / name).read_bytes() if name in own else bundle.data[name]
             file = f"{root}/{name}"
             # The bytes are compared, because an evaluation may be newer and an object may be damaged.
             if sizes.get(file) != len(data) or bucket.cat_file(file) != data:
@@ -50,10 +48,11 @@ def push_bundle(path: Path, url: str) -> str:
     return address
 
 
-def pull_bundle(url: str, path: Path) -> str:
+def pull_bundle(url: str, path: Path, check: Callable[[Path], object]) -> str:
     """Fetch the bundle at ``url`` to ``path``, verified and as a whole or not at all, and return its identity.
 
-    A bundle that is there already stays. Several processes may fetch to one path at once.
+    A bundle that is there already stays. Several processes may fetch to one path at once. ``check`` is called with the
+    folder of the fetched bundle before that is moved to its path; it raises a `BundleError` for one that is no good.
 
     Raises:
         InputError: there is no such bundle, reading it is not permitted, or ``path`` holds something else.
@@ -67,7 +66,7 @@ def pull_bundle(url: str, path: Path) -> str:
         try:
             with _reaching(url):
                 bucket, root = _open(url)
-                bucket.get_file(f"{root}/{MANIFEST}", str(folder / MANIFEST))
+                _fetch(bucket, f"{root}/{MANIFEST}", folder / MANIFEST, MAX_JSON_BYTES)
                 manifest = read_manifest(folder, folder)
                 # Anyone with write access could have put another bundle there.
                 digest = url.rstrip("/").rpartition("/")[2]
@@ -76,13 +75,14 @@ def pull_bundle(url: str, path: Path) -> str:
                     raise BundleError(f"{got}, need the one of its address")
                 if there := _bundle_at(path, manifest):
                     return there.identity
-                for name in listed_files(folder, manifest):
+                for name, entry in listed_files(folder, manifest).items():
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    bucket.get_file(f"{root}/{name}", str(folder / name))
+                    _fetch(bucket, f"{root}/{name}", folder / name, entry.size_bytes)
                 for name in (EVALUATION, CARD):
                     with suppress(FileNotFoundError):
-                        bucket.get_file(f"{root}/{name}", str(folder / name))
+                        _fetch(bucket, f"{root}/{name}", folder / name, MAX_JSON_BYTES)
             fetched = read_bundle(folder)
+            check(folder)
         except BundleError as error:
             raise BundleError(str(error).replace(str(folder), url)) from error
         try:
@@ -105,6 +105,13 @@ def _bundle_at(path: Path, manifest: Manifest) -> Bundle | None:
     if present.manifest.digest != manifest.digest:
         raise BundleError(f"{path}: holds {present.identity}, need a new or empty directory")
     return present
+
+
+def _fetch(bucket: Any, source: str, file: Path, max_bytes: int) -> None:
+    """Fetch one file, unless the bucket says that it is larger than it may be."""
+    if (size := bucket.size(source)) > max_bytes:
+        raise BundleError(f"{source}: got {size} bytes, need at most {max_bytes}")
+    bucket.get_file(source, str(file))
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from simile.artifacts.strict import StrictModel
+from simile.artifacts.strict import ChecksummedModel, StrictModel
 
 
 class EvaluatedBundle(StrictModel):
@@ -96,7 +96,7 @@ class EvaluationReport(StrictModel):
         return self.sets | self.guards
 
 
-class StoredEvaluations(StrictModel):
+class StoredEvaluations(ChecksummedModel):
     """The content of ``evaluation.json``: the newest report of each runtime, the latest last."""
 
     reports: tuple[EvaluationReport, ...]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from simile.artifacts import Bundle, EncoderMember
-from simile.errors import BundleError
+from simile.errors import BundleError, InputError
+from simile.scoring.faults import blaming
 from simile.scoring.graph import Graph
 from simile.scoring.provider import Runtime
 
@@ -20,6 +21,9 @@ BATCH_TOKENS, BATCH_TEXTS = 4096, 64
 """Maximum numbers of padded tokens and of texts in a batch."""
 _CHARACTERS_PER_TOKEN = 64
 """Characters that are kept of a text per token of the member's length: tokenizing cost grows with the raw text."""
+
+_UNIT_TOLERANCE = 0.02
+"""Maximum difference of an embedding's length from 1: bf16 has 8 bits of mantissa."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +46,33 @@ class Encoder:
         self.runtime = runtime
         self._prompt, self._pad_id = member.prompt, member.pad_id
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
+        self._bundle_path = bundle.path
         path = member.tokenizer.path
-        try:
+        with blaming(bundle.path, f"{path} is not a tokenizer"):
             self._tokenizer = Tokenizer.from_str(bundle.data[path].decode())
-        # The tokenizers library raises bare Exception.
-        except Exception as error:
-            raise BundleError(f"{bundle.path}: {path} is not a tokenizer ({error})") from error
-        # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
-        self._tokenizer.enable_truncation(member.max_length)
-        self._tokenizer.no_padding()
+            # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
+            self._tokenizer.enable_truncation(member.max_length)
+            self._tokenizer.no_padding()
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
-        self._graph = Graph(bundle.data[model.path], runtime)
+        graph = bundle.data[model.path]
+        try:
+            self._graph = Graph(graph, runtime)
+        except InputError as error:
+            raise BundleError(f"{bundle.path}: {model.path}: {error}") from error
+
+    def check(self) -> None:
+        """Refuse, by a `BundleError`, an encoder whose graph lacks a token of its tokenizer, or gives no unit vectors.
+
+        Computes two short texts: the tokenizer's last token with padding, and twice that token.
+        """
+        last = max(self._tokenizer.get_vocab().values(), default=0)
+        embedding_BD = self.embed_batch([np.array([last]), np.array([last, last])])
+        got = f"{self._bundle_path}: member {self.name} gives vectors"
+        if embedding_BD.shape != (2, self.dimension):
+            raise BundleError(f"{got} of shape {embedding_BD.shape[1:]}, need ({self.dimension},) as its manifest says")
+        lengths = np.linalg.norm(embedding_BD.astype(np.float64), axis=1)
+        if not np.abs(lengths - 1).max() <= _UNIT_TOLERANCE:
+            raise BundleError(f"{got} of length {lengths.max():g}, need 1")
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text with the prompt before it, cut to the member's length."""

@@ -3,7 +3,7 @@
 Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, stored_evaluations
 from simile.errors import BundleError, InputError
 from simile.scoring.encoder import Encoder, cosines
+from simile.scoring.faults import blaming
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical
 from simile.scoring.provider import TOLERANCE, Device, Precision, Runtime, choose_runtime
@@ -115,7 +116,11 @@ class Scorer:
     def check_golden(self) -> float:
         """Return the largest deviation from the golden scores; a `BundleError` if the precision does not explain it."""
         golden = self.bundle.manifest.golden
-        members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
+        with blaming(self.bundle.path, f"cannot be computed on {self.runtime}"):
+            for member in self.members:
+                if isinstance(member, Encoder):
+                    member.check()
+            members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
         gaps = [float(members[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
         # Unlike Python's max, NumPy's is NaN if any score is.
         worst = float(np.max(np.abs(gaps), initial=0))
@@ -132,17 +137,22 @@ def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
     return list(index), pair_P2
 
 
-def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:
-    """Return the bundle at ``path``, verified and ready to score.
+def load(
+    path: str | Path, *, device: Device = "auto", precision: Precision = "auto", runtime: Runtime | None = None
+) -> Scorer:
+    """Return the bundle at ``path``, verified and ready to score: it reproduces its golden pairs.
 
-    ``auto`` prefers a provider and precision under which the bundle was evaluated.
+    ``auto`` prefers a provider and precision under which the bundle was evaluated; ``runtime`` replaces the choice.
 
     Raises:
-        BundleError: the bundle is damaged or of an unknown version.
+        BundleError: the bundle is damaged, of an unknown version, or gives other scores than its golden ones.
         InputError: this machine does not have the device or the precision.
     """
     bundle = read_bundle(Path(path))
-    return Scorer(bundle, choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle)))
+    runtime = runtime or choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle))
+    scorer = Scorer(bundle, runtime)
+    scorer.check_golden()
+    return scorer
 
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
@@ -152,6 +162,12 @@ def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
         for report in stored_evaluations(bundle)
         if report.bundle.digest == bundle.manifest.digest
     ]
+
+
+def unscored_pairs(members: Iterable[str]) -> tuple[GoldenPair, ...]:
+    """Return the golden pairs with scores of zero, for the manifest by which they are scored."""
+    scores = dict.fromkeys(members, 0.0)
+    return tuple(GoldenPair(text_a=a, text_b=b, scores=scores) for a, b in GOLDEN_PAIRS)
 
 
 def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:

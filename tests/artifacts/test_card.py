@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 from simile.artifacts import (
     Combine,
     EncoderMember,
+    GoldenPair,
     IsotonicCalibration,
     LexicalMember,
     Manifest,
@@ -39,7 +40,7 @@ def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
         name="my_bundle",
         members=(encoder, LexicalMember(name="words", vocabulary=file, dimension=3)),
         combine=Combine(weights={"small": 0.75, "words": 0.25}),
-        golden=(),
+        golden=(GoldenPair(text_a="a", text_b="b", scores={"small": 0.5, "words": 0.5}),),
         made=made or {"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         **changed,
     )

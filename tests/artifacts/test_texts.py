@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from simile.artifacts import (
     Bundle,
     Combine,
+    GoldenPair,
     LexicalMember,
     Manifest,
     file_entry,
@@ -49,7 +50,9 @@ def bundle_at(path: Path, texts: Iterable[str] = (), made: dict | None = None) -
     joined = {"by": "simile join", "of": [], "fitted_on": None, "texts": texts_digest(map(text_hash, texts))}
     member = LexicalMember(name="words", vocabulary=file_entry("members/words/lexical.npz", b"x"), dimension=1)
     combine = Combine(weights={"words": 1.0})
-    return Bundle(path, Manifest(name="x", members=(member,), combine=combine, golden=(), made=made or joined), {})
+    golden = (GoldenPair(text_a="a", text_b="b", scores={"words": 0.5}),)
+    manifest = Manifest(name="x", members=(member,), combine=combine, golden=golden, made=made or joined)
+    return Bundle(path, manifest, {})
 
 
 def test_training_texts_are_known_again_by_their_hashes(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from pipeline.cli import main
+from simile.artifacts import Manifest
 
 GOOD = "text_a,text_b,label\nthe card,a card,1\nthe card,no shoes,0\n"
 DOCUMENTS = [{"id": str(i), "text": f"card{i // 2} lost paper{i} ink{i}", "group": f"g{i // 2}"} for i in range(40)]
@@ -210,7 +211,10 @@ CASES = [
     ("inspect unlisted", "unlisted: holds members/encoder/notes.txt, which its manifest does not list"),
     ("inspect linked", "linked: members/encoder/model.onnx is a link"),
     ("inspect incomplete", "members/encoder/model.onnx is listed but cannot be read (No such file or directory)"),
-    ("inspect future", "got schema version 3, this Simile reads 2"),
+    ("inspect future", "got schema version 4, this Simile reads 3"),
+    ("inspect altered", "altered/manifest.json: was changed, got "),
+    ("inspect {tiny} --digest 00", "--digest"),
+    (f"inspect {{tiny}} --digest {'0' * 64}", f"need {'0' * 64}"),
     ("inspect no-json", "no-json/manifest.json: no valid JSON"),
     ("score flipped a b", "model.onnx is damaged"),
     ("evaluate flipped good.csv", "model.onnx is damaged"),
@@ -311,7 +315,7 @@ def place(tmp_path_factory, tiny):
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for name in ("flipped", "outside", "unlisted", "linked", "incomplete", "future", "no-json", "misjudged"):
+    for name in ("flipped", "outside", "unlisted", "linked", "incomplete", "altered", "future", "no-json", "misjudged"):
         shutil.copytree(tiny.path, folder / name)
     model = "members/encoder/model.onnx"
     data = bytearray((folder / "flipped" / model).read_bytes())
@@ -325,11 +329,17 @@ def place(tmp_path_factory, tiny):
     (folder / "misjudged" / "evaluation.json").write_text("[]")
     for name, old, new in (
         ("outside", f'"{model}"', f'"../flipped/{model}"'),
-        ("future", 'version": 2', 'version": 3'),
+        ("altered", '"name": "tiny"', '"name": "tony"'),
+        ("future", 'version": 3', 'version": 4'),
     ):
         manifest = folder / name / "manifest.json"
         assert old in manifest.read_text()
-        manifest.write_text(manifest.read_text().replace(old, new))
+        changed = manifest.read_text().replace(old, new)
+        if name == "outside":
+            value = json.loads(changed)
+            del value["checksum"]
+            changed = Manifest.model_validate(value).model_dump_json()
+        manifest.write_text(changed)
     return folder
 
 

@@ -4,6 +4,7 @@ import pytest
 from simile.artifacts import Bundle
 from simile.errors import BundleError, InputError
 from simile.scoring import GOLDEN_PAIRS, Encoder, Runtime, Scorer, choose_runtime
+from tests.tiny_ensembles import graph, table
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
 VOCABULARY = sorted({word for pair in GOLDEN_PAIRS for text in pair for word in text.split()})
@@ -119,7 +120,8 @@ def test_prompt_counts_towards_the_length_and_is_never_cut(ensemble):
     assert scored.num_tokens == 2 * 40
 
 
-def test_fp16_runs_its_own_graph(bundle):
+def test_fp16_runs_its_own_graph(ensemble):
+    bundle = ensemble.write(replace={"members/small/model.fp16.onnx": graph(table(seed=1))})
     encoder = bundle.manifest.members[0]
     swapped = encoder.model_copy(update={"model": encoder.model_fp16, "model_fp16": None})
     of_fp16 = Encoder(bundle, encoder, Runtime("CPUExecutionProvider", "fp16"))
@@ -148,7 +150,7 @@ def test_invalid_tokenizer_is_refused(ensemble, content):
 @pytest.mark.parametrize("runtime", [CPU, choose_runtime("cpu", "fp32")], ids=str)
 def test_invalid_graph_is_refused(ensemble, runtime):
     bundle = ensemble.write(replace={"members/small/model.onnx": b"not a graph"}, with_golden=False)
-    with pytest.raises(InputError, match="cannot run the graph"):
+    with pytest.raises(InputError, match="the graph is no ONNX file"):
         Scorer(bundle, runtime)
 
 

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from simile.artifacts import Combine, LexicalMember, Manifest, file_entry, write_bundle
 from simile.errors import BundleError
-from simile.scoring import Lexical, Runtime, Scorer, pack_vocabulary, words
+from simile.scoring import Lexical, Runtime, Scorer, pack_vocabulary, unscored_pairs, words
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
 FIT = ["The cat sat on the mat.", "a dog, a DOG and one cat", "naïve café: ÉTÉ in Zürich", "user_name 42 x y"]
@@ -88,7 +89,46 @@ def empty_zip() -> bytes:
     return buffer.getvalue()
 
 
+def packed(compression=zipfile.ZIP_DEFLATED, **arrays: bytes) -> bytes:
+    """Return an archive of arrays whose files have these bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """Return an archive whose words unpack to 1 GB."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("idf.npy", npy(np.ones(2)))
+        with archive.open("words.npy", "w") as file:
+            file.write(header((2**30,)))
+            for _ in range(64):
+                file.write(bytes(2**24))
+    return buffer.getvalue()
+
+
+IDF, WORDS = npy(np.ones(2)), npy(np.frombuffer(b"cat\ndog", dtype=np.uint8))
 GOOD = pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0, 2.0]))
+
+
+def bundle_of(folder, member, content):
+    manifest = Manifest(
+        name="bad",
+        members=(member,),
+        combine=Combine(weights={"words": 1.0}),
+        golden=unscored_pairs(["words"]),
+        made={"by": "simile baseline", "base": "lexical"},
+    )
+    return write_bundle(folder / "bundle", manifest, {"lexical.npz": content})
 
 
 @pytest.mark.parametrize(
@@ -105,20 +145,52 @@ GOOD = pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0, 2.0]))
         pytest.param(
             npz(words=np.array(["cat", {}], dtype=object), idf=np.zeros(2)), "is not a vocabulary", id="objects"
         ),
-        pytest.param(npz(words=np.array([255], np.uint8), idf=np.zeros(1)), "is not a vocabulary", id="no UTF-8"),
-        pytest.param(pack_vocabulary({"cat": 0}, np.array([1.0])), "has 1 words, need 2", id="too few"),
-        pytest.param(pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0])), "has 2 words, need 2", id="idf too few"),
+        pytest.param(
+            npz(words=np.array([255, 10, 254], np.uint8), idf=np.ones(2)), "is not a vocabulary", id="no UTF-8"
+        ),
+        pytest.param(
+            pack_vocabulary({"cat": 0}, np.array([1.0])), "has 1 words and 1 frequencies, need 2 of each", id="too few"
+        ),
+        pytest.param(
+            pack_vocabulary({"cat": 0, "dog": 1}, np.array([1.0])),
+            "has 2 words and 1 frequencies, need 2",
+            id="idf too few",
+        ),
+        pytest.param(bomb(), "words unpacks to 1073741952 bytes, need at most 536870912", id="bomb"),
+        pytest.param(packed(zipfile.ZIP_LZMA, idf=IDF, words=WORDS), "stored or deflated", id="LZMA"),
+        pytest.param(packed(zipfile.ZIP_BZIP2, idf=IDF, words=WORDS), "stored or deflated", id="bzip2"),
+        pytest.param(packed(idf=IDF, words=header((10**13,))), r"of shape \(10000000000000,\)", id="header of 10 TB"),
+        pytest.param(packed(idf=IDF, words=header((-7,)) + b"cat\ndog"), r"of shape \(-7,\)", id="negative shape"),
+        pytest.param(packed(idf=IDF, words=b"hello"), "is not a vocabulary", id="no array"),
+        pytest.param(packed(idf=npy(np.ones((2, 1))), words=WORDS), r"idf holds float64 of shape \(2, 1\)", id="2-D"),
+        pytest.param(packed(idf=npy(np.ones(2, complex)), words=WORDS), "idf holds complex128", id="complex"),
+        pytest.param(packed(idf=npy(np.array(["1", "2"])), words=WORDS), "idf holds <U1", id="texts"),
+        pytest.param(packed(idf=IDF, words=npy(np.array([300]))), "words holds int64", id="words of int64"),
+        pytest.param(
+            packed(idf=npy(np.array([{}, {}])), words=npy(np.array([b"a"]))), "idf holds object", id="pickled idf"
+        ),
+        *(
+            pytest.param(packed(idf=npy(np.array([1.0, idf])), words=WORDS), "an impossible frequency", id=f"idf {idf}")
+            for idf in (0.0, -1.0, np.nan, np.inf, 1e300)
+        ),
+        pytest.param(
+            packed(idf=IDF, words=npy(np.frombuffer(b"cat\ncat", dtype=np.uint8))), "has a word twice", id="word twice"
+        ),
     ],
 )
 def test_file_that_is_no_vocabulary_is_refused(tmp_path, content, fault):
     member = LexicalMember(name="words", vocabulary=file_entry("lexical.npz", content), dimension=2)
-    manifest = Manifest(
-        name="bad",
-        members=(member,),
-        combine=Combine(weights={"words": 1.0}),
-        golden=(),
-        made={"by": "simile baseline", "base": "lexical"},
-    )
-    bundle = write_bundle(tmp_path / "bundle", manifest, {"lexical.npz": content})
+    bundle = bundle_of(tmp_path, member, content)
     with pytest.raises(BundleError, match=fault):
         Lexical(bundle, member)
+
+
+def test_vocabulary_that_unpacks_to_gigabytes_is_refused_without_unpacking_it(tmp_path):
+    content = bomb()
+    member = LexicalMember(name="words", vocabulary=file_entry("lexical.npz", content), dimension=2)
+    bundle = bundle_of(tmp_path, member, content)
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="unpacks to"):
+        Lexical(bundle, member)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
