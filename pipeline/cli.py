@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 2 bad input, 3 the gate failed, 75 stopped but resumable)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments[:1] == ["serve"]:
+            _hold_sighup()
         command = _read_command(arguments)
         # The server drains at SIGTERM by itself, and only the main thread may handle signals.
         is_ended = arguments[0] != "serve" and threading.current_thread() is threading.main_thread()
@@ -120,6 +122,12 @@ def _ending_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
+
+
+def _hold_sighup() -> None:
+    """Ignore SIGHUP until the service handles it: what it would load again has not been read yet."""
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _fail(message: str, code: int) -> int:

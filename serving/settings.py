@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from simile.artifacts.bundle import DIGEST
 from simile.errors import InputError
 from simile.scoring import Device, Precision
 
@@ -55,6 +56,10 @@ class Settings(BaseModel):
     """Device that encoders run on: ``auto``, ``cpu`` or ``cuda``."""
     precision: Precision = "auto"
     """Precision that encoders run in: ``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    digest: Annotated[str, Field(pattern=DIGEST)] | None = None
+    """Digest that every served bundle must have, from a source that you trust."""
+    load_s: _Seconds = 120
+    """Seconds in which a bundle must be loaded and tried, at the start and on SIGHUP."""
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of positives that probabilities assume, in place of the calibration's own."""
     max_body_bytes: _Count = 4 * 2**20
