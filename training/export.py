@@ -33,7 +33,7 @@ _PARITY, _PARITY_LENGTHS = 1e-4, (1, 12, 40, 128)
 _MAX_HALF = 1e4
 """Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
 _RMS_NORM = ("Pow", "ReduceMean", "Sqrt", "Div", "Reciprocal")
-"""Operators of an RMS norm: in fp16, ONNX Runtime cannot load them, and squares overflow."""
+"""Operators of an RMS norm, which ONNX Runtime 1.24 fails to fuse, and so to load, in fp16."""
 
 
 class _Graph(nn.Module):

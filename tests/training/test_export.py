@@ -31,14 +31,14 @@ class LengthIsBakedIn(BertModel):
 
 
 class RmsNorm(torch.nn.Module):
-    """The norm of Llama, Gemma and Qwen, in place of BERT's: its squares overflow in fp16."""
+    """The norm of Llama, Gemma and Qwen: ONNX Runtime fails to load it in fp16."""
 
     def __init__(self, norm: torch.nn.LayerNorm) -> None:
         super().__init__()
         self.weight = norm.weight
 
     def forward(self, x_BTD):
-        return self.weight * x_BTD * torch.rsqrt(x_BTD.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.weight * (x_BTD * torch.rsqrt(x_BTD.pow(2).mean(-1, keepdim=True) + 1e-6))
 
 
 @pytest.fixture
