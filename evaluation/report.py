@@ -132,10 +132,11 @@ def _method(report: EvaluationReport) -> Block:
     units = ", ".join(f"{unit}s of {name}" for name, unit in interval.unit.items())
     resampling = (
         f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that are "
-        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow."
+        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow. They "
+        "are widened by Student's t, because the resamples of few units vary too little."
     )
     leak = (
-        "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the bundle."
+        "Whether texts of these sets were trained on is unknown: the bundle has no list of its training texts' hashes."
         if leaked is None
         else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
     )

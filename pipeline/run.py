@@ -222,6 +222,8 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
         baseline=out / "baseline",
         gate=True,
         guard_margin=config.guard_margin,
+        allow_undecided_guards=config.allow_undecided_guards,
+        ledger=config.ledger,
         json_file=out / "report.json",
         html=out / "report.html",
     )

@@ -37,8 +37,13 @@ class RunConfig(BaseModel):
     """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()
     """Labelled pairs on which the bundle must not be worse than the baseline."""
-    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.03
     """Spearman that a guard may lose."""
+    allow_undecided_guards: bool = False
+    """Whether the gate passes guards whose interval does not tell whether more was lost."""
+    ledger: Path | None = None
+    """File that records which bundles the gate has judged on which sets (default: ``baseline.looks.jsonl`` in
+    ``out``)."""
     out: Path = Path("runs/simile")
     """Folder of all results, relative to the current folder."""
     mine: MineConfig = MineConfig()
@@ -86,7 +91,7 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Paths in the file are relative to it, those of overrides are not.
     """
     values = run_values(str(path))
-    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard"):
+    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard", "ledger"):
         if isinstance(value := values.get(key), list):
             values[key] = [str(path.parent / str(item)) for item in value]
         elif value is not None:

@@ -21,6 +21,7 @@ from simile.artifacts import (
     file_entry,
     read_bundle,
     read_documents,
+    texts_digest,
     write_bundle,
 )
 from simile.files import whole_directory
@@ -122,7 +123,7 @@ def scorer(bundle) -> Scorer:
 
 @pytest.fixture(scope="session")
 def write_lexical() -> Callable[..., Bundle]:
-    """Writes a bundle of one lexical member, fitted on the texts as scikit-learn fits it."""
+    """Writes a bundle of one lexical member, fitted on the texts as scikit-learn fits it, and trained on none."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     def write(path: Path, texts: Iterable[str], *, name: str = "words") -> Bundle:
@@ -135,11 +136,11 @@ def write_lexical() -> Callable[..., Bundle]:
             members=(member,),
             combine=Combine(weights={name: 1.0}),
             golden=(),
-            made=JoinProvenance(of=(), fitted_on=None, texts=None),
+            made=JoinProvenance(of=(), fitted_on=None, texts=texts_digest([])),
         )
         bundle = write_bundle(path, manifest, {file: content})
         golden = golden_pairs(load(bundle.path, device="cpu", precision="fp32"))
-        return write_bundle(path, manifest.model_copy(update={"golden": golden}), bundle.data)
+        return write_bundle(path, manifest.model_copy(update={"golden": golden}), bundle.data, [])
 
     return write
 

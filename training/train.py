@@ -15,15 +15,7 @@ from peft import LoraConfig
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import PrinterCallback, set_seed
 
-from simile.artifacts import (
-    Bundle,
-    Pair,
-    PairSet,
-    TrainingProvenance,
-    check_replaceable,
-    read_bundle,
-    write_training_texts,
-)
+from simile.artifacts import Bundle, Pair, PairSet, TrainingProvenance, check_replaceable, read_bundle
 from simile.errors import InputError, StoppedError
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
@@ -78,7 +70,6 @@ def train(
     require_fits(config.base, base, config.prompt, config.matryoshka)
     work.begin(inputs.facts, restart=restart)
     with stopping_on_full_disk(work):
-        write_training_texts(out, inputs.texts)
         inputs.warn_of_trained_texts()
         shares = deal(inputs.trained_rows, config.most_pairs, config.seed)
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]

@@ -6,7 +6,6 @@ best/          the weights of the best epoch so far
 history.json   the training history: figures per epoch, losses per step, interpolation; the report shows it
 tensorboard/   TensorBoard's event files
 mlflow.run     the run's id in MLflow, where MLflow is used
-texts.sha256   hashes of the training texts: evaluation refuses test sets that contain them
 part-1/ ...    the work folders of several trainings (`training.averaging`): checkpoints, best, tensorboard, ...
 """
 

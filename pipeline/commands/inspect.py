@@ -1,6 +1,7 @@
 """`simile inspect`: what a bundle is."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Verify the bundle and print what it is; return the exit code."""
-    from simile.artifacts import EncoderMember, read_bundle
+    from simile.artifacts import EncoderMember, read_bundle, read_training_texts
     from simile.scoring import evaluated_runtimes
 
     bundle = read_bundle(options.bundle)
@@ -50,6 +51,14 @@ def run(options: Options) -> int:
         f"calibration  {calibration_told(manifest.calibration)}",
         f"evaluated    {evaluated}",
         f"made         {manifest.made.by}",
+        f"trained on   {_told(read_training_texts(bundle))}",
         "verified     every file has the sha256 of the manifest",
     )
     return 0
+
+
+def _told(training_texts: Collection[str] | None) -> str:
+    """Return how many training texts the bundle has the hashes of, by which the gate finds leaks."""
+    if training_texts is None:
+        return "unknown texts (texts.sha256 is missing or of another bundle): the gate cannot look for leaks"
+    return f"{len(training_texts):,} texts, whose hashes are in it" if training_texts else "no texts"

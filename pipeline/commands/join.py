@@ -94,10 +94,7 @@ def join(
     if decided_on := dev_sets or ([fit] if fit else calibration_sets):
         scorer = Scorer(Bundle(out, manifest, data), runtime)
         manifest = with_decisions(manifest, scorer, calibration_sets, decided_on, method=calibration)
-    joined = artifacts.write_bundle(out, manifest, data)
-    if texts is not None:
-        artifacts.write_training_hashes(out, texts)
-    return joined
+    return artifacts.write_bundle(out, manifest, data, texts)
 
 
 def _collected(bundles: Sequence[Bundle]) -> tuple[dict[str, Member], dict[str, bytes], tuple[GoldenPair, ...]]:

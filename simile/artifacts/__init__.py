@@ -3,6 +3,7 @@
 from simile.artifacts.bundle import (
     CARD,
     EVALUATION,
+    TEXTS,
     Bundle,
     Calibration,
     CalibrationMethod,
@@ -25,8 +26,10 @@ from simile.artifacts.evaluation_report import (
     EvaluatedBundle,
     EvaluationReport,
     Figures,
+    GuardResult,
     IntervalMethod,
     LexicalFigures,
+    Looks,
     SetEvaluation,
     StoredEvaluations,
 )
@@ -56,15 +59,7 @@ from simile.artifacts.pairs import (
 )
 from simile.artifacts.provenance import BaselineProvenance, JoinProvenance, Provenance, RunFacts, TrainingProvenance
 from simile.artifacts.reading import bare_name
-from simile.artifacts.texts import (
-    read_training_texts,
-    text_hash,
-    text_key,
-    texts_digest,
-    work_folder,
-    write_training_hashes,
-    write_training_texts,
-)
+from simile.artifacts.texts import read_training_texts, text_hash, text_key, texts_digest, work_folder
 from simile.artifacts.training_history import (
     ClassCounts,
     EpochEntry,

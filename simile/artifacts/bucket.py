@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsErr
 from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec.core import url_to_fs
 
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, Bundle, Manifest
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, TEXTS, Bundle, Manifest
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
 from simile.errors import BundleError, InputError, StoppedError
 
@@ -35,7 +35,7 @@ def push_bundle(path: Path, url: str) -> str:
     """
     bundle = read_bundle(path)
     files = dict(bundle.data)
-    for name in (EVALUATION, CARD, MANIFEST):
+    for name in (EVALUATION, CARD, TEXTS, MANIFEST):
         with suppress(FileNotFoundError):
             files[name] = (bundle.path / name).read_bytes()
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
@@ -79,7 +79,7 @@ def pull_bundle(url: str, path: Path) -> str:
                 for name in listed_files(folder, manifest):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     bucket.get_file(f"{root}/{name}", str(folder / name))
-                for name in (EVALUATION, CARD):
+                for name in (EVALUATION, CARD, TEXTS):
                     with suppress(FileNotFoundError):
                         bucket.get_file(f"{root}/{name}", str(folder / name))
             fetched = read_bundle(folder)

@@ -3,6 +3,7 @@
 manifest.json      what the bundle is; the digest is the hash of its canonical form
 members/<name>/    model.onnx, model.fp16.onnx, tokenizer.json    kind "encoder"
 members/<name>/    lexical.npz                                    kind "lexical"
+texts.sha256       the hashes of the training texts; the manifest states their digest
 evaluation.json    the evaluation reports; not part of the digest
 README.md          the model card; not part of the digest
 """
@@ -23,6 +24,7 @@ from simile.files import sha256_bytes
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
+TEXTS = "texts.sha256"
 CARD = "README.md"
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

@@ -3,18 +3,19 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, TEXTS, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
 from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
+from simile.artifacts.texts import texts_content
 from simile.errors import BundleError
 from simile.files import sha256_bytes, whole_directory, write_whole
 
-_OWN = {MANIFEST, EVALUATION, CARD}
+_OWN = {MANIFEST, EVALUATION, CARD, TEXTS}
 """Files that the manifest does not list."""
 
 
@@ -100,12 +101,19 @@ def _first_fault(error: ValidationError) -> str:
     return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
 
 
-def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
+def write_bundle(
+    path: Path, manifest: Manifest, data: Mapping[str, bytes], training_hashes: Iterable[str] | None = None
+) -> Bundle:
     """Write the bundle as a whole or not at all, and return it as `read_bundle` would.
 
+    ``training_hashes`` are the hashes of its training texts (`text_hash`), None where it has none or they are unknown.
+
     Raises:
-        BundleError: ``data`` does not match the manifest, or ``path`` holds something other than a bundle.
+        BundleError: data or hashes do not match the manifest, or ``path`` holds something other than a bundle.
     """
+    texts = None if training_hashes is None else texts_content(training_hashes)
+    if texts is not None and getattr(manifest.made, "texts", None) != sha256_bytes(texts.encode()):
+        raise BundleError(f"{path}: got hashes of other training texts than the manifest states")
     listed = listed_files(path, manifest)
     if set(listed) != set(data):
         raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
@@ -115,6 +123,8 @@ def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> B
     with whole_directory(path) as folder:
         for name, content in data.items():
             write_whole(folder / name, content)
+        if texts is not None:
+            write_whole(folder / TEXTS, texts)
         write_whole(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         write_whole(folder / CARD, model_card(manifest))
     return read_bundle(path)

@@ -16,7 +16,11 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
-    """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last."""
+    """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last.
+
+    Those with a verdict of the gate come first in the card, and give the hub's figures.
+    """
+    reports = sorted(reports, key=lambda report: report.verdict is not None)
     head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
     sections = [f"---\n{head}---", f"# {_plain(manifest.name)}", _what(manifest), _use(manifest.name)]
     sections += map(_evaluation, reversed(reports))

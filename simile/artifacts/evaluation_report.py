@@ -63,6 +63,17 @@ class SetEvaluation(StrictModel):
     lexical: LexicalFigures
 
 
+class Looks(StrictModel):
+    """How many bundles were judged on a set, and what remains of the gate's level of 5 % after them."""
+
+    bundles: int
+    """Number of different bundles that the gate has judged on the set, this one included."""
+    level: float
+    """Level of the verdict: 0.05 divided by the number of bundles (Bonferroni)."""
+    low: float | None
+    """Low end of the difference's interval at this level; None where undefined."""
+
+
 class IntervalMethod(StrictModel):
     """How the intervals were computed."""
 
@@ -72,10 +83,13 @@ class IntervalMethod(StrictModel):
     seed: int
 
 
+GuardResult = Literal["kept", "lost", "undecided"]
+
+
 class EvaluationReport(StrictModel):
     """The figures of a bundle on every set, beside the baseline's, and the verdict of the gate."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     bundle: EvaluatedBundle
     baseline: EvaluatedBundle | None
     prior: float | None
@@ -86,9 +100,15 @@ class EvaluationReport(StrictModel):
     interval: IntervalMethod
     leaked_texts: dict[str, int] | None
     """Number of texts per set that were trained on; None where the training texts are unknown."""
+    baseline_leaked_texts: dict[str, int] | None = None
+    """Number of texts per set that the baseline was trained on; None where its training texts are unknown."""
+    looks: dict[str, Looks] = Field({})
+    """Looks at each set, without the guards; empty without a gate."""
+    guard_results: dict[str, GuardResult] = Field({})
+    """What the interval of the difference says of each guard; empty without a gate."""
     verdict: Literal["pass", "fail"] | None = None
     reasons: tuple[str, ...] = ()
-    """Every reason against a pass, or else what held."""
+    """Every reason against a pass, or else what held; then remarks."""
 
     @property
     def all_sets(self) -> dict[str, SetEvaluation]:
@@ -97,6 +117,9 @@ class EvaluationReport(StrictModel):
 
 
 class StoredEvaluations(StrictModel):
-    """The content of ``evaluation.json``: the newest report of each runtime, the latest last."""
+    """The content of ``evaluation.json``: the newest report of each choice of sets, baseline and runtime.
+
+    Reports with and without a verdict are kept beside each other. The latest is the last.
+    """
 
     reports: tuple[EvaluationReport, ...]

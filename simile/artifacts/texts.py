@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from simile.artifacts.bundle import Bundle
+from simile.artifacts.bundle import TEXTS, Bundle
 from simile.artifacts.provenance import BaselineProvenance
-from simile.files import sha256_bytes, write_whole
+from simile.files import sha256_bytes
 
 MAX_CHARACTERS = 20_000
 """The longest text of a document, and of a key: far more than any encoder reads, and it bounds memory."""
-_FILE = "texts.sha256"
 
 
 def text_key(text: str) -> str:
@@ -27,35 +26,26 @@ def work_folder(bundle: Path) -> Path:
     return bundle.with_name(bundle.name + ".work")
 
 
-def write_training_texts(bundle: Path, texts: Iterable[str]) -> None:
-    """Write the hashes of the bundle's training texts beside it."""
-    write_training_hashes(bundle, map(text_hash, texts))
-
-
-def write_training_hashes(bundle: Path, hashes: Iterable[str]) -> None:
-    """Write these hashes of training texts beside the bundle."""
-    write_whole(work_folder(bundle) / _FILE, _content(hashes))
+def texts_content(hashes: Iterable[str]) -> str:
+    """Return the content of a bundle's file of hashes: one per line, in order."""
+    return "".join(f"{line}\n" for line in sorted(set(hashes)))
 
 
 def texts_digest(hashes: Iterable[str]) -> str:
-    """Return the sha256 of the hashes, which the manifest states in ``made.texts``."""
-    return sha256_bytes(_content(hashes).encode())
-
-
-def _content(hashes: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in sorted(set(hashes)))
+    """Return the sha256 of the file of these hashes, which the manifest states in ``made.texts``."""
+    return sha256_bytes(texts_content(hashes).encode())
 
 
 def read_training_texts(bundle: Bundle) -> frozenset[str] | None:
     """Return the hashes of the bundle's training texts: none for an untouched encoder, None where they are unknown.
 
-    Hashes of another bundle, which was or will be at the same path, do not count.
+    They are unknown where the bundle has no file of hashes, or one with another digest than the manifest states.
     """
     made = bundle.manifest.made
     if isinstance(made, BaselineProvenance):
         return frozenset()
-    file = work_folder(bundle.path) / _FILE
-    if not file.is_file():
+    file = bundle.path / TEXTS
+    content = file.read_bytes() if file.is_file() else None
+    if content is None or made.texts != sha256_bytes(content):
         return None
-    content = file.read_bytes()
-    return frozenset(content.decode().split()) if made.texts == sha256_bytes(content) else None
+    return frozenset(content.decode("ascii", "replace").split())

@@ -146,12 +146,13 @@ def load(path: str | Path, *, device: Device = "auto", precision: Precision = "a
 
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
-    """Return the runtimes under which this very bundle was evaluated."""
-    return [
+    """Return the different runtimes under which this very bundle was evaluated."""
+    runtimes = (
         Runtime(report.bundle.provider, report.bundle.precision)
         for report in stored_evaluations(bundle)
         if report.bundle.digest == bundle.manifest.digest
-    ]
+    )
+    return list(dict.fromkeys(runtimes))
 
 
 def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:

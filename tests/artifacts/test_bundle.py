@@ -9,6 +9,7 @@ import pytest
 from simile.artifacts import (
     CARD,
     EVALUATION,
+    TEXTS,
     Bundle,
     Combine,
     EncoderMember,
@@ -143,7 +144,7 @@ def test_digest_is_the_same_in_every_copy(bundle, tmp_path):
 
 
 def test_digest_depends_neither_on_the_evaluation_nor_on_the_card(bundle):
-    for name, text in ((EVALUATION, '{"reports": []}'), (EVALUATION, "anything"), (CARD, "anything")):
+    for name, text in ((EVALUATION, '{"reports": []}'), (EVALUATION, "anything"), (CARD, "a"), (TEXTS, "a")):
         (bundle.path / name).write_text(text)
         assert read_bundle(bundle.path).identity == bundle.identity
 
@@ -193,7 +194,7 @@ def test_file_that_the_manifest_does_not_list_is_refused(bundle, name):
     assert f"holds {name}, which its manifest does not list" in fault_of(bundle.path)
 
 
-@pytest.mark.parametrize("name", [*DATA, EVALUATION, CARD])
+@pytest.mark.parametrize("name", [*DATA, EVALUATION, CARD, TEXTS])
 def test_link_in_place_of_a_file_is_refused(bundle, tmp_path, name):
     file = bundle.path / name
     outside = tmp_path / "outside"
@@ -233,6 +234,7 @@ def test_dangling_link_is_refused(bundle):
         "manifest.json",
         EVALUATION,
         CARD,
+        TEXTS,
         "",
         "model\0.onnx",
     ],

@@ -123,6 +123,16 @@ def test_table_has_the_calibration_error_where_one_was_found(prior, said):
     assert "ECE" not in model_card(manifest_of(), [report_of()])
 
 
+def test_evaluation_by_the_gate_comes_before_later_ones_without_a_verdict():
+    reports = [report_of(), report_of(name="other", precision="bf16", verdict=None, figures=HELD)]
+    card = model_card(manifest_of(), reports)
+    page, _ = rendered(card)
+    titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]
+    assert [title.split(",")[1] for title in titles] == [" fp32", " bf16"]
+    (result,) = ModelCard(card).data.eval_results
+    assert (result.dataset_name, result.metric_value) == ("test-seen", 0.7)
+
+
 def test_newest_evaluation_comes_first():
     page, _ = rendered(model_card(manifest_of(), [report_of(), report_of(precision="bf16")]))
     titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]

@@ -138,11 +138,11 @@ def test_what_is_there_is_neither_pushed_nor_pulled_again(simile, bucket, bundle
     assert len(inodes) == 1
 
 
-@pytest.mark.parametrize("file", ["evaluation.json", "README.md", "members/small/model.onnx"])
+@pytest.mark.parametrize("file", ["evaluation.json", "README.md", "texts.sha256", "members/small/model.onnx"])
 def test_what_is_there_otherwise_is_pushed_again(simile, bucket, bundle, tmp_path, file):
     own = tmp_path / "own"
     shutil.copytree(bundle.path, own)
-    for beside in ("evaluation.json", "README.md"):
+    for beside in ("evaluation.json", "README.md", "texts.sha256"):
         (own / beside).write_text('{"reports": []}')
     address = simile("push", own, URL).stdout.strip()
     there = bucket.Object(f"simile/{bundle.manifest.digest}/{file}")

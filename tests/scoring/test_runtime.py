@@ -123,7 +123,7 @@ def test_evaluation_of_another_bundle_is_ignored(ensemble):
 def test_every_evaluation_of_the_bundle_counts(ensemble):
     bundle = ensemble.write()
     assert evaluated_runtimes(bundle) == []
-    remember(bundle, FP16, FP32)
+    remember(bundle, FP16, FP32, FP16)
     assert evaluated_runtimes(bundle) == [FP16, FP32]
 
 
