@@ -14,7 +14,7 @@ STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast gpu-check network images docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network images docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -55,6 +55,9 @@ coverage: $(STAMP) ## Run the tests with branch coverage, which takes twice as l
 
 test-fast: $(STAMP) ## Run the tests that an edit needs: none that trains or starts servers (under 90 s).
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not gpu and not network and not images"
+
+test-kill: $(STAMP) ## Kill each command at 50 random moments and check what is left (about 15 minutes).
+	SIMILE_TEST_KILLS=50 $(PYTEST) -s tests/pipeline/test_killed.py
 
 test-%: $(STAMP) ## Run the tests of one package or folder, e.g. test-mining, test-k8s.
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images" tests/$*

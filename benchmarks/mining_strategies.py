@@ -16,7 +16,6 @@ from typing import Any
 from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run, write_jsonl
 from mining_strategies_report import SAMPLE_SIZE, Measured, write_section
 from results_file import commit
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.presets import read_train_config
 from simile.artifacts.reading import read_rows
@@ -217,12 +216,8 @@ def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
     """Return each mined file's number of pairs, and the baseline's and TF-IDF's figures on a sample."""
     samples = folder / "samples"
     samples.mkdir()
-    # TF-IDF is fitted on the whole corpus for every strategy, as for the test pairs.
-    vectorizer = TfidfVectorizer(sublinear_tf=True).fit([row.fields["text"] for row in read_rows(one.data("corpus"))])
     names = sorted(STRATEGIES[one.strategy].files)
-    counts = {
-        name: _sample(folder / "mined" / f"{name}.jsonl", samples / f"{name}.jsonl", vectorizer) for name in names
-    }
+    counts = {name: _sample(folder / "mined" / f"{name}.jsonl", samples / f"{name}.jsonl") for name in names}
     file = samples / "evaluation.json"
     run([*SIMILE, "evaluate", one.bench.baseline, *(samples / f"{name}.jsonl" for name in names), "--json", file])
     sets = json.loads(file.read_text())["sets"]
@@ -233,13 +228,10 @@ def difficulty(one: Run, folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sample(pairs: Path, out: Path, vectorizer: TfidfVectorizer) -> int:
-    """Write a sample of the pairs with their TF-IDF cosines; return the total number of pairs."""
+def _sample(pairs: Path, out: Path) -> int:
+    """Write a sample of the pairs; return the total number of pairs."""
     rows = [row.fields for row in read_rows(pairs)]
-    chosen = random.Random(0).sample(rows, min(SAMPLE_SIZE, len(rows)))
-    a_PW, b_PW = (vectorizer.transform([row[side] for row in chosen]) for side in ("text_a", "text_b"))
-    tfidf_P = a_PW.multiply(b_PW).sum(axis=1).A1
-    write_jsonl(out, ({**row, "tfidf": float(tfidf)} for row, tfidf in zip(chosen, tfidf_P, strict=True)))
+    write_jsonl(out, random.Random(0).sample(rows, min(SAMPLE_SIZE, len(rows))))
     return len(rows)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from simile.scoring import words
+
 BIN_WIDTH = 0.025
 MIN_TFIDF = 0.05
 """Minimum TF-IDF cosine of a pair."""
@@ -33,7 +35,7 @@ def target_pairs(
     texts: Sequence[str], group_D: NDArray[np.int64], category_D: NDArray[np.int64], num: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Return up to ``num`` pairs, with as many positives as negatives in every bin of TF-IDF cosines."""
-    tfidf_DW = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
+    tfidf_DW = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
 
     def draw(same_D: NDArray[np.int64], other_D: NDArray[np.int64]) -> Candidates:
         """Return candidates whose texts agree in one code and differ in the other."""

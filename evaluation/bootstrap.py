@@ -1,9 +1,14 @@
-"""Confidence intervals for Spearman's correlation, resampling the units that pairs share.
+"""Confidence intervals for differences of Spearman's correlation, resampling the units that pairs share.
 
 Pairs share texts, so resampling pairs gives intervals that are too narrow. Groups are resampled where they are known,
 texts otherwise. A pair's weight is the product of how often its two units were drawn, or that of its one unit.
 
-Shape suffixes: P = pairs, U = units (groups or texts), R = resamples.
+The percentile interval of few units is too narrow as well. Its ends are therefore moved away from the difference as
+Student's t moves those of a mean: by the ratio of the quantiles of t, with one degree of freedom less than there are
+units, and of the normal distribution, times the square root of U / (U - 1) (Hesterberg 2015,
+doi:10.1080/00031305.2015.1089789).
+
+Shape suffixes: P = pairs, U = units (groups or texts), R = resamples, T = different values (ties counted once).
 """
 
 from collections.abc import Iterator
@@ -12,13 +17,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from simile.artifacts import PairSet
 
 RESAMPLES, SEED = 1000, 0
+ALPHA = 0.05
+"""The share of intervals that may miss the true difference."""
 MIN_UNITS = 4
 """The fewest units that an interval is computed from: with two groups, each resample that has both classes is the set
-itself, and the interval has no width; with four, all gain by chance once in 16 times."""
+itself, and the interval has no width."""
+_WEIGHTS_AT_ONCE = 1_000_000
+"""Weights of pairs in memory at once, over all resamples that are computed together: 8 MB per array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +58,29 @@ def difference(
     The ends are NaN where the scores are constant, and where there are fewer than `MIN_UNITS` units.
     """
     bundle, baseline = (WeightedSpearman(scores, pairs.target_P) for scores in (score_P, baseline_P))
-    weights = _resampled_weights(pairs, resamples if num_units(pairs) >= MIN_UNITS else 0)
-    gain_R = np.array([bundle(weight_P) - baseline(weight_P) for weight_P in weights])
+    units, even_P = num_units(pairs), np.ones(len(score_P))
+    value = float(bundle(even_P) - baseline(even_P))
+    weights = _resampled_weights(pairs, resamples if units >= MIN_UNITS else 0)
+    gain_R = np.concatenate([bundle(weight_RP) - baseline(weight_RP) for weight_RP in weights] or [np.empty(0)])
     gain_R = gain_R[np.isfinite(gain_R)]
-    low, high = np.percentile(gain_R, [2.5, 97.5]) if len(gain_R) else (np.nan, np.nan)
-    even_P = np.ones(len(score_P))
-    return Interval(bundle(even_P) - baseline(even_P), float(low), float(high))
+    if not len(gain_R):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = value + (np.percentile(gain_R, [2.5, 97.5]) - value) * _small_sample_factor(units)
+    return Interval(value, float(low), float(high))
+
+
+def low_end(value: float, low: float, *, units: int, alpha: float) -> float:
+    """Return the low end of the interval at the level ``alpha``, given that of the 95 % interval."""
+    return low if alpha == ALPHA else value - (value - low) * _t_quantile(units, alpha) / _t_quantile(units, ALPHA)
+
+
+def _small_sample_factor(units: int) -> float:
+    """Return how much further from the difference the ends lie than the percentiles of the resamples do."""
+    return float(_t_quantile(units, ALPHA) / norm.ppf(1 - ALPHA / 2) * np.sqrt(units / (units - 1)))
+
+
+def _t_quantile(units: int, alpha: float) -> float:
+    return float(t.ppf(1 - alpha / 2, units - 1))
 
 
 class WeightedSpearman:
@@ -63,34 +90,53 @@ class WeightedSpearman:
     """
 
     def __init__(self, score_P: NDArray[np.floating], target_P: NDArray[np.floating]) -> None:
-        self._ties = [np.unique(values, return_inverse=True)[1] for values in (score_P, target_P)]
-        """The number of each value, equal for tied values and ascending, of the scores and of the targets."""
+        self._scores, self._targets = _Ranks(score_P), _Ranks(target_P)
 
-    def __call__(self, weight_P: NDArray[np.float64]) -> float:
-        """Return the correlation, or NaN where the weighted values are constant."""
-        total = weight_P.sum()
-        if total == 0:
-            return float("nan")
-        a_P, b_P = (_mean_ranks(tie_P, weight_P) for tie_P in self._ties)
-        a_P, b_P = a_P - (weight_P @ a_P) / total, b_P - (weight_P @ b_P) / total
-        spread = (weight_P @ (a_P * a_P)) * (weight_P @ (b_P * b_P))
-        return float(weight_P @ (a_P * b_P) / np.sqrt(spread)) if spread > 0 else float("nan")
+    def __call__(self, weight_RP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the correlation of each row of weights, NaN where the weighted values are constant.
+
+        Weights of the shape ``(P,)`` give one correlation, an array without dimensions.
+        """
+        total_R = weight_RP.sum(axis=-1)
+        a_RP, b_RP = self._scores.deviations(weight_RP, total_R), self._targets.deviations(weight_RP, total_R)
+        weighted_RP = weight_RP * a_RP
+        covariance_R = np.einsum("...p,...p->...", weighted_RP, b_RP)
+        weighted_RP *= a_RP
+        spread_R = weighted_RP.sum(axis=-1) * np.einsum("...p,...p,...p->...", weight_RP, b_RP, b_RP)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(spread_R > 0, covariance_R / np.sqrt(spread_R), np.nan)
 
 
-def _mean_ranks(tie_P: NDArray[np.int64], weight_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted mean rank of each value, given the ascending numbers of the values."""
-    weight_per_tie = np.bincount(tie_P, weights=weight_P)
-    rank_per_tie: NDArray[np.float64] = np.cumsum(weight_per_tie) - (weight_per_tie - 1) / 2
-    return rank_per_tie[tie_P]
+class _Ranks:
+    """Mean ranks of fixed values under changing weights."""
+
+    def __init__(self, value_P: NDArray[np.floating]) -> None:
+        _, self._tie_P = np.unique(value_P, return_inverse=True)
+        self._order_P = np.argsort(self._tie_P, kind="stable")
+        self._start_T = np.searchsorted(self._tie_P[self._order_P], np.arange(self._tie_P.max() + 1))
+
+    def deviations(self, weight_RP: NDArray[np.float64], total_R: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weighted mean rank of each value minus the mean of all ranks, which is half of the total + 1."""
+        weight_RT = np.add.reduceat(weight_RP[..., self._order_P], self._start_T, axis=-1)
+        deviation_RT = np.cumsum(weight_RT, axis=-1)
+        weight_RT += np.asarray(total_R)[..., None]
+        weight_RT *= 0.5
+        deviation_RT -= weight_RT
+        deviation_RP: NDArray[np.float64] = deviation_RT[..., self._tie_P]
+        return deviation_RP
 
 
 def _resampled_weights(pairs: PairSet, num_resamples: int) -> Iterator[NDArray[np.float64]]:
-    """Yield the pairs' weights in each resample, shape ``(P,)``: units are drawn with replacement."""
+    """Yield the pairs' weights in some resamples at a time, shape ``(R, P)``: units are drawn with replacement."""
     numbers: dict[str, int] = {}
     unit_P2 = np.array([[numbers.setdefault(unit, len(numbers)) for unit in pair] for pair in pairs.ends])
-    is_one_unit_P = unit_P2[:, 0] == unit_P2[:, 1]
+    num, other_P = len(numbers), np.flatnonzero(unit_P2[:, 0] != unit_P2[:, 1])
     rng = np.random.default_rng(SEED)
-    for _ in range(num_resamples):
-        drawn = rng.integers(0, len(numbers), len(numbers))
-        count_P2 = np.bincount(drawn, minlength=len(numbers)).astype(np.float64)[unit_P2]
-        yield count_P2[:, 0] * np.where(is_one_unit_P, 1.0, count_P2[:, 1])
+    at_once = max(1, _WEIGHTS_AT_ONCE // len(unit_P2))
+    for start in range(0, num_resamples, at_once):
+        rows = min(at_once, num_resamples - start)
+        drawn_RU = rng.integers(0, num, (rows, num)) + num * np.arange(rows)[:, None]
+        count_RU = np.bincount(drawn_RU.ravel(), minlength=rows * num).reshape(rows, num).astype(np.float64)
+        weight_RP = count_RU[:, unit_P2[:, 0]]
+        weight_RP[:, other_P] *= count_RU[:, unit_P2[other_P, 1]]
+        yield weight_RP

@@ -34,6 +34,7 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
         reports.paragraph(_LEGEND),
         *([reports.paragraph(_about_calibration(report))] if is_calibrated else []),
         _table(report.all_sets, is_calibrated=is_calibrated),
+        *(reports.callout("note", text) for text in report.notes),
         *_intervals(report),
     ]
     for pairs in sets:
@@ -132,10 +133,11 @@ def _method(report: EvaluationReport) -> Block:
     units = ", ".join(f"{unit}s of {name}" for name, unit in interval.unit.items())
     resampling = (
         f"The intervals come from {interval.resamples:,} resamples with seed {interval.seed}. The units that are "
-        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow."
+        f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow. They "
+        "are widened by Student's t, because the resamples of few units vary too little."
     )
     leak = (
-        "Whether texts of these sets were trained on is unknown: the training's work folder is not beside the bundle."
+        "Whether texts of these sets were trained on is unknown: the bundle has no list of its training texts' hashes."
         if leaked is None
         else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
     )

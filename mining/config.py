@@ -9,7 +9,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["matched", "bands", "curriculum"]
 FalseNegatives = Literal["drop", "keep", "report"]
-Format = Literal["pairs", "triplets"]
 
 
 class MineConfig(BaseModel):
@@ -17,14 +16,14 @@ class MineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"recipe": "strategy"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"recipe": "strategy", "format": "triplets"}
     """Today's name of each setting that once had another; the old one is refused."""
 
     strategy: Strategy = "matched"
     """How pairs are chosen. ``matched``: as hard as the target or, without one, each positive with a negative of as
     much word overlap. ``bands``: each class from a band of TF-IDF cosines, which word overlap alone can tell apart.
     ``curriculum``: three phases, easy, medium and (as ``matched``) hard."""
-    pairs: Annotated[int, Field(ge=2)] = 10_000
+    pairs: Annotated[int, Field(ge=2, le=10**8)] = 10_000
     """Training pairs to mine, both classes together."""
     allow_fewer: bool = False
     """Write fewer pairs where the documents do not give that many."""
@@ -36,18 +35,18 @@ class MineConfig(BaseModel):
     """Lowest and highest TF-IDF cosine of negatives under the strategy ``bands``."""
     same_category: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Share of the negatives whose texts have the same category; a target that has categories sets its own."""
-    max_uses: Annotated[int, Field(ge=1)] = 20
+    max_uses: Annotated[int, Field(ge=1, lt=2**31)] = 20
     """Pairs of one class and set that a text may be in."""
     false_negatives: FalseNegatives | None = None
     """What happens to negatives that the baseline scores above their texts' own positives: ``drop`` them (default),
     ``keep`` them, or keep and ``report`` them."""
-    format: Format = "pairs"
-    """``triplets`` also writes each positive pair with a hard negative, for ranking losses."""
+    triplets: bool = False
+    """Also write each positive pair with a hard negative, for ranking losses."""
     dev_share: Share = 0.05
     """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
     test_share: Share = 0.0
     """The same share for test-seen and test-unseen; 0 where the test pairs come from elsewhere."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from mining.config import MineConfig
 from mining.corpus.embeddings import Vectors
 from mining.corpus.gather import gather
 from mining.corpus.meaning import Links, known_pairs, with_meaning
+from mining.corpus.shortage import num_positives, repetition, require_pairable
 from mining.corpus.split import distinct, split_documents
 from mining.matching.strategies import Selection, Selector, Split
 from mining.matching.target import (
@@ -60,6 +61,8 @@ class Mined:
     target: Target | None
     vectors: Vectors | None
     """The baseline's embeddings of every text in the sets and the target."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about the documents' groups and categories, for the user."""
 
 
 def mine(
@@ -96,16 +99,15 @@ def mine(
     miner = _Miner(config, _splits(prepared, config, vectors), goal, prepared.category_source)
     selections = miner.mine()
     training = selections["pairs"]
-    _require_enough(len(training.chosen), config, miner.band)
+    _require_enough(len(training.chosen), config, miner.band, prepared)
     sets = {
         name: _pairs(rows_of_set.get(name, rows_of_set[_TRAIN]), selection.chosen, with_groups=known is None)
         for name, selection in selections.items()
         # A held-out set without pairs of both classes is left out.
         if len(selection.chosen)
     }
-    wants_triplets = config.format == "triplets"
-    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if wants_triplets else []
-    return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors)
+    matched = triplets(rows_of_set[_TRAIN], training.chosen, training.pool) if config.triplets else []
+    return Mined(config, sets, matched, _facts(prepared, miner, training), miner.target, vectors, corpus.notes)
 
 
 class _Prepared:
@@ -118,6 +120,7 @@ class _Prepared:
         self.corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
         self.meaning = with_meaning(self.corpus, known)
         self.rows, self.repeated = distinct(self.meaning.rows, excluded)
+        require_pairable(self.meaning, self.rows, self.repeated)
         shares = {"dev_share": config.dev_share, "test_share": config.test_share}
         self.rows_of_set = split_documents(self.rows, **shares, seed=config.seed)
 
@@ -141,6 +144,7 @@ def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningF
         groups=len({row.group for row in rows}),
         categories=len({row.category for row in rows if row.category is not None}),
         cut=corpus.num_cut,
+        contradictions=corpus.contradictions.num_texts,
         dropped={lacking: meaning.num_without, **prepared.repeated},
         labels=meaning.source,
         band=miner.band,
@@ -168,7 +172,12 @@ def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) ->
     for name, rows in prepared.rows_of_set.items():
         texts = [row.text for row in rows]
         splits[name] = Split(
-            features=Features(rows, prepared.corpus.tfidf.transform(texts), vectors.of(texts) if vectors else None),
+            features=Features(
+                rows,
+                prepared.corpus.tfidf.transform(texts),
+                vectors.of(texts) if vectors else None,
+                prepared.meaning.contradictory,
+            ),
             links_L2=links.among(texts) if links else None,
             best_positive_N=np.array([best[text] for text in texts]) if best else None,
             config=config,
@@ -257,18 +266,26 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
     ]
 
 
-def _require_enough(num_pairs: int, config: MineConfig, band: Band) -> None:
+def _require_enough(num_pairs: int, config: MineConfig, band: Band, prepared: _Prepared) -> None:
+    if num_pairs >= 2 * (config.pairs // 2) or (num_pairs and config.allow_fewer):
+        return
     where = f"({config.strategy})"
     if config.strategy != "bands":
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"
-    remedy = "a wider band, more documents per group, or more groups"
+    remedies = ["more documents per group", "more groups"]
+    is_open = config.strategy != "bands" and band[0] <= 0 and band[1] >= 1
+    # Where every positive pair was taken, another band has no more.
+    if not is_open and 2 * num_positives(prepared.rows_of_set[_TRAIN], prepared.meaning) > num_pairs:
+        remedies.insert(0, "a wider band")
+    need = repetition(prepared.meaning, prepared.repeated) or f"need {', '.join(remedies[:-1])}, or {remedies[-1]}"
+    if num_contradictions := prepared.corpus.contradictions.num_texts:
+        need += f" ({num_contradictions:,} texts are in several groups, which make no negative pairs with each other)"
     if num_pairs == 0:
-        raise InputError(f"got no pairs of both classes {where}, need {remedy}")
-    if num_pairs < 2 * (config.pairs // 2) and not config.allow_fewer:
-        raise InputError(
-            f"got documents that yield {num_pairs:,} of {config.pairs:,} pairs {where}, "
-            f"need {remedy}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to accept those"
-        )
+        raise InputError(f"got no pairs of both classes {where}, {need}")
+    raise InputError(
+        f"got documents that yield {num_pairs:,} of {config.pairs:,} pairs {where}, "
+        f"{need}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to accept those"
+    )
 
 
 def write_mined(mined: Mined, folder: Path) -> None:

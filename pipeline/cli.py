@@ -4,7 +4,6 @@ A command's module is imported when it is called: `simile --help` and `simile se
 """
 
 import difflib
-import errno
 import os
 import signal
 import sys
@@ -18,6 +17,8 @@ from typing import NoReturn
 from pipeline.commands import SUMMARIES
 from simile import version
 from simile.errors import InputError, SimileError, StoppedError
+from simile.files import FULL_DISK
+from simile.progress import visible
 
 
 class _Terminated(BaseException):
@@ -28,25 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 2 bad input, 3 the gate failed, 75 stopped but resumable)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments[:1] == ["serve"]:
+            _hold_sighup()
         command = _read_command(arguments)
         # The server drains at SIGTERM by itself, and only the main thread may handle signals.
         is_ended = arguments[0] != "serve" and threading.current_thread() is threading.main_thread()
         with _ending_on_sigterm() if is_ended else nullcontext():
-            return command()
+            code = command()
+        # Here a full disk can still be reported; at the exit of the process it cannot.
+        sys.stdout.flush()
+        return code
     except SimileError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            where = f" ({error.filename})" if error.filename else ""
-            return _fail(f"the disk is full{where}; free some space, then run the same command", StoppedError.exit_code)
-        if isinstance(error, BrokenPipeError):
-            # Whoever read our output has left; there is nobody to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-            # A rename names two files, of which the second is the user's.
-            return _fail(f"{error.filename2 or error.filename}: {error.strerror}", InputError.exit_code)
-        raise
+        return _failed_file(error)
     except ModuleNotFoundError as error:
         return _fail(_missing_extra(error, arguments[0]), InputError.exit_code)
     except _Terminated:
@@ -90,6 +86,27 @@ Options:
   {"--version":{width}}  Show the version"""
 
 
+def _failed_file(error: OSError) -> int:
+    """Report an error of the file system, and return its exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has left; there is nobody to tell.
+        _drop_output()
+        return 0
+    # A rename names two files, of which the second is the user's.
+    path = error.filename2 or error.filename
+    if error.errno in FULL_DISK:
+        if path is None:
+            # What could not be printed would be tried again, and fail again, at the exit of the process.
+            _drop_output()
+        where = f" ({path})" if path else ""
+        return _fail(f"the disk is full{where}; free some space, then run the same command", StoppedError.exit_code)
+    return _fail(f"{path}: {error.strerror}" if path else str(error), InputError.exit_code)
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print(text: str) -> int:
     sys.stdout.write(f"{text}\n")
     return 0
@@ -122,8 +139,14 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, earlier)
 
 
+def _hold_sighup() -> None:
+    """Ignore SIGHUP until the service handles it: what it would load again has not been read yet."""
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"simile: {' '.join(message.split())}\n")
+    sys.stderr.write(f"simile: {visible(' '.join(message.split()))}\n")
     return code
 
 

@@ -13,6 +13,8 @@ from pydantic_core import ErrorDetails
 from simile.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+_MAX_BYTES, _MAX_ALIASES = 2**20, 20
+"""Limits of a config: each alias can double what a message shows."""
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -27,18 +29,38 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        # Opening a named pipe would wait for its writer, and a device may never end.
+        if path.exists() and not (path.is_file() and path.stat().st_size <= _MAX_BYTES):
+            raise InputError(f"{path}: is no regular file of at most {_MAX_BYTES >> 10} KiB, need one")
+        values = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: no valid UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"{where}: no valid YAML ({getattr(error, 'problem', error)})") from error
+        raise InputError(f"{where}: no valid YAML ({getattr(error, 'problem', None) or error})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: got {type(values).__name__}, need a mapping of settings")
     return values
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a YAML text, or raise a `yaml.YAMLError`: PyYAML lets errors of its constructors out."""
+    try:
+        events = list(yaml.parse(text, Loader=_Loader))
+        if sum(isinstance(event, yaml.AliasEvent) for event in events) > _MAX_ALIASES:
+            raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases")
+        if any("\0" in getattr(event, "value", "") for event in events):
+            raise yaml.YAMLError("a NUL character")
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deep") from error
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -49,7 +71,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not separator or not key:
             raise InputError(f"--set {override}: need key=value")
         try:
-            value = yaml.load(text, Loader=_Loader)
+            value = _parsed(text)
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: no valid YAML value") from error
         result = _set(result, key.split("."), value, override)

@@ -3,13 +3,16 @@
 `pipeline.usage` makes the flags of these fields, `docs.reference` the tables in docs/.
 """
 
-from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticCustomError, PydanticUndefined
+
+from simile.artifacts.pairs import label_word
+from simile.artifacts.rows import Format, ReadOptions
 
 
 def named(name: str) -> Parameter:
@@ -50,17 +53,18 @@ _MARK = "\0"
 
 
 def protected(arguments: Iterable[str], flags: Collection[str]) -> list[str]:
-    """Return the arguments with a mark before texts such as ``-5 degrees``; `CommandOptions` removes it."""
-    return [
-        f"{_MARK}{word}" if word.startswith("-") and " " in word and word.partition("=")[0] not in flags else word
-        for word in arguments
-    ]
+    """Return the arguments with a mark before ``-`` and texts such as ``-5 degrees``; `CommandOptions` removes it."""
+
+    def is_value(word: str) -> bool:
+        return word == "-" or (word.startswith("-") and " " in word and word.partition("=")[0] not in flags)
+
+    return [f"{_MARK}{word}" if is_value(word) else word for word in arguments]
 
 
 class CommandOptions(BaseModel):
     """The options of one command."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -104,8 +108,96 @@ class ScoringOptions(CommandOptions):
     """Precision that encoders run in."""
 
 
-class ColumnOption(CommandOptions):
-    """The option of the commands that read documents or pairs."""
+_CHARACTERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_SIDES = ("positive", "negative")
+
+
+class TableOptions(BaseModel):
+    """How documents and pairs are read: options of the commands that do so, and keys of a run."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    format: Annotated[Format | None, value("FORMAT")] = None
+    """Format of all files that are read: ``jsonl``, ``json``, ``csv``, ``tsv`` or ``parquet`` (default: by suffix)."""
+    delimiter: Annotated[str | None, value("CHARACTER")] = None
+    """Character between the columns of CSV and TSV files, also by name: ``tab``, ``semicolon``, ``comma`` or ``pipe``
+    (default: comma in CSV, tab in TSV)."""
+    quote: Annotated[str | None, value("CHARACTER")] = None
+    """Character around cells of CSV and TSV files, or ``none`` (default: ``"`` in CSV, none in TSV)."""
+    encoding: Annotated[str | None, value("NAME")] = None
+    """Encoding of text files, such as ``cp1252`` or ``utf-16`` (default: UTF-8)."""
+    label: Annotated[tuple[str, ...], value("SIDE=WORDS")] = ()
+    """Words that are labels beside 0, 1, true and false: ``positive=duplicate,entailment``. All others are then
+    negative, or only those of ``negative=WORDS`` if it is given. May be repeated."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """List these fields after those of the model that inherits them."""
+        super().__pydantic_init_subclass__(**kwargs)
+        ordered = sorted(cls.model_fields.items(), key=lambda item: item[0] in TableOptions.model_fields)
+        cls.__pydantic_fields__ = dict(ordered)
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _is_character(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is None or (info.field_name == "quote" and name == "none"):
+            return name and ""
+        character = _CHARACTERS.get(name, name)
+        if len(character) != 1 or character in "\r\n":
+            raise PydanticCustomError("character", "need one character")
+        return character
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        try:
+            # Some codecs are none of texts.
+            "".encode(name or "utf-8")
+        except (LookupError, ValueError):
+            raise PydanticCustomError("encoding", "need an encoding such as cp1252 or utf-16") from None
+        return name
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _has_one_form(cls, sides: object) -> object:
+        """Return the words of each side; in YAML they may be a mapping of lists."""
+        if isinstance(sides, Mapping):
+            return [
+                f"{side}={','.join(map(str, words)) if isinstance(words, list) else words}"
+                for side, words in sides.items()
+            ]
+        return (sides,) if isinstance(sides, str) else sides
+
+    @field_validator("label")
+    @classmethod
+    def _has_sides(cls, sides: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(side in _SIDES and words.strip(" ,") for side, _, words in (one.partition("=") for one in sides)):
+            raise PydanticCustomError("label", "need positive=WORD,WORD or negative=WORD,WORD")
+        if both := cls._words(sides, "positive") & cls._words(sides, "negative"):
+            raise PydanticCustomError("label", f"need each word on one side, not {min(both)!r} on both")
+        return sides
+
+    @model_validator(mode="after")
+    def _delimiter_is_no_quote(self) -> Self:
+        if self.delimiter and self.delimiter == self.quote:
+            raise PydanticCustomError("quote", "need a delimiter that is not the quote")
+        return self
+
+    @staticmethod
+    def _words(sides: tuple[str, ...], side: str) -> frozenset[str]:
+        lists = [words for one, _, words in (text.partition("=") for text in sides) if one == side]
+        return frozenset(label_word(word) for words in lists for word in words.split(",") if word.strip())
+
+    @property
+    def reading(self) -> ReadOptions:
+        """These options as readers take them."""
+        return ReadOptions(
+            self.format, self.delimiter, self.quote, self.encoding, *(self._words(self.label, side) for side in _SIDES)
+        )
+
+
+class ColumnOption(CommandOptions, TableOptions):
+    """The options of the commands that read documents or pairs."""
 
     column: Annotated[tuple[str, ...], value("OURS=THEIRS")] = ()
     """Read the file's column THEIRS as our field OURS, such as ``text=body`` of documents or ``text_a=question`` of

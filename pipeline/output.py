@@ -1,27 +1,41 @@
 """What commands print, and where they may write."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
 from simile.artifacts import Calibration, EvaluationReport, MinedSet, MiningReport, SetEvaluation
 from simile.errors import InputError
+from simile.progress import visible
 
 GATE_FAILED = 3
 """Exit code of a command whose gate did not pass."""
 
 
 def print_lines(*lines: str) -> None:
-    """Print the lines to stdout."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    """Print the lines to stdout, with control characters as visible escapes."""
+    sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
 
 
-def require_no_folder(*files: Path | None) -> None:
-    """Refuse a folder where a file is to be written, before the work that would be lost."""
-    for file in files:
-        if file and file.is_dir():
-            raise InputError(f"{file}: is a folder, need a file to write to")
+def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse to write what is read: an output that is an input, lies in one, or contains one."""
+    existing = [path for path in map(_existing, inputs) if path]
+    files = [file for path in existing if path.is_dir() for file in path.iterdir() if file.is_file()]
+    for out in filter(None, outputs):
+        for path in [*existing, *files]:
+            is_same = os.path.exists(out) and out.samefile(path)
+            # Path.resolve raises a RuntimeError for links that lead in a circle.
+            real_out, real_path = (Path(os.path.realpath(one)) for one in (out, path))
+            if is_same or real_path in real_out.parents or real_out in real_path.parents:
+                raise InputError(f"{out}: is read as input ({path}), need another place to write to")
+
+
+def _existing(path: Path | None) -> Path | None:
+    """Return the path of what is read; that of standard input may lead to a file."""
+    path = Path("/dev/stdin") if str(path) == "-" else path
+    return path if path and os.path.exists(path) else None
 
 
 def verdict(report: EvaluationReport) -> str:
@@ -37,8 +51,8 @@ def calibration_told(calibration: Calibration | None) -> str:
     return f"{calibration.method}, fitted on pairs of which {calibration.positive_share:.0%} are positive{error}"
 
 
-def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a plain-text table: the first column is left-aligned, the others right-aligned, nothing is wrapped."""
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: the first column is left-aligned, the others right-aligned, nothing is wrapped."""
     # Imported here, because most commands print no table.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -50,14 +64,14 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for number, name in enumerate(columns):
         table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console = Console(file=StringIO(), color_system=None, width=1000)
     with console.capture() as capture:
         console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def result_table(report: EvaluationReport) -> str:
+def result_table(report: EvaluationReport) -> list[str]:
     """Return the figures of an evaluation: baseline, Simile, and their difference with its 95 % interval."""
     entries = report.sets
     if report.baseline is None:
@@ -74,17 +88,17 @@ def result_table(report: EvaluationReport) -> str:
     return text_table(columns, rows)
 
 
-def mined_table(report: MiningReport) -> str:
+def mined_table(report: MiningReport) -> list[str]:
     """Return a mining report's figures: how hard each set is, its shortcuts, and how similar it is to the target."""
     columns = ("set", "pairs", "positive", "baseline Spearman", "separability", "TF-IDF alone", "length", "category")
-    lines = [text_table(columns, [_mined(name, entry) for name, entry in report.sets_and_target.items()])]
+    lines = text_table(columns, [_mined(name, entry) for name, entry in report.sets_and_target.items()])
     if report.match:
         aucs = [
             f"{name} {_figure(auc.matched, '.3f')} (all features {_figure(auc.all, '.3f')})"
             for name, auc in report.match.adversarial.items()
         ]
         lines += ["", f"AUC of mined against target pairs (0.5: indistinguishable): {', '.join(aucs)}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _mined(name: str, entry: MinedSet) -> list[str]:

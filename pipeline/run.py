@@ -1,22 +1,27 @@
 """All stages in one call: baseline, mining, training, joining, evaluation. Finished stages are skipped."""
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import JsonValue
 
 from mining.matching.target import check_target
 from pipeline.columns import read, read_labelled, require_columns_of
 from pipeline.commands import evaluate
 from pipeline.commands.join import join
 from pipeline.commands.mine import MineFiles, mine_to
+from pipeline.options import TableOptions
 from pipeline.run_config import PHASES, RunConfig
 from simile import artifacts
-from simile.artifacts import EvaluationReport, PairSet
+from simile.artifacts import EvaluationReport, PairSet, source_sha256
+from simile.artifacts.json_file import read_model
+from simile.artifacts.strict import StrictModel
 from simile.errors import InputError
-from simile.files import sha256_file, write_whole
+from simile.files import alone, remove, sweep, write_whole
 from simile.progress import say
+from simile.version import __version__, commit
 from training.work import Work
 
 _DEV_SETS, _TEST_SETS = ("dev-seen", "dev-unseen"), ("test-seen", "test-unseen")
@@ -36,12 +41,20 @@ def run(config: RunConfig, *, restart: bool = False) -> EvaluationReport:
 
     Raises:
         InputError: the config, the data or the output folder cannot be used.
-        StoppedError: a stage was stopped; the same call resumes it.
+        StoppedError: a stage was stopped, and the same call resumes it; or another process runs in ``config.out``.
     """
     from training.tracking import require_trackers
 
     given = _read_given(config)
     require_trackers()
+    # The lock lies in the folder, because the folder may be a volume that nothing can be put beside.
+    with alone(config.out / "run"):
+        return _run_stages(config, given, restart=restart)
+
+
+def _run_stages(config: RunConfig, given: "_Given", *, restart: bool) -> EvaluationReport:
+    for name in _RESULTS:
+        sweep(config.out / name)
     if restart:
         _remove_results(config.out)
     _require_same_run(config)
@@ -74,16 +87,16 @@ def _read_given(config: RunConfig) -> _Given:
     artifacts.named_pair_paths([*map(str, config.test), *map(str, config.guard)])
     artifacts.named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
     for path in (config.documents, config.target, config.positives):
-        if path and not path.is_file():
+        if path and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: no such file")
     if config.pairs:
         _training_files(config)
-    target = read(config.target, config.columns) if config.target else None
+    target = read(config.target, config) if config.target else None
     if target and not config.pairs:
         check_target(target)
     elif config.target and target and target.is_labelled:
         artifacts.require_labels(target, config.target)
-    dev, test, guard = (read_labelled(paths, config.columns) for paths in (config.dev, config.test, config.guard))
+    dev, test, guard = (read_labelled(paths, config) for paths in (config.dev, config.test, config.guard))
     return _Given(dev, test, guard, [target] if target and target.is_labelled else [])
 
 
@@ -94,10 +107,7 @@ def _remove_results(out: Path) -> None:
     if existing and not (out / "baseline.inputs.json").is_file():
         raise InputError(f"{existing[0]}: exists, but no run wrote it; need an output folder without it")
     for path in results:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
@@ -109,7 +119,7 @@ def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
 def _training_files(config: RunConfig) -> list[PairSet]:
     """Return the pairs to train on, file by file: a curriculum has one file per phase."""
     if config.pairs:
-        return read_labelled([config.pairs], config.columns)
+        return read_labelled([config.pairs], config)
     return _mined(config, PHASES if config.mine.strategy == "curriculum" else ("pairs",))
 
 
@@ -141,13 +151,14 @@ def _mine(config: RunConfig, documents: Path) -> None:
     inputs = {
         "mine": mine_config.model_dump(mode="json"),
         "columns": config.columns,
-        "documents": sha256_file(documents),
-        "target": sha256_file(config.target) if config.target else None,
-        "positives": sha256_file(config.positives) if config.positives else None,
-        "held out": [sha256_file(path) for path in files.held_out],
+        "reading": config.model_dump(mode="json", include=set(TableOptions.model_fields)),
+        "documents": source_sha256(documents),
+        "target": source_sha256(config.target) if config.target else None,
+        "positives": source_sha256(config.positives) if config.positives else None,
+        "held out": [source_sha256(path) for path in files.held_out],
         "baseline": artifacts.read_bundle(config.out / "baseline").manifest.digest,
     }
-    _stage(files.out, inputs, lambda: mine_to(files, mine_config, config.columns))
+    _stage(files.out, inputs, lambda: mine_to(files, mine_config, config))
 
 
 def _member_paths(config: RunConfig) -> list[Path]:
@@ -160,8 +171,14 @@ def _member_paths(config: RunConfig) -> list[Path]:
 def _require_same_run(config: RunConfig) -> None:
     """Refuse the folder of a run that has begun with other members or settings, before a stage is repeated for them.
 
-    An ensemble's folder and that of a single member do not replace each other.
+    An ensemble's folder and that of a single member do not replace each other. Stages of another version of Simile are
+    refused as well: the run would be one of both. The commit does not decide, because a developer's checkout has many.
     """
+    for stage in ("baseline", "mined", "bundle"):
+        made = _read_stamp(config.out / stage)
+        if made and made.version != __version__:
+            got = f"{config.out / stage}: made by Simile {made.version}, this is {__version__}"
+            raise InputError(f"{got}; need --restart to make everything anew, or the earlier version to continue")
     bundle, num = config.out / "bundle", len(config.train)
     is_joined = bundle.with_name("bundle.inputs.json").is_file()
     if (num > 1 and Work(bundle).is_begun) or (num == 1 and is_joined):
@@ -202,16 +219,38 @@ def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
         )
 
 
+class _Stamp(StrictModel):
+    """What a stage was made from, and by which code."""
+
+    version: str
+    commit: str | None
+    inputs: dict[str, JsonValue]
+
+
+def _stamp_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.inputs.json")
+
+
+def _read_stamp(folder: Path) -> _Stamp | None:
+    """Return the stamp of a stage's folder, or None without one that can be read: then the stage is made anew."""
+    with suppress(FileNotFoundError, InputError):
+        return read_model(_stamp_file(folder), _Stamp, "need a stamp")
+    return None
+
+
 def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> None:
     """Run the stage, unless its folder exists and was made from the same inputs."""
-    stamp = folder.with_name(f"{folder.name}.inputs.json")
-    text = json.dumps(inputs, sort_keys=True, indent=2) + "\n"
-    if folder.is_dir() and stamp.is_file() and stamp.read_text() == text:
-        say(f"      {folder} is there already")
+    stamp = _Stamp(version=__version__, commit=commit(), inputs=inputs)
+    earlier = _read_stamp(folder)
+    if folder.is_dir() and earlier and earlier.inputs == stamp.inputs:
+        other = "" if earlier.commit == stamp.commit else f" (made at commit {earlier.commit}, this is {stamp.commit})"
+        say(f"      {folder} is there already{other}")
         return
-    stamp.unlink(missing_ok=True)
+    if folder.is_dir():
+        say(f"      {folder} was made from other inputs or not to its end, so it is made anew")
+    remove(_stamp_file(folder))
     make()
-    write_whole(stamp, text)
+    write_whole(_stamp_file(folder), stamp.model_dump_json(indent=2) + "\n")
 
 
 def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> EvaluationReport:
@@ -222,6 +261,8 @@ def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]
         baseline=out / "baseline",
         gate=True,
         guard_margin=config.guard_margin,
+        allow_undecided_guards=config.allow_undecided_guards,
+        ledger=config.ledger,
         json_file=out / "report.json",
         html=out / "report.html",
     )

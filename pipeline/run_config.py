@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mining.config import MineConfig
 from pipeline.config import validate
+from pipeline.options import TableOptions
 from pipeline.presets import run_values, with_members_presets
 from training.config import TrainConfig
 
@@ -16,7 +17,7 @@ PHASES = ("phase1", "phase2", "phase3")
 """The files that a mined curriculum is trained on, one after the other."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(TableOptions):
     """Settings of a run over one's own data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -25,7 +26,7 @@ class RunConfig(BaseModel):
     """Documents to mine from. Like all paths but ``out``, relative to the config file."""
     pairs: Path | None = None
     """Labelled pairs to train on, in place of documents."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Columns by another name than ours: the file's name by our field, for documents as for pairs."""
     target: Path | None = None
     """Pairs whose difficulty the mined pairs should match."""
@@ -37,8 +38,13 @@ class RunConfig(BaseModel):
     """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()
     """Labelled pairs on which the bundle must not be worse than the baseline."""
-    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.03
     """Spearman that a guard may lose."""
+    allow_undecided_guards: bool = False
+    """Whether the gate passes guards whose interval does not tell whether more was lost."""
+    ledger: Path | None = None
+    """File that records which bundles the gate has judged on which sets (default: ``baseline.looks.jsonl`` in
+    ``out``)."""
     out: Path = Path("runs/simile")
     """Folder of all results, relative to the current folder."""
     mine: MineConfig = MineConfig()
@@ -86,7 +92,7 @@ def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Paths in the file are relative to it, those of overrides are not.
     """
     values = run_values(str(path))
-    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard"):
+    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard", "ledger"):
         if isinstance(value := values.get(key), list):
             values[key] = [str(path.parent / str(item)) for item in value]
         elif value is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simile.artifacts import EpochEntry, InterpolationPoint, StepLoss, read_training_history, work_folder
+from simile.artifacts import EpochEntry, InterpolationPoint, StepLoss, read_training_history, trained_on, work_folder
 from simile.reports import Block, Counts, callout, figure_row, heading, histogram_row, lines, paragraph
 from simile.scoring.metrics import EDGES
 
@@ -16,6 +16,8 @@ def training_blocks(bundle: Path, title: str = "Training") -> list[Block]:
     """Return the blocks for the training history beside the bundle; none where there is no history."""
     history = read_training_history(work_folder(bundle.resolve()))
     blocks = []
+    if history.trained_texts:
+        blocks.append(callout("note", trained_on(history.trained_texts), title="Figures that are too good"))
     if history.losses:
         blocks.append(_losses(history.losses))
     if history.epochs and history.epochs[0].dev:

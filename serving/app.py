@@ -17,7 +17,7 @@ from serving.middleware import PROBES, Observe, RequireKey
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
 from serving.routes import documented, probes, router
-from serving.service import Load, Service
+from serving.service import Load, Service, Trial
 from serving.settings import Settings
 from simile.scoring import Scorer
 from simile.version import __version__
@@ -28,13 +28,13 @@ _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 """Paths that need no API key: probes send none, and a person has to read the pages to learn where to enter one."""
 
 
-def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
+def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = None) -> FastAPI:
     """Return the application; its `Service` is ``app.state.service``.
 
     A function that loads the scorer runs in a thread once the application has started, and again at each
-    `Service.reload`. /healthz answers meanwhile, /readyz once the scorer is loaded.
+    `Service.reload`, each time after the trial. /healthz answers meanwhile, /readyz once the scorer is loaded.
     """
-    service = Service(settings, (lambda: scorer) if isinstance(scorer, Scorer) else scorer)
+    service = Service(settings, (lambda: scorer) if isinstance(scorer, Scorer) else scorer, trial)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -44,6 +44,7 @@ def create_app(settings: Settings, scorer: Scorer | Load) -> FastAPI:
         yield
         await service.close()
         opening.cancel()
+        await asyncio.wait([opening])
 
     app = FastAPI(
         title="Simile",

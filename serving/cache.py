@@ -18,6 +18,7 @@ class Embedding:
     vector_D: NDArray[np.float32]
     num_tokens: int
     is_cut: bool
+    num_unknown: int
 
 
 class Cache:

@@ -39,6 +39,8 @@ class Call:
         self.token_counts = [0] * len(texts)
         """Tokens of each text, summed over the encoders."""
         self.is_cut = [False] * len(texts)
+        self.num_unknown = 0
+        """Unknown tokens of all texts, summed over the encoders."""
         self.lexical_scores: LexicalScores = {}
         self.jobs: list[Job] = []
         self.lexical_jobs: list[Job] = []
@@ -54,6 +56,7 @@ class Call:
         self.embeddings[encoder][row] = embedding.vector_D
         self.token_counts[row] += embedding.num_tokens
         self.is_cut[row] |= embedding.is_cut
+        self.num_unknown += embedding.num_unknown
 
     def wait_for(self, job: Job, row: int) -> None:
         """Have the job fill this row when it is computed."""

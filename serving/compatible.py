@@ -72,6 +72,7 @@ class TokenUsage(BaseModel):
 
     prompt_tokens: int
     total_tokens: int
+    unknown_tokens: int = Field(description="those among them that stand for what a tokenizer does not know")
 
 
 class ScoreResponse(BaseModel):
@@ -100,7 +101,7 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
         created=int(time.time()),
         model=engine.scorer.bundle.identity,
         data=[Score(index=i, score=value) for i, value in enumerate(scored.score_P.tolist())],
-        usage=TokenUsage(prompt_tokens=scored.num_tokens, total_tokens=scored.num_tokens),
+        usage=_usage(scored.num_tokens, scored.num_unknown),
     )
 
 
@@ -147,7 +148,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     if body.dimensions not in (None, *supported):
         needed = " or ".join(map(str, supported))
         raise InvalidRequestError(f"got {body.dimensions} dimensions, need {needed} with this bundle", "dimensions")
-    embedding_ND, num_tokens = await answer(request, service, engine, engine.embed(texts, timing), timing)
+    embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, engine.embed(texts, timing), timing)
     if body.dimensions in supported[1:]:
         embedding_ND = embedding_ND[:, : body.dimensions]
         # A cut vector is scaled to length 1 again; one that is all zeros stays so.
@@ -160,8 +161,12 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     return EmbeddingsResponse(
         data=[EmbeddingData(index=i, embedding=row) for i, row in enumerate(rows)],
         model=engine.scorer.bundle.identity,
-        usage=TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),
+        usage=_usage(num_tokens, num_unknown),
     )
+
+
+def _usage(num_tokens: int, num_unknown: int) -> TokenUsage:
+    return TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens, unknown_tokens=num_unknown)
 
 
 def _as_list(texts: str | list[str]) -> list[str]:

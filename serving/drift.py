@@ -4,14 +4,20 @@ The measure is the population stability index: 0 is no change, above 0.25 is usu
 2006, Credit Risk Scorecards, ch. 6 (the symmetrised Kullback-Leibler divergence of two histograms).
 """
 
-import json
 import logging
 import math
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from simile.files import write_whole
+from pydantic import Field
+
+from simile.artifacts.json_file import read_model
+from simile.artifacts.strict import StrictModel
+from simile.errors import InputError
+from simile.files import sweep, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +29,16 @@ REFERENCE = 10_000
 """Values that the reference is learned from, and at least as many recent values are remembered."""
 _MIN_RECENT = 1_000
 """Recent values that the index needs: fewer differ by chance."""
+_RETRY_S = 60.0
+"""Seconds after which a reference that could not be stored is stored again."""
+
+
+class _Reference(StrictModel):
+    """The content of a reference's file: bin edges and counts, by what is counted."""
+
+    edges: dict[str, tuple[float, ...]]
+    # The last call of the reference may bring more than was needed, but no more than fits into a request.
+    counts: dict[str, tuple[Annotated[float, Field(ge=0, le=1e9)], ...]]
 
 
 class Drift:
@@ -34,6 +50,7 @@ class Drift:
     def __init__(self, folder: Path | None, digest: str) -> None:
         self._file = folder / f"{digest}.json" if folder else None
         self._reference, self._recent = ({of: [0.0] * (len(EDGES[of]) + 1) for of in EDGES} for _ in range(2))
+        self._failure, self._retry_at = "", math.inf
         self._read()
 
     def observe(self, of: str, values: Sequence[float]) -> None:
@@ -49,6 +66,8 @@ class Drift:
         elif (total := sum(counts)) > 2 * REFERENCE:
             # Older values fade: whenever there are twice as many, the weight of each is halved.
             counts[:] = [count * REFERENCE / total for count in counts]
+        if time.monotonic() >= self._retry_at:
+            self._write()
 
     @property
     def is_learned(self) -> bool:
@@ -69,24 +88,29 @@ class Drift:
         if not self._file:
             return
         try:
-            stored = json.loads(self._file.read_bytes())
-            counts = {of: [float(count) for count in stored["counts"][of]] for of in EDGES}
-            are_other_bins = stored["edges"] != {of: list(edges) for of, edges in EDGES.items()}
-            if are_other_bins or any(len(counts[of]) != len(EDGES[of]) + 1 or min(counts[of]) < 0 for of in EDGES):
-                raise ValueError("its bins have other edges, or counts that do not fit them")
+            sweep(self._file)
+            stored = read_model(self._file, _Reference, "need a drift reference")
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s: the drift reference cannot be read (%s); learning a new one", self._file, error)
+        except (OSError, InputError) as error:
+            _log.warning("the drift reference cannot be read, learning a new one: %s", error)
             return
-        self._reference = counts
+        num_counts = {of: len(counts) for of, counts in stored.counts.items()}
+        if stored.edges != EDGES or num_counts != {of: len(edges) + 1 for of, edges in EDGES.items()}:
+            _log.warning("%s: the drift reference has other bins, learning a new one", self._file)
+            return
+        self._reference = {of: list(counts) for of, counts in stored.counts.items()}
 
     def _write(self) -> None:
         if not self._file:
             return
+        counts = {of: tuple(values) for of, values in self._reference.items()}
+        failure, self._retry_at = "", math.inf
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file, json.dumps({"edges": EDGES, "counts": self._reference}) + "\n")
+            write_whole(self._file, _Reference(edges=EDGES, counts=counts).model_dump_json() + "\n")
         # Failing to monitor must not stop the scoring.
-        except OSError as error:
-            _log.warning("%s: the drift reference cannot be written (%s)", self._file, error)
+        except (OSError, InputError) as error:
+            failure, self._retry_at = str(getattr(error, "strerror", error)), time.monotonic() + _RETRY_S
+        if failure and failure != self._failure:
+            _log.warning("%s: the drift reference cannot be written (%s)", self._file, failure)
+        self._failure = failure

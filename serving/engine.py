@@ -85,13 +85,13 @@ class Engine:
             score_P = self.scorer.combine(scores)
         if not np.isfinite(score_P).all():
             raise NotFiniteError("a score is not finite: this precision is too low for these texts")
-        scored = Scored(score_P, scores, len(texts), sum(call.token_counts), sum(call.is_cut))
+        scored = Scored(score_P, scores, len(texts), sum(call.token_counts), sum(call.is_cut), call.num_unknown)
         self._metrics.count_scored(scored)
         self._drift.observe("scores", score_P.tolist())
         return scored
 
-    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> tuple[NDArray[np.float32], int]:
-        """Return the ensemble's embeddings of one call's texts, and their number of tokens.
+    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> tuple[NDArray[np.float32], int, int]:
+        """Return the ensemble's embeddings of one call's texts, their number of tokens, and that of the unknown ones.
 
         Raises:
             InvalidRequestError: a member has no embeddings. The other errors are those of `score`.
@@ -100,7 +100,8 @@ class Engine:
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         call = await self._run(list(rows), _NO_PAIRS, timing)
-        return self.scorer.join(call.embeddings)[[rows[text] for text in texts]], sum(call.token_counts)
+        embedding_ND = self.scorer.join(call.embeddings)[[rows[text] for text in texts]]
+        return embedding_ND, sum(call.token_counts), call.num_unknown
 
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, let the waiting ones finish, and refuse those not finished after ``timeout_s``."""
@@ -147,6 +148,7 @@ class Engine:
             finally:
                 self._leave(call)
         self._metrics.tokens.inc(sum(call.token_counts))
+        self._metrics.unknown_tokens.inc(call.num_unknown)
         self._metrics.truncated_texts.inc(sum(call.is_cut))
         self._drift.observe("tokens", call.token_counts)
         if timing:
@@ -204,7 +206,7 @@ class Engine:
                 self._on_failed(job, error)
                 continue
             self._forget(job)
-            embedding = Embedding(vector_D, job.num_tokens, job.is_cut)
+            embedding = Embedding(vector_D, job.num_tokens, job.is_cut, job.num_unknown)
             for call in job.rows:
                 call.receive(job, embedding)
             self._cache.put(job.encoder, job.text, embedding)

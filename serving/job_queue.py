@@ -39,6 +39,8 @@ class Job:
     ids: NDArray[np.int64] | None = None
     """The token ids; None until the text is tokenized."""
     is_cut: bool = False
+    num_unknown: int = 0
+    """Number of tokens that stand for something the tokenizer does not know."""
     turn: float = 0.0
     ready: float = 0.0
     begun: float = 0.0

@@ -46,6 +46,8 @@ class Metrics:
         texts = counter("simile_texts", text, ["source"])
         self._texts = {source: texts.labels(source) for source in ("computed", "cached", "shared")}
         self.tokens = counter("simile_tokens", "Tokens of those texts, summed over the encoders.")
+        text = "Tokens among those that stand for something that the encoder's tokenizer does not know."
+        self.unknown_tokens = counter("simile_unknown_tokens", text)
         self.truncated_texts = counter("simile_truncated_texts", "Texts that are longer than an encoder reads.")
 
         self.pairs = counter("simile_pairs", "Pairs scored.")

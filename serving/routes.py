@@ -65,7 +65,13 @@ async def similarity(body: SimilarityRequest, request: Request, service: TheServ
         scores=scored.score_P.tolist(),
         members={name: score_P.tolist() for name, score_P in scored.members.items()} if body.members else None,
         probabilities=probability(calibration, scored.score_P, prior=prior).tolist() if calibration else None,
-        usage=Usage(pairs=len(pairs), texts=scored.num_texts, tokens=scored.num_tokens, truncated=scored.num_cut),
+        usage=Usage(
+            pairs=len(pairs),
+            texts=scored.num_texts,
+            tokens=scored.num_tokens,
+            unknown_tokens=scored.num_unknown,
+            truncated=scored.num_cut,
+        ),
         bundle=bundle.identity,
     )
 

@@ -3,27 +3,24 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from simile.artifacts import Calibration, Combine, Thresholds
+from simile.text_input import NEED_PAIR, text_fault
 
 _LIST, _OBJECT = PAIR_FORMS = ("[text_a, text_b]", "{text_a, text_b}")
 """The two forms of a pair; pydantic puts the one it chose into the location of an error."""
 
 
-def _check_text(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank_text", "got an empty text, need at least one visible character")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        # JSON can express it (a lone escape such as \ud800), but no tokenizer can read it.
-        raise PydanticCustomError("lone_surrogate", "got half of a surrogate pair, need Unicode text") from error
+def _check_text(text: Any) -> Any:
+    # JSON can express half of a surrogate pair (a lone escape such as \ud800), but no tokenizer can read it.
+    if fault := text_fault(text):
+        raise PydanticCustomError("no_text", fault)
     return text
 
 
-Text = Annotated[str, AfterValidator(_check_text), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
+Text = Annotated[str, BeforeValidator(_check_text), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
 
 _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
 """The two forms of a list of texts; pydantic puts the one it chose into the location of an error."""
@@ -70,7 +67,7 @@ Pair = Annotated[
     Discriminator(
         _form_of_pair,
         custom_error_type="no_pair",
-        custom_error_message='need ["text a", "text b"] or {"text_a": ..., "text_b": ...}',
+        custom_error_message=f'{NEED_PAIR}, as ["text a", "text b"] or {{"text_a": ..., "text_b": ...}}',
     ),
 ]
 
@@ -117,6 +114,10 @@ class Usage(BaseModel):
     pairs: int
     texts: int = Field(description="distinct texts among the pairs")
     tokens: int = Field(description="tokens of those texts, summed over the members")
+    unknown_tokens: int = Field(
+        description="those among them that stand for what a tokenizer does not know: texts that differ in these only "
+        "look equal to its encoder"
+    )
     truncated: int = Field(description="distinct texts that are longer than a member reads")
 
 
@@ -125,7 +126,7 @@ class SimilarityResponse(BaseModel):
 
     model_config = example(
         scores=[0.8312],
-        usage={"pairs": 1, "texts": 2, "tokens": 19, "truncated": 0},
+        usage={"pairs": 1, "texts": 2, "tokens": 19, "unknown_tokens": 0, "truncated": 0},
         bundle="helpdesk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     )
 

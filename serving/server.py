@@ -21,14 +21,15 @@ from serving.connection import Connection
 from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
+from serving.trial import is_loading, try_bundle
+from simile.artifacts import require_digest
 from simile.errors import InputError
-from simile.scoring import Scorer, load, require_prior
+from simile.scoring import Scorer, require_prior
+from simile.scoring.trial import load_warm
 
 _LAST_ANSWERS_S = 2
 """Seconds to send the last responses after the engine has drained. With the default ``drain_s``, shutdown fits the 30
 seconds that Kubernetes allows."""
-_WARM_SHAPES = ((1, 8), (1, 64), (8, 16))
-"""Number of pairs and words per text. A provider prepares each combination, a new shape, at its first use."""
 _COLLECTION_THRESHOLD = 50_000
 """Allocated objects after which garbage is collected. With Python's default of 700, parsing a body of 4 MB blocks the
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
@@ -39,11 +40,15 @@ _log = logging.getLogger(__name__)
 def run(bundle_path: str | Path, settings: Settings) -> int:
     """Serve the bundle until SIGTERM or SIGINT; return the exit code. SIGHUP loads the path again.
 
+    A bundle is tried in another process before this one loads it, because a bad one may hang or end the process.
     /healthz and /metrics answer from the start, everything else once the bundle is verified and warm.
 
     Raises:
         InputError: the bundle cannot be served here, or a port is in use.
     """
+    if hasattr(signal, "SIGHUP"):
+        # Nothing has been read yet that could be read again.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The engine has tokenizer threads of its own. Those of the tokenizers library would take cores from the model, and
     # for a few texts waking them takes longer than the work.
@@ -52,24 +57,25 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTION_THRESHOLD, 50, 50)
-    app = create_app(settings, lambda: open_scorer(bundle_path, settings))
+    app = create_app(settings, lambda: open_scorer(bundle_path, settings), partial(try_bundle, bundle_path, settings))
     service: Service = app.state.service
     with listening(settings) as listener, _metrics_server(settings, service.metrics):
         asyncio.run(serve(app, listener))
     if service.failure:
         raise service.failure
+    if is_loading():
+        # Python's own way to end would pull ONNX Runtime from under that thread.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
     """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes."""
     start = perf_counter()
-    scorer = load(bundle_path, device=settings.device, precision=settings.precision)
+    scorer = load_warm(bundle_path, settings.device, settings.precision)
+    require_digest(scorer.bundle, settings.digest)
     require_prior(scorer.bundle, settings.prior)
-    scorer.check_golden()
-    for num_pairs, num_words in _WARM_SHAPES:
-        words = " warm" * (num_words - 1)
-        scorer.score([(f"{i}a{words}", f"{i}b{words}") for i in range(num_pairs)])
     _log.info("ready: %s on %s after %.1f s", scorer.bundle.identity, scorer.runtime, perf_counter() - start)
     return scorer
 
@@ -109,7 +115,11 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     await service.close()
     server.should_exit = True
-    await serving
+    for task in reloads:
+        task.cancel()
+    # A trial that is given up ends its process.
+    await asyncio.wait([serving, *reloads])
+    serving.result()
 
 
 @contextmanager
@@ -146,6 +156,6 @@ def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
 def _reporting(host: str, port: int) -> Iterator[None]:
     try:
         yield
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         need = "need an address of this machine and a free port (--host, --port, --metrics-port)"
         raise InputError(f"cannot listen on {host}:{port} ({error}): {need}") from error

@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from serving.drift import Drift
 from serving.engine import Engine
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
 from serving.settings import Settings
+from serving.trial import in_thread
+from simile.errors import BundleError
 from simile.scoring import Scorer
 
 Load = Callable[[], Scorer]
+Trial = Callable[[], Awaitable[str]]
+"""Tries the bundle elsewhere and returns its digest, or raises the error by which it cannot be served."""
 
 _HANDOVER_S = 0.5
 """Seconds after which every request that was given the old engine has reached it."""
@@ -22,9 +26,9 @@ _log = logging.getLogger(__name__)
 class Service:
     """The state that the routes share. It is ready from the end of `open` to the beginning of `close`."""
 
-    def __init__(self, settings: Settings, load: Load) -> None:
+    def __init__(self, settings: Settings, load: Load, trial: Trial | None = None) -> None:
         self.settings = settings
-        self._load = load
+        self._load, self._trial = load, trial
         self.metrics = Metrics()
         self.failure: Exception | None = None
         """The error by which loading the bundle failed."""
@@ -33,6 +37,7 @@ class Service:
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
         self._is_reload_waiting = False
+        self._trying: asyncio.Future[str] | None = None
         self._replaced: Engine | None = None
         """The previous engine, while it answers its last calls and the new one accepts requests."""
 
@@ -68,6 +73,9 @@ class Service:
         if self._is_reload_waiting:
             return
         self._is_reload_waiting = True
+        # What is being tried, perhaps for ever, is not the newest any more.
+        if self._trying and self._engine:
+            self._trying.cancel()
         async with self._loading:
             self._is_reload_waiting = False
             old = self._engine
@@ -87,14 +95,31 @@ class Service:
             self._replaced = None
 
     async def _load_next(self) -> None:
+        digest = await self._tried(self._trial) if self._trial else None
         # Loading runs in a thread, so that the event loop goes on answering, with the old engine if there is one.
-        scorer = await asyncio.to_thread(self._load)
+        try:
+            scorer = await asyncio.wait_for(in_thread(self._load), self.settings.load_s)
+        except TimeoutError as error:
+            raise BundleError(f"the bundle was tried, but not loaded within {self.settings.load_s:g} s") from error
         if self.stopping.is_set():
             return
+        if digest not in (None, scorer.bundle.manifest.digest):
+            raise BundleError(f"{scorer.bundle.path}: got another bundle than the one that was tried, load it again")
         drift = Drift(self.settings.drift_folder, scorer.bundle.manifest.digest)
         self._engine = Engine(scorer, self.metrics, drift, self.settings)
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
+
+    async def _tried(self, trial: Trial) -> str:
+        self._trying = asyncio.ensure_future(trial())
+        try:
+            return await self._trying
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            raise BundleError("the trial was given up for a newer SIGHUP") from None
+        finally:
+            self._trying = None
 
     def stop(self) -> None:
         """Accept no more requests."""

@@ -6,14 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from simile.artifacts.bundle import DIGEST
 from simile.errors import InputError
 from simile.scoring import Device, Precision
 
 ENVIRONMENT_PREFIX = "SIMILE_"
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
-_Count = Annotated[int, Field(ge=1)]
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1, lt=2**63)]
+_Seconds = Annotated[float, Field(gt=0, le=10**6)]
 _Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
 _NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
@@ -55,6 +56,10 @@ class Settings(BaseModel):
     """Device that encoders run on: ``auto``, ``cpu`` or ``cuda``."""
     precision: Precision = "auto"
     """Precision that encoders run in: ``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    digest: Annotated[str, Field(pattern=DIGEST)] | None = None
+    """Digest that every served bundle must have, from a source that you trust."""
+    load_s: _Seconds = 120
+    """Seconds in which a bundle must be loaded and tried, at the start and on SIGHUP."""
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of positives that probabilities assume, in place of the calibration's own."""
     max_body_bytes: _Count = 4 * 2**20
@@ -65,7 +70,7 @@ class Settings(BaseModel):
     """Most characters per text."""
     max_waiting_tokens: _Count = 65536
     """Most tokens that may wait; requests beyond are refused (back-pressure)."""
-    cache_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
+    cache_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 64 * 2**20
     """Memory for the embeddings of recent texts, in bytes; 0 turns the cache off."""
     timing_headers: bool = True
     """Report how long each step of a request took, in the response's ``server-timing`` header."""

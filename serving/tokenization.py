@@ -64,7 +64,7 @@ class Tokenization:
                     self._tokenize([job])
             return
         for job, text in zip(jobs, tokens, strict=True):
-            job.ids, job.is_cut = text.ids, text.is_cut
+            job.ids, job.is_cut, job.num_unknown = text.ids, text.is_cut, text.num_unknown
         refused = [job for job in jobs if job.is_cut] if self.refuse_long_texts else []
         for job in refused:
             got = f"got a text of {len(job.text)} characters, need at most {encoder.max_length} tokens"

@@ -4,6 +4,7 @@ Rich draws the bar. The rate and the time left are computed here, over all the w
 from the last 30 seconds, which is less than one step of slow work.
 """
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,8 @@ _MIN_RATE_S = 1.0
 """No rate is shown before this time."""
 _consoles: list["Console"] = []
 """The consoles of the bars that are shown now; `say` writes above the bars."""
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, start a new line, change the direction of what follows, or cannot be encoded."""
 
 
 class Progress:
@@ -27,7 +30,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
-        self._label, self._total, self._unit = label, total, unit
+        self._label, self._total, self._unit = visible(label), total, unit
         self._done, self._skipped, self._note = 0, 0, ""
         self._start, self._last = time.monotonic(), 0.0
         self._bar: RichProgress | None = None
@@ -52,7 +55,7 @@ class Progress:
         """Count more work as done, and replace the note beside the figures unless it is None."""
         self._done += num
         if note is not None:
-            self._note = note
+            self._note = visible(note)
         self._show()
 
     def skip(self, num: int) -> None:
@@ -113,8 +116,14 @@ def _bar(console: "Console", label: str, total: int | None) -> "RichProgress":
     return bar
 
 
+def visible(text: str) -> str:
+    """Return the text with control characters as escapes: those of names and messages must not reach a terminal."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
 def say(text: str) -> None:
-    """Write one line for a person to stderr, above the bar if one is shown."""
+    """Write one line for a person to stderr, above the bar if one is shown; control characters become visible."""
+    text = visible(text)
     if _consoles:
         _consoles[-1].out(text, highlight=False)
     else:

@@ -21,10 +21,11 @@ from simile.artifacts import (
     file_entry,
     read_bundle,
     read_documents,
+    texts_digest,
     write_bundle,
 )
 from simile.files import whole_directory
-from simile.scoring import Scorer, golden_pairs, load, pack_vocabulary
+from simile.scoring import Scorer, choose_runtime, golden_pairs, load, pack_vocabulary, unscored_pairs, words
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +47,7 @@ SLOW_FILES = (
     "training/test_train.py",
     "pipeline/test_commands.py",
     "mining/test_clinc150.py",
+    "pipeline/test_killed.py",
     "pipeline/test_secrets.py",
     "pipeline/test_bucket.py",
     "mining/test_mine.py",
@@ -67,6 +69,7 @@ SLOW_FILES = (
     "serving/test_server.py",
     "serving/test_page.py",
     "serving/test_reload.py",
+    "serving/test_trial.py",
     "monitoring/test_rules.py",
 )
 """Files whose tests train, or start servers and processes, slowest first. `make test-fast` leaves them out."""
@@ -122,11 +125,11 @@ def scorer(bundle) -> Scorer:
 
 @pytest.fixture(scope="session")
 def write_lexical() -> Callable[..., Bundle]:
-    """Writes a bundle of one lexical member, fitted on the texts as scikit-learn fits it."""
+    """Writes a bundle of one lexical member, fitted on the texts as scikit-learn fits it, and trained on none."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     def write(path: Path, texts: Iterable[str], *, name: str = "words") -> Bundle:
-        vectorizer = TfidfVectorizer(sublinear_tf=True).fit(list(texts))
+        vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit(list(texts))
         file = f"members/{name}/lexical.npz"
         content = pack_vocabulary(vectorizer.vocabulary_, vectorizer.idf_)
         member = LexicalMember(name=name, vocabulary=file_entry(file, content), dimension=len(vectorizer.vocabulary_))
@@ -134,12 +137,12 @@ def write_lexical() -> Callable[..., Bundle]:
             name=name,
             members=(member,),
             combine=Combine(weights={name: 1.0}),
-            golden=(),
-            made=JoinProvenance(of=(), fitted_on=None, texts=None),
+            golden=unscored_pairs([name]),
+            made=JoinProvenance(of=(), fitted_on=None, texts=texts_digest([])),
         )
         bundle = write_bundle(path, manifest, {file: content})
-        golden = golden_pairs(load(bundle.path, device="cpu", precision="fp32"))
-        return write_bundle(path, manifest.model_copy(update={"golden": golden}), bundle.data)
+        golden = golden_pairs(Scorer(bundle, choose_runtime("cpu", "fp32")))
+        return write_bundle(path, manifest.model_copy(update={"golden": golden}), bundle.data, [])
 
     return write
 

@@ -180,7 +180,7 @@ def described(name: str = "tiny", *, max_pairs: int = 4, max_body_bytes: int = 4
 
 def measured(request: Request, name: str = "tiny", scale: float = 0.001) -> Reply:
     """Return scores that a test can recognize: the length of each pair's first text."""
-    usage = {"pairs": len(request.pairs), "texts": 2, "tokens": 3, "truncated": 0}
+    usage = {"pairs": len(request.pairs), "texts": 2, "tokens": 3, "unknown_tokens": 1, "truncated": 0}
     scores = [len(a) * scale for a, _ in request.pairs]
     return Reply(body={"scores": scores, "usage": usage, "bundle": f"{name}@sha256:{'0' * 64}"})
 

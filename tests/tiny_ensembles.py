@@ -22,7 +22,7 @@ from simile.artifacts import (
     file_entry,
     write_bundle,
 )
-from simile.scoring import GOLDEN_PAIRS, Runtime, Scorer, golden_pairs, pack_vocabulary
+from simile.scoring import GOLDEN_PAIRS, Runtime, Scorer, golden_pairs, pack_vocabulary, unscored_pairs
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
 DIMENSION = 16
@@ -88,14 +88,17 @@ class Ensemble:
         replace: dict[str, bytes] | None = None,
         with_golden: bool = True,
     ) -> Bundle:
-        """Write a bundle whose word vectors have this seed; the poisoned word's vector is NaN."""
+        """Write a bundle whose word vectors have this seed; the poisoned word's vector is NaN.
+
+        Without golden scores, those in the bundle are 0.
+        """
         table_VD = table(seed)
         if poisoned is not None:
             table_VD[WORDS.index(poisoned)] = np.nan
         words = sorted({word.lower() for word in WORDS if word.isalpha() and len(word) > 1})
         data = {
             "members/small/model.onnx": graph(table_VD),
-            "members/small/model.fp16.onnx": graph(table(seed=1)),
+            "members/small/model.fp16.onnx": graph(table_VD),
             "members/small/tokenizer.json": tokenizer(),
             "members/words/lexical.npz": pack_vocabulary(
                 {word: i for i, word in enumerate(words)}, np.linspace(1, 3, len(words))
@@ -123,7 +126,7 @@ class Ensemble:
             ),
             combine=Combine(weights={"small": 0.75, "words": 0.25}),
             calibration=PlattCalibration(slope=8, intercept=-4, positive_share=0.5),
-            golden=(),
+            golden=unscored_pairs(["small", "words"]),
             made={"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         )
         bundle = write_bundle(self.folder / name, manifest, data)

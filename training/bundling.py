@@ -48,12 +48,22 @@ def require_our_weights(folder: Path) -> None:
 def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out: Path) -> Bundle:
     """Return the bundle at ``out`` with the weights that the trainings in ``parts`` have left, and save the weights."""
     config, dev_sets, folder = inputs.config, inputs.dev_sets, work_folder(out)
-    facts, texts = inputs.published_facts, texts_digest(map(text_hash, inputs.texts))
-    made = TrainingProvenance(run=facts, seed=config.seed, texts=texts, versions=versions(), commit=commit())
+    facts, hashes = inputs.published_facts, frozenset(map(text_hash, inputs.texts))
+    made = TrainingProvenance(
+        run=facts,
+        seed=config.seed,
+        texts=texts_digest(hashes),
+        trained_texts=inputs.trained_texts,
+        versions=versions(),
+        commit=commit(),
+    )
     tuned = _best(config, parts[0])
     if len(parts) > 1:
         set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
         write_training_history(folder, _history_of_mean(inputs, tuned, parts))
+    if inputs.trained_texts:
+        history = read_training_history(folder)
+        write_training_history(folder, history.model_copy(update={"trained_texts": inputs.trained_texts}))
     if minimum := config.min_base_agreement:
         points = interpolate(base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=minimum)
         history = read_training_history(folder)
@@ -67,7 +77,7 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
     member, files = export_member(tuned, name=config.name, prompt=config.prompt, matryoshka=config.matryoshka)
     manifest, scorer = manifest_and_scorer(out, member, files, made)
     manifest = with_decisions(manifest, scorer, inputs.calibration_sets, dev_sets, method=config.calibration)
-    return write_bundle(out, manifest, files)
+    return write_bundle(out, manifest, files, hashes)
 
 
 def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Work]) -> TrainingHistory:

@@ -90,7 +90,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Add the weights that the loss learns to the checkpoint, and mark it as complete: all else is on disk."""
+        """Add the weights that the loss learns to the checkpoint, and mark it as complete: all else is written."""
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._pair_loss.save_own(checkpoint)
         self._work.mark_complete(checkpoint)
@@ -155,7 +155,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         write_training_history(self._work.folder, self._history)
 
     def _stop(self, *_: object) -> None:
-        say("\nSIGTERM: stopping after this step")
+        say("SIGTERM: stopping after this step")
         self.is_stopping = True
 
 

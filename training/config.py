@@ -11,7 +11,7 @@ MIN_LENGTH = 8
 """Fewest tokens per text."""
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal"]
 """Losses by name; `training.losses` defines them."""
-Epochs = Annotated[int, Field(ge=0)]
+Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class LoraConfig(BaseModel):
@@ -19,7 +19,7 @@ class LoraConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    rank: Annotated[int, Field(ge=1)] = 32
+    rank: Annotated[int, Field(ge=1, le=2**16)] = 32
     """Rank of the adapters."""
     alpha: Annotated[float, Field(gt=0)] = 64
     """Scale of the adapters' output, divided by the rank."""
@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
     """Commit of the hub's repository."""
     prompt: str = ""
     """Text that is put before every text, in training as in serving."""
-    max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None
+    max_length: Annotated[int, Field(ge=MIN_LENGTH, lt=2**31)] | None = None
     """Tokens per text; longer texts are cut (default: the encoder's own limit)."""
     method: Literal["lora", "full"] = "full"
     """Whether low-rank adapters (``lora``) or all weights (``full``) are trained."""
@@ -51,21 +51,21 @@ class TrainConfig(BaseModel):
     """Settings of the adapters."""
     loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}
     """Losses that are summed, each with its weight; a name alone stands for that loss only."""
-    epochs: Annotated[int, Field(ge=1)] | tuple[Epochs, ...] = 1
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | tuple[Epochs, ...] = 1
     """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
     the file)."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Dimensions to which embeddings may be cut when they are served; each loss is then averaged over the full
     embedding and each of these cuts (Kusupati et al. 2022, arXiv:2205.13147)."""
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Annotated[int, Field(ge=2, le=2**20)] = 32
     """Pairs per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Highest learning rate: reached after the warm-up, from there falling linearly to 0."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] = 100
     """Steps over which the learning rate rises; at most a tenth of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     """Weight decay of AdamW."""
-    most_pairs: Annotated[int, Field(ge=1)] | None = None
+    most_pairs: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Most pairs that one training sees: more are dealt out to several trainings from the same base, whose weights are
     averaged."""
     min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.95
@@ -76,7 +76,7 @@ class TrainConfig(BaseModel):
     (``isotonic``)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training; ``auto`` is bf16 autocast on GPUs and on processors where it is faster, fp32 elsewhere."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
 
     @field_validator("loss", mode="before")

@@ -49,7 +49,7 @@ def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str,
             histograms[dev.name] = ClassCounts.model_validate(counts)
     spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets) or dev_sets]
     if by_set:
-        say(f"\n{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
+        say(f"{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
     defined = [value for value in spearmans if value is not None]
     # Without dev sets there is nothing to choose by: the last epoch is then the best.
     mean = float(epoch) if not spearmans else float(np.mean(defined)) if len(defined) == len(spearmans) else None

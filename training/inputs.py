@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from simile import __version__
-from simile.artifacts import Pair, PairSet, RunFacts, text_key
+from simile.artifacts import Pair, PairSet, RunFacts, count_trained, text_hash
 from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig
@@ -63,12 +63,15 @@ class TrainingInputs:
         for pairs in self.files:
             _require_learnable(self.config, pairs)
 
+    @cached_property
+    def trained_texts(self) -> dict[str, int]:
+        """The number of texts of each dev and calibration set that are trained on, where there are any."""
+        return count_trained([*self.dev_sets, *self.calibration_sets], set(map(text_hash, self.texts)))
+
     def warn_of_trained_texts(self) -> None:
         """Print which dev and calibration sets share texts with the training pairs."""
-        trained = set(map(text_key, self.texts))
-        for pairs in (*self.dev_sets, *self.calibration_sets):
-            if num := len(trained & {text_key(text) for pair in pairs.texts for text in pair}):
-                say(f"{pairs.name}: {num:,} of its texts are trained on, so its figures are too good for new texts")
+        for name, num in self.trained_texts.items():
+            say(f"note: {name}: {num:,} of its texts are trained on, so its figures are too good for new texts")
 
 
 def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:

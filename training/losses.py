@@ -34,7 +34,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from torch import Tensor, nn
 
-from simile.artifacts import Pair, text_key
+from simile.artifacts import Pair, group_key, text_key
 from training.config import Loss
 
 NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "focal"})
@@ -191,12 +191,14 @@ def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
     """Return each pair's target, whether it is positive, and numbers for its two texts and their two groups."""
     texts: dict[str, float] = {}
     groups: dict[str | None, float] = {None: _NO_GROUP}
+    # The files of a curriculum may spell a group differently.
+    keys = {group: group and group_key(group) for pair in pairs for group in (pair.group_a, pair.group_b)}
     return [
         [
             float(pair.target or 0),
             float(pair.label == 1),
             *(texts.setdefault(text_key(text), float(len(texts))) for text in (pair.text_a, pair.text_b)),
-            *(groups.setdefault(group, float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
+            *(groups.setdefault(keys[group], float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
         ]
         for pair in pairs
     ]

@@ -138,7 +138,7 @@ def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str
             say(f"MLflow: the final status of this run could not be logged ({redacted(error)})")
 
     file = work.folder / "mlflow.run"
-    earlier = file.read_text() if file.is_file() else None
+    earlier = file.read_text(errors="replace") if file.is_file() else None
     try:
         # By default, MLflow records the path of the program.
         tags = {"mlflow.source.name": "simile train"}
@@ -160,7 +160,7 @@ def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str
                 client.log_batch(run.info.run_id, metrics)
         except MlflowException as error:
             is_lost = True
-            say(f"\nMLflow: this run is no longer logged, training continues ({redacted(error)})")
+            say(f"MLflow: this run is no longer logged, training continues ({redacted(error)})")
 
     return log
 
@@ -211,7 +211,7 @@ def _pusher(gateway: str, bundle: str, registry: CollectorRegistry) -> Callable[
         except (OSError, ValueError, HTTPException) as error:
             wait_s = _RETRY_INTERVAL_S
             if not is_warned:
-                say(f"\nPushgateway: cannot be reached, training continues and tries again ({error})")
+                say(f"Pushgateway: cannot be reached, training continues and tries again ({error})")
             is_warned = True
         next_s = time.monotonic() + wait_s
 

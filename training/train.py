@@ -15,16 +15,9 @@ from peft import LoraConfig
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import PrinterCallback, set_seed
 
-from simile.artifacts import (
-    Bundle,
-    Pair,
-    PairSet,
-    TrainingProvenance,
-    check_replaceable,
-    read_bundle,
-    write_training_texts,
-)
+from simile.artifacts import Bundle, Pair, PairSet, TrainingProvenance, check_replaceable, read_bundle, work_folder
 from simile.errors import InputError, StoppedError
+from simile.files import alone, sweep
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from training.averaging import deal
@@ -59,11 +52,18 @@ def train(
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
-        StoppedError: SIGTERM came or the disk is full; the same call continues from the last checkpoint.
+        StoppedError: SIGTERM came or the disk is full, and the same call continues from the last checkpoint; or another
+            process trains at ``out``.
     """
     torch.set_num_threads(usable_cores())
     check_replaceable(out)
-    inputs, work = TrainingInputs(config, files, dev_sets, calibration_sets), Work(out)
+    with alone(out):
+        sweep(work_folder(out))
+        return _train(TrainingInputs(config, files, dev_sets, calibration_sets), out, restart=restart)
+
+
+def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
+    config, work = inputs.config, Work(out)
     require_our_weights(weights_folder(out))
     if not restart:
         work.require_same(inputs.facts)
@@ -78,7 +78,6 @@ def train(
     require_fits(config.base, base, config.prompt, config.matryoshka)
     work.begin(inputs.facts, restart=restart)
     with stopping_on_full_disk(work):
-        write_training_texts(out, inputs.texts)
         inputs.warn_of_trained_texts()
         shares = deal(inputs.trained_rows, config.most_pairs, config.seed)
         parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]

@@ -6,25 +6,30 @@ best/          the weights of the best epoch so far
 history.json   the training history: figures per epoch, losses per step, interpolation; the report shows it
 tensorboard/   TensorBoard's event files
 mlflow.run     the run's id in MLflow, where MLflow is used
-texts.sha256   hashes of the training texts: evaluation refuses test sets that contain them
 part-1/ ...    the work folders of several trainings (`training.averaging`): checkpoints, best, tensorboard, ...
 """
 
-import errno
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from simile.artifacts import RunFacts, work_folder
+from simile.artifacts.json_file import read_model
 from simile.errors import InputError, StoppedError
-from simile.files import whole_directory, write_whole
+from simile.files import FULL_DISK, remove, sync, tree, whole_directory, write_whole
+from simile.version import commit
 
 _COMPLETE, _RUN, _TRAINED = "complete", "run.json", "trained"
 _DATA_NAMES = {"pairs": "training pairs", "dev": "dev sets", "calibration": "calibration sets"}
+
+
+class _Begun(RunFacts):
+    """The content of ``run.json``."""
+
+    commit: str | None
+    """Commit of the Simile that began the run; it does not identify the run, because a checkout has many."""
 
 
 class Work:
@@ -52,11 +57,8 @@ class Work:
         self._require_ours()
         if not self.is_begun:
             return
-        try:
-            earlier = RunFacts.model_validate_json((self.folder / _RUN).read_bytes())
-        except ValidationError as error:
-            got = f"{self.folder / _RUN}: got facts of a run that are damaged or of another version of Simile"
-            raise InputError(f"{got}, need --restart to discard that run, or another output") from error
+        need = "damaged or of another version of Simile; need --restart to discard that run, or another output"
+        earlier = read_model(self.folder / _RUN, _Begun, need)
         if differing := _differences(earlier, facts, {} if settings_only else _DATA_NAMES):
             got = f"{self.folder}: holds a run that differs in {', '.join(differing)}"
             raise InputError(f"{got}, need the same to continue it, --restart to discard it, or another output")
@@ -64,10 +66,11 @@ class Work:
     def begin(self, facts: RunFacts, *, restart: bool) -> None:
         """Start the run with these facts, or continue it; refuse a folder that holds something else."""
         self._require_ours()
-        if restart and self.folder.exists():
-            shutil.rmtree(self.folder)
+        if restart:
+            remove(self.folder)
         if not self.is_begun:
-            write_whole(self.folder / _RUN, facts.model_dump_json(indent=2) + "\n")
+            begun = _Begun(**facts.model_dump(), commit=commit())
+            write_whole(self.folder / _RUN, begun.model_dump_json(indent=2) + "\n")
 
     def _require_ours(self) -> None:
         # A kill leaves hidden files at worst: all other files are written whole.
@@ -77,14 +80,15 @@ class Work:
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint, and remove incomplete ones that a kill or a full disk has left."""
-        checkpoints = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of)
+        checkpoints = sorted(self.checkpoints.glob("checkpoint-*[0-9]"), key=step_of)
         complete = [path for path in checkpoints if (path / _COMPLETE).is_file()]
         for path in set(checkpoints) - set(complete):
             shutil.rmtree(path)
         return complete[-1] if complete else None
 
     def mark_complete(self, checkpoint: Path) -> None:
-        """Mark a checkpoint whose files are all on disk."""
+        """Mark a checkpoint as complete, after waiting until all its files are on the disk."""
+        sync(tree(checkpoint))
         write_whole(checkpoint / _COMPLETE, "")
 
     def save_best(self, model: Any) -> None:
@@ -107,7 +111,8 @@ def _differences(earlier: RunFacts, facts: RunFacts, data: Mapping[str, str]) ->
     """Return what differs, in words for a message; changed keys of the config are listed."""
     keys = sorted(earlier.config.keys() | facts.config.keys())
     changed = [key for key in keys if earlier.config.get(key) != facts.config.get(key)]
-    names = {"base": "base encoder's files", "version": f"version of Simile ({earlier.version})", **data}
+    versions = f"version of Simile ({earlier.version}, this is {facts.version})"
+    names = {"base": "base encoder's files", "version": versions, **data}
     differing = [name for field, name in names.items() if getattr(earlier, field) != getattr(facts, field)]
     return [f"config ({', '.join(changed)})", *differing] if changed else differing
 
@@ -128,7 +133,7 @@ def stopping_on_full_disk(work: Work) -> Iterator[None]:
 def _is_disk_full(error: BaseException, folder: Path) -> bool:
     cause: BaseException | None = error
     while cause is not None:
-        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left" in str(cause):
+        if getattr(cause, "errno", None) in FULL_DISK or "No space left" in str(cause):
             return True
         cause = cause.__cause__ or cause.__context__
     # torch reports only that writing failed, or where the file should have ended.

@@ -16,6 +16,7 @@ class Vectors:
     """The baseline's embeddings of a fixed collection of texts."""
 
     def __init__(self, baseline: Scorer, texts: Sequence[str]) -> None:
+        self.baseline = baseline
         self._index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         with Progress("embedding", len(self._index) * len(baseline.members), "texts") as progress:
             self._embedding_ND = baseline.embed(list(self._index), progress.advance)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from mining.corpus.labels import Contradictions, Labels
 from simile.artifacts import Document, text_key
 from simile.errors import InputError
 from simile.progress import Progress
@@ -38,6 +39,9 @@ class Corpus:
     """Number of documents whose text was too long and was cut."""
     num_without_group: int
     num_without_category: int
+    contradictions: Contradictions
+    notes: tuple[str, ...]
+    """What is doubtful about the documents' groups and categories, for the user."""
 
 
 def gather(
@@ -49,28 +53,36 @@ def gather(
     few documents yields no pairs. Texts with a ``required`` key are always kept, even if they exceed the limit; with
     such texts, meaning does not depend on groups, and documents without a group are sampled as well.
     """
-    sample = _Sample(max_documents, seed)
+    sample, labels = _Sample(max_documents, seed), Labels()
     frequency: Counter[str] = Counter()
-    num_read = num_cut = num_without_group = num_without_category = 0
+    num_read = num_cut = 0
     with Progress("reading", None, "documents") as progress:
-        for num_read, document in enumerate(documents, 1):
+        for num_read, document in enumerate(map(labels.settled, documents), 1):
             num_cut += document.is_cut
-            num_without_group += document.group is None
-            num_without_category += document.category is None
             frequency.update(set(words(document.text)))
             sample.add(num_read, document, is_required=required is not None and text_key(document.text) in required)
             progress.advance()
     if not frequency:
-        raise InputError(f"got {num_read} texts without a single word of two letters, need words for TF-IDF")
+        raise InputError(f"got {num_read:,} documents without a word, need words for TF-IDF")
+    num_without_group, num_without_category = labels.num_without["group"], labels.num_without["category"]
     rows = sample.rows(needs_group=required is None and num_without_group < num_read)
-    tfidf = _vectorizer(frequency, num_read)
-    return Corpus(rows, tfidf, num_read, num_cut, num_without_group, num_without_category)
+    return Corpus(
+        rows,
+        _vectorizer(frequency, num_read),
+        num_read,
+        num_cut,
+        num_without_group,
+        num_without_category,
+        labels.contradictions,
+        tuple(labels.notes()),
+    )
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
-    """Return what ``TfidfVectorizer(sublinear_tf=True).fit`` gives for documents with these word frequencies."""
+    """Return what fitting it gives for documents with these word frequencies."""
     vocabulary = sorted(frequency)
-    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary={word: i for i, word in enumerate(vocabulary)})
+    numbers = {word: i for i, word in enumerate(vocabulary)}
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words, vocabulary=numbers)
     frequency_V = np.array([frequency[word] for word in vocabulary], dtype=np.float64)
     vectorizer.idf_ = np.log((1 + num_documents) / (1 + frequency_V)) + 1
     return vectorizer

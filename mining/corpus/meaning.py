@@ -30,7 +30,8 @@ class Links:
 
     def among(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return the links between these texts as pairs of their indices, shape ``(L, 2)``."""
-        number = {text_key(text): i for i, text in enumerate(texts)}
+        # Of equal texts the first is linked, because it is the one that stays where duplicates are dropped.
+        number = {text_key(text): i for i, text in reversed([*enumerate(texts)])}
         keys = {(text_key(a), text_key(b)) for a, b in self.pairs}
         ends = [(number[a], number[b]) for a, b in keys if a in number and b in number and a != b]
         return np.array(sorted({(min(pair), max(pair)) for pair in ends}), dtype=np.int64).reshape(-1, 2)
@@ -47,6 +48,8 @@ class Meaning:
     within one split and yields no negative pair, but its texts are not assumed to mean the same."""
     num_without: int = 0
     """Number of documents left out because they have no group (or category)."""
+    contradictory: Sequence[Sequence[str]] = ()
+    """Groups that share a text, so that they yield no negative pair with each other."""
 
 
 def known_pairs(positives: PairSet) -> Links:
@@ -61,20 +64,24 @@ def known_pairs(positives: PairSet) -> Links:
 
 def with_meaning(corpus: Corpus, links: Links | None) -> Meaning:
     """Return the documents whose meaning is known, each with its group: from links, else groups, else categories."""
+    contradictory = corpus.contradictions.groups
     if links:
-        return Meaning(_connected(corpus.rows, links), "pairs", links)
+        rows, renamed = _connected(corpus.rows, links)
+        among_components = [[renamed[name] for name in names if name in renamed] for names in contradictory]
+        return Meaning(rows, "pairs", links, contradictory=among_components)
     if corpus.num_without_group < corpus.num_read:
-        return Meaning([row for row in corpus.rows if row.group is not None], "groups", None, corpus.num_without_group)
+        rows = [row for row in corpus.rows if row.group is not None]
+        return Meaning(rows, "groups", None, corpus.num_without_group, contradictory)
     if corpus.num_without_category < corpus.num_read:
         rows = [replace(row, group=row.category) for row in corpus.rows if row.category is not None]
-        return Meaning(rows, "categories", None, corpus.num_without_category)
+        return Meaning(rows, "categories", None, corpus.num_without_category, contradictory)
     raise InputError(
         "got documents without 'group' and without 'category', need one of them (or known positive pairs, --positives)"
     )
 
 
-def _connected(documents: Sequence[Document], links: Links) -> list[Document]:
-    """Return the linked texts and the other documents, grouped by connected component.
+def _connected(documents: Sequence[Document], links: Links) -> tuple[list[Document], dict[str, str]]:
+    """Return the linked texts and the other documents, grouped by connected component, and the component of each group.
 
     Linked texts come first, because the first of several near duplicates is kept.
     """
@@ -83,10 +90,13 @@ def _connected(documents: Sequence[Document], links: Links) -> list[Document]:
     texts = {text_key(text): text for pair in reversed(links.pairs) for text in reversed(pair)}
     missing = [Document(f"pair-text-{i}", text) for i, (key, text) in enumerate(texts.items()) if key not in known]
     rows = sorted([*documents, *missing], key=lambda row: text_key(row.text) not in keys)
+    group_of_key = {text_key(row.text): row.group for row in reversed(rows) if row.group is not None}
+    groups = [row.group or group_of_key.get(text_key(row.text)) for row in rows]
     first_of_group: dict[str, int] = {}
     # Documents of one group are connected too, so that they form no negative pair.
-    same_group = [(first_of_group.setdefault(row.group, i), i) for i, row in enumerate(rows) if row.group is not None]
+    same_group = [(first_of_group.setdefault(group, i), i) for i, group in enumerate(groups) if group is not None]
     edges = np.concatenate([links.among([row.text for row in rows]), np.array(same_group, dtype=int).reshape(-1, 2)])
     graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(rows), len(rows)))
-    component_N = connected_components(graph, directed=False)[1].tolist()
-    return [replace(row, group=f"#{number}") for row, number in zip(rows, component_N, strict=True)]
+    names = [f"#{number}" for number in connected_components(graph, directed=False)[1].tolist()]
+    component_of_group = {group: names[i] for group, i in first_of_group.items()}
+    return [replace(row, group=name) for row, name in zip(rows, names, strict=True)], component_of_group

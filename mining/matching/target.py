@@ -16,7 +16,7 @@ from mining.corpus.embeddings import Vectors
 from mining.sampling.candidates import Band, is_in_band
 from mining.sampling.cells import BIN_WIDTH, tfidf_bins
 from mining.sampling.features import Candidates, Features, Flags, Floats
-from simile.artifacts import Document, Pair, PairSet
+from simile.artifacts import Document, Pair, PairSet, group_key
 from simile.errors import InputError
 from simile.scoring.metrics import spearman
 
@@ -45,7 +45,7 @@ class Target:
     num_outside: int
     """Number of the target's pairs outside the band that was asked for."""
     shortcut: float | None
-    """Spearman that TF-IDF alone reaches on the target's own labels; None if unknown."""
+    """Spearman that the TF-IDF cosines of ``as_candidates`` reach on the target's own labels; None if unknown."""
     knows_category_T: Flags
     """Whether the pair or its groups state if it is of one category."""
 
@@ -149,14 +149,14 @@ def settle_same_category(target: Target, source: CategorySource, same_category: 
 
 
 def categories_of_groups(rows: Sequence[Document]) -> dict[str, str | None]:
-    """Return the category of each group's first document."""
-    return {row.group: row.category for row in reversed(rows) if row.group is not None}
+    """Return the category of each group's first document, by the group's key."""
+    return {group_key(row.group): row.category for row in reversed(rows) if row.group is not None}
 
 
 def _same_category(pair: Pair, category_of_group: Mapping[str, str | None]) -> bool | None:
     if pair.same_category is not None or pair.group_a is None or pair.group_b is None:
         return pair.same_category
-    a, b = category_of_group.get(pair.group_a), category_of_group.get(pair.group_b)
+    a, b = (category_of_group.get(group_key(group)) for group in (pair.group_a, pair.group_b))
     return None if a is None or b is None else a == b
 
 

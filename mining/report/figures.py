@@ -3,17 +3,20 @@
 Shape suffix: P = pairs.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from mining.config import MineConfig
+from mining.corpus.embeddings import Vectors
 from mining.matching.target import SHORTCUT_LIMIT, Target
 from mining.mine import Mined
 from mining.report.comparison import View, match_report, view_of, view_of_target
-from simile.artifacts import BaselineFigures, MinedSet, MiningReport, Shortcuts, TargetSet
-from simile.scoring.metrics import figures, known, spearman
+from simile.artifacts import BaselineFigures, MinedSet, MiningReport, Shortcuts, TargetSet, unknown_notes
+from simile.scoring.metrics import figures, known, spearman, tfidf_cosines
+from simile.version import __version__, commit
 
 DISTANCE_LIMIT = 0.1
 """Largest total variation distance to the target's joint distribution, per class, that does not raise a warning."""
@@ -24,35 +27,39 @@ def describe(mined: Mined) -> MiningReport:
     views = {name: view_of(pairs, mined.vectors) for name, pairs in mined.sets.items()}
     target = mined.target
     report = MiningReport(
+        version=__version__,
+        commit=commit(),
         **dict(mined.facts),
         config=mined.config.model_dump(mode="json"),
-        sets={name: _mined_set(view) for name, view in views.items()},
-        target=_target_set(target) if target else None,
+        sets={name: _mined_set(view, mined.vectors) for name, view in views.items()},
+        target=_target_set(target, mined.vectors) if target else None,
         match=match_report(views["pairs"], target, mined.vectors, seed=mined.config.seed) if target else None,
         triplets=len(mined.triplets),
     )
-    return report.model_copy(update={"warnings": tuple(_warnings(report, mined.config))})
+    return report.model_copy(update={"warnings": (*mined.notes, *_warnings(report, mined.config))})
 
 
-def _mined_set(view: View) -> MinedSet:
+def _mined_set(view: View, vectors: Vectors | None) -> MinedSet:
+    texts = [(pair.text_a, pair.text_b) for pair in view.pairs]
     is_counted_C = [pair.label == 0 and pair.same_category is not None for pair in view.pairs]
     same_C = view.is_same_category_C[np.array(is_counted_C, dtype=bool)]
     label_C, is_same_C = view.is_positive_C.astype(np.float64), view.is_same_category_C.astype(np.float64)
-    features = {"tfidf": view.tfidf_C, "length_ratio": view.length_ratio_C, "same_category": is_same_C}
+    features = {"tfidf": tfidf_cosines(texts), "length_ratio": view.length_ratio_C, "same_category": is_same_C}
     return MinedSet(
         pairs=len(view),
         positives=int(view.is_positive_C.sum()),
-        texts=len({text for pair in view.pairs for text in (pair.text_a, pair.text_b)}),
+        texts=len({text for pair in texts for text in pair}),
         same_category_negatives=float(np.mean(same_C)) if len(same_C) else None,
         alone=Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()})),
         baseline=_baseline_figures(view) if view.has_baseline else None,
+        unknown_tokens=vectors.baseline.unknown_shares(texts) if vectors else {},
     )
 
 
-def _target_set(target: Target) -> TargetSet:
+def _target_set(target: Target, vectors: Vectors | None) -> TargetSet:
     """Return the target's figures, without those of imputed labels, which would reflect the imputation only."""
     view = view_of_target(target)
-    entry = _mined_set(view if target.is_labelled else replace(view, baseline_C=np.full(len(view), np.nan)))
+    entry = _mined_set(view if target.is_labelled else replace(view, baseline_C=np.full(len(view), np.nan)), vectors)
     if not target.is_labelled:
         alone = Shortcuts(tfidf=None, length_ratio=None, same_category=None)
         entry = entry.model_copy(update={"alone": alone, "same_category_negatives": None})
@@ -61,7 +68,7 @@ def _target_set(target: Target) -> TargetSet:
         is_labelled=target.is_labelled,
         without_category=int((~target.knows_category_T).sum()),
         outside_band=target.num_outside,
-        tfidf_alone=target.shortcut,
+        matched_tfidf=target.shortcut,
     )
 
 
@@ -82,7 +89,8 @@ def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     if report.training.pairs < 2 * (report.wanted // 2):
         yield f"the documents yield {report.training.pairs:,} pairs, {report.wanted:,} were asked for"
     alone = report.training.alone.tfidf
-    if alone is not None and abs(alone) > SHORTCUT_LIMIT:
+    # Few pairs correlate by chance.
+    if alone is not None and abs(alone) > max(SHORTCUT_LIMIT, 2 / math.sqrt(report.training.pairs)):
         yield f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap"
     yield from _held_out_warnings(report, config)
     if report.target:
@@ -96,6 +104,7 @@ def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
             yield f"{num:,} documents have {lacking} and were left out"
     if report.cut:
         yield f"{report.cut:,} texts were too long and were cut"
+    yield from unknown_notes({name: entry.unknown_tokens for name, entry in report.sets_and_target.items()})
 
 
 def _setting_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
@@ -146,10 +155,10 @@ def _target_warnings(report: MiningReport, target: TargetSet, config: MineConfig
         yield "strategy 'bands' uses its own bands: the training pairs do not follow the target"
     elif not target.is_labelled:
         yield "the target has no labels: half of its pairs were guessed to be positive to follow its distribution"
-    if target.tfidf_alone is not None and abs(target.tfidf_alone) > SHORTCUT_LIMIT:
+    if target.matched_tfidf is not None and abs(target.matched_tfidf) > SHORTCUT_LIMIT:
         yield (
-            f"TF-IDF alone reaches Spearman {target.tfidf_alone:.3f} on the target: its pairs were weighted so that "
-            "the mined ones have no such shortcut"
+            f"the TF-IDF cosines that are matched reach Spearman {target.matched_tfidf:.3f} on the target: its pairs "
+            "were weighted so that the mined ones have no such shortcut"
         )
     if target.without_category and report.have_category_relations:
         yield (

@@ -71,7 +71,9 @@ def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
         reports.heading("Shortcuts"),
         reports.paragraph(
             "Spearman that one cheap feature reaches. A model learns such a shortcut instead of the texts' meaning. "
-            f"TF-IDF alone should stay below {SHORTCUT_LIMIT:g}, the others should be near the target's."
+            f"On the training pairs, TF-IDF alone should be within {SHORTCUT_LIMIT:g} of 0, and the others near the "
+            "target's. TF-IDF alone is weighted by the texts of each set, so that a held-out set of few groups, whose "
+            "words are common there, may be further off."
         ),
         reports.table(
             ["set", "TF-IDF alone", "length ratio alone", "same category alone", "negatives of one category"],

@@ -64,8 +64,9 @@ def sample_negatives(
 ) -> Candidates:
     """Return a random sample of the negative pairs in the band, up to each cell's capacity, in random order.
 
-    A pair is negative if its documents are of different groups. The search stops once every cell has enough
-    candidates, or after `num_comparisons`; ``on_progress`` receives the number of comparisons since its last call.
+    A pair is negative if its documents are of two groups that share no text. The search stops once every cell has
+    enough candidates, or after `num_comparisons`; ``on_progress`` receives the number of comparisons since its last
+    call.
     """
     reservoir = Reservoir(spec.cells, spec.capacity)
     if spec.band[0] <= 0:
@@ -78,8 +79,8 @@ def sample_negatives(
             break
         pairs = _pairs_in_tile(shuffled_NW, tile, spec.band)
         pairs = IndexPairs(order[pairs.a_C], order[pairs.b_C], pairs.tfidf_C)
-        is_negative_C = features.group_N[pairs.a_C] != features.group_N[pairs.b_C]
-        reservoir.add(features.candidates(pairs.take(is_negative_C), is_positive=False), rng)
+        negatives = pairs.take(features.is_negative(pairs.a_C, pairs.b_C))
+        reservoir.add(features.candidates(negatives, is_positive=False), rng)
         num = min(num_left, len(tile[0]) * len(tile[1]))
         num_left -= num
         on_progress(num)
@@ -128,7 +129,7 @@ def _without_common_words(features: Features, num_wanted: int, rng: Generator) -
     # Pairs a < b are numbered (0, 1), (0, 2), (1, 2), (0, 3)...
     b_C = np.floor((1 + np.sqrt(1 + 8 * code_C.astype(np.float64))) / 2).astype(np.int64)
     a_C = code_C - b_C * (b_C - 1) // 2
-    is_negative_C = features.group_N[a_C] != features.group_N[b_C]
+    is_negative_C = features.is_negative(a_C, b_C)
     pairs = features.with_tfidf(a_C[is_negative_C], b_C[is_negative_C])
     return features.candidates(pairs.take(pairs.tfidf_C == 0), is_positive=False)
 

@@ -1,9 +1,9 @@
 """Pairs of documents and their cheap features: words in common, lengths, the baseline's score.
 
-Shape suffixes: N = documents, W = words, D = dimensions, C = candidates, F = features.
+Shape suffixes: N = documents, W = words, D = dimensions, C = candidates, F = features, G = groups, T = shared texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
@@ -70,10 +70,16 @@ class Features:
     """The features of documents, from which those of any pair are computed."""
 
     def __init__(
-        self, documents: Sequence[Document], tfidf_NW: csr_matrix, embedding_ND: NDArray[np.float32] | None = None
+        self,
+        documents: Sequence[Document],
+        tfidf_NW: csr_matrix,
+        embedding_ND: NDArray[np.float32] | None = None,
+        contradictory: Sequence[Sequence[str]] = (),
     ) -> None:
         self.tfidf_NW = tfidf_NW
-        self.group_N = codes([document.group for document in documents])
+        names = [document.group for document in documents]
+        self.group_N = codes(names)
+        self._shared_GT = _shared_texts(dict(zip(names, self.group_N.tolist(), strict=True)), contradictory)
         self._category_N = codes([document.category for document in documents])
         self._length_N = np.array([len(document.text) for document in documents], dtype=np.float64)
         self._embedding_ND = embedding_ND
@@ -94,6 +100,18 @@ class Features:
                 baseline_C[i : i + _CHUNK] = cosines(self._embedding_ND, pair_C2[i : i + _CHUNK])
         return Candidates(a_C, b_C, pairs.tfidf_C, ratio_C, baseline_C, np.full(len(a_C), is_positive), is_same_C)
 
+    def is_negative(self, a_C: Indices, b_C: Indices) -> Flags:
+        """Return which pairs are negative: of two groups that share no text, shape ``(C,)``."""
+        a_C, b_C = self.group_N[a_C], self.group_N[b_C]
+        is_negative_C = np.asarray(a_C != b_C)
+        is_shared_G = np.diff(self._shared_GT.indptr) > 0
+        doubtful = np.flatnonzero(is_negative_C & is_shared_G[a_C] & is_shared_G[b_C])
+        for i in range(0, len(doubtful), _CHUNK):
+            index = doubtful[i : i + _CHUNK]
+            num_shared_C = self._shared_GT[a_C[index]].multiply(self._shared_GT[b_C[index]]).sum(axis=1)
+            is_negative_C[index] = np.asarray(num_shared_C).ravel() == 0
+        return is_negative_C
+
     def with_tfidf(self, a_C: Indices, b_C: Indices) -> IndexPairs:
         """Return these pairs of documents with their TF-IDF cosines."""
         cosine_C = np.empty(len(a_C))
@@ -101,6 +119,15 @@ class Features:
             a_CW, b_CW = self.tfidf_NW[a_C[i : i + _CHUNK]], self.tfidf_NW[b_C[i : i + _CHUNK]]
             cosine_C[i : i + _CHUNK] = np.asarray(a_CW.multiply(b_CW).sum(axis=1)).ravel()
         return IndexPairs(a_C, b_C, cosine_C)
+
+
+def _shared_texts(code_of_group: Mapping[str | None, int], contradictory: Sequence[Sequence[str]]) -> csr_matrix:
+    """Return which groups have which of the texts that several groups share, shape ``(G, T)``."""
+    groups = [[code_of_group[name] for name in names if name in code_of_group] for names in contradictory]
+    ends = [(group, text) for text, of_text in enumerate(groups) for group in of_text]
+    group, text = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    shape = len(code_of_group), len(contradictory)
+    return csr_matrix((np.ones(len(ends), dtype=np.int32), (group, text)), shape=shape)
 
 
 def codes(names: Sequence[str | None]) -> Indices:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.options import ColumnOption, named, value
-from pipeline.output import print_lines
+from pipeline.output import print_lines, require_apart
 
 
 class Options(ColumnOption):
@@ -26,9 +26,11 @@ class Options(ColumnOption):
 def run(options: Options) -> int:
     """Write the bundle and print its identity; return the exit code."""
     from pipeline.columns import require_columns_of
-    from training.baseline import make_baseline
+    from training.baseline import LEXICAL, make_baseline
 
     require_columns_of(options.columns, "documents")
+    if options.model.startswith(LEXICAL):
+        require_apart([options.out], [Path(options.model.removeprefix(LEXICAL))])
     bundle = make_baseline(
         options.model,
         options.out,
@@ -36,6 +38,7 @@ def run(options: Options) -> int:
         max_length=options.max_length,
         matryoshka=options.matryoshka,
         columns=options.columns,
+        reading=options.reading,
     )
     print_lines(bundle.identity)
     return 0

@@ -1,5 +1,6 @@
 """`simile join`: several bundles to one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.options import ColumnOption, named, value
-from pipeline.output import print_lines
+from pipeline.output import print_lines, require_apart
 from simile import artifacts
 from simile.artifacts import Bundle, GoldenPair
 from simile.artifacts.bundle import Member
 from simile.errors import InputError
+from simile.progress import say
 
 
 class Options(ColumnOption):
@@ -37,7 +39,8 @@ def run(options: Options) -> int:
     if options.calibration and not options.fit:
         raise InputError("--calibration needs --fit PAIRS to fit it on")
     require_columns_of(options.columns, "pairs")
-    (fit,) = read_labelled([options.fit], options.columns) if options.fit else (None,)
+    require_apart([options.out], [options.fit])
+    (fit,) = read_labelled([options.fit], options) if options.fit else (None,)
     bundle = join(options.bundles, options.out, fit, calibration=options.calibration or "platt")
     weights = bundle.manifest.combine.weights
     print_lines(bundle.identity, *(f"{weight:.4f}  {name}" for name, weight in weights.items()))
@@ -63,15 +66,21 @@ def join(
     from training.decision import with_decisions
 
     artifacts.check_replaceable(out)
-    if any(path.resolve() == out.resolve() for path in paths):
+    if any(os.path.realpath(path) == os.path.realpath(out) for path in paths):
         raise InputError(f"{out}: is one of the bundles to join, need another --out")
     bundles = [artifacts.read_bundle(path) for path in paths]
     members, data, golden = _collected(bundles)
     if len(members) < 2:
         raise InputError(f"got {len(members)} member in {len(paths)} bundle, need at least two to join")
+    if not golden:
+        raise InputError("got bundles without a golden pair in common, need bundles made by one version of Simile")
     hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
     # Unknown as soon as those of one bundle are unknown.
-    texts = set[str]().union(*hashes) if len(hashes) == len(bundles) else None
+    known_texts = set[str]().union(*hashes)
+    texts = known_texts if len(hashes) == len(bundles) else None
+    used = [*([fit] if fit else []), *dev_sets, *calibration_sets]
+    if trained_texts := artifacts.count_trained(used, known_texts):
+        say(f"note: {artifacts.trained_on(trained_texts)}")
     manifest = artifacts.Manifest(
         name=out.name,
         members=tuple(members.values()),
@@ -81,6 +90,7 @@ def join(
             of=tuple(bundle.identity for bundle in bundles),
             fitted_on=fit.sha256 if fit else None,
             texts=None if texts is None else artifacts.texts_digest(texts),
+            trained_texts=trained_texts,
             versions={"simile": __version__},
             commit=commit(),
         ),
@@ -94,10 +104,7 @@ def join(
     if decided_on := dev_sets or ([fit] if fit else calibration_sets):
         scorer = Scorer(Bundle(out, manifest, data), runtime)
         manifest = with_decisions(manifest, scorer, calibration_sets, decided_on, method=calibration)
-    joined = artifacts.write_bundle(out, manifest, data)
-    if texts is not None:
-        artifacts.write_training_hashes(out, texts)
-    return joined
+    return artifacts.write_bundle(out, manifest, data, texts)
 
 
 def _collected(bundles: Sequence[Bundle]) -> tuple[dict[str, Member], dict[str, bytes], tuple[GoldenPair, ...]]:

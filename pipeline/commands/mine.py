@@ -1,16 +1,18 @@
 """`simile mine`: documents to pairs."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mining.config import MineConfig
 from pipeline.options import ColumnOption, CommandOptions, named, value
-from pipeline.output import mined_table, print_lines
+from pipeline.output import mined_table, print_lines, require_apart
 from simile.artifacts import MiningReport, read_documents
 from simile.errors import InputError
-from simile.files import whole_directory, write_whole
+from simile.files import alone, require_writable, whole_directory, write_whole
+
+if TYPE_CHECKING:
+    from pipeline.columns import Reading
 
 _WRITTEN = r"report\.(json|html)|(pairs|phase[123]|triplets|(dev|test)-(seen|unseen))\.jsonl"
 
@@ -19,7 +21,7 @@ class MineFiles(CommandOptions):
     """The files that are mined from, and the folder that is written."""
 
     documents: Annotated[Path, named("DOCUMENTS")]
-    """Documents to mine from: JSONL, JSON, CSV, TSV or Parquet, also compressed as ``.gz``."""
+    """Documents to mine from: a file or a folder of JSONL, JSON, CSV, TSV or Parquet, also as ``.gz``, or ``-``."""
     out: Annotated[Path, value("DIR")]
     """Folder that pairs, held-out sets and the report are written to."""
     target: Annotated[Path | None, value("PAIRS")] = None
@@ -39,30 +41,37 @@ class Options(ColumnOption, MineConfig, MineFiles):
 def run(options: Options) -> int:
     """Mine the pairs and print the figures of each set; return the exit code."""
     config = MineConfig(**options.model_dump(include=set(MineConfig.model_fields), exclude_unset=True))
-    report = mine_to(options, config, options.columns)
-    print_lines(mined_table(report), *(f"note: {text}" for text in report.warnings))
+    report = mine_to(options, config, options)
+    print_lines(*mined_table(report), *(f"note: {text}" for text in report.warnings))
     print_lines(f"report    {options.out / 'report.html'}")
     return 0
 
 
-def mine_to(files: MineFiles, config: MineConfig, columns: Mapping[str, str]) -> MiningReport:
+def mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:
     """Write the pairs, the held-out sets and the report, whole or not at all; return the report."""
+    require_apart([files.out], (files.documents, files.target, *files.held_out, files.positives, files.baseline))
+    require_writable(files.out, directory=True)
+    if files.out.exists() and not _is_ours(files.out):
+        raise InputError(f"{files.out}: holds files that are no mined pairs, need a new or empty folder")
+    with alone(files.out):
+        return _mine_to(files, config, how)
+
+
+def _mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:
     from mining.mine import mine, write_mined
     from mining.report.figures import describe
     from mining.report.page import to_page
     from pipeline.columns import columns_of, read, require_columns_of
     from simile.scoring import load
 
-    require_columns_of(columns, "documents", "pairs")
+    require_columns_of(how.columns, "documents", "pairs")
     baseline = load(files.baseline) if files.baseline else None
-    if files.out.exists() and not _is_ours(files.out):
-        raise InputError(f"{files.out}: holds files that are no mined pairs, need a new or empty folder")
     mined = mine(
-        read_documents(files.documents, columns_of("documents", columns)),
+        read_documents(files.documents, columns_of("documents", how), how.reading),
         config,
-        read(files.target, columns) if files.target else None,
-        held_out=[text for path in files.held_out for pair in read(path, columns).texts for text in pair],
-        positives=read(files.positives, columns) if files.positives else None,
+        read(files.target, how) if files.target else None,
+        held_out=[text for path in files.held_out for pair in read(path, how).texts for text in pair],
+        positives=read(files.positives, how) if files.positives else None,
         baseline=baseline,
     )
     report = describe(mined)

@@ -19,6 +19,7 @@ class Options(CommandOptions):
 def run(options: Options) -> int:
     """Download the bundle and print its identity; return the exit code."""
     from simile.artifacts.bucket import pull_bundle
+    from simile.scoring import load
 
-    print_lines(pull_bundle(options.url, options.out))
+    print_lines(pull_bundle(options.url, options.out, check=load))
     return 0

@@ -34,7 +34,8 @@ def run(options: Options) -> int:
     serve = f"{command} serve {shlex.quote(str(config.out))}/bundle"
     print_lines(
         "",
-        result_table(report),
+        *result_table(report),
+        *(f"note: {text}" for text in report.notes),
         "",
         f"gate      {verdict(report)}",
         f"report    {config.out / 'report.html'}",

@@ -4,14 +4,19 @@ Bundles and servers need an extra each: neither is imported for the other.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pipeline.options import ColumnOption, ScoringOptions, named, value
-from pipeline.output import print_lines, require_no_folder
+from pipeline.output import print_lines, require_apart
+from simile.artifacts.reading import Source, open_source
+from simile.artifacts.rows import Row
 from simile.errors import InputError
+from simile.progress import say
+from simile.text_input import text_fault
 
 _Pairs = Sequence[tuple[str, str]]
 _Scores = tuple[Iterable[float], Iterable[float] | None]
@@ -30,37 +35,77 @@ class Options(ScoringOptions, ColumnOption):
     url: Annotated[str | None, value("URL")] = None
     """Let the server at this address score, with the key in ``SIMILE_API_KEY`` where it needs one."""
     pairs: Annotated[Path | None, value("FILE")] = None
-    """File of pairs, in place of two texts."""
+    """File of pairs, in place of two texts; ``-`` reads JSON lines from standard input."""
     out: Annotated[Path | None, value("FILE")] = None
-    """Write the pairs with their scores as JSONL."""
+    """Write the pairs, with all columns of the file and with ``score`` and ``probability``, as JSONL."""
 
 
 def run(options: Options) -> int:
     """Print or write the scores; return the exit code."""
-    from pipeline.columns import read, require_columns_of
-    from simile.files import write_whole
+    from pipeline.columns import columns_of, require_columns_of, say_rows
+    from simile.artifacts import pairs_of
+    from simile.files import require_writable, write_whole
 
     bundle, texts = _bundle_and_texts(options)
     if bool(options.pairs) == bool(texts) or len(texts) not in (0, 2):
         raise InputError(f"got {len(texts)} texts, need two texts or --pairs FILE")
-    if any(not text.strip() for text in texts):
-        raise InputError("got an empty text, need two non-empty ones")
-    require_no_folder(options.out)
+    if fault := next(filter(None, map(text_fault, texts)), None):
+        raise InputError(fault)
+    require_apart([options.out], [options.pairs, Path(bundle) if bundle else None])
+    require_writable(options.out)
     require_columns_of(options.columns, "pairs")
-    pairs = read(options.pairs, options.columns).texts if options.pairs else ((texts[0], texts[1]),)
-    named_scores = zip(
-        ("score", "probability"),
-        _score_by_server(str(options.url), pairs) if bundle is None else _score_by_bundle(bundle, pairs, options),
-        strict=True,
-    )
-    scores = {name: [*map(float, values)] for name, values in named_scores if values is not None}
-    rows = [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
-    if options.out:
-        lines = (json.dumps({"text_a": a, "text_b": b, **row}) + "\n" for (a, b), row in zip(pairs, rows, strict=True))
-        write_whole(options.out, "".join(lines))
-    else:
-        print_lines(*("\t".join(f"{value:.6f}" for value in row.values()) for row in rows))
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(options.pairs, options.reading)) if options.pairs else None
+        pairs: _Pairs = [(texts[0], texts[1])] if texts else []
+        if source:
+            pairs = pairs_of(source, columns=columns_of("pairs", options)).texts
+            say_rows(source.path, len(pairs))
+        scored = (
+            _score_by_server(str(options.url), pairs) if bundle is None else _score_by_bundle(bundle, pairs, options)
+        )
+        scores, probabilities = ([None] * len(pairs) if values is None else [*map(float, values)] for values in scored)
+        if options.out:
+            write_whole(options.out, "".join(_lines(source, pairs, scores, probabilities)))
+        else:
+            rows = zip(scores, probabilities, strict=True)
+            print_lines(*("\t".join(f"{value:.6f}" for value in row if value is not None) for row in rows))
     return 0
+
+
+def _lines(
+    source: Source | None, pairs: _Pairs, scores: Iterable[float | None], probabilities: Iterable[float | None]
+) -> Iterator[str]:
+    """Yield each pair as JSON: all columns of its file, then the scores.
+
+    The probability is written even where there is none: by the two names, readers know that this score is no label. A
+    column of the file that has one of these names becomes ``input_score`` or ``input_probability``.
+    """
+    renamed: dict[str, str] = {}
+    texts = (Row("", {"text_a": a, "text_b": b}) for a, b in pairs)
+    rows = source.rows(skip_bad=True) if source else texts
+    for row, score, probability in zip(rows, scores, probabilities, strict=True):
+        own = {"score": score, "probability": probability}
+        for name in own.keys() & row.fields.keys() - renamed.keys():
+            renamed[name] = f"input_{name}"
+            while renamed[name] in row.fields:
+                renamed[name] = f"input_{renamed[name]}"
+            say(f"{row.where}: the column {name!r} is written as {renamed[name]!r}")
+        try:
+            kept = {renamed.get(name, name): _plain(value) for name, value in row.fields.items()}
+            yield json.dumps(kept | own) + "\n"
+        except RecursionError as error:
+            raise InputError(f"{row.where}: JSON nested too deep") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON can hold it: dates and decimals as text, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_plain, value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _bundle_and_texts(options: Options) -> tuple[str | None, list[str]]:

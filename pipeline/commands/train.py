@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.options import ColumnOption, OverrideOptions, named, value
-from pipeline.output import print_lines
+from pipeline.output import print_lines, require_apart
 from pipeline.presets import PRESETS
+from simile.artifacts import named_pair_paths
 
 
 class Options(OverrideOptions, ColumnOption):
@@ -32,10 +33,11 @@ def run(options: Options) -> int:
     from pipeline.columns import read_labelled, read_named, require_columns_of
     from pipeline.presets import read_train_config
 
-    config, columns = read_train_config(options.config, options.set), options.columns
-    require_columns_of(columns, "pairs")
-    files, dev_sets = read_labelled(options.pairs, columns), read_named(options.dev, columns)
-    calibration_sets = read_labelled(options.calibrate, columns)
+    config = read_train_config(options.config, options.set)
+    require_columns_of(options.columns, "pairs")
+    require_apart([options.out], [*options.pairs, *named_pair_paths(options.dev).values(), *options.calibrate])
+    files, dev_sets = read_labelled(options.pairs, options), read_named(options.dev, options)
+    calibration_sets = read_labelled(options.calibrate, options)
     # Torch takes seconds to load: bad configs and bad pairs are refused before.
     from training.train import train
 

@@ -60,6 +60,7 @@ function showOne(answer) {
     told.append(bars);
   }
   if (answer.usage.truncated) told.append(element("p", { class: "facts" }, "A text is longer than the model reads, so its end was ignored."));
+  if (answer.usage.unknown_tokens) told.append(element("p", { class: "facts" }, "The model does not know some of the characters, so texts that differ in these only look equal."));
   return element("div", { class: "one" }, gauge(score), told);
 }
 

@@ -3,6 +3,7 @@
 from simile.artifacts.bundle import (
     CARD,
     EVALUATION,
+    TEXTS,
     Bundle,
     Calibration,
     CalibrationMethod,
@@ -17,7 +18,13 @@ from simile.artifacts.bundle import (
     Thresholds,
     file_entry,
 )
-from simile.artifacts.bundle_files import check_replaceable, read_bundle, stored_evaluations, write_bundle
+from simile.artifacts.bundle_files import (
+    check_replaceable,
+    read_bundle,
+    require_digest,
+    stored_evaluations,
+    write_bundle,
+)
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.evaluation_report import (
@@ -25,10 +32,13 @@ from simile.artifacts.evaluation_report import (
     EvaluatedBundle,
     EvaluationReport,
     Figures,
+    GuardResult,
     IntervalMethod,
     LexicalFigures,
+    Looks,
     SetEvaluation,
     StoredEvaluations,
+    unknown_notes,
 )
 from simile.artifacts.mining_report import (
     AdversarialAuc,
@@ -44,27 +54,30 @@ from simile.artifacts.mining_report import (
     SplitSize,
     TargetSet,
 )
+from simile.artifacts.names import Names
 from simile.artifacts.pairs import (
     MIN_DEV_PAIRS,
     Pair,
     PairSet,
+    count_trained,
     named_pair_paths,
+    pairs_of,
     read_labelled_pairs,
     read_pairs,
     require_labels,
     write_pairs,
 )
-from simile.artifacts.provenance import BaselineProvenance, JoinProvenance, Provenance, RunFacts, TrainingProvenance
-from simile.artifacts.reading import bare_name
-from simile.artifacts.texts import (
-    read_training_texts,
-    text_hash,
-    text_key,
-    texts_digest,
-    work_folder,
-    write_training_hashes,
-    write_training_texts,
+from simile.artifacts.provenance import (
+    BaselineProvenance,
+    JoinProvenance,
+    Provenance,
+    RunFacts,
+    TrainingProvenance,
+    trained_on,
 )
+from simile.artifacts.reading import Source, bare_name, open_source, source_sha256
+from simile.artifacts.rows import ReadOptions
+from simile.artifacts.texts import group_key, read_training_texts, text_hash, text_key, texts_digest, work_folder
 from simile.artifacts.training_history import (
     ClassCounts,
     EpochEntry,

@@ -6,8 +6,7 @@ takes any, and messages of the client that quote the environment are not passed 
 
 import errno
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,14 @@ from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsErr
 from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec.core import url_to_fs
 
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, Bundle, Manifest
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, TEXTS, Bundle, Manifest
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
+from simile.artifacts.json_file import MAX_BYTES
 from simile.errors import BundleError, InputError, StoppedError
+from simile.files import require_writable, sweep, sync, temporary_beside, tree, write_whole
 
+_MAX_TEXTS_BYTES = 2**30
+"""Most bytes of the hashes of training texts: 16 million texts."""
 _RETRYABLE_STATUSES = {408, 409, 429, *range(500, 600)}
 
 
@@ -34,40 +37,43 @@ def push_bundle(path: Path, url: str) -> str:
         StoppedError: the bucket cannot be reached now.
     """
     bundle = read_bundle(path)
-    files = dict(bundle.data)
-    for name in (EVALUATION, CARD, MANIFEST):
-        with suppress(FileNotFoundError):
-            files[name] = (bundle.path / name).read_bytes()
+    own = [name for name in (EVALUATION, CARD, TEXTS, MANIFEST) if (bundle.path / name).exists()]
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
     with _reaching(address):
         bucket, root = _open(address)
+        is_local = url.startswith("file:")
+        if is_local:
+            sweep(Path(root))
         sizes = {file: info["size"] for file, info in bucket.find(root, detail=True).items()}
-        for name, data in files.items():
+        for name in (*bundle.data, *own):
+            data = (bundle.path / name).read_bytes() if name in own else bundle.data[name]
             file = f"{root}/{name}"
             # The bytes are compared, because an evaluation may be newer and an object may be damaged.
             if sizes.get(file) != len(data) or bucket.cat_file(file) != data:
-                bucket.pipe_file(file, data)
+                # A bucket replaces an object as a whole by itself.
+                write_whole(Path(file), data) if is_local else bucket.pipe_file(file, data)
     return address
 
 
-def pull_bundle(url: str, path: Path) -> str:
+def pull_bundle(url: str, path: Path, check: Callable[[Path], object]) -> str:
     """Fetch the bundle at ``url`` to ``path``, verified and as a whole or not at all, and return its identity.
 
-    A bundle that is there already stays. Several processes may fetch to one path at once.
+    A bundle that is there already stays. Several processes may fetch to one path at once. ``check`` is called with the
+    folder of the fetched bundle before that is moved to its path; it raises a `BundleError` for one that is no good.
 
     Raises:
         InputError: there is no such bundle, reading it is not permitted, or ``path`` holds something else.
         BundleError: it is damaged, or its digest is not the one that the address ends with.
         StoppedError: the bucket cannot be reached now.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-        folder = Path(temporary, "bundle")
+    require_writable(path, directory=True)
+    with temporary_beside(path) as temporary:
+        folder = temporary / "bundle"
         folder.mkdir()
         try:
             with _reaching(url):
                 bucket, root = _open(url)
-                bucket.get_file(f"{root}/{MANIFEST}", str(folder / MANIFEST))
+                _fetch(bucket, f"{root}/{MANIFEST}", folder / MANIFEST, MAX_BYTES)
                 manifest = read_manifest(folder, folder)
                 # Anyone with write access could have put another bundle there.
                 digest = url.rstrip("/").rpartition("/")[2]
@@ -76,17 +82,21 @@ def pull_bundle(url: str, path: Path) -> str:
                     raise BundleError(f"{got}, need the one of its address")
                 if there := _bundle_at(path, manifest):
                     return there.identity
-                for name in listed_files(folder, manifest):
+                for name, entry in listed_files(folder, manifest).items():
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    bucket.get_file(f"{root}/{name}", str(folder / name))
-                for name in (EVALUATION, CARD):
+                    _fetch(bucket, f"{root}/{name}", folder / name, entry.size_bytes)
+                for name in (EVALUATION, CARD, TEXTS):
                     with suppress(FileNotFoundError):
-                        bucket.get_file(f"{root}/{name}", str(folder / name))
+                        max_bytes = _MAX_TEXTS_BYTES if name == TEXTS else MAX_BYTES
+                        _fetch(bucket, f"{root}/{name}", folder / name, max_bytes)
             fetched = read_bundle(folder)
+            check(folder)
         except BundleError as error:
             raise BundleError(str(error).replace(str(folder), url)) from error
         try:
+            sync(tree(folder))
             folder.rename(path)
+            sync([path.parent])
         except OSError as error:
             # Another process that fetches the same bundle may have been faster.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _bundle_at(path, manifest):
@@ -105,6 +115,13 @@ def _bundle_at(path: Path, manifest: Manifest) -> Bundle | None:
     if present.manifest.digest != manifest.digest:
         raise BundleError(f"{path}: holds {present.identity}, need a new or empty directory")
     return present
+
+
+def _fetch(bucket: Any, source: str, file: Path, max_bytes: int) -> None:
+    """Fetch one file, unless the bucket says that it is larger than it may be."""
+    if (size := bucket.size(source)) > max_bytes:
+        raise BundleError(f"{source}: got {size} bytes, need at most {max_bytes}")
+    bucket.get_file(source, str(file))
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -3,11 +3,11 @@
 manifest.json      what the bundle is; the digest is the hash of its canonical form
 members/<name>/    model.onnx, model.fp16.onnx, tokenizer.json    kind "encoder"
 members/<name>/    lexical.npz                                    kind "lexical"
+texts.sha256       the hashes of the training texts; the manifest states their digest
 evaluation.json    the evaluation reports; not part of the digest
 README.md          the model card; not part of the digest
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,15 +17,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simile.artifacts.provenance import Provenance
-from simile.artifacts.strict import StrictModel
+from simile.artifacts.strict import ChecksummedModel, StrictModel
 from simile.files import sha256_bytes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
+TEXTS = "texts.sha256"
 CARD = "README.md"
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
+"""A digest as a user gives it."""
 Name = Annotated[str, Field(pattern=NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -36,7 +39,8 @@ class FileEntry(StrictModel):
     path: str
     """Relative to the bundle, with forward slashes."""
     sha256: Sha256
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, lt=2**31)
+    """Below 2 GiB: a larger graph would need files of its own for its weights, which no bundle has."""
 
 
 class EncoderMember(StrictModel):
@@ -54,10 +58,10 @@ class EncoderMember(StrictModel):
     pooling: Literal["mean", "cls"]
     prompt: str = ""
     """Prepended to every text."""
-    max_length: int = Field(ge=2)
+    max_length: int = Field(ge=2, lt=2**20)
     """The longest text in tokens, special tokens included; longer ones are cut."""
-    pad_id: int = Field(ge=0)
-    dimension: int = Field(ge=1)
+    pad_id: int = Field(ge=0, lt=2**31)
+    dimension: int = Field(ge=1, lt=2**16)
     matryoshka: Annotated[tuple[int, ...], Field(exclude_if=lambda dimensions: not dimensions)] = ()
     """Numbers of first dimensions that its embedding may be cut to, normalised again, because it was trained for that
     (Kusupati et al. 2022, arXiv:2205.13147). An empty list is left out of the digest."""
@@ -81,7 +85,7 @@ class LexicalMember(StrictModel):
     kind: Literal["lexical"] = "lexical"
     name: Name
     vocabulary: FileEntry
-    dimension: int = Field(ge=1)
+    dimension: int = Field(ge=1, le=10_000_000)
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -167,16 +171,16 @@ class GoldenPair(StrictModel):
     scores: dict[str, float]
 
 
-class Manifest(StrictModel):
+class Manifest(ChecksummedModel):
     """The description of a bundle."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: Name
     members: tuple[Member, ...] = Field(min_length=1)
     combine: Combine
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
-    golden: tuple[GoldenPair, ...]
+    golden: tuple[GoldenPair, ...] = Field(min_length=1)
     made: Provenance
     """How the bundle was made: config without secrets and paths, seed, versions, data hashes."""
 
@@ -193,20 +197,19 @@ class Manifest(StrictModel):
 
     @property
     def digest(self) -> str:
-        """The sha256 of the canonical manifest, which contains the sha256 of every file."""
-        value = self.model_dump(mode="json")
-        return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+        """The checksum of the manifest, which contains the sha256 of every file."""
+        return self.checksum
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle in memory: each file was read once, and these are the bytes that were hashed."""
+    """A bundle whose files agree with its manifest."""
 
     path: Path
     """The resolved path, which stays the same if the caller's path is a link that moves."""
     manifest: Manifest
     data: Mapping[str, bytes]
-    """Bytes of the files, by their path in the manifest."""
+    """Bytes of the files, by their path in the manifest. Each access reads them from disk and verifies them."""
     identity: str = field(init=False)
     """``name@sha256:digest``; computed once, because every response names it and the digest takes 0.1 ms."""
 

@@ -1,33 +1,80 @@
 """Bundles on disk: read and verified as a whole, written as a whole or not at all."""
 
-import json
+import errno
+import hashlib
 import os
 import re
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
 
-from pydantic import ValidationError
-
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, Bundle, FileEntry, Manifest
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, TEXTS, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
 from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
-from simile.errors import BundleError
-from simile.files import sha256_bytes, whole_directory, write_whole
+from simile.artifacts.json_file import read_json, read_model, validated
+from simile.artifacts.texts import texts_content
+from simile.errors import BundleError, InputError
+from simile.files import is_temporary, require_writable, sha256_bytes, whole_directory, write_whole
 
-_OWN = {MANIFEST, EVALUATION, CARD}
+_OWN = {MANIFEST, EVALUATION, CARD, TEXTS}
 """Files that the manifest does not list."""
+_PLAIN_PATH = r"(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
+
+
+class _Files(Mapping[str, bytes]):
+    """The files of a bundle by their path in the manifest; what is returned is what was hashed."""
+
+    def __init__(self, path: Path, root: Path, entries: Mapping[str, FileEntry]) -> None:
+        self._path, self._root, self._entries = path, root, entries
+
+    def __getitem__(self, name: str) -> bytes:
+        with self._opened(name) as file:
+            data = file.read(self._entries[name].size_bytes)
+        _require_sha256(self._path, self._entries[name], sha256_bytes(data))
+        return data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def verify(self) -> None:
+        """Hash every file, none of which is in memory as a whole."""
+        for name, entry in self._entries.items():
+            with self._opened(name) as file:
+                _require_sha256(self._path, entry, hashlib.file_digest(file, "sha256").hexdigest())
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BufferedReader]:
+        need = self._entries[name].size_bytes
+        try:
+            with _open_regular(self._root / name) as file:
+                if (size := os.fstat(file.fileno()).st_size) != need:
+                    raise BundleError(f"{self._path}: {name} is damaged, got {size} bytes, need {need}")
+                yield file
+        except OSError as error:
+            raise BundleError(f"{self._path}: {name} is listed but cannot be read ({error.strerror})") from error
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Return the bundle at ``path`` after reading and verifying every file.
+    """Return the bundle at ``path`` after verifying every file.
 
     Raises:
         BundleError: there is none, it is damaged or of an unknown version, or it holds links or unlisted files.
     """
-    root = path.resolve()
+    try:
+        # Path.resolve raises a RuntimeError for links that lead in a circle.
+        root = Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: no such bundle ({error})") from error
     manifest = read_manifest(path, root)
     entries = listed_files(path, manifest)
     for folder, folders, files in os.walk(root):
+        # An evaluation of this bundle may be writing its report.
+        folders[:] = [name for name in folders if not is_temporary(name)]
         for name in folders + files:
             file = Path(folder, name)
             relative = file.relative_to(root).as_posix()
@@ -35,86 +82,103 @@ def read_bundle(path: Path) -> Bundle:
                 raise BundleError(f"{path}: {relative} is a link, need plain files only")
             if name in files and relative not in entries.keys() | _OWN:
                 raise BundleError(f"{path}: holds {relative}, which its manifest does not list")
-    data = {}
-    for name, entry in entries.items():
-        try:
-            data[name] = _verified(path, entry, (root / name).read_bytes())
-        except OSError as error:
-            raise BundleError(f"{path}: {name} is listed but cannot be read ({error.strerror})") from error
+            if name in files and not file.is_file():
+                raise BundleError(f"{path}: {relative} is a device, FIFO or socket, need plain files only")
+    data = _Files(path, root, entries)
+    data.verify()
     return Bundle(root, manifest, data)
 
 
 def read_manifest(path: Path, root: Path) -> Manifest:
     """Return the manifest in ``root``, or raise a `BundleError` that names ``path``."""
     file = root / MANIFEST
-    if not root.is_dir():
-        raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
-    if not file.is_file() or file.is_symlink():
-        raise BundleError(f"{path}: not a bundle, it has no {MANIFEST}")
     try:
-        value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file}: no valid JSON ({error})") from error
+        if not root.is_dir():
+            raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
+        if not file.is_file() or file.is_symlink():
+            raise BundleError(f"{path}: not a bundle, it has no {MANIFEST}")
+        value = read_json(file)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror})") from error
+    except InputError as error:
+        raise BundleError(str(error)) from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
-        raise BundleError(f"{file}: got schema version {version!r}, this Simile reads {SCHEMA_VERSION}")
+        got = f"{file}: got schema version {repr(version)[:40]}, this Simile reads {SCHEMA_VERSION}"
+        raise BundleError(f"{got}; make the bundle anew" if version in range(SCHEMA_VERSION) else got)
     try:
-        return Manifest.model_validate(value)
-    except ValidationError as error:
-        raise BundleError(f"{file}: {_first_fault(error)}") from error
+        return validated(value, Manifest, file)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+
+
+def require_digest(bundle: Bundle, digest: str | None) -> None:
+    """Refuse, by a `BundleError`, a bundle whose digest is not the given one (``sha256:…``, or the 64 digits alone)."""
+    if digest and digest.rpartition("sha256:")[2] != bundle.manifest.digest:
+        raise BundleError(f"{bundle.path}: got the digest {bundle.manifest.digest}, need {digest}")
 
 
 def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     """Return the manifest's files by path; each path stays inside the bundle and has one content."""
     entries: dict[str, FileEntry] = {}
     for entry in (entry for member in manifest.members for entry in member.files):
-        name = PurePosixPath(entry.path)
-        is_plain = name.as_posix() == entry.path and not name.is_absolute() and not set("\\\0") & set(entry.path)
-        if not is_plain or ".." in name.parts or entry.path in _OWN:
-            raise BundleError(f"{path}: the manifest lists {entry.path!r}, need a plain path inside the bundle")
+        if not re.fullmatch(_PLAIN_PATH, entry.path) or entry.path in _OWN:
+            got = f"{path}: the manifest lists {entry.path[:80]!r}"
+            raise BundleError(f"{got}, need a plain path inside the bundle")
         if entries.setdefault(entry.path, entry) != entry:
             raise BundleError(f"{path}: the manifest lists {entry.path} with two contents, need one")
     return entries
 
 
-def _verified(path: Path, entry: FileEntry, data: bytes) -> bytes:
-    if (digest := sha256_bytes(data)) != entry.sha256:
+def _open_regular(file: Path) -> BufferedReader:
+    """Open a file to read; an ``OSError`` for a link, a folder, or what could block, such as a FIFO."""
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(file))
+    return os.fdopen(descriptor, "rb")
+
+
+def _require_sha256(path: Path, entry: FileEntry, digest: str) -> None:
+    if digest != entry.sha256:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {digest[:12]}…, need {entry.sha256[:12]}…")
-    return data
 
 
 def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
     """Return the evaluation reports in the bundle, the latest last, or raise a `BundleError` where they are damaged."""
     file = bundle.path / EVALUATION
     try:
-        return StoredEvaluations.model_validate_json(file.read_bytes()).reports
+        return read_model(file, StoredEvaluations, "no valid evaluation, so remove it and evaluate again").reports
     except FileNotFoundError:
         return ()
-    except ValidationError as error:
-        fault = _first_fault(error)
-        raise BundleError(f"{file}: no valid evaluation ({fault}); remove it and evaluate again") from error
+    except InputError as error:
+        raise BundleError(str(error)) from error
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
-
-
-def write_bundle(path: Path, manifest: Manifest, data: Mapping[str, bytes]) -> Bundle:
+def write_bundle(
+    path: Path, manifest: Manifest, data: Mapping[str, bytes], training_hashes: Iterable[str] | None = None
+) -> Bundle:
     """Write the bundle as a whole or not at all, and return it as `read_bundle` would.
 
+    ``training_hashes`` are the hashes of its training texts (`text_hash`), None where it has none or they are unknown.
+
     Raises:
-        BundleError: ``data`` does not match the manifest, or ``path`` holds something other than a bundle.
+        BundleError: data or hashes do not match the manifest, or ``path`` holds something other than a bundle.
     """
+    texts = None if training_hashes is None else texts_content(training_hashes)
+    if texts is not None and getattr(manifest.made, "texts", None) != sha256_bytes(texts.encode()):
+        raise BundleError(f"{path}: got hashes of other training texts than the manifest states")
     listed = listed_files(path, manifest)
     if set(listed) != set(data):
         raise BundleError(f"{path}: got files {sorted(data)}, the manifest lists {sorted(listed)}")
     for name, entry in listed.items():
-        _verified(path, entry, data[name])
+        _require_sha256(path, entry, sha256_bytes(data[name]))
     check_replaceable(path)
     with whole_directory(path) as folder:
         for name, content in data.items():
             write_whole(folder / name, content)
+        if texts is not None:
+            write_whole(folder / TEXTS, texts)
         write_whole(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         write_whole(folder / CARD, model_card(manifest))
     return read_bundle(path)
@@ -132,3 +196,4 @@ def check_replaceable(path: Path) -> None:
         raise BundleError(f"{path}: is a file or a link, need a new directory for the bundle")
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise BundleError(f"{path}: holds files that are not a bundle, need a new or empty directory")
+    require_writable(path, directory=True)

@@ -8,6 +8,7 @@ import yaml
 
 from simile.artifacts.bundle import EncoderMember, IsotonicCalibration, Manifest, Member
 from simile.artifacts.evaluation_report import EvaluationReport, SetEvaluation
+from simile.artifacts.provenance import BaselineProvenance, trained_on
 from simile.flat import flat
 
 _TASK = "sentence-similarity"
@@ -16,7 +17,11 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
-    """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last."""
+    """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last.
+
+    Those with a verdict of the gate come first in the card, and give the hub's figures.
+    """
+    reports = sorted(reports, key=lambda report: report.verdict is not None)
     head = yaml.safe_dump(_for_the_hub(manifest, reports), sort_keys=False, allow_unicode=True)
     sections = [f"---\n{head}---", f"# {_plain(manifest.name)}", _what(manifest), _use(manifest.name)]
     sections += map(_evaluation, reversed(reports))
@@ -154,6 +159,8 @@ def _decisions(manifest: Manifest) -> str:
                 f"Its expected calibration error on these pairs is {calibration.error:.4f}, with each pair's "
                 "probability from a curve fitted on pairs of other groups or texts."
             )
+    if not isinstance(manifest.made, BaselineProvenance) and manifest.made.trained_texts:
+        lines.append(trained_on(manifest.made.trained_texts))
     return "\n\n".join(["## Thresholds and calibration", *map(_plain, lines)]) if lines else ""
 
 

@@ -4,9 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simile.artifacts.reading import Row, read_rows, require_text
-from simile.artifacts.texts import MAX_CHARACTERS
+from simile.artifacts.names import read_name
+from simile.artifacts.reading import read_rows, require_text
+from simile.artifacts.rows import DEFAULTS, ReadOptions
+from simile.artifacts.texts import cut
 from simile.errors import InputError
+
+FIELDS = ("id", "text", "category", "group")
+"""The columns of documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,13 @@ class Document:
     group: str | None = None
     """Documents of one group mean the same thing."""
     is_cut: bool = False
-    """Whether the text was longer than `MAX_CHARACTERS`."""
+    """Whether the text was too long for `cut`."""
 
 
-def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Document]:
-    """Yield the documents of a JSONL, JSON, CSV, TSV or Parquet file, one at a time.
+def read_documents(
+    path: Path, columns: Mapping[str, str] | None = None, options: ReadOptions = DEFAULTS
+) -> Iterator[Document]:
+    """Yield the documents of a table, one at a time; `simile.artifacts.reading.open_source` says what a table is.
 
     A document without an ``id`` is named after its position (``row-17``).
 
@@ -31,20 +38,14 @@ def read_documents(path: Path, columns: Mapping[str, str] | None = None) -> Iter
         InputError: the file cannot be read, a document has no text, or two share an id.
     """
     ids: set[str] = set()
-    for number, row in enumerate(read_rows(path, columns), 1):
+    for number, row in enumerate(read_rows(path, columns, options, wanted=FIELDS), 1):
         if "text" not in row.fields:
             got = f"{row.where}: got a document with the fields {row.names}"
             raise InputError(f"{got}, need 'text' (or --column text=NAME)")
-        text, category, group = require_text(row, "text"), _name(row, "category"), _name(row, "group")
+        text, category, group = require_text(row, "text"), read_name(row, "category"), read_name(row, "group")
         document_id = f"row-{number}" if row.fields.get("id") is None else str(row.fields["id"])
         if document_id in ids:
             raise InputError(f"{row.where}: got id {document_id!r} a second time, need unique ids")
         ids.add(document_id)
-        yield Document(document_id, text[:MAX_CHARACTERS], category, group, is_cut=len(text) > MAX_CHARACTERS)
-
-
-def _name(row: Row, field: str) -> str | None:
-    value = row.fields.get(field)
-    if value is not None and not (isinstance(value, (str, int)) and str(value).strip()):
-        raise InputError(f"{row.where}: got {field} {value!r}, need a non-empty string or a whole number")
-    return None if value is None else str(value)
+        kept = cut(text)
+        yield Document(document_id, kept, category, group, is_cut=len(kept) < len(text))

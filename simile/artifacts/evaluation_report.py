@@ -1,10 +1,14 @@
 """The evaluation report: what `simile evaluate --json` writes, and what a bundle remembers in ``evaluation.json``."""
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from simile.artifacts.strict import StrictModel
+from simile.artifacts.strict import ChecksummedModel, StrictModel
+
+UNKNOWN_LIMIT = 0.05
+"""Largest share of unknown tokens in a set of pairs that does not raise a note."""
 
 
 class EvaluatedBundle(StrictModel):
@@ -61,6 +65,19 @@ class SetEvaluation(StrictModel):
     baseline: Figures | None
     difference: Difference | None
     lexical: LexicalFigures
+    unknown_tokens: dict[str, float] = Field(default_factory=dict)
+    """Share of the texts' tokens that are unknown to each encoder of the bundle, by the name of its base."""
+
+
+class Looks(StrictModel):
+    """How many bundles were judged on a set, and what remains of the gate's level of 5 % after them."""
+
+    bundles: int
+    """Number of different bundles that the gate has judged on the set, this one included."""
+    level: float
+    """Level of the verdict: 0.05 divided by the number of bundles (Bonferroni)."""
+    low: float | None
+    """Low end of the difference's interval at this level; None where undefined."""
 
 
 class IntervalMethod(StrictModel):
@@ -72,10 +89,17 @@ class IntervalMethod(StrictModel):
     seed: int
 
 
+GuardResult = Literal["kept", "lost", "undecided"]
+
+
 class EvaluationReport(StrictModel):
     """The figures of a bundle on every set, beside the baseline's, and the verdict of the gate."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+    version: str | None = None
+    """Version of the Simile that evaluated; None in a report of 0.2 or earlier."""
+    commit: str | None = None
+    """Commit of its source; None where it is unknown."""
     bundle: EvaluatedBundle
     baseline: EvaluatedBundle | None
     prior: float | None
@@ -86,17 +110,40 @@ class EvaluationReport(StrictModel):
     interval: IntervalMethod
     leaked_texts: dict[str, int] | None
     """Number of texts per set that were trained on; None where the training texts are unknown."""
+    baseline_leaked_texts: dict[str, int] | None = None
+    """Number of texts per set that the baseline was trained on; None where its training texts are unknown."""
+    looks: dict[str, Looks] = Field({})
+    """Looks at each set, without the guards; empty without a gate."""
+    guard_results: dict[str, GuardResult] = Field({})
+    """What the interval of the difference says of each guard; empty without a gate."""
     verdict: Literal["pass", "fail"] | None = None
     reasons: tuple[str, ...] = ()
-    """Every reason against a pass, or else what held."""
+    """Every reason against a pass, or else what held; then remarks."""
 
     @property
     def all_sets(self) -> dict[str, SetEvaluation]:
         """Sets and guards by name."""
         return self.sets | self.guards
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the figures has to know."""
+        return tuple(unknown_notes({name: entry.unknown_tokens for name, entry in self.all_sets.items()}))
 
-class StoredEvaluations(StrictModel):
-    """The content of ``evaluation.json``: the newest report of each runtime, the latest last."""
+
+class StoredEvaluations(ChecksummedModel):
+    """The content of ``evaluation.json``: the newest report of each choice of sets, baseline and runtime.
+
+    Reports with and without a verdict are kept beside each other. The latest is the last.
+    """
 
     reports: tuple[EvaluationReport, ...]
+
+
+def unknown_notes(shares_by_set: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Yield a note on each set of pairs of which an encoder's tokenizer knows too little."""
+    for name, shares in shares_by_set.items():
+        for base, share in shares.items():
+            if share > UNKNOWN_LIMIT:
+                told = f"{share:.0%} of the tokens of {name} are unknown to the encoder {base}"
+                yield f"{told}: texts that differ in these look equal"

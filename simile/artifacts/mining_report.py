@@ -15,6 +15,7 @@ class Shortcuts(StrictModel):
     """Spearman that each cheap feature reaches alone; None where the feature is constant or the labels are guessed."""
 
     tfidf: float | None
+    """TF-IDF cosine weighted by the set's own texts, as in evaluations."""
     length_ratio: float | None
     same_category: float | None
 
@@ -43,6 +44,8 @@ class MinedSet(StrictModel):
     """Share of the negative pairs within one category, among those that state it."""
     alone: Shortcuts
     baseline: BaselineFigures | None
+    unknown_tokens: dict[str, float]
+    """Share of the texts' tokens that are unknown to each encoder of the baseline, by the name of its base."""
 
 
 class TargetSet(MinedSet):
@@ -53,8 +56,8 @@ class TargetSet(MinedSet):
     """Number of pairs that do not state whether they are of one category."""
     outside_band: int
     """Number of pairs outside the band that was asked for."""
-    tfidf_alone: float | None
-    """Spearman of TF-IDF alone on the target's own labels."""
+    matched_tfidf: float | None
+    """Spearman of the TF-IDF cosines that mining matches, weighted by all documents, on the target's own labels."""
 
 
 class AdversarialAuc(StrictModel):
@@ -128,6 +131,8 @@ class MiningFacts(StrictModel):
     categories: int
     cut: int
     """Number of documents whose text was too long and was cut."""
+    contradictions: int = 0
+    """Number of texts that are in several groups (or categories, where these label the pairs)."""
     dropped: dict[str, int]
     """Number of documents left out, by reason."""
     labels: LabelSource
@@ -151,6 +156,10 @@ class MiningFacts(StrictModel):
 class MiningReport(MiningFacts):
     """The documents that were read, the pairs that were mined, and how similar these are to the target."""
 
+    version: str | None = None
+    """Version of the Simile that mined; None in a report of 0.2 or earlier."""
+    commit: str | None = None
+    """Commit of its source; None where it is unknown."""
     config: dict[str, JsonValue]
     """Every setting of the run."""
     sets: dict[str, MinedSet]

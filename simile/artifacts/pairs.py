@@ -3,24 +3,41 @@
 Shape suffix: P = pairs.
 """
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts.reading import Row, bare_name, read_rows, require_text
+from simile.artifacts.names import Names, read_name
+from simile.artifacts.reading import Source, bare_name, open_source, require_text
+from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
+from simile.artifacts.texts import group_key, text_hash
 from simile.errors import InputError
-from simile.files import sha256_file, write_whole
+from simile.files import sha256_bytes, write_whole
+from simile.progress import say
 
-_TEXT_ALIASES = ("text_a", "text1", "text_1", "sentence1", "sentence_1", "sentence_a", "question1")
-"""Columns of the first text; that of the second ends with b or 2."""
+_TEXT_ALIASES = (
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("question1", "question2"),
+)
+"""Columns of the two texts."""
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
-_BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "probability")
+_WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_ALIASES, *_OTHERS))
+"""The columns that pairs may have."""
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 MIN_DEV_PAIRS = 100
 """The fewest pairs of a dev set that training chooses weights by; mining prefers an easier dev set to a smaller one."""
@@ -55,7 +72,7 @@ class PairSet:
     name: str
     rows: tuple[Pair, ...]
     sha256: str
-    """Hash of the file's bytes."""
+    """Hash of the file's bytes, or of the files of a folder (see `Source.sha256`), and of ``--label`` where given."""
 
     @property
     def is_labelled(self) -> bool:
@@ -79,9 +96,9 @@ class PairSet:
 
     @property
     def ends(self) -> tuple[tuple[str, str], ...]:
-        """The two units of each pair that other pairs may share: the groups where all are known, else the texts."""
+        """The two units of each pair that other pairs may share: keys of the groups where all are known, else texts."""
         if self.have_groups:
-            return tuple((str(row.group_a), str(row.group_b)) for row in self.rows)
+            return tuple((group_key(str(row.group_a)), group_key(str(row.group_b))) for row in self.rows)
         return self.texts
 
     @property
@@ -90,27 +107,48 @@ class PairSet:
         return np.array([row.target for row in self.rows], dtype=np.float64)
 
 
-def read_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a JSONL, JSON, CSV, TSV or Parquet file.
+def read_pairs(
+    path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, options: ReadOptions = DEFAULTS
+) -> PairSet:
+    """Return the pairs of a table; `simile.artifacts.reading.open_source` says what a table is.
+
+    A table that has our name of a column, and not that in ``columns``, is read by ours.
 
     Raises:
         InputError: the file cannot be read, or a pair lacks a text, has a label other than 0 or 1, a score that is
             not finite, or the file mixes labels, scores and unlabelled pairs.
     """
+    with open_source(path, options) as source:
+        return pairs_of(source, columns=columns, name=name)
+
+
+def pairs_of(source: Source, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
+    """Return the pairs of an open table as `read_pairs` does."""
     rows: list[Pair] = []
-    labelling = None
-    for row in read_rows(path, columns):
-        pair = _pair(row)
+    labelling, groups, others = None, Names("group"), Counter[str]()
+    for row in source.rows(columns, wanted=_WANTED, prefer_theirs=True):
+        pair = _pair(row, groups, source.options, others, is_score_named="score" in (columns or ()))
         own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
         if own != (labelling := labelling or own):
             raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
         rows.append(pair)
-    return PairSet(name or bare_name(path), tuple(rows), sha256_file(path))
+    for note in groups.notes():
+        say(f"note: {source.path}: {note}")
+    if others:
+        counts = ", ".join(f"{word!r} ({num:,})" for word, num in others.most_common(5))
+        say(f"{source.path}: labels that --label does not list are read as negative: {counts}")
+    sha256, words = source.sha256, (sorted(source.options.positive), sorted(source.options.negative))
+    if any(words):
+        # The same bytes mean other labels: a training that they began must not be resumed.
+        sha256 = sha256_bytes(json.dumps([sha256, *words]).encode())
+    return PairSet(name or bare_name(source.path), tuple(rows), sha256)
 
 
-def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
-    """Return the pairs of a file as `read_pairs` does, and refuse them as `require_labels` does."""
-    pairs = read_pairs(path, columns=columns, name=name)
+def read_labelled_pairs(
+    path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, options: ReadOptions = DEFAULTS
+) -> PairSet:
+    """Return the pairs of a table as `read_pairs` does, and refuse them as `require_labels` does."""
+    pairs = read_pairs(path, columns=columns, name=name, options=options)
     require_labels(pairs, path)
     return pairs
 
@@ -118,10 +156,24 @@ def read_labelled_pairs(path: Path, *, columns: Mapping[str, str] | None = None,
 def require_labels(pairs: PairSet, path: Path) -> None:
     """Refuse, by an `InputError`, pairs without labels, or all with the same one."""
     if not pairs.is_labelled:
-        raise InputError(f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each")
+        raise InputError(
+            f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each (not that of simile score)"
+        )
     values = {row.target for row in pairs.rows}
     if len(values) < 2:
         raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
+
+
+def count_trained(pair_sets: Iterable[PairSet], trained: Set[str]) -> dict[str, int]:
+    """Return the number of different texts of each set that have one of these hashes, by name, where there are any.
+
+    Of sets with the same name, such as a dev and a calibration set, the larger number counts.
+    """
+    nums: dict[str, int] = {}
+    for pairs in pair_sets:
+        if num := len(trained & {text_hash(text) for pair in pairs.texts for text in pair}):
+            nums[pairs.name] = max(num, nums.get(pairs.name, 0))
+    return nums
 
 
 def named_pair_paths(arguments: Sequence[str]) -> dict[str, Path]:
@@ -145,44 +197,64 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     write_whole(path, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def _pair(row: Row) -> Pair:
+def _pair(row: Row, groups: Names, options: ReadOptions, others: Counter[str], *, is_score_named: bool) -> Pair:
     text_a, text_b = _texts(row)
     label = next((name for name in _LABEL_ALIASES if row.fields.get(name) is not None), None)
     score = next((name for name in _SCORE_ALIASES if row.fields.get(name) is not None), None)
-    group_a, group_b = row.fields.get("group_a"), row.fields.get("group_b")
+    if score == "score" and "probability" in row.fields and not is_score_named:
+        # `simile score` writes both: its score is no label.
+        score = None
     return Pair(
         text_a=text_a,
         text_b=text_b,
-        label=_label(row, label) if label else None,
+        label=_label(row, label, options, others) if label else None,
         score=_number(row, score) if score and not label else None,
-        group_a=None if group_a is None else str(group_a),
-        group_b=None if group_b is None else str(group_b),
+        group_a=groups.first(read_name(row, "group_a")),
+        group_b=groups.first(read_name(row, "group_b")),
         tfidf=None if row.fields.get("tfidf") is None else _number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
     )
 
 
 def _texts(row: Row) -> tuple[str, str]:
-    for name_a in _TEXT_ALIASES:
-        name_b = name_a[:-1] + ("b" if name_a.endswith("a") else "2")
+    for name_a, name_b in _TEXT_ALIASES:
         if name_a in row.fields and name_b in row.fields:
             return require_text(row, name_a), require_text(row, name_b)
-    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (rename the columns)")
+    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
 
 
-def _label(row: Row, field: str) -> int:
-    number = _number(row, field)
-    if number not in (0, 1):
-        got = f"{row.where}: got {field} {row.fields[field]!r}"
-        raise InputError(f"{got}, need 0 or 1 (a graded similarity goes into 'score')")
-    return int(number)
+def _label(row: Row, field: str, options: ReadOptions, others: Counter[str]) -> int:
+    """Return the label that the value means; count one that is negative only because it is not listed as positive."""
+    value = row.fields[field]
+    word = label_word(value)
+    if word in options.positive or word in options.negative:
+        return int(word in options.positive)
+    if word in _BOOLEANS:
+        return int(_BOOLEANS[word])
+    if options.positive and not options.negative and not isinstance(value, list | dict):
+        others[word] += 1
+        return 0
+    need = "need 0 or 1, or --label positive=WORD,WORD to say which labels mean the same"
+    if options.negative:
+        need = "need 0, 1 or a label that --label positive=... or negative=... lists"
+    raise InputError(f"{row.where}: got {field} {value!r:.60}, {need} (a graded similarity goes into 'score')")
+
+
+def label_word(value: object) -> str:
+    """Return how a label is compared: in lower case, without blanks around it, a whole number without decimals."""
+    word = str(value).strip().casefold()
+    try:
+        number = float(word)
+    except ValueError:
+        return word
+    return str(int(number) if number.is_integer() else number)
 
 
 def _boolean(row: Row, field: str) -> bool | None:
     value = row.fields.get(field)
-    if value is not None and str(value).lower() not in _BOOLEANS:
+    if value is not None and label_word(value) not in _BOOLEANS:
         raise InputError(f"{row.where}: got {field} {value!r}, need true or false")
-    return None if value is None else _BOOLEANS[str(value).lower()]
+    return None if value is None else _BOOLEANS[label_word(value)]
 
 
 def _number(row: Row, field: str) -> float:

@@ -1,5 +1,6 @@
 """Provenance: how a bundle was made, as its manifest states it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
@@ -38,7 +39,13 @@ class RunFacts(StrictModel):
     """Hashes of the calibration sets."""
 
 
-class TrainingProvenance(_Provenance):
+class _FittedProvenance(_Provenance):
+    trained_texts: dict[str, int] = Field({}, exclude_if=lambda nums: not nums)
+    """Number of texts that are trained on, of each set of pairs that something was chosen by or fitted on, by its name;
+    sets without such texts are left out."""
+
+
+class TrainingProvenance(_FittedProvenance):
     """A trained encoder."""
 
     by: Literal["simile train"] = "simile train"
@@ -50,7 +57,13 @@ class TrainingProvenance(_Provenance):
     """Interpolation coefficient between the base (0) and the tuned weights (1); None without interpolation."""
 
 
-class JoinProvenance(_Provenance):
+def trained_on(trained_texts: Mapping[str, int]) -> str:
+    """Return the sentence that marks the figures of sets of pairs by the number of their texts that are trained on."""
+    sets = ", ".join(f"{num:,} texts of {name}" for name, num in trained_texts.items())
+    return f"The training pairs contain {sets}: what was chosen by these sets or fitted on them looks too good."
+
+
+class JoinProvenance(_FittedProvenance):
     """An ensemble of the members of several bundles."""
 
     by: Literal["simile join"] = "simile join"

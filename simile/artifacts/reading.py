@@ -1,69 +1,162 @@
-"""Rows of a JSONL, JSON, CSV, TSV or Parquet file, read one at a time; every `InputError` names the file and line."""
+"""Rows of tables: files, folders of files, standard input; every `InputError` names file and line."""
 
-import csv
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+import errno
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO
 
+from simile.artifacts.delimited import delimited_rows
+from simile.artifacts.json_rows import json_rows
+from simile.artifacts.parquet_rows import parquet_rows
+from simile.artifacts.rows import DEFAULTS, Format, Part, ReadOptions, Row
 from simile.errors import InputError
+from simile.files import sha256_bytes, sha256_file
+from simile.progress import say
+from simile.text_input import text_fault
 
-FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-_MAX_CSV_CELL = 2**31 - 1
-
-
-class Row(NamedTuple):
-    """One record of a file."""
-
-    where: str
-    """``file:line`` (or ``file: row n`` where the format has no lines)."""
-    fields: dict[str, Any]
-    """Values by column; None for an empty cell or a null."""
-
-    @property
-    def names(self) -> str:
-        """The names of the fields, for a message."""
-        return ", ".join(map(repr, self.fields)) or "none"
+FORMATS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+"""Format by suffix."""
+STDIN = ("-", "/dev/stdin")
 
 
 def bare_name(path: Path) -> str:
     """Return the file name without any known suffix: ``test-seen.jsonl.gz`` gives ``test-seen``."""
-    name = Path(path.name.removesuffix(".gz"))
-    return name.stem if name.suffix in FORMATS else name.name
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return "stdin" if str(path) in STDIN else Path(name).stem if Path(name).suffix.lower() in FORMATS else name
 
 
-def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
-    """Yield the rows of a file in order, streaming all formats but ``.json``.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table: one file, the files of a folder, or a copy of standard input; its rows can be read several times."""
 
-    Args:
-        path: the file; its suffix gives the format, and ``.gz`` is decompressed while it is read.
-        columns: names of the file's columns by ours, where they differ, e.g. ``{"text": "body"}``.
+    path: Path
+    """The path that was given."""
+    parts: tuple[Part, ...]
+    options: ReadOptions
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's bytes; of several files, that of the lines of their hashes."""
+        hashes = [sha256_file(part.path) for part in self.parts]
+        return sha256_bytes("".join(f"{one}\n" for one in hashes).encode()) if self.path.is_dir() else hashes[0]
+
+    def rows(
+        self,
+        columns: Mapping[str, str] | None = None,
+        *,
+        wanted: Collection[str] | None = None,
+        prefer_theirs: bool = False,
+        skip_bad: bool = False,
+    ) -> Iterator[Row]:
+        """Yield the rows in order, streaming all formats but an array in JSON.
+
+        Args:
+            columns: names of the file's columns by ours, where they differ, e.g. ``{"text": "body"}``.
+            wanted: our names of the columns that are used (default: all); Parquet reads only these.
+            prefer_theirs: whether a file without their column, but with ours, is read by ours.
+            skip_bad: whether values of Parquet files that cannot be read are None instead of errors.
+        """
+        columns, is_first = columns or {}, True
+        read = None if wanted is None else {*wanted, *columns.values()}
+        for part in self.parts:
+            for row in self._part_rows(part, read, skip_bad=skip_bad):
+                if is_first and prefer_theirs:
+                    columns = _existing(row, columns, self.path)
+                yield _renamed(row, columns, is_first=is_first) if columns else row
+                is_first = False
+        if is_first:
+            what = "folder" if self.path.is_dir() else "file"
+            raise InputError(f"{self.path}: the {what} is empty, need at least one record")
+
+    def _part_rows(self, part: Part, wanted: Collection[str] | None, *, skip_bad: bool) -> Iterator[Row]:
+        if part.format == "parquet":
+            return parquet_rows(part, wanted, skip_bad=skip_bad)
+        return (delimited_rows if part.format in ("csv", "tsv") else json_rows)(part, self.options)
+
+
+@contextmanager
+def open_source(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Source]:
+    """Give the table at the path: a file, a folder of files of one format, or ``-`` for standard input.
+
+    Standard input, or a pipe, has JSON lines unless the options say otherwise. It is copied to a temporary file.
 
     Raises:
-        InputError: the file is missing, empty, of unknown format or not UTF-8, or a line is not a record.
+        InputError: there is no such file, its format is unknown, or the folder holds something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    number = -1
-    for number, row in enumerate(_rows_of(path)):
-        yield _renamed(row, columns, is_first=number == 0) if columns else row
-    if number < 0:
-        raise InputError(f"{path}: the file is empty, need at least one record")
+    try:
+        mode = 0 if str(path) in STDIN else path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if stat.S_ISREG(mode):
+        yield Source(path, (Part(str(path), path, _format_of(path, options)),), options)
+    elif stat.S_ISDIR(mode):
+        yield Source(path, _parts(path, options), options)
+    elif mode == 0 or stat.S_ISFIFO(mode):
+        name = "stdin" if mode == 0 else str(path)
+        with tempfile.NamedTemporaryFile() as copy:
+            try:
+                _copy_stream(None if mode == 0 else path, copy)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+            yield Source(path, (Part(name, Path(copy.name), _format_of(path, options, default="jsonl")),), options)
+    else:
+        raise InputError(f"{path}: is a device or a socket, need a file, a folder or -")
+
+
+def source_sha256(path: Path) -> str:
+    """Return the hash of the file, or of the folder's files, as `Source.sha256` defines it."""
+    with open_source(path, ReadOptions(format="jsonl")) as source:
+        return source.sha256
+
+
+def read_rows(
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    options: ReadOptions = DEFAULTS,
+    *,
+    wanted: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """Yield the rows of a table in order; see `open_source` and `Source.rows`.
+
+    Raises:
+        InputError: the file is missing, empty, of unknown format or encoding, or a line is not a record.
+    """
+    with open_source(path, options) as source:
+        yield from source.rows(columns, wanted=wanted)
 
 
 def require_text(row: Row, field: str) -> str:
     """Return the field's value if it is a non-blank text that UTF-8 can encode, and raise an `InputError` otherwise."""
     value = row.fields[field]
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{row.where}: got {field} {value!r:.60}, need a non-empty text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{row.where}: got {field} with half a surrogate pair at character {error.start}") from error
-    return value
+    if fault := text_fault(value, field):
+        raise InputError(f"{row.where}: {fault}")
+    return str(value)
+
+
+def _existing(row: Row, columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    """Return the columns without those of which the row has ours and not theirs, and name these."""
+    names = {*row.fields, *row.unread}
+    for ours, theirs in columns.items():
+        if ours in names and theirs not in names:
+            say(f"{path}: no column {theirs!r}, its column {ours!r} is read")
+    return {ours: theirs for ours, theirs in columns.items() if theirs in names or ours not in names}
 
 
 def _renamed(row: Row, columns: Mapping[str, str], *, is_first: bool) -> Row:
@@ -71,95 +164,33 @@ def _renamed(row: Row, columns: Mapping[str, str], *, is_first: bool) -> Row:
     if is_first and (missing := next((theirs for theirs in columns.values() if theirs not in row.fields), None)):
         raise InputError(f"{row.where}: no column {missing!r}, got {row.names}")
     others = {name: value for name, value in row.fields.items() if name not in {*columns, *columns.values()}}
-    return Row(row.where, others | {ours: row.fields.get(theirs) for ours, theirs in columns.items()})
+    return row._replace(fields=others | {ours: row.fields.get(theirs) for ours, theirs in columns.items()})
 
 
-def _rows_of(path: Path) -> Iterator[Row]:
-    suffix = Path(path.name.removesuffix(".gz")).suffix
-    if suffix in (".jsonl", ".ndjson"):
-        return _jsonl_rows(path)
-    if suffix == ".json":
-        return _json_rows(path)
-    if suffix in (".csv", ".tsv"):
-        return _csv_rows(path, "\t" if suffix == ".tsv" else ",")
-    if suffix == ".parquet":
-        return _parquet_rows(path)
-    need = f"need one of {', '.join(FORMATS)} (or .gz of it)"
-    raise InputError(f"{path}: got a file of type {suffix or 'none'!r}, {need}")
+def _copy_stream(path: Path | None, copy: IO[bytes]) -> None:
+    """Copy the pipe, or standard input, which stays open."""
+    if path is None:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    else:
+        with path.open("rb") as stream:
+            shutil.copyfileobj(stream, copy)
+    copy.flush()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, decoded one by one so that an invalid byte is reported with its line."""
-    number = 0
-    try:
-        with io.BufferedReader(gzip.open(path)) if path.name.endswith(".gz") else path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{number}: no valid UTF-8 at byte {error.start} of the line") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip file after line {number} ({error})") from error
+def _format_of(path: Path, options: ReadOptions, default: Format | None = None) -> Format:
+    name = path.name.lower().removesuffix(".gz")
+    if known := options.format or FORMATS.get(Path(name).suffix) or default:
+        return known
+    need = f"need one of {', '.join(FORMATS)} (or .gz of it), or --format"
+    raise InputError(f"{path}: got a file of type {Path(name).suffix or 'none'!r}, {need}")
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
-        if line.strip():
-            yield _record(_parse_json(line.rstrip(), path, number), f"{path}:{number}")
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    values = _parse_json("".join(line for _, line in _lines(path)) or "[]", path, 1)
-    if not isinstance(values, list):
-        raise InputError(f"{path}: got a JSON {type(values).__name__}, need an array of objects")
-    for number, value in enumerate(values, 1):
-        yield _record(value, f"{path}: row {number}")
-
-
-def _parse_json(text: str, path: Path, first_line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}:{first_line + error.lineno - 1}"
-        line = text.split("\n")[error.lineno - 1].strip()
-        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}): {line[:60]!r}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}:{first_line}: JSON nested too deep") from error
-    except ValueError as error:
-        # Python refuses to parse whole numbers of thousands of digits.
-        raise InputError(f"{path}:{first_line}: no JSON that can be read ({error})") from error
-
-
-def _record(value: Any, where: str) -> Row:
-    if isinstance(value, dict):
-        return Row(where, value)
-    raise InputError(f"{where}: got a JSON {type(value).__name__}, need an object")
-
-
-def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    # The module's default limit is 131,072 characters per cell, and whole documents are longer.
-    csv.field_size_limit(_MAX_CSV_CELL)
-    reader = csv.DictReader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
-    try:
-        for fields in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in fields or None in fields.values():
-                num = len(reader.fieldnames or ())
-                raise InputError(f"{where}: got a row of another length than the header's {num}")
-            yield Row(where, {name: value or None for name, value in fields.items()})
-    except csv.Error as error:
-        # DictReader counts a line only after it has read all of it.
-        raise InputError(f"{path}:{reader.reader.line_num}: no valid CSV ({error})") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as error:
-        raise InputError(f"{path}: reading Parquet needs pyarrow (pip install 'simile-pairs[train]')") from error
-    try:
-        records = (fields for batch in parquet.ParquetFile(path).iter_batches() for fields in batch.to_pylist())
-        for number, fields in enumerate(records, 1):
-            yield Row(f"{path}: row {number}", fields)
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: no valid Parquet file ({error})") from error
+def _parts(folder: Path, options: ReadOptions) -> tuple[Part, ...]:
+    """Return the folder's files in the order of their names, without those that begin with a dot or an underscore."""
+    paths = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    if other := next((path for path in paths if not path.is_file()), None):
+        raise InputError(f"{other}: is no file, need a folder of files only")
+    parts = tuple(Part(str(path), path, _format_of(path, options)) for path in paths)
+    if len(formats := sorted({part.format for part in parts})) > 1:
+        raise InputError(f"{folder}: got files of the formats {', '.join(formats)}, need one format")
+    return parts

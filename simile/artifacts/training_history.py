@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, model_validator
 
 from simile.artifacts.evaluation_report import Figures
+from simile.artifacts.json_file import read_model
 from simile.artifacts.strict import StrictModel
-from simile.errors import InputError
 from simile.files import write_whole
 
 SCHEMA_VERSION: Final = 1
@@ -65,19 +65,29 @@ class TrainingHistory(StrictModel):
     """Written once training has ended."""
     interpolation: tuple[InterpolationPoint, ...] = ()
     """The points that were tried; the chosen one is the last."""
+    trained_texts: dict[str, int] = Field({}, exclude_if=lambda nums: not nums)
+    """Number of texts of each dev and calibration set that are trained on, by the set's name, where there are any."""
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "TrainingHistory":
+        for names in (
+            [entry.dev.keys() for entry in self.epochs],
+            [entry.histograms.keys() for entry in self.epochs],
+            [loss.parts.keys() for loss in self.losses],
+            [point.dev.keys() for point in self.interpolation if point.dev],
+        ):
+            if any(other != names[0] for other in names):
+                raise ValueError("got entries with different names of sets or losses, need the same in each")
+        return self
 
 
 def read_training_history(folder: Path) -> TrainingHistory:
     """Return the history in a work folder, or an empty one where there is no file; refuse another schema version."""
-    file = folder / _FILE
-    if not file.is_file():
-        return TrainingHistory()
+    need = f"need a training history of version {SCHEMA_VERSION}; remove the file, or train again with --restart"
     try:
-        return TrainingHistory.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        got = f"{file}: got a file that is damaged or has another schema version"
-        need = f"need a training history of version {SCHEMA_VERSION}; remove the file, or train again with --restart"
-        raise InputError(f"{got}, {need}") from error
+        return read_model(folder / _FILE, TrainingHistory, need)
+    except FileNotFoundError:
+        return TrainingHistory()
 
 
 def write_training_history(folder: Path, history: TrainingHistory) -> None:

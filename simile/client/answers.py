@@ -24,6 +24,8 @@ class Usage:
     """Tokens of those texts, summed over the members."""
     truncated: int
     """Texts that exceed the maximum length of some member."""
+    unknown_tokens: int = 0
+    """Tokens that stand for what a tokenizer does not know; 0 from a server older than this count."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

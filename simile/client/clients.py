@@ -225,7 +225,9 @@ def _checked_url(url: str) -> str:
     need = "need http:// or https://, a host, and no user, query or fragment"
     try:
         parsed = httpx2.URL(url)
-    except httpx2.InvalidURL:
+        # What the resolver would refuse later, by an error of its own.
+        parsed.host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError):
         raise InputError(f"url: got an invalid address, {need}") from None
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise InputError(f"url: got more than an address, {need} (a key goes into api_key or {API_KEY_VARIABLE})")

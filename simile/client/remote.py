@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from simile.client.answers import Answer, Problem, Served, Similarity, join, read, read_problem, read_similarity
 from simile.errors import InputError, ServerError, ServerRefusedError, ServerUnavailableError
+from simile.text_input import checked_pairs
 
 Pairs = Iterable[tuple[str, str]]
 Progress = Callable[[int], None]
@@ -185,18 +186,8 @@ class Remote:
 
 
 def encode_pairs(pairs: Pairs) -> list[bytes]:
-    """Return each pair as JSON; refuse, without quoting it, one that is not two strings of valid Unicode."""
-    encoded = []
-    for i, pair in enumerate(pairs):
-        match pair:
-            case (str(), str()):
-                try:
-                    encoded.append(_encode(pair).encode())
-                except UnicodeEncodeError:
-                    raise InputError(f"pairs[{i}]: got half of a surrogate pair, need Unicode text") from None
-            case _:
-                raise InputError(f"pairs[{i}]: got {type(pair).__name__}, need two strings")
-    return encoded
+    """Return each pair as JSON; refuse what is no pair of texts as `checked_pairs` does."""
+    return [_encode(pair).encode() for pair in checked_pairs(pairs)]
 
 
 def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[range]:

@@ -14,4 +14,5 @@ from simile.scoring.scorer import (
     golden_pairs,
     load,
     require_finite,
+    unscored_pairs,
 )

@@ -3,6 +3,7 @@
 Shape suffixes: P = pairs, N = texts, B = texts of a batch, T = tokens, D = dimensions.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 from simile.artifacts import Bundle, EncoderMember
-from simile.errors import BundleError
+from simile.errors import BundleError, InputError
+from simile.scoring.faults import blaming
 from simile.scoring.graph import Graph
 from simile.scoring.provider import Runtime
 
@@ -20,6 +23,9 @@ BATCH_TOKENS, BATCH_TEXTS = 4096, 64
 """Maximum numbers of padded tokens and of texts in a batch."""
 _CHARACTERS_PER_TOKEN = 64
 """Characters that are kept of a text per token of the member's length: tokenizing cost grows with the raw text."""
+
+_UNIT_TOLERANCE = 0.02
+"""Maximum difference of an embedding's length from 1: bf16 has 8 bits of mantissa."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class Tokens:
     ids: NDArray[np.int64]
     is_cut: bool
     """Whether the text was longer than the member's ``max_length``."""
+    num_unknown: int
+    """Number of those tokens that stand for something the tokenizer does not know."""
 
 
 class Encoder:
@@ -42,27 +50,54 @@ class Encoder:
         self.runtime = runtime
         self._prompt, self._pad_id = member.prompt, member.pad_id
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
+        self._bundle_path = bundle.path
         path = member.tokenizer.path
-        try:
+        with blaming(bundle.path, f"{path} is not a tokenizer"):
             self._tokenizer = Tokenizer.from_str(bundle.data[path].decode())
-        # The tokenizers library raises bare Exception.
-        except Exception as error:
-            raise BundleError(f"{bundle.path}: {path} is not a tokenizer ({error})") from error
-        # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
-        self._tokenizer.enable_truncation(member.max_length)
-        self._tokenizer.no_padding()
+            self._unknown_id = _unknown_id(self._tokenizer, bundle.data[path])
+            # Changing the tokenizer is not thread-safe, so it is configured before any thread uses it.
+            self._tokenizer.enable_truncation(member.max_length)
+            self._tokenizer.no_padding()
+        self.num_special: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        """Number of tokens that the tokenizer adds to every text."""
         model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
-        self._graph = Graph(bundle.data[model.path], runtime)
+        graph = bundle.data[model.path]
+        try:
+            self._graph = Graph(graph, runtime)
+        except InputError as error:
+            raise BundleError(f"{bundle.path}: {model.path}: {error}") from error
+
+    def check(self) -> None:
+        """Refuse, by a `BundleError`, an encoder whose graph lacks a token of its tokenizer, or gives no unit vectors.
+
+        Computes two short texts: the tokenizer's last token with padding, and twice that token.
+        """
+        last = max(self._tokenizer.get_vocab().values(), default=0)
+        embedding_BD = self.embed_batch([np.array([last]), np.array([last, last])])
+        got = f"{self._bundle_path}: member {self.name} gives vectors"
+        if embedding_BD.shape != (2, self.dimension):
+            raise BundleError(f"{got} of shape {embedding_BD.shape[1:]}, need ({self.dimension},) as its manifest says")
+        lengths = np.linalg.norm(embedding_BD.astype(np.float64), axis=1)
+        if not np.abs(lengths - 1).max() <= _UNIT_TOLERANCE:
+            raise BundleError(f"{got} of length {lengths.max():g}, need 1")
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text with the prompt before it, cut to the member's length."""
         prompted = [self._prompt + text[: self._max_characters] for text in texts]
         is_long = [len(text) > self._max_characters for text in texts]
         encodings = self._tokenizer.encode_batch_fast(prompted)
+        # Every look at an encoding's ids makes the list anew.
         return [
-            Tokens(np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing) or is_cut)
+            Tokens(np.array(ids, dtype=np.int64), bool(encoding.overflowing) or is_cut, ids.count(self._unknown_id))
             for encoding, is_cut in zip(encodings, is_long, strict=True)
+            for ids in [encoding.ids]
         ]
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return the share of the texts' tokens that the tokenizer does not know, in [0, 1]; special ones aside."""
+        tokens = self.tokenize(texts)
+        num_tokens = sum(len(text.ids) - self.num_special for text in tokens)
+        return sum(text.num_unknown for text in tokens) / max(1, num_tokens)
 
     def embed_tokens(
         self, tokens: Sequence[Tokens], on_progress: Callable[[int], None] | None = None
@@ -89,6 +124,17 @@ class Encoder:
             ids_BT[row, : len(text)] = text
             mask_BT[row, : len(text)] = 1
         return self._graph.embed(ids_BT, mask_BT)
+
+
+def _unknown_id(tokenizer: Tokenizer, content: bytes) -> int:
+    """Return the id of the token that stands for what the tokenizer does not know; -1 if it can write every text."""
+    if isinstance(tokenizer.model, Unigram):
+        # The library does not tell the id of this model.
+        index: int | None = json.loads(content)["model"].get("unk_id")
+    else:
+        token = tokenizer.model.unk_token
+        index = None if token is None else tokenizer.token_to_id(token)
+    return -1 if index is None else index
 
 
 def cosines(embedding_ND: NDArray[np.float32], pair_P2: NDArray[np.int64]) -> NDArray[np.float32]:

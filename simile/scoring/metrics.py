@@ -1,6 +1,6 @@
-"""Figures of how well scores order pairs and how far they separate the classes.
+"""Figures of how well scores order pairs and how far they separate the classes, and the word overlap of pairs.
 
-Shape suffix: P = pairs.
+Shape suffixes: P = pairs, N = texts, W = words.
 """
 
 from collections.abc import Mapping
@@ -8,13 +8,29 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
+
+from simile.scoring.lexical import words
+from simile.scoring.scorer import Pairs, distinct_texts
 
 Array = NDArray[np.floating]
 
 EDGES = np.linspace(-0.2, 1.0, 51)
 """Histogram bin edges; scores outside are clipped into the end bins."""
 _CALIBRATION_BINS = 15
+
+
+def tfidf_cosines(pairs: Pairs) -> NDArray[np.float64]:
+    """Return the cosine of each pair that word overlap alone gives, shape ``(P,)``, in [0, 1].
+
+    The words of `words` are weighted by TF-IDF with sublinear term frequency, fitted on the distinct texts of these
+    pairs. One text or more is needed.
+    """
+    texts, pair_P2 = distinct_texts(pairs)
+    tfidf_NW = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
+    product_PW = tfidf_NW[pair_P2[:, 0]].multiply(tfidf_NW[pair_P2[:, 1]])
+    return np.asarray(product_PW.sum(axis=1), dtype=np.float64).ravel()
 
 
 def spearman(score_P: Array, target_P: Array) -> float:

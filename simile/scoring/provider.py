@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from simile.errors import InputError
 from simile.hardware import bf16_pays, guard_amx, num_cuda_devices, usable_cores
+from simile.scoring.graph_check import require_plain_graph
 
 guard_amx()
 
@@ -94,27 +97,46 @@ def open_session(model: bytes, runtime: Runtime, at_once: int | None = None) -> 
     ``at_once`` concurrent batches share all cores; by default `Runtime.batches_at_once`.
 
     Raises:
-        InputError: the provider cannot run the graph (ONNX Runtime would silently run it on the CPU instead).
+        InputError: the provider cannot run the graph (ONNX Runtime would silently run it on the CPU instead), the graph
+            could do more than compute, or it is not one from token ids and mask to embeddings.
     """
+    require_plain_graph(model)
     at_once = at_once or runtime.batches_at_once
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, usable_cores() // at_once)
     options.log_severity_level = 3
+    # Otherwise the first bytes decide, and ONNX Runtime's own format, which was not checked, could be read.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if runtime.provider == _CUDA:
         # CUDA and cuDNN from wheels are on no library path, so they have to be loaded by name.
         onnxruntime.preload_dlls()
     if runtime.provider != _CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    create = partial(
+        onnxruntime.InferenceSession,
+        model,
+        options,
+        providers=[runtime.provider],
+        provider_options=[_provider_options(runtime, at_once)],
+    )
     try:
-        session = onnxruntime.InferenceSession(
-            model, options, providers=[runtime.provider], provider_options=[_provider_options(runtime, at_once)]
-        )
+        # On processors with AMX, OpenVINO gives the thread that loads its plugin a signal stack, and unmaps that stack
+        # when the last session goes, in whatever thread: the next signal, such as Ctrl-C, would end the process. The
+        # thread that creates the session has therefore ended by then.
+        with ThreadPoolExecutor(1) as thread:
+            session = thread.submit(create).result()
         session.disable_fallback()
     # ONNX Runtime raises its own classes as well as RuntimeError.
     except Exception as error:
         raise InputError(f"{runtime}: cannot run the graph ({str(error).splitlines()[0][:200]})") from error
     if session.get_providers()[0] != runtime.provider:
         raise InputError(f"got {session.get_providers()[0]}, need {runtime.provider}: is its driver installed?")
+    inputs, outputs = (
+        sorted(value.name for value in values) for values in (session.get_inputs(), session.get_outputs())
+    )
+    if inputs != ["attention_mask", "input_ids"] or len(outputs) != 1:
+        got = f"got a graph from {', '.join(inputs)[:100]} to {len(outputs)} outputs"
+        raise InputError(f"{got}, need one from attention_mask, input_ids to one output")
     return session
 
 

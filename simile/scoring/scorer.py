@@ -3,7 +3,7 @@
 Shape suffixes: P = pairs, N = texts, D = dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, stored_evaluations
 from simile.errors import BundleError, InputError
 from simile.scoring.encoder import Encoder, cosines
+from simile.scoring.faults import blaming
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical
 from simile.scoring.provider import TOLERANCE, Device, Precision, Runtime, choose_runtime
+from simile.text_input import checked_pairs, checked_texts
 
 Pairs = Sequence[tuple[str, str]]
 Progress = Callable[[int], None]
@@ -35,6 +37,8 @@ class Scored:
     """Number of tokens of those texts, summed over the members."""
     num_cut: int
     """Number of those texts that exceed the maximum length of some member."""
+    num_unknown: int
+    """Number of those tokens that stand for something a tokenizer does not know."""
 
 
 class Scorer:
@@ -61,18 +65,21 @@ class Scorer:
         alone = members[0] if len(members) == 1 else None
         return (self.dimension, *(alone.matryoshka if isinstance(alone, EncoderMember) else ()))
 
-    def score(self, pairs: Pairs) -> NDArray[np.float32]:
-        """Return the score of each pair, shape ``(P,)``, in [-1, 1]."""
+    def score(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the score of each pair, shape ``(P,)``, in [-1, 1]; for errors see `score_members`."""
         return self.score_members(pairs).score_P
 
-    def score_members(self, pairs: Pairs, on_progress: Progress | None = None) -> Scored:
+    def score_members(self, pairs: Iterable[tuple[str, str]], on_progress: Progress | None = None) -> Scored:
         """Return the score of each pair, and the scores of each member; equal texts are computed once.
 
         ``on_progress`` is called with the number of texts done since the last call; each member counts all texts.
+
+        Raises:
+            InputError: a pair is not two texts, and where it is.
         """
-        texts, pair_P2 = distinct_texts(pairs)
+        texts, pair_P2 = distinct_texts(checked_pairs(pairs))
         scores: dict[str, NDArray[np.float32]] = {}
-        num_tokens = 0
+        num_tokens = num_unknown = 0
         is_cut_N = np.zeros(len(texts), dtype=bool)
         for member in self.members:
             if isinstance(member, Lexical):
@@ -84,15 +91,30 @@ class Scorer:
             embedding_ND = member.embed_tokens(tokens, on_progress)
             scores[member.name] = cosines(embedding_ND, pair_P2)
             num_tokens += sum(len(text.ids) for text in tokens)
+            num_unknown += sum(text.num_unknown for text in tokens)
             is_cut_N |= np.array([text.is_cut for text in tokens], dtype=bool)
-        return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()))
+        return Scored(self.combine(scores), scores, len(texts), num_tokens, int(is_cut_N.sum()), num_unknown)
 
-    def embed(self, texts: Sequence[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
+    def unknown_shares(self, pairs: Pairs) -> dict[str, float]:
+        """Return `Encoder.unknown_share` of the pairs' distinct texts by the name of each encoder's base."""
+        texts, _ = distinct_texts(pairs)
+        members = zip(self.bundle.manifest.members, self.members, strict=True)
+        return {
+            described.base: member.unknown_share(texts)
+            for described, member in members
+            if isinstance(described, EncoderMember) and isinstance(member, Encoder)
+        }
+
+    def embed(self, texts: Iterable[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
         A vector joins the members' embeddings, each times the square root of its weight; lexical members are refused,
         as they have none. For ``on_progress`` see `score_members`.
+
+        Raises:
+            InputError: ``texts`` is one text in place of several, or one of them is no text.
         """
+        texts = checked_texts(texts)
         embeddings = []
         for member in self.members:
             if isinstance(member, Lexical):
@@ -115,7 +137,11 @@ class Scorer:
     def check_golden(self) -> float:
         """Return the largest deviation from the golden scores; a `BundleError` if the precision does not explain it."""
         golden = self.bundle.manifest.golden
-        members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
+        with blaming(self.bundle.path, f"cannot be computed on {self.runtime}"):
+            for member in self.members:
+                if isinstance(member, Encoder):
+                    member.check()
+            members = self.score_members([(pair.text_a, pair.text_b) for pair in golden]).members
         gaps = [float(members[name][i]) - s for i, pair in enumerate(golden) for name, s in pair.scores.items()]
         # Unlike Python's max, NumPy's is NaN if any score is.
         worst = float(np.max(np.abs(gaps), initial=0))
@@ -132,26 +158,38 @@ def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
     return list(index), pair_P2
 
 
-def load(path: str | Path, *, device: Device = "auto", precision: Precision = "auto") -> Scorer:
-    """Return the bundle at ``path``, verified and ready to score.
+def load(
+    path: str | Path, *, device: Device = "auto", precision: Precision = "auto", runtime: Runtime | None = None
+) -> Scorer:
+    """Return the bundle at ``path``, verified and ready to score: it reproduces its golden pairs.
 
-    ``auto`` prefers a provider and precision under which the bundle was evaluated.
+    ``auto`` prefers a provider and precision under which the bundle was evaluated; ``runtime`` replaces the choice.
 
     Raises:
-        BundleError: the bundle is damaged or of an unknown version.
+        BundleError: the bundle is damaged, of an unknown version, or gives other scores than its golden ones.
         InputError: this machine does not have the device or the precision.
     """
     bundle = read_bundle(Path(path))
-    return Scorer(bundle, choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle)))
+    runtime = runtime or choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle))
+    scorer = Scorer(bundle, runtime)
+    scorer.check_golden()
+    return scorer
 
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
-    """Return the runtimes under which this very bundle was evaluated."""
-    return [
+    """Return the different runtimes under which this very bundle was evaluated."""
+    runtimes = (
         Runtime(report.bundle.provider, report.bundle.precision)
         for report in stored_evaluations(bundle)
         if report.bundle.digest == bundle.manifest.digest
-    ]
+    )
+    return list(dict.fromkeys(runtimes))
+
+
+def unscored_pairs(members: Iterable[str]) -> tuple[GoldenPair, ...]:
+    """Return the golden pairs with scores of zero, for the manifest by which they are scored."""
+    scores = dict.fromkeys(members, 0.0)
+    return tuple(GoldenPair(text_a=a, text_b=b, scores=scores) for a, b in GOLDEN_PAIRS)
 
 
 def golden_pairs(scorer: Scorer) -> tuple[GoldenPair, ...]:

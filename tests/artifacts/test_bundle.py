@@ -3,12 +3,15 @@ import json
 import math
 import os
 import shutil
+import tracemalloc
+from contextlib import suppress
 
 import pytest
 
 from simile.artifacts import (
     CARD,
     EVALUATION,
+    TEXTS,
     Bundle,
     Combine,
     EncoderMember,
@@ -17,13 +20,17 @@ from simile.artifacts import (
     LexicalMember,
     Manifest,
     PlattCalibration,
+    StoredEvaluations,
     Thresholds,
     check_replaceable,
     file_entry,
     read_bundle,
+    require_digest,
+    stored_evaluations,
     write_bundle,
 )
-from simile.errors import BundleError
+from simile.errors import BundleError, InputError
+from tests.evaluation_reports import evaluation_report
 
 DATA = {
     "members/small/model.onnx": b"a graph",
@@ -86,11 +93,17 @@ def fault_of(path) -> str:
 
 
 def edit(bundle: Bundle, change) -> None:
-    """Change the manifest on disk."""
+    """Change the manifest on disk, and its checksum accordingly."""
     file = bundle.path / "manifest.json"
     value = json.loads(file.read_text())
+    del value["checksum"]
     change(value)
-    file.write_text(json.dumps(value))
+    file.write_text(json.dumps(value | {"checksum": checksum_of(value)}))
+
+
+def checksum_of(value) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
 
 @pytest.fixture
@@ -119,8 +132,7 @@ def test_bundle_without_a_card_is_whole(bundle):
 
 def test_digest_is_the_sha256_of_the_canonical_manifest(bundle):
     value = json.loads((bundle.path / "manifest.json").read_text())
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert bundle.manifest.digest == hashlib.sha256(canonical.encode()).hexdigest()
+    assert value.pop("checksum") == bundle.manifest.digest == checksum_of(value)
     assert bundle.identity == f"tiny@sha256:{bundle.manifest.digest}"
 
 
@@ -143,7 +155,7 @@ def test_digest_is_the_same_in_every_copy(bundle, tmp_path):
 
 
 def test_digest_depends_neither_on_the_evaluation_nor_on_the_card(bundle):
-    for name, text in ((EVALUATION, '{"reports": []}'), (EVALUATION, "anything"), (CARD, "anything")):
+    for name, text in ((EVALUATION, '{"reports": []}'), (EVALUATION, "anything"), (CARD, "a"), (TEXTS, "a")):
         (bundle.path / name).write_text(text)
         assert read_bundle(bundle.path).identity == bundle.identity
 
@@ -175,6 +187,78 @@ def test_one_flipped_bit_in_any_file_is_found(bundle, name, position):
     assert f"{name} is damaged" in fault_of(bundle.path)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", EVALUATION])
+def test_every_flipped_bit_of_what_holds_a_checksum_is_found(bundle, name):
+    reports = StoredEvaluations(reports=(evaluation_report(prior=0.1 + 0.2, leaked_texts={"é": 1}),))
+    (bundle.path / EVALUATION).write_text(reports.model_dump_json(indent=2) + "\n")
+    file = bundle.path / name
+    content = file.read_bytes()
+    accepted = []
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        with suppress(BundleError):
+            stored_evaluations(read_bundle(bundle.path))
+            accepted.append(place)
+    file.write_bytes(content)
+    assert stored_evaluations(read_bundle(bundle.path)) == reports.reports
+    assert accepted == []
+
+
+def test_digits_beyond_a_numbers_precision_are_refused(bundle):
+    file = bundle.path / "manifest.json"
+    text = file.read_text()
+    assert "0.30000000000000004" in text
+    file.write_text(text.replace("0.30000000000000004", "0.30000000000000005"))
+    assert "got the number 0.30000000000000005, need 0.30000000000000004" in fault_of(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "members/small/model.onnx", EVALUATION, CARD])
+def test_fifo_in_place_of_a_file_is_refused_and_does_not_block(bundle, name):
+    (bundle.path / name).unlink(missing_ok=True)
+    os.mkfifo(bundle.path / name)
+    assert f"{name} is a device, FIFO or socket" in (fault := fault_of(bundle.path)) or "has no manifest.json" in fault
+
+
+def test_file_that_became_a_fifo_after_it_was_verified_is_refused_and_does_not_block(bundle):
+    (bundle.path / "members/small/model.onnx").unlink()
+    os.mkfifo(bundle.path / "members/small/model.onnx")
+    with pytest.raises(
+        BundleError, match=r"members/small/model\.onnx is listed but cannot be read \(Not a regular file\)"
+    ):
+        bundle.data["members/small/model.onnx"]
+
+
+def test_file_that_changed_after_it_was_verified_is_refused(bundle):
+    (bundle.path / "members/small/model.onnx").write_bytes(b"A graph")
+    with pytest.raises(BundleError, match=r"members/small/model\.onnx is damaged"):
+        bundle.data["members/small/model.onnx"]
+
+
+def test_sparse_file_that_is_larger_than_the_manifest_says_is_refused_unread(bundle):
+    os.truncate(bundle.path / "members/small/model.onnx", 2**42)
+    assert f"model.onnx is damaged, got {2**42} bytes, need 7" in fault_of(bundle.path)
+
+
+def test_verifying_a_bundle_keeps_no_file_in_memory(tmp_path):
+    data = DATA | {"members/small/model.onnx": bytes(64 * 2**20)}
+    bundle = write_bundle(tmp_path / "bundle", manifest_of(data), data)
+    tracemalloc.start()
+    read_bundle(bundle.path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
+@pytest.mark.parametrize("prefix", ["", "sha256:"])
+def test_digest_from_outside_is_required(bundle, prefix):
+    require_digest(bundle, None)
+    require_digest(bundle, prefix + bundle.manifest.digest)
+    with pytest.raises(BundleError, match=f"got the digest {bundle.manifest.digest}, need {prefix}0000"):
+        require_digest(bundle, prefix + "0" * 64)
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_missing_file_is_named(bundle, name):
     (bundle.path / name).unlink()
@@ -193,7 +277,7 @@ def test_file_that_the_manifest_does_not_list_is_refused(bundle, name):
     assert f"holds {name}, which its manifest does not list" in fault_of(bundle.path)
 
 
-@pytest.mark.parametrize("name", [*DATA, EVALUATION, CARD])
+@pytest.mark.parametrize("name", [*DATA, EVALUATION, CARD, TEXTS])
 def test_link_in_place_of_a_file_is_refused(bundle, tmp_path, name):
     file = bundle.path / name
     outside = tmp_path / "outside"
@@ -233,6 +317,7 @@ def test_dangling_link_is_refused(bundle):
         "manifest.json",
         EVALUATION,
         CARD,
+        TEXTS,
         "",
         "model\0.onnx",
     ],
@@ -259,13 +344,15 @@ def test_one_path_with_two_contents_is_refused(bundle):
 
 def test_digest_of_a_manifest_is_what_it_was_when_it_was_written():
     # Written down from the version that introduced this schema: bundles are identified by their digest.
-    assert manifest_of().digest == "f473225bca0dc37c17e25d46f889feb7350ded4edf165483781cf196bc65d5a0"
+    assert manifest_of().digest == "e8d7b208e3b3fa7e7cc5e0577ded61b76d7faa22026629f17814bddd14e9d7ef"
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+@pytest.mark.parametrize("version", [1, 2, 4, "3", None, 10**400])
 def test_unknown_schema_version_is_refused(bundle, version):
     edit(bundle, lambda value: value.update(schema_version=version))
-    assert f"got schema version {version!r}, this Simile reads 2" in fault_of(bundle.path)
+    fault = fault_of(bundle.path)
+    assert f"got schema version {str(version)[:40] if version != '3' else repr(version)}, this Simile reads 3" in fault
+    assert ("make the bundle anew" in fault) == (version in (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +364,15 @@ def test_unknown_schema_version_is_refused(bundle, version):
         (b"[" * 100_000, "no valid JSON"),
         (b"[]", "got schema version None"),
         (b"{}", "got schema version None"),
-        (b'{"schema_version": 2}', "name: Field required"),
+        (b'{"schema_version": 3}', "name: Field required"),
+        ('{"schema_version": 3}'.encode("utf-16"), "no valid JSON"),
+        (b'{"schema_version": 3, "schema_version": 3}', "no valid JSON (an object has a key twice)"),
+        (b'{"schema_version": 3' + b"0" * 5000 + b"}", "no valid JSON"),
+        (b'{"schema_version": 3.00000000000000001}', "got the number 3.00000000000000001, need 3.0"),
+        (b'{"schema_version": 1e999}', "got the number 1e999"),
+        (b'{"schema_version": 1e-' + b"9" * 30 + b"}", "got the number 1e-999"),
+        (b'{"schema_version": NaN}', "got NaN, need a finite number"),
+        (b" " * (2**26 + 1), "got more than 64 MiB"),
     ],
 )
 def test_manifest_that_is_none_is_refused(bundle, content, fault):
@@ -293,7 +388,10 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
             "weights that sum to 0.9, need 1",
         ),
         (lambda value: value["combine"].update(weights={"small": 1.5, "words": -0.5}), "combine.weights.words"),
-        (lambda value: value["combine"].update(weights={"small": math.nan, "words": 1}), "combine.weights.small"),
+        (
+            lambda value: value["combine"].update(weights={"small": math.nan, "words": 1}),
+            "got NaN, need a finite number",
+        ),
         (lambda value: value["combine"].update(weights={"small": 1.0}), "got weights for ['small'], need one for each"),
         (lambda value: value["members"][1].update(name="small"), "need a different name for each"),
         (lambda value: value["members"][0].update(name="../small"), "members.0.encoder.name"),
@@ -302,7 +400,13 @@ def test_manifest_that_is_none_is_refused(bundle, content, fault):
         (lambda value: value["members"][0].update(matryoshka=[8]), "members.0.encoder"),
         (lambda value: value["members"][0].update(matryoshka=[0]), "members.0.encoder"),
         (lambda value: value["members"][0]["model"].update(sha256="abc"), "members.0.encoder.model.sha256"),
-        (lambda value: value["calibration"].update(slope=math.nan), "calibration.platt.slope"),
+        (lambda value: value["calibration"].update(slope=math.inf), "got Infinity, need a finite number"),
+        (lambda value: value["members"][0]["model"].update(size_bytes=2**31), "members.0.encoder.model.size_bytes"),
+        (lambda value: value["members"][0].update(dimension=10**30), "members.0.encoder.dimension"),
+        (lambda value: value.update(golden=[]), "golden: Tuple should have at least 1 item"),
+        (lambda value: value["golden"][0].update(text_a="\ud800"), "surrogates not allowed"),
+        (lambda value: value["made"]["run"]["config"].update(x="\ud800"), "surrogates not allowed"),
+        (lambda value: value["made"]["run"]["config"].update(x=json.loads("[" * 900 + "]" * 900)), ""),
         (lambda value: value["golden"][0].update(scores={"small": 0.3}), "golden pair without a score of each"),
         (lambda value: value.update(members=[]), "members"),
         (lambda value: value.update(surprise=1), "surprise: Extra inputs are not permitted"),
@@ -325,7 +429,7 @@ ISOTONIC = {
 
 
 def test_isotonic_calibration_is_read_back_the_same(tmp_path):
-    manifest = Manifest.model_validate(manifest_of().model_dump() | {"calibration": ISOTONIC})
+    manifest = Manifest.model_validate(manifest_of().model_dump(exclude={"checksum"}) | {"calibration": ISOTONIC})
     bundle = write_bundle(tmp_path / "bundle", manifest, DATA)
     assert read_bundle(bundle.path).manifest.calibration == IsotonicCalibration(**ISOTONIC)
     assert bundle.manifest.digest != manifest_of().digest
@@ -340,13 +444,13 @@ def test_isotonic_calibration_is_read_back_the_same(tmp_path):
         ({"scores": [], "probabilities": []}, "calibration.isotonic.scores"),
         ({"scores": [0.1, 0.3, 0.2]}, "got scores that do not increase"),
         ({"scores": [0.1, 0.2, 0.2]}, "got scores that do not increase"),
-        ({"scores": [0.1, 0.2, math.nan]}, "calibration.isotonic.scores.2"),
-        ({"scores": [0.1, 0.2, math.inf]}, "calibration.isotonic.scores.2"),
+        ({"scores": [0.1, 0.2, math.nan]}, "got NaN, need a finite number"),
+        ({"scores": [0.1, 0.2, math.inf]}, "got Infinity, need a finite number"),
         ({"scores": [0.1, 0.2, "high"]}, "calibration.isotonic.scores.2"),
         ({"probabilities": [0.2, 0.1, 0.3]}, "got probabilities that decrease"),
         ({"probabilities": [0.1, 0.2, 1.1]}, "calibration.isotonic.probabilities.2"),
         ({"probabilities": [-0.1, 0.2, 0.3]}, "calibration.isotonic.probabilities.0"),
-        ({"probabilities": [0.1, math.nan, 0.3]}, "calibration.isotonic.probabilities.1"),
+        ({"probabilities": [0.1, math.nan, 0.3]}, "got NaN, need a finite number"),
         ({"positive_share": 0}, "calibration.isotonic.positive_share"),
         ({"positive_share": 1}, "calibration.isotonic.positive_share"),
         ({"error": 1.5}, "calibration.isotonic.error"),
@@ -433,10 +537,10 @@ def test_nothing_is_written_outside_the_bundle(bundle, tmp_path):
 
 
 def test_failure_half_way_leaves_the_old_bundle(bundle):
-    # A file where another file needs a folder: the disk says no after some files are written.
+    # A file where another file needs a folder: one of them is refused after some files are written.
     manifest, data = renamed("members/small/model.onnx", "members/small/tokenizer.json/model.onnx")
     before = tree(bundle.path)
-    with pytest.raises(OSError, match=r"tokenizer\.json"):
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
         write_bundle(bundle.path, manifest, data)
     assert tree(bundle.path) == before
     assert os.listdir(bundle.path.parent) == ["bundle"]

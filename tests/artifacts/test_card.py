@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 from simile.artifacts import (
     Combine,
     EncoderMember,
+    GoldenPair,
     IsotonicCalibration,
     LexicalMember,
     Manifest,
@@ -39,7 +40,7 @@ def manifest_of(*, base="someone/encoder", prompt="", made=None, **changed):
         name="my_bundle",
         members=(encoder, LexicalMember(name="words", vocabulary=file, dimension=3)),
         combine=Combine(weights={"small": 0.75, "words": 0.25}),
-        golden=(),
+        golden=(GoldenPair(text_a="a", text_b="b", scores={"small": 0.5, "words": 0.5}),),
         made=made or {"by": "simile join", "of": [], "fitted_on": None, "texts": None},
         **changed,
     )
@@ -123,6 +124,16 @@ def test_table_has_the_calibration_error_where_one_was_found(prior, said):
     assert "ECE" not in model_card(manifest_of(), [report_of()])
 
 
+def test_evaluation_by_the_gate_comes_before_later_ones_without_a_verdict():
+    reports = [report_of(), report_of(name="other", precision="bf16", verdict=None, figures=HELD)]
+    card = model_card(manifest_of(), reports)
+    page, _ = rendered(card)
+    titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]
+    assert [title.split(",")[1] for title in titles] == [" fp32", " bf16"]
+    (result,) = ModelCard(card).data.eval_results
+    assert (result.dataset_name, result.metric_value) == ("test-seen", 0.7)
+
+
 def test_newest_evaluation_comes_first():
     page, _ = rendered(model_card(manifest_of(), [report_of(), report_of(precision="bf16")]))
     titles = [title.text for title in page.iter("h2") if title.text.startswith("Evaluation")]
@@ -180,3 +191,15 @@ def test_markdown_in_names_and_texts_is_shown_as_it_is(place):
     cells = [cell for row in rows for cell in row]
     assert (repr(NASTY) if place == "prompt" else shown) in cells
     assert not [element.tag for element in page.iter() if element.tag in ("script", "em", "a", "s", "strong")]
+
+
+@pytest.mark.parametrize("made", [trained_with({}), {"by": "simile join", "of": [], "fitted_on": None, "texts": None}])
+def test_figures_from_sets_that_were_trained_on_are_marked(made):
+    assert "too good" not in model_card(manifest_of(made=made))
+    card = model_card(manifest_of(made={**made, "trained_texts": {"my_dev": 1200}}))
+    assert "The training pairs contain 1,200 texts of my\\_dev: what was chosen by these sets" in card
+
+
+def test_number_of_trained_texts_changes_the_digest_only_where_there_are_any():
+    digests = [manifest_of(made={**trained_with({}), "trained_texts": nums}).digest for nums in ({}, {"dev": 1})]
+    assert digests[0] == manifest_of(made=trained_with({})).digest != digests[1]

@@ -1,9 +1,12 @@
 import json
+import unicodedata
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from simile.artifacts import Document, read_documents
-from simile.artifacts.documents import MAX_CHARACTERS
+from simile.artifacts import Document, read_documents, text_key
+from simile.artifacts.texts import MAX_CHARACTERS
 from simile.errors import InputError
 
 
@@ -82,6 +85,32 @@ def test_documents_are_read_one_at_a_time(tmp_path):
 def test_unusable_document_is_refused_with_its_line(tmp_path, record, fault):
     path = write(tmp_path / "x.jsonl", {"text": "fine"}, record)
     assert fault_of(path).startswith(f"{path}:2: {fault}")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_long_text_is_cut_alike_in_any_form(tmp_path, form):
+    text = "\u00e9 \uac01 " * MAX_CHARACTERS
+    path = write(tmp_path / "x.jsonl", {"text": unicodedata.normalize(form, text)})
+    (document,) = read_documents(path)
+    assert document.is_cut
+    assert text_key(document.text) == text_key(text)
+
+
+def test_groups_are_read_alike_from_all_formats(tmp_path):
+    rows = [{"text": "a", "group": 17}, {"text": "b", "group": None}, {"text": "c", "group": 3}]
+    write(tmp_path / "x.jsonl", *rows)
+    write(
+        tmp_path / "nan.jsonl",
+        *({**row, "group": float("nan") if row["group"] is None else float(row["group"])} for row in rows),
+    )
+    (tmp_path / "x.csv").write_text("text,group\na,17\nb,\nc,3\n")
+    # With a missing value, pandas makes whole numbers floats.
+    parquet.write_table(pyarrow.table({"text": ["a", "b", "c"], "group": [17.0, None, 3.0]}), tmp_path / "x.parquet")
+    parquet.write_table(
+        pyarrow.table({"text": ["a", "b", "c"], "group": [17.0, float("nan"), 3.0]}), tmp_path / "nan.parquet"
+    )
+    for name in ("x.jsonl", "nan.jsonl", "x.csv", "x.parquet", "nan.parquet"):
+        assert [row.group for row in read_documents(tmp_path / name)] == ["17", None, "3"]
 
 
 def test_blank_cell_of_a_csv_is_refused_with_its_line(tmp_path):

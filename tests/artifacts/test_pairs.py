@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import hashlib
 import json
 
@@ -14,14 +15,15 @@ TEXTS = {"text_a": "a", "text_b": "b"}
 POSITIVE, NEGATIVE = {**TEXTS, "label": 1}, {**TEXTS, "label": 0}
 
 some_text = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+some_name = st.sampled_from(["card", "Pin 17", "\u00e9", "17", " x "])
 some_number = st.floats(allow_nan=False, allow_infinity=False)
 some_pairs = st.builds(
     Pair,
     text_a=some_text,
     text_b=some_text,
     label=st.sampled_from([0, 1]),
-    group_a=st.none() | some_text,
-    group_b=st.none() | some_text,
+    group_a=st.none() | some_name,
+    group_b=st.none() | some_name,
     tfidf=st.none() | some_number,
     same_category=st.none() | st.booleans(),
 )
@@ -75,7 +77,7 @@ def test_usual_names_of_the_texts_are_read(tmp_path, names):
 
 
 @pytest.mark.parametrize("name", ["label", "is_duplicate"])
-@pytest.mark.parametrize("value", [1, 1.0, "1", True])
+@pytest.mark.parametrize("value", [1, 1.0, "1", "1.0", " 1 ", "1.00", True, "true", "True", "TRUE"])
 def test_usual_names_and_spellings_of_the_label_are_read(tmp_path, name, value):
     row = read_pairs(write(tmp_path / "x.jsonl", {**TEXTS, name: value})).rows[0]
     assert (row.label, row.score) == (1, None)
@@ -128,8 +130,10 @@ def test_tsv_and_json_arrays_are_pairs_too(tmp_path):
         ({**TEXTS, "label": 2}, "got label 2, need 0 or 1"),
         ({**TEXTS, "label": 0.5}, "got label 0.5, need 0 or 1"),
         ({**TEXTS, "label": -1}, "got label -1, need 0 or 1"),
-        ({**TEXTS, "label": "yes"}, "got label 'yes', need a finite number"),
-        ({**TEXTS, "label": [1]}, "got label [1], need a finite number"),
+        ({**TEXTS, "label": "yes"}, "got label 'yes', need 0 or 1, or --label positive=WORD,WORD to say which"),
+        ({**TEXTS, "label": "duplicate"}, "got label 'duplicate', need 0 or 1, or --label positive=WORD"),
+        ({**TEXTS, "label": [1]}, "got label [1], need 0 or 1"),
+        ({**TEXTS, "label": float("nan")}, "got label nan, need 0 or 1"),
         ({**TEXTS, "score": float("nan")}, "got score nan, need a finite number"),
         ({**TEXTS, "score": float("inf")}, "got score inf, need a finite number"),
         ({**TEXTS, "score": float("-inf")}, "got score -inf, need a finite number"),
@@ -187,6 +191,26 @@ def test_set_has_groups_only_where_every_text_has(tmp_path):
     assert read_pairs(write(tmp_path / "x.jsonl", grouped)).have_groups
     assert read_pairs(tmp_path / "x.jsonl").rows[0].group_b == "5"
     assert not read_pairs(write(tmp_path / "y.jsonl", grouped, {**POSITIVE, "group_a": "g"})).have_groups
+
+
+def test_groups_of_pairs_are_one_whatever_their_spelling(tmp_path, capsys):
+    spellings = ["Caf\u00e9", "cafe\u0301 ", "17", "17.0", "CAF&Eacute;"]
+    path = write(tmp_path / "x.jsonl", *({**POSITIVE, "group_a": name, "group_b": "pin"} for name in spellings))
+    pairs = read_pairs(path)
+    assert [row.group_a for row in pairs.rows] == ["Caf\u00e9", "Caf\u00e9", "17", "17", "Caf\u00e9"]
+    assert len({end for pair in pairs.ends for end in pair}) == 3
+    assert f"note: {path}: 3 spellings of a group differ" in capsys.readouterr().err
+    # Pairs that were not read from a file are compared alike.
+    raw = dataclasses.replace(pairs, rows=tuple(Pair("a", "b", 1, group_a=name, group_b="pin") for name in spellings))
+    assert raw.ends == pairs.ends
+
+
+def test_group_of_a_pair_that_stands_for_a_missing_value_is_none(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("text_a,text_b,label,group_a,group_b\na,b,1,nan,x\nc,d,0,y,NA\n")
+    pairs = read_pairs(tmp_path / "x.csv")
+    assert [(row.group_a, row.group_b) for row in pairs.rows] == [(None, "x"), ("y", None)]
+    assert not pairs.have_groups
+    assert "2 names of a group stand for a missing value" in capsys.readouterr().err
 
 
 def test_ends_of_pairs_are_their_groups_where_all_are_known_else_their_texts(tmp_path):

@@ -59,6 +59,7 @@ def test_similarity_has_members_probabilities_usage_and_bundle(ask, server, scor
     assert result.usage.pairs == len(pairs)
     assert result.usage.texts >= expected.num_texts
     assert result.usage.tokens >= expected.num_tokens
+    assert ask(server[0], "similarity", [("cold \U0001f600", "no signal")]).usage.unknown_tokens == 1
     assert result.bundle == bundle.identity
     assert ask(server[0], "similarity", pairs).members is None
 

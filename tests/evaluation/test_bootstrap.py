@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr, t
 
-from evaluation.bootstrap import SEED, WeightedSpearman, difference, unit_of
+from evaluation import bootstrap
+from evaluation.bootstrap import SEED, WeightedSpearman, difference, low_end, unit_of
 from simile.artifacts import Pair, PairSet
 
 # Few different values, so that ties are the rule.
@@ -59,6 +60,14 @@ def test_weighted_spearman_with_even_weights_is_scipys(score_P, target_P):
         assert correlation == pytest.approx(expected, abs=1e-9)
 
 
+def test_rows_of_weights_give_what_each_gives_alone():
+    pairs = random_pairs(30, num_texts=12)
+    spearman = WeightedSpearman(scores(pairs, 1), pairs.target_P)
+    weight_RP = np.random.default_rng(0).integers(0, 3, (7, 30)).astype(float)
+    weight_RP[3] = 0
+    np.testing.assert_array_equal(spearman(weight_RP), [spearman(weight_P) for weight_P in weight_RP])
+
+
 def test_weighted_spearman_is_the_same_again_after_other_weights():
     pairs = random_pairs(30, num_texts=12)
     spearman = WeightedSpearman(scores(pairs, 1), pairs.target_P)
@@ -96,7 +105,10 @@ def reference(pairs: PairSet, score_P, baseline_P, resamples: int):
         if len(set(target)) > 1:
             gains.append(spearmanr(bundle, target).statistic - spearmanr(baseline, target).statistic)
     value = spearmanr(score_P, pairs.target_P).statistic - spearmanr(baseline_P, pairs.target_P).statistic
-    return value, *np.percentile(gains, [2.5, 97.5])
+    # The percentiles' distances from the difference, widened by Student's t for as few units.
+    factor = t.ppf(0.975, len(units) - 1) / norm.ppf(0.975) * math.sqrt(len(units) / (len(units) - 1))
+    low, high = np.percentile(gains, [2.5, 97.5])
+    return value, value - factor * (value - low), value + factor * (high - value)
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["groups", "texts"])
@@ -106,6 +118,22 @@ def test_difference_is_that_of_a_reference_that_expands_every_resample(grouped):
     interval = difference(pairs, score_P, baseline_P, resamples=200)
     expected = reference(pairs, score_P, baseline_P, 200)
     assert (interval.value, interval.low, interval.high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_difference_does_not_depend_on_how_many_resamples_are_computed_at_once(monkeypatch):
+    pairs = random_pairs(60, num_texts=25)
+    both = scores(pairs, 0.5), scores(pairs, 1.5, seed=2)
+    at_once = difference(pairs, *both, resamples=100)
+    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 7 * 60)
+    assert difference(pairs, *both, resamples=100) == at_once
+
+
+def test_low_end_at_another_level_is_that_of_students_t():
+    ratio = t.ppf(0.9875, 9) / t.ppf(0.975, 9)
+    assert low_end(0.3, 0.1, units=10, alpha=0.025) == pytest.approx(0.3 - 0.2 * ratio)
+    assert low_end(0.3, 0.1, units=10, alpha=0.05) == 0.1
+    lows = [low_end(0.3, 0.1, units=10, alpha=0.05 / looks) for looks in range(1, 50)]
+    assert lows == sorted(lows, reverse=True)
 
 
 def test_difference_of_graded_pairs_is_that_of_the_reference():
@@ -204,3 +232,16 @@ def test_where_every_resample_is_of_one_class_there_is_no_interval():
     assert interval.value == pytest.approx(2)
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
+
+
+def test_intervals_of_few_groups_call_no_model_better_too_often():
+    better, draws = 0, 200
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat([f"g{i}" for i in range(5)], 10)
+        pairs = pair_set(Pair(f"a{i}", f"b{i}", label=i % 2, group_a=g, group_b=g) for i, g in enumerate(groups))
+        # Each model is good on some of the groups and bad on others.
+        one, other = (pairs.target_P * np.repeat(rng.normal(1, 1, 5), 10) + rng.normal(size=50) for _ in range(2))
+        better += difference(pairs, one.astype(np.float32), other.astype(np.float32), resamples=200).low > 0
+    # Of 200 draws, 2.5 % are 5, and up to 9 once in 30 times; percentiles alone call 14 better.
+    assert better <= 9

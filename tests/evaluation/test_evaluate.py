@@ -1,20 +1,20 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evaluation.bootstrap import difference
-from evaluation.evaluate import Evaluation, Gate, evaluate, lexical_scores
+from evaluation.evaluate import Evaluation, evaluate
+from evaluation.gate import Gate
 from evaluation.report import to_page
 from pipeline.output import result_table
-from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash
+from simile.artifacts import Bundle, Pair, PairSet, PlattCalibration, text_hash, texts_digest, write_bundle
 from simile.errors import InputError
 from simile.reports import paragraph
 from simile.scoring import Runtime, Scored, load, probability
-from simile.scoring.metrics import expected_calibration_error, figures
+from simile.scoring.metrics import expected_calibration_error, figures, tfidf_cosines
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
 NUM = 120
@@ -36,7 +36,10 @@ class Stated:
 
     def score_members(self, pairs, on_progress=None) -> Scored:
         score_P = np.array([self.score_by_pair[pair] for pair in pairs], dtype=np.float32)
-        return Scored(score_P, {"stated": score_P}, 0, 0, 0)
+        return Scored(score_P, {"stated": score_P}, 0, 0, 0, 0)
+
+    def unknown_shares(self, pairs) -> dict[str, float]:
+        return {}
 
 
 def pairs_named(name: str, *, graded: bool = False, grouped: bool = False) -> PairSet:
@@ -86,8 +89,8 @@ def test_report_has_exactly_the_shape_it_promises(state):
     four = {"spearman", "auc", "separability", "overlap"}
     # design.md, and beyond it what a report is checked by: the file's sha256, the kind of labels, leaked texts.
     assert set(report) == {
-        "schema_version", "bundle", "baseline", "prior", "sets", "guards", "interval", "leaked_texts", "verdict",
-        "reasons",
+        "schema_version", "version", "commit", "bundle", "baseline", "prior", "sets", "guards", "interval",
+        "leaked_texts", "baseline_leaked_texts", "looks", "guard_results", "verdict", "reasons",
     }  # fmt: skip
     for who, scorer in (("bundle", good), ("baseline", base)):
         assert report[who] == {
@@ -99,7 +102,16 @@ def test_report_has_exactly_the_shape_it_promises(state):
     assert list(report["sets"]) == ["seen", "graded"]
     assert list(report["guards"]) == ["guard"]
     for pairs, entry in zip([*sets, guard], [*report["sets"].values(), *report["guards"].values()], strict=True):
-        assert set(entry) == {"pairs", "sha256", "graded", "bundle", "baseline", "difference", "lexical"}
+        assert set(entry) == {
+            "pairs",
+            "sha256",
+            "graded",
+            "bundle",
+            "baseline",
+            "difference",
+            "lexical",
+            "unknown_tokens",
+        }
         assert (entry["pairs"], entry["sha256"], entry["graded"]) == (NUM, pairs.sha256, pairs.is_graded)
         assert set(entry["bundle"]) == set(entry["baseline"]) == ({"spearman"} if pairs.is_graded else four)
         assert set(entry["difference"]) == {"spearman", "low", "high"}
@@ -189,7 +201,7 @@ def test_tables_and_page_show_the_calibration_error_where_there_is_one(state, ca
         evaluation = evaluate(scorer, sets, baseline=baseline, prior=prior)
         error = as_json(evaluation)["sets"]["seen"]["bundle"].get("calibration_error")
         text = " ".join(parse_page(to_page(evaluation, sets)).itertext())
-        header, _, first, second = result_table(evaluation.report).splitlines()
+        header, _, first, second = result_table(evaluation.report)
         assert header.endswith("ECE") == is_calibrated == ("ECE is the expected calibration error" in text)
         assert ("the share of positives that was given, 0.1" in text) == (prior == 0.1)
         if is_calibrated:
@@ -238,14 +250,16 @@ def test_gate_passes_a_sure_gain(state):
     report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(), training_texts=frozenset()))
     low = report["sets"]["seen"]["difference"]["low"]
     assert low > 0
-    assert (report["verdict"], report["reasons"]) == ("pass", [f"seen: low end {low:+.4f}"])
+    assert report["verdict"] == "pass"
+    assert report["reasons"][0] == f"seen: low end {low:+.4f}"
+    assert report["reasons"][1].startswith("guard: kept with ")
 
 
 def test_gate_fails_on_one_set_without_a_sure_gain(state):
     easy, hard = pairs_named("easy"), pairs_named("hard")
     good, base = state("good", 0.1, easy, hard), state("base", 0.6, easy, hard)
     base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in hard.texts}
-    report = as_json(evaluate(good, [easy, hard], baseline=base, gate=Gate()))
+    report = as_json(evaluate(good, [easy, hard], baseline=base, gate=Gate(), training_texts=set()))
     assert report["verdict"] == "fail"
     assert report["reasons"] == ["hard: the interval of the difference starts at +0.0000, need above 0"]
 
@@ -265,13 +279,15 @@ def test_gate_fails_on_a_guard_that_lost_more_than_the_margin(state):
     lost = state("base", 0.3, guard).score_by_pair
     base.score_by_pair |= {pair: guard_score(pair, guard) for pair in guard.texts}
     good.score_by_pair |= lost
-    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()))
-    before, after = (report["guards"]["guard"][who]["spearman"] for who in ("baseline", "bundle"))
-    assert before > after + 0.01
-    assert report["verdict"] == "fail"
-    assert report["reasons"] == [f"guard: Spearman {after:.4f}, need at least {before - 0.01:.4f} (the guard)"]
-    margin = Gate(guard_margin=before - after + 1e-6)
-    assert as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=margin))["verdict"] == "pass"
+    options = {"baseline": base, "guards": [guard], "training_texts": set()}
+    report = as_json(evaluate(good, [pairs], gate=Gate(), **options))
+    gain = report["guards"]["guard"]["difference"]
+    assert gain["high"] < -0.03
+    assert (report["verdict"], report["guard_results"]) == ("fail", {"guard": "lost"})
+    (reason,) = report["reasons"]
+    assert reason.startswith(f"guard: lost, the difference is {gain['spearman']:+.4f} [")
+    margin = Gate(guard_margin=-gain["low"] + 1e-6)
+    assert as_json(evaluate(good, [pairs], gate=margin, **options))["verdict"] == "pass"
 
 
 def guard_score(pair: tuple[str, str], guard: PairSet) -> float:
@@ -283,7 +299,8 @@ def test_guard_need_not_gain(state):
     pairs, guard = pairs_named("seen"), pairs_named("guard")
     good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
     base.score_by_pair |= {pair: good.score_by_pair[pair] for pair in guard.texts}
-    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate(guard_margin=0)))
+    options = {"baseline": base, "guards": [guard], "training_texts": set()}
+    report = as_json(evaluate(good, [pairs], gate=Gate(guard_margin=0), **options))
     assert report["guards"]["guard"]["difference"]["low"] == 0
     assert report["verdict"] == "pass"
 
@@ -313,30 +330,37 @@ def test_gate_gives_every_reason_against(state):
     assert [reason.split(":")[0] for reason in report["reasons"]] == ["seen", "guard", "seen"]
 
 
-def test_lexical_scores_are_those_that_the_pairs_state():
-    rows = [Pair("a b", "c d", label=1, tfidf=0.25), Pair("e f", "g h", label=0, tfidf=0.75)]
-    np.testing.assert_array_equal(lexical_scores(PairSet("x", tuple(rows), "")), [0.25, 0.75])
-
-
-def test_lexical_scores_are_else_the_tfidf_cosines_of_the_sets_own_texts(helpdesk):
+def test_tfidf_alone_does_not_depend_on_what_the_pairs_state(state, helpdesk):
     texts = [row.text for row in helpdesk[:60]]
-    rows = [Pair(texts[i], texts[(7 * i) % 60], label=i % 2, tfidf=None if i else 0.5) for i in range(60)]
-    cosine_P = lexical_scores(PairSet("x", tuple(rows), ""))
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\S+")
-    used = list(dict.fromkeys(text for row in rows for text in (row.text_a, row.text_b)))
-    dense = dict(zip(used, vectorizer.fit_transform(used).toarray(), strict=True))
-    np.testing.assert_allclose(cosine_P, [dense[row.text_a] @ dense[row.text_b] for row in rows], atol=1e-12)
+    plain = PairSet("x", tuple(Pair(texts[i], texts[(7 * i) % 60], label=i % 2) for i in range(60)), "0" * 64)
+    stated = replace(plain, rows=tuple(replace(row, tfidf=i / 60) for i, row in enumerate(plain.rows)))
+    figures = [evaluate(state("good", 0.1, pairs), [pairs]).report.sets["x"].lexical for pairs in (plain, stated)]
+    expected = spearmanr(tfidf_cosines(plain.texts), plain.target_P).statistic
+    assert [entry.spearman for entry in figures] == pytest.approx([expected, expected])
 
 
-def test_lexical_scores_of_single_letters_are_there_too():
-    rows = [Pair("A", "B", label=0), Pair("A", "A", label=1)]
-    np.testing.assert_allclose(lexical_scores(PairSet("x", tuple(rows), "")), [0, 1], atol=1e-12)
+def test_tokens_that_the_encoder_does_not_know_are_told(scorer, parse_page):
+    rows = [Pair(f"The water was cold. \U0001f600{i}", "A cold drink of water.", label=i % 2) for i in range(NUM)]
+    evaluation = evaluate(scorer, [PairSet("emoji", tuple(rows), "0" * 64)])
+    # Four words and an unknown one in each first text, and five words in the second, which all pairs share.
+    share = NUM / (5 * NUM + 5)
+    assert evaluation.report.sets["emoji"].unknown_tokens == pytest.approx({"random": share})
+    note = "20% of the tokens of emoji are unknown to the encoder random: texts that differ in these look equal"
+    assert evaluation.report.notes == (note,)
+    assert note in " ".join(parse_page(to_page(evaluation, [])).itertext())
+
+
+def test_known_tokens_are_no_reason_for_a_note(scorer):
+    rows = [Pair("The water was cold.", "A cold drink of water.", label=i % 2) for i in range(4)]
+    report = evaluate(scorer, [PairSet("plain", tuple(rows), "0" * 64)]).report
+    assert (report.sets["plain"].unknown_tokens, report.notes) == ({"random": 0.0}, ())
 
 
 def judged(state, *, gate: bool = True, noise: float = 0.6):
     sets = [pairs_named("seen", grouped=True), pairs_named("graded", graded=True)]
     good, base = state("good", 0.1, *sets), state("base", noise, *sets)
-    return evaluate(good, sets, baseline=base, gate=Gate() if gate else None), sets
+    known = set() if gate else None
+    return evaluate(good, sets, baseline=base, gate=Gate() if gate else None, training_texts=known), sets
 
 
 def test_page_shows_every_set_and_the_verdict(state, parse_page):
@@ -414,14 +438,15 @@ def test_figures_that_are_not_numbers_are_set_as_gaps(state, parse_page):
 
 def test_scores_that_order_nothing_are_none_in_the_report_and_fail_the_gate(state, constant):
     pairs = pairs_named("judged")
-    evaluation = evaluate(constant("good", pairs), [pairs], baseline=state("base", 1.0, pairs), gate=Gate())
+    base = state("base", 1.0, pairs)
+    evaluation = evaluate(constant("good", pairs), [pairs], baseline=base, gate=Gate(), training_texts=set())
     entry = as_json(evaluation)["sets"]["judged"]
     assert entry["bundle"]["spearman"] is None
     assert set(entry["difference"].values()) == {None}
     assert as_json(evaluation)["reasons"] == ["judged: got constant scores, need some that differ"]
     assert "NaN" not in json.dumps(as_json(evaluation))
     assert "judged" in to_page(evaluation, [pairs])
-    assert "-" in result_table(evaluation.report)
+    assert "-" in " ".join(result_table(evaluation.report))
 
 
 def test_two_groups_are_too_few_to_pass_the_gate(state):
@@ -431,7 +456,8 @@ def test_two_groups_are_too_few_to_pass_the_gate(state):
         for a, b in (("x", "x"), ("y", "y"), ("x", "y"), ("y", "x"))
     ]
     pairs = PairSet("unseen", tuple(rows), "0" * 64)
-    report = as_json(evaluate(state("good", 0.1, pairs), [pairs], baseline=state("base", 0.9, pairs), gate=Gate()))
+    good, base = state("good", 0.1, pairs), state("base", 0.9, pairs)
+    report = as_json(evaluate(good, [pairs], baseline=base, gate=Gate(), training_texts=set()))
     gain = report["sets"]["unseen"]["difference"]
     assert gain["spearman"] > 0
     assert (gain["low"], gain["high"]) == (None, None)
@@ -439,12 +465,23 @@ def test_two_groups_are_too_few_to_pass_the_gate(state):
     assert report["reasons"] == ["unseen: got pairs of 2 groups, need at least 4 for an interval"]
 
 
-def test_gate_says_where_leaks_could_not_be_looked_for(state):
+def test_gate_fails_where_leaks_cannot_be_looked_for(state):
     pairs = pairs_named("seen")
     good, base = state("good", 0.1, pairs), state("base", 0.6, pairs)
     report = as_json(evaluate(good, [pairs], baseline=base, gate=Gate()))
-    assert report["verdict"] == "pass"
-    assert report["reasons"][-1].startswith("the training texts are unknown")
+    assert (report["verdict"], report["leaked_texts"]) == ("fail", None)
+    assert report["reasons"][-1].startswith("the bundle's training texts are unknown")
+
+
+def test_texts_that_the_baseline_was_trained_on_are_counted(state, tmp_path):
+    pairs, guard = pairs_named("seen"), pairs_named("guard")
+    good, base = state("good", 0.1, pairs, guard), state("base", 0.6, pairs, guard)
+    hashes = {text_hash("seen text 3"), text_hash("something else")}
+    manifest = base.bundle.manifest
+    made = manifest.made.model_copy(update={"texts": texts_digest(hashes)})
+    base.bundle = write_bundle(tmp_path / "base", manifest.model_copy(update={"made": made}), base.bundle.data, hashes)
+    report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard]))
+    assert report["baseline_leaked_texts"] == {"seen": 1, "guard": 0}
 
 
 def test_guard_that_the_bundle_orders_not_at_all_fails_the_gate(state, constant):
@@ -453,4 +490,4 @@ def test_guard_that_the_bundle_orders_not_at_all_fails_the_gate(state, constant)
     good.score_by_pair |= dict.fromkeys(guard.texts, 0.5)
     report = as_json(evaluate(good, [pairs], baseline=base, guards=[guard], gate=Gate()))
     assert report["verdict"] == "fail"
-    assert report["reasons"][0].startswith("guard: Spearman none, need at least")
+    assert report["reasons"][0] == "guard: got constant scores of the bundle, need some that differ (the guard)"

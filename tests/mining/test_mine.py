@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +19,10 @@ from tests.mining.corpora import corpus
 
 def texts_of(pairs) -> set[str]:
     return {text_key(text) for pair in pairs for text in (pair.text_a, pair.text_b)}
+
+
+def html_escaped(text: str) -> str:
+    return "".join(f"&#{ord(sign)};" for sign in text)
 
 
 def by_label(pairs) -> Counter:
@@ -259,9 +264,131 @@ def test_groups_of_one_document_each_are_refused():
 def test_one_group_alone_is_refused():
     rows = [replace(row, group="all") for row in corpus()]
     with pytest.raises(
-        InputError, match=r"got no pairs of both classes .* need a wider band, more documents per group"
+        InputError, match=r"^got 144 documents of one group, 'all', need at least two for negative pairs$"
     ):
         mine(rows, MineConfig(pairs=10))
+
+
+def test_one_category_alone_is_refused():
+    rows = [replace(row, group=None) for row in corpus()]
+    with pytest.raises(InputError, match="got 144 documents of one category, 'one', need at least two"):
+        mine(rows, MineConfig(pairs=10))
+
+
+def test_documents_that_positives_connect_with_each_other_are_refused():
+    rows = [Document(str(i), f"word{i} shared") for i in range(10)]
+    links = PairSet("known", tuple(Pair(rows[0].text, row.text) for row in rows[1:]), "0" * 64)
+    with pytest.raises(
+        InputError, match="got 10 documents of one component of positives and groups, need at least two"
+    ):
+        mine(rows, MineConfig(pairs=10), positives=links)
+
+
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_documents_that_nearly_all_repeat_another_are_refused_as_such(num_groups):
+    rows = [Document(str(i), f"a Card{i % 3} was  lost", None, f"g{i % num_groups}") for i in range(300)]
+    rows = [replace(row, text=row.text.upper()) if i % 2 else row for i, row in enumerate(rows)]
+    reasons = r"297 of 300 documents were left out as repetitions \(duplicate text 297\): need more different texts"
+    with pytest.raises(InputError, match=rf"^got too few different texts, {reasons}$"):
+        mine(rows, MineConfig(pairs=10))
+
+
+def test_too_few_pairs_of_documents_that_mostly_repeat_another_are_refused_as_such():
+    rows = corpus(4, 5)
+    copies = [replace(row, id=f"{row.id}-{i}") for row in rows for i in range(3)]
+    with pytest.raises(InputError, match=r"pairs .*40 of 60 documents were left out as repetitions") as caught:
+        mine(copies, MineConfig(pairs=1000, band=(0.0, 1.0)))
+    assert "wider band" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MineConfig(pairs=1000, band=(0.0, 1.0)),
+        MineConfig(pairs=1000, strategy="bands", positive_band=(0.0, 1.0), negative_band=(0.0, 0.9)),
+    ],
+    ids=["the band is open", "every positive pair was taken"],
+)
+def test_another_band_is_no_remedy_where_it_has_no_more_pairs(config):
+    with pytest.raises(InputError, match="need more documents per group, or more groups, fewer pairs"):
+        mine(corpus(6, 3), config)
+
+
+# Groups that share a text
+
+
+def in_two_groups(num_groups: int = 12, num_shared: int = 6) -> list[Document]:
+    """Return documents of which some texts are in the next group too, in another spelling."""
+    rows = corpus(num_groups)
+    shared = [row for row in rows if int(row.group[1:]) % 2 == 0][: 12 * num_shared : 12]
+    return rows + [
+        replace(row, id=f"{row.id}-again", text=f"{row.text.upper()}\u200b ", group=f"G{int(row.group[1:]) + 1} ")
+        for row in shared
+    ]
+
+
+STRATEGIES = [
+    MineConfig(pairs=600, dev_share=0.3, test_share=0.2, allow_fewer=True, band=(0.0, 1.0), triplets=True),
+    MineConfig(pairs=600, dev_share=0.3, allow_fewer=True, strategy="bands", negative_band=(0.0, 1.0)),
+    MineConfig(pairs=600, dev_share=0.3, allow_fewer=True, strategy="curriculum", band=(0.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize("config", STRATEGIES, ids=lambda config: config.strategy)
+def test_groups_that_share_a_text_make_no_negative_pair(config):
+    mined = mine(in_two_groups(), config)
+    assert mined.facts.contradictions == 6
+    assert not contradictory(mined)
+    # The same groups make negative pairs where they share no text.
+    assert contradictory(mine(corpus(), config))
+
+
+def contradictory(mined) -> list[tuple[str, str]]:
+    """Return the negative pairs of texts, and the negatives of triplets, of groups that share a text."""
+    number = {row.text: int(row.group.strip()[1:]) for row in in_two_groups()}
+    ends = [(pair.text_a, pair.text_b) for pairs in mined.sets.values() for pair in pairs if pair.label == 0]
+    ends += [(triplet["anchor"], triplet["negative"]) for triplet in mined.triplets]
+    return [(a, b) for a, b in ends if number[a] // 2 == number[b] // 2]
+
+
+def test_texts_that_are_all_in_the_only_two_groups_are_named_where_they_leave_no_negative_pair():
+    rows = corpus(2)
+    rows += [replace(rows[0], id="again", group="g1")]
+    with pytest.raises(InputError, match=r"got no pairs of both classes .*\(1 texts are in several groups, which make"):
+        mine(rows, MineConfig(pairs=10, band=(0.0, 1.0)))
+
+
+def test_components_of_groups_that_share_a_text_make_no_negative_pair():
+    known = [(a.text, b.text) for a, b in pairwise(corpus()) if a.group == b.group]
+    positives = PairSet("known", tuple(Pair(a, b) for a, b in known), "0" * 64)
+    config = MineConfig(pairs=400, allow_fewer=True, band=(0.0, 1.0), dev_share=0)
+    assert not contradictory(mine(in_two_groups(), config, positives=positives))
+    assert contradictory(mine(corpus(), config, positives=positives))
+
+
+# Spellings of one group
+
+
+@pytest.mark.parametrize("spelled", [lambda name: f"{name} ", str.upper, lambda name: f"{name}\u200b", html_escaped])
+def test_groups_that_differ_only_in_spelling_are_one(spelled):
+    rows = corpus()
+    config = MineConfig(pairs=400, test_share=0.3, allow_fewer=True)
+    mixed = [
+        replace(row, group=spelled(row.group), category=spelled(row.category)) if i % 2 else row
+        for i, row in enumerate(rows)
+    ]
+    mined, expected = mine(mixed, config), mine(rows, config)
+    assert mined.sets == expected.sets
+    assert len(mined.notes) == 2
+    assert "12 spellings of a group differ" in mined.notes[0]
+
+
+def test_held_out_texts_in_another_form_are_left_out():
+    rows = [replace(row, text=row.text.replace("e", "\u00e9")) for row in corpus()]
+    held_out = [unicodedata.normalize("NFD", row.text) for row in rows[::10]]
+    mined = mine(rows, MineConfig(pairs=200), held_out=held_out)
+    assert mined.facts.dropped["text of held-out pairs"] == 15
+    assert not {text_key(text) for text in held_out} & set().union(*map(texts_of, mined.sets.values()))
 
 
 def test_band_without_pairs_is_refused():
@@ -269,10 +396,22 @@ def test_band_without_pairs_is_refused():
         mine(corpus(), MineConfig(pairs=10, band=(0.98, 0.99)))
 
 
-def test_texts_without_words_are_refused():
-    rows = [Document(str(i), "?" * (i + 1), "x", f"g{i % 2}") for i in range(8)]
-    with pytest.raises(InputError, match="without a single word"):
-        mine(rows, MineConfig(pairs=10))
+def chinese(*, with_marks: bool) -> list[Document]:
+    """Return texts of nine groups, each about a thing of its own, with a beginning and an end that the groups share."""
+    things = ["退款申请", "航班改签", "优惠券", "银行卡", "快递包裹", "手机信号", "账户密码", "发票抬头", "会员积分"]
+    before = ["我的", "请问", "为什么", "你好", "想问一下", "昨天"]
+    after = ["还没到", "怎么办", "不成功", "有问题", "已经三天了"]
+    mark = "\uff0c" if with_marks else ""
+    texts = [(g, f"{a}{mark}{thing}{b}") for g, thing in enumerate(things) for a in before for b in after]
+    return [Document(str(i), text, None, f"g{group}") for i, (group, text) in enumerate(texts)]
+
+
+@pytest.mark.parametrize("with_marks", [True, False])
+def test_pairs_of_chinese_texts_are_matched_by_the_characters_that_they_share(with_marks):
+    pairs = mine(chinese(with_marks=with_marks), MineConfig(pairs=200, dev_share=0, allow_fewer=True)).sets["pairs"]
+    assert len(pairs) >= 50
+    assert abs(alone(pairs)) < 0.2
+    assert all(set(pair.text_a) & set(pair.text_b) - {"\uff0c"} for pair in pairs)
 
 
 def test_without_shares_there_are_training_pairs_only():
@@ -460,7 +599,7 @@ def test_known_positives_replace_groups():
 
 
 def test_triplets_are_written_beside_the_pairs(helpdesk, tmp_path):
-    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, format="triplets"))
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, triplets=True))
     write_mined(mined, tmp_path)
     group = {row.text: row.group for row in helpdesk}
     rows = [json.loads(line) for line in (tmp_path / "triplets.jsonl").read_text().splitlines()]

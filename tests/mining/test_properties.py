@@ -1,6 +1,6 @@
 """Properties of the pairs mined from any corpus, tested on small random ones."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.config import MineConfig
+from mining.corpus.gather import gather
 from mining.corpus.split import distinct, split_documents
 from mining.mine import DEFAULT_BAND, MIN_HELD_OUT, Mined, mine
-from simile.artifacts import Document, Pair
+from simile.artifacts import Document, Pair, group_key
 from simile.errors import InputError
 from tests.mining.corpora import WORDS
 
@@ -49,14 +50,19 @@ some_texts = st.lists(st.sampled_from(WORDS), min_size=2, max_size=7).map(" ".jo
 
 @st.composite
 def corpora(draw) -> tuple[Document, ...]:
-    """Draw documents of some groups, each in a category; some texts occur twice, with other case and white space."""
+    """Draw documents of some groups, each in a category.
+
+    Some texts occur twice, with other case and white space, in the same group or in another one, which may be spelled
+    in another way.
+    """
     rows = []
     for group in range(draw(st.integers(2, 8))):
         category = draw(st.sampled_from("xyz"))
         for text in draw(st.lists(some_texts, min_size=1, max_size=9)):
             rows.append(Document(f"d{len(rows)}", text, category, f"g{group}"))
     for row in draw(st.lists(st.sampled_from(rows), max_size=3)):
-        rows.append(Document(f"d{len(rows)}", row.text.upper().replace(" ", "  "), row.category, row.group))
+        group = draw(st.sampled_from([row.group, f"{row.group.upper()} ", "G0\u200b", "g1"]))
+        rows.append(Document(f"d{len(rows)}", row.text.upper().replace(" ", "  "), row.category, group))
     return tuple(draw(st.permutations(rows)))
 
 
@@ -113,9 +119,19 @@ def test_no_pair_occurs_twice_and_no_text_is_paired_with_itself(case):
 def test_labels_groups_and_categories_are_those_of_the_documents(case):
     for pair in (pair for pairs in case.mined.sets.values() for pair in pairs):
         a, b = case.document(pair.text_a), case.document(pair.text_b)
-        assert (pair.group_a, pair.group_b) == (a.group, b.group)
-        assert pair.label == (a.group == b.group)
+        assert (group_key(pair.group_a), group_key(pair.group_b)) == (group_key(a.group), group_key(b.group))
+        assert pair.label == (pair.group_a == pair.group_b)
         assert pair.same_category == (a.category == b.category)
+
+
+@quick
+@given(some_cases)
+def test_no_negative_pair_is_of_two_groups_that_share_a_text(case):
+    texts_of_group = defaultdict(set)
+    for row in case.documents:
+        texts_of_group[group_key(row.group)].add(same(row.text))
+    for pair in (pair for pairs in case.mined.sets.values() for pair in pairs if pair.label == 0):
+        assert not texts_of_group[group_key(pair.group_a)] & texts_of_group[group_key(pair.group_b)]
 
 
 @quick
@@ -171,7 +187,8 @@ def test_tfidf_does_not_separate_the_classes(case):
 def spread_of_positives(case: Case, name: str) -> float:
     """Return the standard deviation of the TF-IDF cosines of all positive pairs that the set could hold."""
     config, texts = case.config, [row.text for row in case.documents]
-    rows, _ = distinct(case.documents, case.held_out)
+    documents = gather(case.documents, max_documents=len(texts), seed=0).rows
+    rows, _ = distinct(documents, case.held_out)
     split = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
     members = split["train" if name == "pairs" else name]
     dense = TfidfVectorizer(sublinear_tf=True).fit(texts).transform([row.text for row in members]).toarray()

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from pipeline.cli import main
+from simile.artifacts import Manifest
 
 GOOD = "text_a,text_b,label\nthe card,a card,1\nthe card,no shoes,0\n"
 DOCUMENTS = [{"id": str(i), "text": f"card{i // 2} lost paper{i} ink{i}", "group": f"g{i // 2}"} for i in range(40)]
@@ -22,6 +23,10 @@ def pairs(*rows):
 
 
 FILES = {
+    "date.yaml": "seed: 2020-99-99",
+    "deep.yaml": "a: " + "[" * 5000,
+    "aliases.yaml": "a: &a [x, x]\nb: [" + "*a, " * 30 + "]",
+    "nul.yaml": 'out: "a\\0b"',
     "documents.jsonl": lines(DOCUMENTS),
     "empty.jsonl": "",
     "broken.jsonl": '{"text": "a card"}\n{"text": "shoes"\n',
@@ -140,7 +145,7 @@ CASES = [
         mine("documents.jsonl --false-negatives ignore"),
         "--false-negatives: got 'ignore', need 'drop', 'keep' or 'report'",
     ),
-    (mine("documents.jsonl --format csv"), "--format: got 'csv', need 'pairs' or 'triplets'"),
+    (mine("documents.jsonl --format xlsx"), "--format: got 'xlsx', need 'jsonl', 'json', 'csv', 'tsv' or 'parquet'"),
     (mine("documents.jsonl --positive-band 0.5 0.1"), "need the lower end first"),
     (mine("documents.jsonl --pairs 2 --band 0 1 --baseline {words}"), "member words has no embeddings, need encoders"),
     # pairs
@@ -196,9 +201,9 @@ CASES = [
     ("baseline lexical:documents.jsonl --out thesis", "thesis: holds files that are not a bundle"),
     ("baseline lexical:documents.jsonl --out file", "file: is a file or a link"),
     ("baseline lexical:documents.jsonl --out {new}/my\tbundle", "got a bundle named 'my bundle', need letters"),
-    ("baseline lexical:documents.jsonl --out file/bundle", "file: File exists"),
+    ("baseline lexical:documents.jsonl --out file/bundle", "file/bundle: cannot be written (Not a directory)"),
     ("mine documents.jsonl --out thesis", "thesis: holds files that are no mined pairs"),
-    ("mine documents.jsonl --out file", "file: holds files that are no mined pairs"),
+    ("mine documents.jsonl --out file", "file: is a file, need a folder or a new path"),
     ("train minilm --pairs good.csv --out thesis", "thesis: holds files that are not a bundle"),
     ("join {tiny} {tiny} --out thesis", "thesis: holds files that are not a bundle"),
     # bundles
@@ -210,11 +215,14 @@ CASES = [
     ("inspect unlisted", "unlisted: holds members/encoder/notes.txt, which its manifest does not list"),
     ("inspect linked", "linked: members/encoder/model.onnx is a link"),
     ("inspect incomplete", "members/encoder/model.onnx is listed but cannot be read (No such file or directory)"),
-    ("inspect future", "got schema version 3, this Simile reads 2"),
+    ("inspect future", "got schema version 4, this Simile reads 3"),
+    ("inspect altered", "altered/manifest.json: was changed, got "),
+    ("inspect {tiny} --digest 00", "--digest"),
+    (f"inspect {{tiny}} --digest {'0' * 64}", f"need {'0' * 64}"),
     ("inspect no-json", "no-json/manifest.json: no valid JSON"),
     ("score flipped a b", "model.onnx is damaged"),
     ("evaluate flipped good.csv", "model.onnx is damaged"),
-    ("evaluate misjudged good.csv", "misjudged/evaluation.json: no valid evaluation"),
+    ("evaluate misjudged good.csv", "no valid evaluation, so remove it and evaluate again"),
     ("join {tiny} flipped --out {new}/bundle", "model.onnx is damaged"),
     ("serve flipped --port 0 --metrics-port 0", "model.onnx is damaged"),
     # evaluating, scoring, joining, serving
@@ -226,9 +234,27 @@ CASES = [
     ("evaluate {tiny} good.csv --baseline gone", "gone: no such bundle"),
     ("evaluate {tiny} good.csv --guard-margin wide", "--guard-margin: got 'wide', need a valid number"),
     ("evaluate {tiny} good.csv --device cpu --precision fp16", "this machine and environment have"),
-    ("evaluate {tiny} good.csv --json thesis", "thesis: is a folder, need a file"),
-    ("evaluate {tiny} good.csv --html thesis", "thesis: is a folder, need a file"),
-    ("score {tiny} a b --out thesis", "thesis: is a folder, need a file"),
+    ("evaluate {tiny} good.csv --json thesis", "thesis: is a folder, need a regular file"),
+    ("evaluate {tiny} good.csv --html thesis", "thesis: is a folder, need a regular file"),
+    ("evaluate {tiny} good.csv --json /dev/null", "/dev/null: is a device, need a regular file"),
+    ("evaluate {tiny} good.csv --html /proc/x", "/proc/x: cannot be written ("),
+    ("evaluate {tiny} good.csv --guard-margin nan", "--guard-margin: got 'nan', need a finite number"),
+    ("score {tiny} a b --out thesis", "thesis: is a folder, need a regular file"),
+    ("score {tiny} a b --out circle", "circle: is a symbolic link, need a regular file"),
+    ("score {tiny} a b --out /dev/full/x", "/dev/full/x: cannot be written (Not a directory)"),
+    (f"score {{tiny}} a b --out {'x' * 300}", "xxx: cannot be written (File name too long)"),
+    ("score circle a b", "circle: no such bundle"),
+    (f"score {'x' * 300} a b", "cannot be read (File name too long)"),
+    ("inspect /proc", "/proc: not a bundle"),
+    ("mine documents.jsonl --out circle", "circle: is a symbolic link, need a folder"),
+    ("mine documents.jsonl --out /dev/null", "/dev/null: is a device, need a folder"),
+    ("mine documents.jsonl --out /", "/: is read as input"),
+    (mine("documents.jsonl --pairs 1000000000000"), "--pairs: got '1000000000000', need less than or equal to"),
+    (mine("documents.jsonl --seed 99999999999999999999"), "need less than 4294967296"),
+    ("train date.yaml --pairs good.csv --out {new}/b", "date.yaml: no valid YAML (a value that cannot be read"),
+    ("train deep.yaml --pairs good.csv --out {new}/b", "deep.yaml:1: no valid YAML"),
+    ("train aliases.yaml --pairs good.csv --out {new}/b", "aliases.yaml: no valid YAML (more than 20 aliases)"),
+    ("run nul.yaml", "nul.yaml: no valid YAML (a NUL character)"),
     ("score {tiny}", "got 0 texts, need two texts or --pairs FILE"),
     ("score {tiny} one", "got 1 texts, need two texts or --pairs FILE"),
     ("score {tiny} a b c", "got 3 texts, need two texts or --pairs FILE"),
@@ -258,7 +284,7 @@ CASES = [
     ),
     ("evaluate {tiny} good.csv --prior 0.1", "got a prior of 0.1 for a bundle without calibration, need one made"),
     ("score {tiny} a b --prior 1", "got a prior of 1, need a share of positives above 0 and below 1"),
-    ("score {tiny} a b --prior nan", "got a prior of nan, need a share of positives above 0 and below 1"),
+    ("score {tiny} a b --prior nan", "--prior: got 'nan', need a finite number"),
     ("score {tiny} a b --prior rare", "--prior: got 'rare', need a valid number"),
     ("serve {tiny} --prior 0.1 --port 0 --metrics-port 0", "got a prior of 0.1 for a bundle without calibration"),
     ("serve {tiny} --prior 1", "--prior: got '1', need less than 1"),
@@ -311,13 +337,14 @@ def place(tmp_path_factory, tiny):
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for name in ("flipped", "outside", "unlisted", "linked", "incomplete", "future", "no-json", "misjudged"):
+    for name in ("flipped", "outside", "unlisted", "linked", "incomplete", "altered", "future", "no-json", "misjudged"):
         shutil.copytree(tiny.path, folder / name)
     model = "members/encoder/model.onnx"
     data = bytearray((folder / "flipped" / model).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "flipped" / model).write_bytes(data)
     (folder / "unlisted" / "members" / "encoder" / "notes.txt").touch()
+    (folder / "circle").symlink_to("circle")
     (folder / "linked" / model).unlink()
     (folder / "linked" / model).symlink_to(tiny.path / model)
     (folder / "incomplete" / model).unlink()
@@ -325,11 +352,17 @@ def place(tmp_path_factory, tiny):
     (folder / "misjudged" / "evaluation.json").write_text("[]")
     for name, old, new in (
         ("outside", f'"{model}"', f'"../flipped/{model}"'),
-        ("future", 'version": 2', 'version": 3'),
+        ("altered", '"name": "tiny"', '"name": "tony"'),
+        ("future", 'version": 3', 'version": 4'),
     ):
         manifest = folder / name / "manifest.json"
         assert old in manifest.read_text()
-        manifest.write_text(manifest.read_text().replace(old, new))
+        changed = manifest.read_text().replace(old, new)
+        if name == "outside":
+            value = json.loads(changed)
+            del value["checksum"]
+            changed = Manifest.model_validate(value).model_dump_json()
+        manifest.write_text(changed)
     return folder
 
 
@@ -350,7 +383,9 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(
     assert message in said[-1]
     assert said[-1].startswith("simile: ")
     # Besides, only how far the work has come: a stage's headline, a progress line.
-    assert [line for line in said if not re.match(r"\[|(reading|embedding|mining) {10}", line)] == said[-1:]
+    assert [line for line in said if not re.match(r"\[|(reading|embedding|mining) {10}|.*: \d+ rows?$", line)] == said[
+        -1:
+    ]
     assert out == ""
     assert sorted(place.rglob("*")) == before
     assert not new.exists()

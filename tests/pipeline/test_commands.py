@@ -20,6 +20,7 @@ from pipeline.run_config import read_run_config
 from serving.app import create_app
 from serving.settings import Settings
 from simile.artifacts import (
+    TEXTS,
     Document,
     Pair,
     PlattCalibration,
@@ -30,10 +31,11 @@ from simile.artifacts import (
     texts_digest,
     write_bundle,
     write_pairs,
-    write_training_texts,
 )
+from simile.files import alone
 from simile.scoring import load, probability
 from simile.scoring.metrics import auc, expected_calibration_error, separability, spearman
+from simile.version import __version__, commit
 from training.decision import calibrate, find_thresholds
 
 ROOT = Path(__file__).parents[2]
@@ -130,17 +132,18 @@ def score_P(bundle, pairs, tmp_path):
 
 
 def report_of(tmp_path, *argv):
-    """What `simile evaluate` writes, and its exit code."""
+    """What `simile evaluate` writes, and its exit code; the baselines of other tests have other ledgers."""
     file = tmp_path / "report.json"
-    code = main(["evaluate", *map(str, argv), "--json", str(file), *PLAIN])
+    ledger = ["--ledger", str(tmp_path / "ledger")] if "--gate" in argv and "--ledger" not in argv else []
+    code = main(["evaluate", *map(str, argv), "--json", str(file), *ledger, *PLAIN])
     return json.loads(file.read_text()), code
 
 
-def trained_on(bundle, path, *texts):
+def trained_on(bundle, path, *texts, made=None):
     """Write a copy of the bundle that was trained on these texts; return its path."""
-    made = bundle.manifest.made.model_copy(update={"texts": texts_digest(map(text_hash, texts))})
-    write_bundle(path, bundle.manifest.model_copy(update={"made": made}), bundle.data)
-    write_training_texts(path, texts)
+    hashes = {text_hash(text) for text in texts}
+    made = (made or bundle.manifest.made).model_copy(update={"texts": texts_digest(hashes)})
+    write_bundle(path, bundle.manifest.model_copy(update={"made": made}), bundle.data, hashes)
     return path
 
 
@@ -192,7 +195,7 @@ def test_score_gives_probabilities_where_the_bundle_is_calibrated(calibrated, pa
         out = tmp_path / "scored.jsonl"
         assert main(["score", str(calibrated.path), "--pairs", str(pairs), "--out", str(out), *option, *PLAIN]) == 0
         rows = [json.loads(line) for line in out.read_text().splitlines()]
-        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "score", "probability"}]
+        assert [set(row) for row in rows[:1]] == [{"text_a", "text_b", "label", "score", "probability"}]
         np.testing.assert_allclose([row["probability"] for row in rows[:2]], expected_P, atol=1e-6)
 
 
@@ -249,7 +252,7 @@ def test_graded_set_has_a_spearman_only(own, pairs, tmp_path):
     assert set(report["sets"]["graded"]["bundle"]) == {"spearman"}
 
 
-def test_evaluation_is_kept_in_the_bundle_once_for_each_runtime(own, pairs):
+def test_evaluation_is_kept_in_the_bundle_once_for_each_runtime_and_set(own, pairs):
     for _ in range(2):
         assert main(["evaluate", str(own.path), str(pairs), *PLAIN]) == 0
     (kept,) = json.loads((own.path / "evaluation.json").read_text())["reports"]
@@ -312,6 +315,120 @@ def test_gate_stops_a_bundle_that_is_judged_on_what_it_was_trained_on(words, tin
     assert report["reasons"] == ["judged: 1 of its texts are among the training texts, need none"]
 
 
+WRITTEN_OTHERWISE = {
+    "as it is": lambda text: text,
+    "upper case": str.upper,
+    "blanks": lambda text: f"  {text}\t\n".replace(" ", "\u00a0 "),
+    "line breaks": lambda text: text.replace(" ", "\r\n"),
+    "full width": lambda text: text.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)}),
+    "zero width": lambda text: "\u200b".join(text),
+    "soft hyphen as an entity": lambda text: f"{text[0]}&shy;{text[1:]}",
+    "numeric entities": lambda text: "".join(f"&#{ord(sign)};" for sign in text),
+    "escaped twice": lambda text: f"&amp;#{ord(text[0])};{text[1:]}",
+}
+"""Forms of a text that people read as the same one; `text_key` decides which ones the gate recognises."""
+
+
+@pytest.mark.parametrize("form", WRITTEN_OTHERWISE)
+def test_gate_finds_one_training_text_in_a_bundle_that_was_copied_alone(words, tiny, pairs, tmp_path, form):
+    texts = [WRITTEN_OTHERWISE[form](read_labelled_pairs(pairs).texts[3][1]), "something else"]
+    made = trained_on(words, tmp_path / "made" / "words", *texts)
+    copy = shutil.copytree(made, tmp_path / "elsewhere" / "words")
+    shutil.rmtree(made.parent)
+    report, code = report_of(tmp_path, copy, pairs, "--baseline", tiny.path, "--gate")
+    assert (code, report["leaked_texts"]) == (3, {"judged": 1})
+
+
+def test_gate_passes_a_clean_bundle_that_was_copied_alone(words, tiny, pairs, tmp_path):
+    made = trained_on(words, tmp_path / "made" / "words", "something else")
+    copy = shutil.copytree(made, tmp_path / "elsewhere" / "words")
+    report, code = report_of(tmp_path, copy, pairs, "--baseline", tiny.path, "--gate")
+    assert (code, report["verdict"], report["leaked_texts"]) == (0, "pass", {"judged": 0})
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_text(f"{'0' * 64}\n")], ids=["none", "other"])
+def test_gate_stops_a_bundle_whose_training_texts_are_unknown_unless_told_to_pass(
+    words, tiny, pairs, tmp_path, change, capsys
+):
+    bundle = trained_on(words, tmp_path / "words", "something else")
+    change(bundle / TEXTS)
+    argv = [bundle, pairs, "--baseline", tiny.path, "--gate"]
+    report, code = report_of(tmp_path, *argv)
+    assert (code, report["leaked_texts"]) == (3, None)
+    assert "--allow-unknown-training-texts" in report["reasons"][-1]
+    report, code = report_of(tmp_path, *argv, "--allow-unknown-training-texts")
+    assert (code, report["verdict"]) == (0, "pass")
+    assert "training texts are unknown" in report["reasons"][-1]
+    capsys.readouterr()
+    assert main(["inspect", str(bundle)]) == 0
+    assert "trained on   unknown texts" in capsys.readouterr().out
+
+
+def test_inspect_tells_how_many_texts_a_bundle_was_trained_on(words, tiny, tmp_path, capsys):
+    for bundle, told in ((trained_on(words, tmp_path / "words", "a", "b"), "2 texts"), (tiny.path, "no texts")):
+        assert main(["inspect", str(bundle)]) == 0
+        assert f"trained on   {told}" in capsys.readouterr().out
+
+
+def test_baseline_that_was_trained_on_test_texts_is_a_remark(words, tiny, pairs, tmp_path):
+    made = trained_on(words, tmp_path / "words", "something else")
+    baseline = trained_on(tiny, tmp_path / "tiny", read_labelled_pairs(pairs).texts[0][0], made=words.manifest.made)
+    report, code = report_of(tmp_path, made, pairs, "--baseline", baseline, "--gate")
+    assert (code, report["baseline_leaked_texts"]) == (0, {"judged": 1})
+    assert "judged: 1 of its texts are among the baseline's training texts" in report["reasons"][-1]
+
+
+def test_gate_counts_the_bundles_that_were_judged_on_a_set(words, tiny, pairs, tmp_path, capsys, parse_page):
+    baseline = shutil.copytree(tiny.path, tmp_path / "base")
+    bundles = [trained_on(words, tmp_path / name, name) for name in ("one", "two", "three")]
+    page = tmp_path / "report.html"
+    reports = []
+    for bundle in (*bundles, bundles[1]):
+        argv = ["evaluate", str(bundle), str(pairs), "--baseline", str(baseline), "--gate", "--html", str(page)]
+        assert main([*argv, *PLAIN]) in (0, 3)
+        reports.append((capsys.readouterr().out, " ".join(parse_page(page.read_text()).itertext())))
+    ledger = [json.loads(line) for line in (tmp_path / "base.looks.jsonl").read_text().splitlines()]
+    assert [look["bundle"] for look in ledger] == [read_bundle(bundle).manifest.digest for bundle in bundles]
+    (stored,) = json.loads((bundles[1] / "evaluation.json").read_text())["reports"]
+    look = stored["looks"]["judged"]
+    assert (look["bundles"], look["level"]) == (3, 0.05 / 3)
+    assert look["low"] < stored["sets"]["judged"]["difference"]["low"]
+    assert stored["verdict"] == ("pass" if look["low"] > 0 else "fail")
+    assert not any("different bundles were judged" in shown for shown in reports[0])
+    for (out, text), told in zip(reports[1:], ("2.5 % (5 % / 2)", "1.7 % (5 % / 3)", "1.7 % (5 % / 3)"), strict=True):
+        assert told in out
+        assert told in text
+
+
+def test_only_the_gate_writes_the_ledger(words, tiny, pairs, tmp_path, capsys):
+    bundle, baseline = shutil.copytree(words.path, tmp_path / "words"), shutil.copytree(tiny.path, tmp_path / "base")
+    argv = ["evaluate", str(bundle), str(pairs), "--baseline", str(baseline), *PLAIN]
+    assert main(argv) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "words"]
+    assert main([*argv, "--ledger", str(tmp_path / "ledger")]) == 2
+    assert "--ledger needs --gate" in capsys.readouterr().err
+
+
+def test_ledger_that_cannot_be_written_to_is_a_remark(words, tiny, pairs, tmp_path, disk):
+    baseline = shutil.copytree(tiny.path, disk / "base")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    bundle = shutil.copytree(words.path, tmp_path / "words")
+    report, code = report_of(
+        tmp_path, bundle, pairs, "--baseline", baseline, "--gate", "--ledger", disk / "base.looks.jsonl"
+    )
+    assert code == 0
+    assert "base.looks.jsonl: cannot be written to" in report["reasons"][-1]
+
+
+def test_file_that_is_no_ledger_is_refused_and_stays(words, tiny, pairs, tmp_path, capsys):
+    own = shutil.copy(pairs, tmp_path / "own.jsonl")
+    before = own.read_bytes()
+    argv = ["evaluate", str(shutil.copytree(words.path, tmp_path / "words")), str(pairs), "--baseline", str(tiny.path)]
+    assert main([*argv, "--gate", "--ledger", str(own), *PLAIN]) == 2
+    assert "own.jsonl:1: got no look at a test set" in capsys.readouterr().err
+    assert own.read_bytes() == before
+
+
 # Figures that must not move
 
 
@@ -366,6 +483,16 @@ def test_fitted_weights_do_no_worse_than_the_mean(both, tiny, words, pairs, tmp_
     assert fitted.manifest.made.fitted_on == judged.sha256
     correlations = [np.corrcoef(scored(bundle, judged.texts), judged.target_P)[0, 1] for bundle in (fitted, both)]
     assert correlations[0] >= correlations[1]
+
+
+def test_ensemble_fitted_on_texts_that_a_member_was_trained_on_says_so(tiny, words, pairs, tmp_path, capsys):
+    first = read_labelled_pairs(pairs).texts[0][0]
+    members = [tiny.path, trained_on(words, tmp_path / "trained", first.upper(), "another text")]
+    out = tmp_path / "fitted"
+    assert main(["join", *map(str, members), "--fit", str(pairs), "--out", str(out)]) == 0
+    assert f"The training pairs contain 1 texts of {pairs.stem}" in capsys.readouterr().err
+    assert read_bundle(out).manifest.made.trained_texts == {pairs.stem: 1}
+    assert "too good" in (out / "README.md").read_text()
 
 
 def test_ensemble_has_decisions_from_the_pairs_it_is_fitted_on(both, tiny, words, pairs, tmp_path):
@@ -499,7 +626,7 @@ def test_mine_writes_a_curriculum_and_replaces_it_by_triplets(documents, write_d
     assert main([*argv, "--strategy", "curriculum", "--dev-share", "0"]) == 0
     phases = [read_labelled_pairs(tmp_path / "mined" / f"phase{i}.jsonl").rows for i in (1, 2, 3)]
     assert read_labelled_pairs(tmp_path / "mined" / "pairs.jsonl").rows == tuple(row for of in phases for row in of)
-    assert main([*argv, "--format", "triplets", "--dev-share", "0"]) == 0
+    assert main([*argv, "--triplets", "--dev-share", "0"]) == 0
     files = {path.name for path in (tmp_path / "mined").iterdir()}
     assert files == {"pairs.jsonl", "triplets.jsonl", "report.json", "report.html"}
 
@@ -568,6 +695,7 @@ def test_run_goes_the_whole_path(finished, parse_page):
     assert {path.name for path in out.iterdir()} == {
         "baseline",
         "baseline.inputs.json",
+        "baseline.looks.jsonl",
         "mined",
         "mined.inputs.json",
         "bundle",
@@ -607,7 +735,53 @@ def test_run_with_other_settings_stops_and_restarts_when_told_to(rerun, tmp_path
     assert times(out) == before
     assert main([*rerun, "--set", "train.seed=7", "--restart"]) in (0, 3)
     assert read_bundle(out / "bundle").manifest.made.seed == 7
+    looks = [json.loads(line) for line in (out / "baseline.looks.jsonl").read_text().splitlines()]
+    assert len({look["bundle"] for look in looks}) == 2
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_run_of_another_version_is_refused_and_of_another_commit_noted(rerun, tmp_path, monkeypatch, capsys):
+    stamp = tmp_path / "out" / "mined.inputs.json"
+    before, made = times(tmp_path / "out"), json.loads(stamp.read_text())
+    assert set(made) == {"version", "commit", "inputs"}
+    monkeypatch.setattr("pipeline.run.__version__", "9.9")
+    assert main(rerun) == 2
+    needed = f"made by Simile {made['version']}, this is 9.9; need --restart"
+    assert needed in capsys.readouterr().err
+    assert times(tmp_path / "out") == before
+    monkeypatch.undo()
+    stamp.write_text(json.dumps(made | {"commit": "0123abc-dirty"}))
+    assert main(rerun) in (0, 3)
+    assert "mined is there already (made at commit 0123abc-dirty, this is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"version": NaN}'])
+def test_stage_with_a_damaged_stamp_is_made_anew(rerun, tmp_path, content, capsys):
+    baseline = times(tmp_path / "out" / "mined")
+    (tmp_path / "out" / "mined.inputs.json").write_text(content)
+    assert main(rerun) in (0, 3)
+    assert "mined was made from other inputs or not to its end, so it is made anew" in capsys.readouterr().err
+    assert times(tmp_path / "out" / "mined") != baseline
+
+
+def test_second_run_in_one_folder_is_told_at_once(rerun, tmp_path, capsys):
+    with alone(tmp_path / "out" / "run"):
+        assert main(rerun) == 75
+    assert "out/run: another process is writing it" in capsys.readouterr().err
+
+
+def test_second_mining_of_one_output_is_told_at_once(documents, write_documents, tmp_path, capsys):
+    file = write_documents(tmp_path / "documents.jsonl", documents)
+    with alone(tmp_path / "mined"):
+        assert main(["mine", str(file), "--out", str(tmp_path / "mined")]) == 75
+    assert "mined: another process is writing it" in capsys.readouterr().err
+    assert not (tmp_path / "mined").exists()
+
+
+def test_report_names_the_version_and_the_commit(finished):
+    for file in ("report.json", "mined/report.json"):
+        report = json.loads((finished.parent / "out" / file).read_text())
+        assert (report["version"], report["commit"]) == (__version__, commit())
 
 
 def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, documents, tmp_path):
@@ -749,18 +923,16 @@ def test_joined_bundle_knows_what_its_members_were_trained_on(words, tiny, tmp_p
     assert read_training_texts(read_bundle(tmp_path / "both")) == {text_hash("a text")}
 
 
-def test_texts_of_another_training_at_its_place_are_not_a_bundles_own(words, tiny, tmp_path):
+def test_joined_bundle_with_an_unknown_part_is_unknown_itself(words, tiny, pairs, tmp_path):
+    trained_on(words, tmp_path / "both", "a text of what was there before")
     paths = [trained_on(words, tmp_path / "a", "a text"), shutil.copytree(tiny.path, tmp_path / "b")]
+    (paths[0] / TEXTS).unlink()
     assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
-    write_training_texts(tmp_path / "both", ["a text of a training that began over"])
+    assert not (tmp_path / "both" / TEXTS).exists()
     assert read_training_texts(read_bundle(tmp_path / "both")) is None
-
-
-def test_joined_bundle_has_no_earlier_ones_training_texts(words, tiny, tmp_path):
-    paths = [shutil.copytree(bundle.path, tmp_path / name) for bundle, name in ((words, "a"), (tiny, "b"))]
-    write_training_texts(tmp_path / "both", ["a text of what was there before"])
-    assert main(["join", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
-    assert read_training_texts(read_bundle(tmp_path / "both")) is None
+    report, code = report_of(tmp_path, tmp_path / "both", pairs, "--baseline", tiny.path, "--gate")
+    assert (code, report["leaked_texts"]) == (3, None)
+    assert report["reasons"][-1].startswith("the bundle's training texts are unknown")
 
 
 def test_join_replaces_none_of_its_inputs(words, tiny, tmp_path, capsys):

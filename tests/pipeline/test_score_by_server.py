@@ -41,7 +41,7 @@ def test_file_is_scored_as_by_the_bundle(server, words, pairs, tmp_path, capsys)
     assert said(capsys, "score", "--url", server[0], "--pairs", pairs, "--out", there) == ""
     said(capsys, "score", words.path, "--pairs", pairs, "--out", here)
     rows_here, rows_there = ([json.loads(line) for line in file.read_text().splitlines()] for file in (here, there))
-    assert [list(row) for row in rows_there] == [["text_a", "text_b", "score"]] * len(rows_here)
+    assert [list(row) for row in rows_there] == [["text_a", "text_b", "label", "score", "probability"]] * len(rows_here)
     assert [row["text_b"] for row in rows_there] == [row["text_b"] for row in rows_here]
     scores = [[row["score"] for row in rows] for rows in (rows_here, rows_there)]
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-6)

@@ -55,6 +55,12 @@ def text(figure):
     return " ".join(" ".join(figure.itertext()).split())
 
 
+def test_figures_of_sets_that_are_trained_on_are_marked(blocks):
+    assert not any("too good" in block.markup for block in blocks(epochs=[entry(0, 0.5, LABELLED)]))
+    marked = blocks(epochs=[entry(0, 0.5, LABELLED)], trained_texts={"dev": 12, "calibration": 1})
+    assert "The training pairs contain 12 texts of dev, 1 texts of calibration" in marked[1].markup
+
+
 def test_no_training_has_no_part_in_the_page(tmp_path, charts):
     assert training_blocks(tmp_path / "elsewhere") == []
     assert charts() == {}
@@ -63,9 +69,7 @@ def test_no_training_has_no_part_in_the_page(tmp_path, charts):
 def test_history_of_another_schema_version_is_refused(tmp_path):
     (tmp_path / "bundle.work").mkdir()
     (tmp_path / "bundle.work" / "history.json").write_text('{"schema_version": 0}')
-    with pytest.raises(
-        InputError, match=r"history\.json: got .* another schema version, need a training history of version 1"
-    ):
+    with pytest.raises(InputError, match=r"history\.json: schema_version: .*; need a training history of version 1"):
         training_blocks(tmp_path / "bundle")
 
 

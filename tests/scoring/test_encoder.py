@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from simile.artifacts import Bundle
 from simile.errors import BundleError, InputError
 from simile.scoring import GOLDEN_PAIRS, Encoder, Runtime, Scorer, choose_runtime
+from tests.tiny_ensembles import graph, table
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
 VOCABULARY = sorted({word for pair in GOLDEN_PAIRS for text in pair for word in text.split()})
@@ -67,6 +69,41 @@ def test_texts_are_counted_once_and_tokens_with_the_special_ones(scorer):
     assert scored.num_cut == 0
 
 
+LETTERS = {letter: i for i, letter in enumerate("cold", 1)}
+
+
+@pytest.mark.parametrize(
+    ("model", "pre_tokenizer", "expected"),
+    [
+        (models.WordLevel({"?": 0, "cold": 1}, unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.WordPiece({"?": 0, "cold": 1}, unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.BPE({"?": 0, **LETTERS}, [], unk_token="?"), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.Unigram([("?", 0.0), ("cold", -1.0)], unk_id=0), pre_tokenizers.WhitespaceSplit(), 1),
+        (models.BPE(LETTERS, []), pre_tokenizers.WhitespaceSplit(), 0),
+        (
+            models.BPE({byte: i for i, byte in enumerate(pre_tokenizers.ByteLevel.alphabet())}, []),
+            pre_tokenizers.ByteLevel(),
+            0,
+        ),
+    ],
+    ids=["WordLevel", "WordPiece", "BPE", "Unigram", "BPE without", "bytes"],
+)
+def test_unknown_tokens_are_those_of_the_tokenizers_model(ensemble, model, pre_tokenizer, expected):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizer
+    content = {"members/small/tokenizer.json": tokenizer.to_str().encode()}
+    bundle = ensemble.write(replace=content, with_golden=False)
+    encoder = Encoder(bundle, bundle.manifest.members[0], CPU)
+    assert [text.num_unknown for text in encoder.tokenize(["cold \U0001f600 cold", "cold"])] == [expected, 0]
+
+
+def test_unknown_tokens_are_counted_once_per_text_and_their_share_leaves_special_tokens_out(scorer):
+    pairs = [("cold \U0001f600", "cold \U0001f62d"), ("cold \U0001f600", "no signal")]
+    assert scorer.score_members(pairs).num_unknown == 2
+    # Each of the three texts has two tokens, and [CLS].
+    assert scorer.unknown_shares(pairs) == {"random": 2 / 6}
+
+
 def test_each_different_text_is_computed_once(bundle):
     class Watched(Encoder):
         def tokenize(self, texts):
@@ -119,7 +156,8 @@ def test_prompt_counts_towards_the_length_and_is_never_cut(ensemble):
     assert scored.num_tokens == 2 * 40
 
 
-def test_fp16_runs_its_own_graph(bundle):
+def test_fp16_runs_its_own_graph(ensemble):
+    bundle = ensemble.write(replace={"members/small/model.fp16.onnx": graph(table(seed=1))})
     encoder = bundle.manifest.members[0]
     swapped = encoder.model_copy(update={"model": encoder.model_fp16, "model_fp16": None})
     of_fp16 = Encoder(bundle, encoder, Runtime("CPUExecutionProvider", "fp16"))
@@ -148,7 +186,7 @@ def test_invalid_tokenizer_is_refused(ensemble, content):
 @pytest.mark.parametrize("runtime", [CPU, choose_runtime("cpu", "fp32")], ids=str)
 def test_invalid_graph_is_refused(ensemble, runtime):
     bundle = ensemble.write(replace={"members/small/model.onnx": b"not a graph"}, with_golden=False)
-    with pytest.raises(InputError, match="cannot run the graph"):
+    with pytest.raises(InputError, match="the graph is no ONNX file"):
         Scorer(bundle, runtime)
 
 

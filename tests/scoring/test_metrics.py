@@ -7,7 +7,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from simile.scoring.metrics import auc, expected_calibration_error, figures, overlap, separability, spearman
+from simile.scoring.metrics import (
+    auc,
+    expected_calibration_error,
+    figures,
+    overlap,
+    separability,
+    spearman,
+    tfidf_cosines,
+)
 
 # Few different values, so that ties are the rule.
 tied = st.integers(-4, 20).map(lambda x: x / 16)
@@ -154,3 +162,23 @@ def test_calibration_error_of_certain_and_wrong_probabilities_is_one():
     label_P = np.array([1.0, 0.0, 1.0])
     assert expected_calibration_error(1 - label_P, label_P) == 1
     assert expected_calibration_error(label_P, label_P) == 0
+
+
+def test_tfidf_cosines_are_weighted_by_the_pairs_own_texts():
+    cosine_P = tfidf_cosines([("card lost", "Card, card!"), ("card lost", "CARD late"), ("card late", "card late")])
+    # Of the four texts, "card" is in all and weighs 1, "lost" is in one, "late" in two.
+    lost, late = 1 + math.log(5 / 2), 1 + math.log(5 / 3)
+    expected = [1 / math.hypot(1, lost), 1 / (math.hypot(1, lost) * math.hypot(1, late)), 1]
+    np.testing.assert_allclose(cosine_P, expected)
+
+
+@pytest.mark.parametrize("texts", [("A", "B"), ("?", "!"), ("\U0001f600", "\U0001f62d")])
+def test_tfidf_cosines_of_texts_without_words_tell_equal_ones_from_others(texts):
+    a, b = texts
+    np.testing.assert_allclose(tfidf_cosines([(a, b), (a, a)]), [0, 1])
+
+
+def test_tfidf_cosines_see_the_words_of_chinese_texts():
+    cosine_P = tfidf_cosines([("退款申请一直不成功", "退款申请怎么办"), ("退款申请一直不成功", "航班改签怎么办")])
+    assert cosine_P[0] > 0.2
+    assert cosine_P[1] == 0

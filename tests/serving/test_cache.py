@@ -7,7 +7,7 @@ from serving.cache import _OVERHEAD_BYTES, Cache, Embedding
 
 
 def embedding(value: float, dimension: int = 100) -> Embedding:
-    return Embedding(np.full(dimension, value, dtype=np.float32), 3, is_cut=False)
+    return Embedding(np.full(dimension, value, dtype=np.float32), 3, is_cut=False, num_unknown=0)
 
 
 def test_cache_returns_the_embedding_of_the_encoder_and_the_text():
@@ -57,7 +57,9 @@ def test_counted_bytes_agree_with_the_memory_used(letter):
     before = tracemalloc.get_traced_memory()[0]
     cache = Cache(2**24)
     for i in range(2000):
-        cache.put(0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False))
+        cache.put(
+            0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False, num_unknown=0)
+        )
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert cache.entries.currsize == pytest.approx(used, rel=0.1)

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +69,32 @@ def test_reference_is_stored_per_bundle(tmp_path):
     assert not Drift(tmp_path / "drift", "other").is_learned
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"edges": {}, "counts": {}}'])
+GOOD = {"edges": EDGES, "counts": {of: [1000.0] * (len(edges) + 1) for of, edges in EDGES.items()}}
+ODD = {
+    "empty": "",
+    "object": "{}",
+    "array": "[]",
+    "no bins": '{"edges": {}, "counts": {}}',
+    "half": json.dumps(GOOD)[:200],
+    "zeros": "\0" * 500,
+    "deep": "[" * 200_000,
+    "NaN": json.dumps(GOOD).replace("1000.0", "NaN", 1),
+    "infinite sum": json.dumps(GOOD).replace("1000.0", "1e308"),
+    "negative": json.dumps(GOOD).replace("1000.0", "-1", 1),
+    "400 digits": json.dumps(GOOD).replace("1000.0", "1" + "0" * 400, 1),
+    "5000 digits": json.dumps(GOOD).replace("1000.0", "1" + "0" * 5000, 1),
+    "other edges": json.dumps(GOOD).replace("0.9", "0.95", 1),
+    "too few counts": json.dumps(GOOD).replace("1000.0, ", "", 1),
+    "key twice": json.dumps(GOOD).replace("{", '{"edges": {}, ', 1),
+}
+
+
+def test_reference_of_the_same_bins_is_read(tmp_path):
+    (tmp_path / "digest.json").write_text(json.dumps(GOOD))
+    assert Drift(tmp_path, "digest").is_learned
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD)
 def test_damaged_reference_is_learned_again(tmp_path, content, caplog):
     (tmp_path / "digest.json").write_text(content)
     drift = Drift(tmp_path, "digest")
@@ -82,6 +109,38 @@ def test_unreadable_reference_does_not_stop_the_service(tmp_path, caplog):
     (tmp_path / "digest.json").mkdir()
     assert not Drift(tmp_path, "digest").is_learned
     assert "digest.json" in caplog.text
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/proc")])
+def test_pipe_or_link_in_place_of_the_reference_stays_and_does_not_stop_the_service(make, tmp_path, caplog):
+    make(tmp_path / "digest.json")
+    before = os.lstat(tmp_path / "digest.json")
+    assert learned(tmp_path).is_learned
+    assert "cannot be read" in caplog.text
+    assert "cannot be written" in caplog.text
+    assert os.lstat(tmp_path / "digest.json").st_mode == before.st_mode
+
+
+def test_full_disk_is_warned_of_once_and_the_reference_stored_once_there_is_room(disk, caplog, monkeypatch):
+    room = os.statvfs(disk)
+    (disk / "fill").write_bytes(b"x" * (room.f_bavail * room.f_frsize))
+    monkeypatch.setattr("serving.drift._RETRY_S", 0)
+    drift = learned(disk)
+    for _ in range(5):
+        drift.observe("scores", [0.5])
+    assert [record.message for record in caplog.records if "cannot be written" in record.message] == [
+        f"{disk / 'digest.json'}: the drift reference cannot be written (No space left on device)"
+    ]
+    (disk / "fill").unlink()
+    drift.observe("scores", [0.5])
+    assert os.listdir(disk) == ["digest.json"]
+    assert Drift(disk, "digest").is_learned
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/x", "/proc/self", "/proc/1/none"])
+def test_folder_that_cannot_exist_does_not_stop_the_service(folder, caplog):
+    learned(Path(folder))
+    assert caplog.text.count("the drift reference cannot be written") == 1
 
 
 def test_unwritable_folder_does_not_stop_the_service(tmp_path, caplog):

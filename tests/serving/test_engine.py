@@ -17,8 +17,8 @@ def test_engine_scores_as_the_scorer_does(scorer, pairs):
     np.testing.assert_allclose(scored.score_P, expected.score_P, rtol=0, atol=1e-6)
     for name, score_P in expected.members.items():
         np.testing.assert_allclose(scored.members[name], score_P, rtol=0, atol=1e-6)
-    counts = (scored.num_texts, scored.num_tokens, scored.num_cut)
-    assert counts == (expected.num_texts, expected.num_tokens, expected.num_cut)
+    counts = (scored.num_texts, scored.num_tokens, scored.num_cut, scored.num_unknown)
+    assert counts == (expected.num_texts, expected.num_tokens, expected.num_cut, expected.num_unknown)
 
 
 def test_long_call_is_tokenized_in_threads_and_scored_as_the_scorer_does(scorer):
@@ -244,10 +244,10 @@ def test_embeddings_give_the_scores_of_an_ensemble_of_encoders(bundle, scorer):
         engine = engine_of(alone)
         return await engine.embed([text for pair in pairs for text in pair]), await engine.score(pairs)
 
-    (embedding_ND, num_tokens), scored = asyncio.run(scenario())
+    (embedding_ND, num_tokens, num_unknown), scored = asyncio.run(scenario())
     cosine_P = (embedding_ND[::2] * embedding_ND[1::2]).sum(axis=1)
     np.testing.assert_allclose(cosine_P, scored.score_P, rtol=0, atol=1e-6)
-    assert num_tokens == scored.num_tokens
+    assert (num_tokens, num_unknown) == (scored.num_tokens, scored.num_unknown)
 
 
 def test_closing_engine_answers_waiting_calls_and_refuses_new_ones(watched):

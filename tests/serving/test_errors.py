@@ -11,6 +11,7 @@ from serving import errors
 from serving.app import create_app
 from serving.settings import Settings
 from simile.scoring import Scorer
+from simile.text_input import text_fault
 from tests.live_servers import until
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
@@ -22,6 +23,14 @@ def error_of(answer):
     assert list(body) == ["error"]
     assert list(body["error"]) == ["type", "message", "param"]
     return answer.status_code, body["error"]["type"], body["error"]["param"]
+
+
+@pytest.mark.parametrize("text", ["", " \n", None, 5, 0.5, ["a"], {"a": "b"}, "half \ud83d"])
+def test_what_is_no_text_is_refused_in_the_words_of_the_library(client, text):
+    for body, place in (({"pairs": [["a", text]]}, "pairs[0][1]"), ({"text": "a", "texts": [text]}, "texts[0]")):
+        answer = client.post("/v1/similarity", content=json.dumps(body))
+        assert error_of(answer) == (422, "invalid_request", place)
+        assert answer.json()["error"]["message"] == text_fault(text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -41,8 +42,8 @@ def lead_to(link, target) -> None:
 
 
 @asynccontextmanager
-async def running(link):
-    app = create_app(SETTINGS, lambda: open_scorer(link, SETTINGS))
+async def running(link, trial=None, *, settings=SETTINGS, opened=None):
+    app = create_app(settings, opened or (lambda: open_scorer(link, settings)), trial)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(serve(app, listener))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -128,6 +129,66 @@ def test_bundle_that_is_damaged_is_refused_and_the_old_one_stays(bundles, link, 
     assert answer.json()["bundle"] == bundles[0].identity
     assert "damaged" in caplog.text
     assert bundles[0].identity in caplog.text
+
+
+def test_bundle_that_changes_between_its_trial_and_its_load_is_refused(bundles, link, caplog):
+    tried = [bundles[0].manifest.digest, "0" * 64]
+
+    async def trial():
+        return tried.pop(0)
+
+    async def scenario():
+        async with running(link, trial) as (app, client):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: loads(app, "refused") == 1)
+            return (await client.get("/readyz")).status_code
+
+    assert asyncio.run(scenario()) == 200
+    assert "got another bundle than the one that was tried" in caplog.text
+
+
+def test_newer_signal_replaces_a_trial_that_does_not_end(bundles, link, caplog):
+    num_trials = 0
+
+    async def trial():
+        nonlocal num_trials
+        num_trials += 1
+        if num_trials == 2:
+            await asyncio.Event().wait()
+        return load(link, device="cpu", precision="fp32").bundle.manifest.digest
+
+    async def scenario():
+        async with running(link, trial) as (app, client):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: num_trials == 2)
+            lead_to(link, bundles[1].path)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: loads(app, "served") == 2)
+            return (await client.get("/v1/bundle")).json()["digest"]
+
+    assert asyncio.run(scenario()) == bundles[1].manifest.digest
+    assert "the trial was given up for a newer SIGHUP" in caplog.text
+
+
+def test_load_that_does_not_end_is_abandoned(bundles, link, caplog):
+    gate = threading.Event()
+    gate.set()
+
+    def opened():
+        gate.wait(20)
+        return open_scorer(link, SETTINGS)
+
+    async def scenario():
+        async with running(link, settings=SETTINGS.model_copy(update={"load_s": 2}), opened=opened) as (app, client):
+            gate.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: loads(app, "refused") == 1)
+            answer = await client.post("/v1/similarity", json={"pairs": PAIRS})
+            gate.set()
+            return answer.status_code
+
+    assert asyncio.run(scenario()) == 200
+    assert "the bundle was tried, but not loaded within 2 s" in caplog.text
 
 
 def test_responses_report_the_time_of_each_stage(client):

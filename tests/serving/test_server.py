@@ -1,5 +1,4 @@
 import asyncio
-import json
 import shutil
 import signal
 import socket
@@ -10,6 +9,7 @@ import pytest
 from serving.app import create_app
 from serving.server import listening, open_scorer, run, serve
 from serving.settings import Settings
+from simile.artifacts import Manifest
 from simile.errors import BundleError, InputError
 from tests.live_servers import started
 
@@ -93,9 +93,10 @@ def test_damaged_bundle_ends_the_process_with_its_error(bundle, tmp_path):
 
 def test_bundle_whose_scores_differ_from_its_golden_pairs_is_not_served(bundle, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "copy")
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["golden"][0]["scores"]["small"] += 0.01
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    golden = [pair.model_dump() for pair in bundle.manifest.golden]
+    golden[0]["scores"]["small"] += 0.01
+    manifest = Manifest.model_validate(bundle.manifest.model_dump(exclude={"checksum"}) | {"golden": golden})
+    (copy / "manifest.json").write_text(manifest.model_dump_json())
     with pytest.raises(BundleError, match="golden"):
         open_scorer(copy, FREE)
 

@@ -16,6 +16,8 @@ def test_settings_read_every_option_from_the_environment():
         "metrics_port": 91,
         "device": "cpu",
         "precision": "fp32",
+        "digest": "0" * 64,
+        "load_s": 60.5,
         "prior": 0.1,
         "max_body_bytes": 1000,
         "max_pairs": 10,

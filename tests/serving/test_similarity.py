@@ -70,7 +70,17 @@ def test_bundle_without_calibration_gives_no_probabilities(uncalibrated):
 def test_usage_counts_each_distinct_text_once(client, scorer):
     long = "no " * 50
     usage = post(client, {"pairs": [["no signal", long], [long, "no signal"]]}).json()["usage"]
-    assert usage == {"pairs": 2, "texts": 2, "tokens": 3 + MAX_LENGTH, "truncated": 1}
+    assert usage == {"pairs": 2, "texts": 2, "tokens": 3 + MAX_LENGTH, "unknown_tokens": 0, "truncated": 1}
+
+
+def test_usage_counts_tokens_that_the_encoder_does_not_know_also_of_cached_texts(client):
+    for _ in range(2):
+        answer = post(
+            client, {"pairs": [["cold \U0001f600", "cold \U0001f62d"], ["cold \U0001f600", "no signal"]]}
+        ).json()
+        assert answer["usage"]["unknown_tokens"] == 2
+    registry = client.app.state.service.metrics.registry
+    assert registry.get_sample_value("simile_unknown_tokens_total") == 4
 
 
 def test_response_names_the_bundle(client, bundle):

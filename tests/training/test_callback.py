@@ -160,7 +160,7 @@ def test_losses_of_all_steps_are_kept_with_their_parts(trained):
 def test_history_that_is_damaged_or_of_another_version_is_refused_in_one_line(tmp_path):
     for content in ('{"schema_version": 2}', "[]", '{"schema_version": 1, "epoch": []}', "{"):
         (tmp_path / "history.json").write_text(content)
-        with pytest.raises(InputError, match=r"^.*history\.json: got .* another schema version, need .*$"):
+        with pytest.raises(InputError, match=r"^.*history\.json: .*; need a training history of version 1; .*$"):
             read_training_history(tmp_path)
 
 

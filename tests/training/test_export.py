@@ -2,8 +2,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
@@ -26,6 +28,29 @@ class LengthIsBakedIn(BertModel):
         length = float(output.last_hidden_state.shape[1])
         output.last_hidden_state[:, :, 0] += length
         return output
+
+
+class RmsNorm(torch.nn.Module):
+    """The norm of Llama, Gemma and Qwen: ONNX Runtime fails to load it in fp16."""
+
+    def __init__(self, norm: torch.nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight = norm.weight
+
+    def forward(self, x_BTD):
+        return self.weight * (x_BTD * torch.rsqrt(x_BTD.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+@pytest.fixture
+def rms_encoder(make_base):
+    """A tiny encoder with RMS norms."""
+    base = load_encoder(str(make_base("bert")))
+    model = base.transformer.model
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.LayerNorm):
+                setattr(module, name, RmsNorm(child))
+    return base
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +81,6 @@ def batches(base, sizes=(1, 12, 40)):
 
 def by_torch(base, ids_BT, mask_BT):
     """Return the embeddings by sentence-transformers itself."""
-    import torch
-
     features = {"input_ids": torch.from_numpy(ids_BT), "attention_mask": torch.from_numpy(mask_BT)}
     with torch.no_grad():
         return base.model.eval()(features)["sentence_embedding"].numpy()
@@ -114,6 +137,28 @@ def test_fp16_graph_loads_on_the_cpu_and_is_near(exported, architecture):
         (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
         assert (embedding_BD.dtype, np.isfinite(embedding_BD).all()) == (np.float32, True)
         assert (embedding_BD * by_torch(base, ids_BT, mask_BT)).sum(axis=1).min() > 0.999, ids_BT.shape
+
+
+def test_fp16_graph_of_rms_norms_loads_on_the_cpu_and_is_near(rms_encoder):
+    _, files = export_member(rms_encoder, name="encoder")
+    session = open_session(files["members/encoder/model.fp16.onnx"], choose_runtime("cpu", "fp32"))
+    for ids_BT, mask_BT in batches(rms_encoder, sizes=(3,)):
+        (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
+        np.testing.assert_allclose(embedding_BD, by_torch(rms_encoder, ids_BT, mask_BT), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_fp16_graph_keeps_no_operator_in_fp32_that_needs_not(exported, architecture):
+    _, member, files = exported(architecture)
+    loaded = onnx.load_from_string(files[member.model_fp16.path])
+    casts = [node for node in loaded.graph.node if node.op_type == "Cast"]
+    assert len([cast for cast in casts if cast.attribute[0].i == onnx.TensorProto.FLOAT]) <= 3
+
+
+def test_fp16_graph_that_differs_from_torch_is_refused(make_base, monkeypatch):
+    monkeypatch.setattr("training.export._MAX_HALF", 1e-3)
+    with pytest.raises(SimileError, match=r"export of tiny-bert: \S+ from torch at shape \(1, 1\), need 5e-03"):
+        export_member(load_encoder(str(make_base("bert"))), name="encoder")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -33,6 +33,11 @@ def columns(pairs):
     return target_P.tolist(), is_positive_P.tolist(), torch.cat(rest[:2]), torch.cat(rest[2:])
 
 
+def test_groups_of_several_files_are_one_whatever_their_spelling():
+    pairs = [Pair("a", "b", 1, group_a="card", group_b="Card "), Pair("c", "d", 0, group_a="17.0", group_b="17")]
+    assert columns(pairs)[3].tolist() == [0, 1, 0, 1]
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8), st.integers(0, 99))
 def test_ranking_loss_is_its_definition(meanings, seed):
     embedding_TD = torch.randn(2 * len(meanings), 6, generator=torch.Generator().manual_seed(seed))

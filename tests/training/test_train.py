@@ -23,8 +23,10 @@ from simile.artifacts import (
     read_training_history,
     read_training_texts,
     text_hash,
+    text_key,
 )
 from simile.errors import InputError
+from simile.files import alone
 from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.config import Loss, TrainConfig
@@ -266,7 +268,20 @@ def test_dev_texts_that_are_trained_on_are_reported(settings, few, tmp_path, cap
     known = dataclasses.replace(few, name="known", rows=few.rows[:20])
     train(TrainConfig(**settings()), [few], [], tmp_path / "bundle", calibration_sets=[known])
     num = len({text for pair in known.texts for text in pair})
-    assert f"known: {num} of its texts are trained on" in capfd.readouterr().err
+    assert f"note: known: {num} of its texts are trained on" in capfd.readouterr().err
+
+
+def test_dev_texts_that_are_trained_on_are_stored_with_history_and_bundle(settings, material, few, tmp_path):
+    (dev, out) = read_labelled_pairs(material.dev), tmp_path / "bundle"
+    spelled = dataclasses.replace(few.rows[0], text_a=f"&#8203;{few.rows[0].text_a.upper()}\u00ad")
+    known = dataclasses.replace(dev, name="known", rows=(*dev.rows[:30], spelled))
+    bundle = train(TrainConfig(**settings()), [few], [dev, known], out)
+    trained, *of_sets = ({text_key(text) for pair in pairs.texts for text in pair} for pairs in (few, dev, known))
+    nums = {pairs.name: len(texts & trained) for pairs, texts in zip((dev, known), of_sets, strict=True)}
+    assert nums["known"] >= 2
+    assert bundle.manifest.made.trained_texts == nums
+    assert read_training_history(tmp_path / "bundle.work").trained_texts == nums
+    assert read_bundle(out).manifest.digest == bundle.manifest.digest
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -405,7 +420,7 @@ def test_other_data_is_named_in_words(tmp_path):
     work.require_same(facts)
     others = {"config": {"seed": 1}, "version": "2", "pairs": ("b",), "dev": {"dev": "c"}, "calibration": ("d",)}
     other = facts.model_copy(update=others)
-    settings = r"differs in config \(keep, seed\), version of Simile \(1\)"
+    settings = r"differs in config \(keep, seed\), version of Simile \(1, this is 2\)"
     with pytest.raises(InputError, match=rf"{settings}, training pairs, dev sets, calibration sets, need the same"):
         work.require_same(other)
     with pytest.raises(InputError, match=rf"{settings}, need the same"):
@@ -417,7 +432,7 @@ def test_damaged_facts_are_refused_in_one_line(tmp_path):
     facts = RunFacts(config={}, base=None, version="1", pairs=(), dev={}, calibration=())
     work.begin(facts, restart=False)
     (work.folder / "run.json").write_text("{}")
-    with pytest.raises(InputError, match=r"^.*run\.json: got facts of a run that are damaged .*, need --restart .*$"):
+    with pytest.raises(InputError, match=r"^.*run\.json: config: Field required; damaged .*; need --restart .*$"):
         work.require_same(facts)
 
 
@@ -427,6 +442,41 @@ def test_folder_without_merged_weights_is_kept(settings, few, tmp_path):
     with pytest.raises(InputError, match="holds something other than merged weights"):
         train(TrainConfig(**settings()), [few], [], tmp_path / "bundle")
     assert (tmp_path / "bundle.weights" / "thesis.tex").exists()
+
+
+def test_facts_name_the_commit_which_does_not_decide(tmp_path, monkeypatch):
+    work = Work(tmp_path / "bundle")
+    facts = RunFacts(config={}, base=None, version="1", pairs=(), dev={}, calibration=())
+    monkeypatch.setattr("training.work.commit", lambda: "0123abc-dirty")
+    work.begin(facts, restart=False)
+    assert json.loads((work.folder / "run.json").read_text())["commit"] == "0123abc-dirty"
+    monkeypatch.setattr("training.work.commit", lambda: "0123abc")
+    work.require_same(facts)
+
+
+def test_checkpoint_is_on_the_disk_before_it_is_marked(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "checkpoint-10"
+    (checkpoint / "inner").mkdir(parents=True)
+    for name in ("model", "inner/state"):
+        (checkpoint / name).touch()
+    synced, fsync = [], os.fsync
+
+    def record(opened):
+        assert not (checkpoint / "complete").exists() or synced[-1] != "state"
+        synced.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", record)
+    Work(tmp_path / "bundle").mark_complete(checkpoint)
+    assert synced[:4] == ["state", "inner", "model", "checkpoint-10"]
+    assert (checkpoint / "complete").is_file()
+
+
+def test_second_training_of_one_output_is_told_at_once(command, tmp_path, capsys):
+    with alone(tmp_path / "bundle"):
+        assert main(command()) == 75
+    assert "bundle: another process is writing it" in capsys.readouterr().err
+    assert not (tmp_path / "bundle.work").exists()
 
 
 def test_incomplete_checkpoint_is_not_resumed(tmp_path):

@@ -80,6 +80,10 @@ def test_graded_pairs_are_refused():
         known_pairs(pair_set(Pair("a", "b", score=4.5), Pair("c", "d", score=1.0)))
 
 
+def test_of_equal_texts_the_first_is_linked():
+    assert Links((("ant", "bee"),)).among(["ant", "bee", "ANT", "Bee "]).tolist() == [[0, 1]]
+
+
 # Sources of meaning
 
 
@@ -128,6 +132,24 @@ def test_linked_documents_come_first_and_linked_texts_that_are_no_document_are_a
     assert texts_of(meaning) == ["An ant", "a bee", "a cat", "a dog"]
     assert [row.category for row in meaning.rows] == ["x", None, None, "y"]
     assert len({row.id for row in meaning.rows}) == 4
+
+
+def test_a_document_without_a_group_is_connected_with_the_group_of_an_equal_text():
+    corpus = corpus_of(("one ant", "x", None), ("two ants", "x", "g1"), ("One Ant", "x", "g1"), ("bee", "x", None))
+    rows = tuple(
+        Document(str(i), text, "x", group)
+        for i, (text, group) in enumerate([("one ant", None), ("two ants", "g1"), ("One Ant", "g1"), ("bee", None)])
+    )
+    meaning = with_meaning(replace(corpus, rows=rows), Links((("bee", "cat"),)))
+    assert frozenset({"one ant", "two ants", "One Ant"}) in groups_of(meaning)
+
+
+def test_contradictory_groups_are_named_by_their_components():
+    rows = [("one ant", "x", "g1"), ("One Ant", "x", "g2"), ("bee", "x", "g2"), ("fox", "x", "g3")]
+    meaning = with_meaning(corpus_of(*rows), Links((("fox", "gnu"),)))
+    name = {row.text: row.group for row in meaning.rows}
+    assert [set(names) for names in meaning.contradictory] == [{name["one ant"], name["bee"]}]
+    assert with_meaning(corpus_of(*rows), None).contradictory == (("g1", "g2"),)
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15), st.permutations(range(10)))

@@ -203,6 +203,7 @@ def test_category_of_a_group_is_that_of_its_first_document():
         Document("4", "e", "z", None),
     ]
     assert categories_of_groups(rows) == {"g1": "x", "g2": None}
+    assert categories_of_groups([*rows, Document("x", "text", "z", "G1 ")]) == {"g1": "x", "g2": None}
 
 
 # Removing the shortcut

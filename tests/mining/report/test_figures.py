@@ -9,7 +9,7 @@ from mining.mine import mine
 from mining.report.figures import describe
 from simile.artifacts import MiningReport, PairSet
 from simile.scoring import load
-from simile.scoring.metrics import figures
+from simile.scoring.metrics import figures, tfidf_cosines
 
 CONFIG = MineConfig(pairs=600, allow_fewer=True)
 
@@ -55,10 +55,11 @@ def test_figures_of_each_set_are_those_of_its_pairs(plain):
         assert entry.positives == sum(pair.label for pair in pairs)
         assert entry.texts == len({text for pair in pairs for text in (pair.text_a, pair.text_b)})
         assert entry.same_category_negatives == pytest.approx(np.mean([pair.same_category for pair in negatives]))
-        assert entry.baseline is None
+        assert (entry.baseline, entry.unknown_tokens) == (None, {})
+        cosine_P = tfidf_cosines([(pair.text_a, pair.text_b) for pair in pairs])
         assert entry.alone.model_dump() == pytest.approx(
             {
-                "tfidf": by_hand(pairs, lambda pair: pair.tfidf),
+                "tfidf": spearmanr(cosine_P, [pair.label for pair in pairs]).statistic,
                 "length_ratio": by_hand(
                     pairs,
                     lambda pair: min(len(pair.text_a), len(pair.text_b)) / max(len(pair.text_a), len(pair.text_b)),
@@ -263,3 +264,17 @@ def test_a_sample_of_the_documents_is_warned_of(helpdesk, monkeypatch):
     monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 2000)
     (warning,) = warnings_of(mine(helpdesk, CONFIG))
     assert warning.endswith("of 4,368 documents, over all groups")
+
+
+def test_tokens_that_the_baseline_does_not_know_are_warned_of(helpdesk, tiny, baseline):
+    rows = [replace(row, text=f"{row.text} \U0001f600") for row in helpdesk[:600]]
+    mined = mine(rows, MineConfig(pairs=60, dev_share=0, allow_fewer=True), baseline=baseline)
+    report, base = describe(mined), tiny.manifest.members[0].base
+    texts = {text for pair in mined.sets["pairs"] for text in (pair.text_a, pair.text_b)}
+    ids = [text.ids for text in baseline.members[0].tokenize(sorted(texts))]
+    # [UNK] is the second word of the tiny vocabulary; [CLS] and [SEP] are in every text.
+    share = sum((of_text == 1).sum() for of_text in ids) / sum(len(of_text) - 2 for of_text in ids)
+    assert share > 0.05
+    assert report.training.unknown_tokens == pytest.approx({base: share})
+    note = f"of the tokens of pairs are unknown to the encoder {base}: texts that differ in these look equal"
+    assert [text for text in report.warnings if "tokens of pairs" in text] == [f"{share:.0%} {note}"]

@@ -1,0 +1,124 @@
+"""Rows of tables, how a table is read, and the bytes and lines that it is read from."""
+
+import codecs
+import errno
+import gzip
+import io
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+from simile.errors import InputError
+
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+
+
+class Row(NamedTuple):
+    """One record of a file."""
+
+    where: str
+    """``file:line`` (or ``file: row n`` where the format has no lines)."""
+    fields: dict[str, Any]
+    """Values by column; None for an empty cell or a null."""
+    unread: tuple[str, ...] = ()
+    """Columns of the file that nobody needs."""
+
+    @property
+    def names(self) -> str:
+        """The names of all columns, for a message."""
+        return ", ".join(map(repr, (*self.fields, *self.unread))) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How files are read, where their names and the usual conventions do not say it."""
+
+    format: Format | None = None
+    """Format of all files (default: by their suffixes)."""
+    delimiter: str | None = None
+    """Character between the columns of CSV and TSV (default: comma, tab)."""
+    quote: str | None = None
+    """Character around cells of CSV and TSV, empty where there is none (default: ``"`` in CSV, none in TSV)."""
+    encoding: str | None = None
+    """Encoding of text files (default: UTF-8)."""
+    positive: frozenset[str] = frozenset()
+    """Words that are read as label 1, in lower case."""
+    negative: frozenset[str] = frozenset()
+    """Words that are read as label 0; without any, all that are not positive are, if some are."""
+
+
+DEFAULTS = ReadOptions()
+READ_FAILURES = (OSError, EOFError, zlib.error)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class Part(NamedTuple):
+    """One file of a table."""
+
+    name: str
+    """Its name in messages."""
+    path: Path
+    format: Format
+
+    def opened(self) -> IO[bytes]:
+        """Open the file, decompressed; reading it may fail with one of `READ_FAILURES`."""
+        is_packed = self.name.lower().endswith(".gz")
+        return io.BufferedReader(gzip.open(self.path)) if is_packed else self.path.open("rb")
+
+    @contextmanager
+    def seekable(self) -> Iterator[Path | IO[bytes]]:
+        """Give the file to a library that reads it in no order: its path, or a decompressed temporary copy."""
+        if not self.name.lower().endswith(".gz"):
+            yield self.path
+            return
+        with tempfile.TemporaryFile() as copy:
+            try:
+                with self.opened() as file:
+                    shutil.copyfileobj(file, copy)
+            except READ_FAILURES as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise
+                raise InputError(f"{self.name}: {_told(error)}") from error
+            copy.seek(0)
+            yield copy
+
+
+def _told(error: Exception, after: str = "") -> str:
+    """Return why reading failed."""
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return f"cannot be read{after} ({error.strerror or error})"
+    return f"damaged gzip file{after} ({error})"
+
+
+def numbered_lines(part: Part, encoding: str | None) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines, decoded one by one so that an invalid byte is reported with its line.
+
+    Raises:
+        InputError: a line is not of this encoding (UTF-8 without one); the message says how to name another.
+    """
+    number, name = 0, encoding or "utf-8"
+    try:
+        with part.opened() as file:
+            # The bytes of a line break mean one only where the encoding extends ASCII; UTF-16 and UTF-32 do not.
+            by_line = "\n".encode(name) == b"\n"
+            lines: Iterable[bytes | str] = file if by_line else io.TextIOWrapper(file, name, newline="\n")
+            for number, raw in enumerate(lines, 1):
+                if number == 1 and isinstance(raw, bytes) and raw.startswith(_UTF16):
+                    raise InputError(f"{part.name}: got UTF-16, need UTF-8 or --encoding utf-16")
+                line = raw.decode(name) if isinstance(raw, bytes) else raw
+                if number == 1 and "\0" in line:
+                    got = f"{part.name}:1: got NUL characters"
+                    raise InputError(f"{got}, need text (UTF-16 needs --encoding utf-16-le)")
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeDecodeError as error:
+        where = f"{part.name}:{number}: no valid {name.upper()} at byte {error.start} of the line"
+        raise InputError(f"{where}, need --encoding if it is another (such as cp1252)") from error
+    except READ_FAILURES as error:
+        raise InputError(f"{part.name}: {_told(error, f' after line {number}')}") from error
+    except UnicodeError as error:
+        raise InputError(f"{part.name}: no valid {name.upper()} ({error}), need another --encoding") from error
