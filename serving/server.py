@@ -24,6 +24,7 @@ from serving.settings import Settings
 from serving.trial import is_loading, try_bundle
 from simile.artifacts import require_digest
 from simile.errors import InputError
+from simile.progress import visible
 from simile.scoring import Scorer, require_prior
 from simile.scoring.trial import load_warm
 
@@ -35,6 +36,14 @@ _COLLECTION_THRESHOLD = 50_000
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
 
 _log = logging.getLogger(__name__)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats a log line with the control characters of names and messages as visible escapes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback follows it on lines of its own."""
+        return visible(super().formatMessage(record))
 
 
 def run(bundle_path: str | Path, settings: Settings) -> int:
@@ -49,7 +58,9 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     if hasattr(signal, "SIGHUP"):
         # Nothing has been read yet that could be read again.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # The engine has tokenizer threads of its own. Those of the tokenizers library would take cores from the model, and
     # for a few texts waking them takes longer than the work.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import shutil
 import signal
 import socket
@@ -7,7 +8,7 @@ import httpx2
 import pytest
 
 from serving.app import create_app
-from serving.server import listening, open_scorer, run, serve
+from serving.server import VisibleFormatter, listening, open_scorer, run, serve
 from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.errors import BundleError, InputError
@@ -107,3 +108,11 @@ def test_port_in_use_is_an_input_error(bundle, option):
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
             run(bundle.path, FREE.model_copy(update={option: port}))
+
+
+def test_log_line_shows_control_characters_as_escapes():
+    record = logging.LogRecord(
+        "serving", logging.ERROR, "", 0, "not replaced: %s", ("a\x1b[2J\nFAKE \u202eLINE",), None
+    )
+    line = VisibleFormatter("%(levelname)s %(message)s").format(record)
+    assert line == "ERROR not replaced: a\\x1b[2J\\nFAKE \\u202eLINE"
