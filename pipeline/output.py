@@ -21,21 +21,18 @@ def print_lines(*lines: str) -> None:
 
 def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
     """Refuse to write what is read: an output that is an input, lies in one, or contains one."""
-    existing = [path for path in map(_existing, inputs) if path]
-    files = [file for path in existing if path.is_dir() for file in path.iterdir() if file.is_file()]
+    read = [Path("/dev/stdin") if str(path) == "-" else path for path in inputs if path]
+    files = [file for path in read if path.is_dir() for file in path.iterdir() if file.is_file()]
+    written: dict[str, Path] = {}
     for out in filter(None, outputs):
-        for path in [*existing, *files]:
-            is_same = os.path.exists(out) and out.samefile(path)
+        if (other := written.setdefault(os.path.realpath(out), out)) is not out:
+            raise InputError(f"{out}: is written twice ({other}), need a place for each")
+        for path in [*read, *files]:
+            is_same = os.path.exists(out) and os.path.exists(path) and out.samefile(path)
             # Path.resolve raises a RuntimeError for links that lead in a circle.
             real_out, real_path = (Path(os.path.realpath(one)) for one in (out, path))
-            if is_same or real_path in real_out.parents or real_out in real_path.parents:
+            if is_same or real_path == real_out or real_path in real_out.parents or real_out in real_path.parents:
                 raise InputError(f"{out}: is read as input ({path}), need another place to write to")
-
-
-def _existing(path: Path | None) -> Path | None:
-    """Return the path of what is read; that of standard input may lead to a file."""
-    path = Path("/dev/stdin") if str(path) == "-" else path
-    return path if path and os.path.exists(path) else None
 
 
 def verdict(report: EvaluationReport) -> str:

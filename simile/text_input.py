@@ -27,13 +27,19 @@ def text_fault(value: object, name: str = "") -> str | None:
     return f"got {got}, need a non-empty text"
 
 
+def _is_sequence(value: object, dimensions: tuple[int, ...]) -> bool:
+    """Return whether the value has elements in order; a table is none, because it gives the names of its columns."""
+    is_iterable = isinstance(value, Iterable) and not isinstance(value, _NO_SEQUENCE) and not hasattr(value, "columns")
+    return is_iterable and getattr(value, "ndim", dimensions[0]) in dimensions
+
+
 def checked_texts(texts: Iterable[Any]) -> list[str]:
     """Return the texts of any iterable, such as a list, a generator or a column of a table.
 
     Raises:
         InputError: the argument is a single string or no iterable, or an element is no text; the message has its index.
     """
-    if isinstance(texts, _NO_SEQUENCE) or not isinstance(texts, Iterable):
+    if not _is_sequence(texts, (1,)):
         raise InputError(f"texts: got {type(texts).__name__}, need a list of texts")
     checked = list(texts)
     for i, text in enumerate(checked):
@@ -49,11 +55,11 @@ def checked_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
     Raises:
         InputError: the argument is no list of pairs, or an element is not two texts; the message has its index.
     """
-    if isinstance(pairs, _NO_SEQUENCE) or not isinstance(pairs, Iterable):
+    if not _is_sequence(pairs, (1, 2)):
         raise InputError(f"pairs: got {type(pairs).__name__}, need a list of pairs")
     checked = []
     for i, pair in enumerate(pairs):
-        is_sequence = isinstance(pair, Iterable) and not isinstance(pair, _NO_SEQUENCE)
+        is_sequence = _is_sequence(pair, (1,))
         texts = tuple(pair) if is_sequence else ()
         if len(texts) != 2:
             got = f"{len(texts)} elements" if is_sequence else type(pair).__name__

@@ -1,6 +1,7 @@
 """`simile evaluate`: a bundle's figures, and the gate's verdict."""
 
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +52,7 @@ class Options(ScoringOptions, ColumnOption):
 
 def run(options: Options) -> int:
     """Evaluate the bundle, print and keep the figures; return the exit code."""
+    from evaluation.ledger import ledger_beside
     from pipeline.columns import read_named, require_columns_of
 
     if options.gate and not options.baseline:
@@ -60,7 +62,8 @@ def run(options: Options) -> int:
     require_writable(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
     paths = artifacts.named_pair_paths([*options.pairs, *options.guard]).values()
-    require_apart([options.json_file, options.html], [*paths, options.bundle, options.baseline])
+    ledger = options.ledger or (ledger_beside(Path(os.path.realpath(options.baseline))) if options.baseline else None)
+    require_apart([options.json_file, options.html], [*paths, options.bundle, options.baseline, ledger])
     judged, num_sets = read_named([*options.pairs, *options.guard], options), len(options.pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
     notes = [f"note: {text}" for text in report.notes]

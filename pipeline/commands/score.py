@@ -80,16 +80,19 @@ def _lines(
     The probability is written even where there is none: by the two names, readers know that this score is no label. A
     column of the file that has one of these names becomes ``input_score`` or ``input_probability``.
     """
-    renamed: dict[str, str] = {}
+    told: set[str] = set()
     texts = (Row("", {"text_a": a, "text_b": b}) for a, b in pairs)
     rows = source.rows(skip_bad=True) if source else texts
     for row, score, probability in zip(rows, scores, probabilities, strict=True):
         own = {"score": score, "probability": probability}
-        for name in own.keys() & row.fields.keys() - renamed.keys():
+        renamed: dict[str, str] = {}
+        for name in sorted(own.keys() & row.fields.keys()):
             renamed[name] = f"input_{name}"
             while renamed[name] in row.fields:
                 renamed[name] = f"input_{renamed[name]}"
-            say(f"{row.where}: the column {name!r} is written as {renamed[name]!r}")
+            if renamed[name] not in told:
+                told.add(renamed[name])
+                say(f"{row.where}: the column {name!r} is written as {renamed[name]!r}")
         try:
             kept = {renamed.get(name, name): _plain(value) for name, value in row.fields.items()}
             yield json.dumps(kept | own) + "\n"

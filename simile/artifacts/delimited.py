@@ -63,7 +63,16 @@ def _header(cells: list[str], where: str, delimiter: str | None, *, may_be_quote
     if may_be_quoted and any(map(_is_quoted, cells)):
         raise InputError(f"{where}: got column names in quotes, need --quote '\"' to remove them (or --quote none)")
     require_unique(cells, where)
-    return [name or (f"column {i}" if "" in cells[: i - 1] else "") for i, name in enumerate(cells, 1)]
+    return [
+        name or ("" if "" not in cells[: i - 1] else _free(f"column {i}", cells)) for i, name in enumerate(cells, 1)
+    ]
+
+
+def _free(name: str, names: list[str]) -> str:
+    """Return the name, or a longer one where it is taken."""
+    while name in names:
+        name += "'"
+    return name
 
 
 def _is_quoted(cell: str) -> bool:

@@ -58,6 +58,8 @@ def _table(value: dict[str, Any], name: str) -> list[dict[str, Any]] | None:
     """
     if value.keys() - {"index"} == {"columns", "data"}:
         columns, rows = value["columns"], value["data"]
+        if not (isinstance(columns, list) and isinstance(rows, list) and all(isinstance(one, str) for one in columns)):
+            return None
     else:
         columns, values = list(value), list(value.values())
         is_by_label = all(isinstance(one, dict) and one.keys() == values[0].keys() for one in values)

@@ -8,14 +8,14 @@ from simile.artifacts.rows import Row
 from simile.artifacts.texts import group_key
 from simile.errors import InputError
 
-_MISSING = frozenset(
+MISSING = frozenset(
     (
         *("", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan"),
         *("<na>", "n/a", "na", "nan", "none", "null"),
     )
 )
 """What pandas writes for a missing value, or reads as one (``read_csv``, its parameter ``na_values``), as keys."""
-_DOUBTFUL = frozenset(["-", "--", "?", "n.a.", "unknown"])
+_DOUBTFUL = frozenset(["-", "--", ".", "?", "(null)", "\\n", "missing", "n.a.", "nat", "nil", "undefined", "unknown"])
 """Keys of names that probably stand for a missing value."""
 
 
@@ -39,7 +39,7 @@ class Names:
             return None
         if name not in self._first:
             key = group_key(name)
-            self._first[name] = None if key in _MISSING else self._first_of_key.setdefault(key, name)
+            self._first[name] = None if key in MISSING else self._first_of_key.setdefault(key, name)
         if (first := self._first[name]) is None:
             self._missing[name] += 1
         return first

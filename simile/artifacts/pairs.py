@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts.names import Names, read_name
+from simile.artifacts.names import MISSING, Names, read_name
 from simile.artifacts.reading import Source, bare_name, open_source, require_text
 from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
-from simile.artifacts.texts import group_key, text_hash
+from simile.artifacts.texts import group_key, text_hash, text_key
 from simile.errors import InputError
 from simile.files import sha256_bytes, write_whole
 from simile.progress import say
@@ -217,7 +217,9 @@ def _pair(row: Row, groups: Names, options: ReadOptions, others: Counter[str], *
 
 
 def _texts(row: Row) -> tuple[str, str]:
-    for name_a, name_b in _TEXT_ALIASES:
+    # A column that was renamed to one of our names must not give way to two others.
+    is_half = len({"text_a", "text_b"} & row.fields.keys()) == 1
+    for name_a, name_b in () if is_half else _TEXT_ALIASES:
         if name_a in row.fields and name_b in row.fields:
             return require_text(row, name_a), require_text(row, name_b)
     raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
@@ -229,9 +231,12 @@ def _label(row: Row, field: str, options: ReadOptions, others: Counter[str]) -> 
     word = label_word(value)
     if word in options.positive or word in options.negative:
         return int(word in options.positive)
-    if word in _BOOLEANS:
+    # Where the words are numbers, 0 and 1 are words like the others.
+    has_own_numbers = any(one in _BOOLEANS or one.isdecimal() for one in options.positive | options.negative)
+    if word in _BOOLEANS and not has_own_numbers:
         return int(_BOOLEANS[word])
-    if options.positive and not options.negative and not isinstance(value, list | dict):
+    is_word = not isinstance(value, list | dict) and word not in MISSING and word != "-"
+    if options.positive and not options.negative and is_word:
         others[word] += 1
         return 0
     need = "need 0 or 1, or --label positive=WORD,WORD to say which labels mean the same"
@@ -241,8 +246,8 @@ def _label(row: Row, field: str, options: ReadOptions, others: Counter[str]) -> 
 
 
 def label_word(value: object) -> str:
-    """Return how a label is compared: in lower case, without blanks around it, a whole number without decimals."""
-    word = str(value).strip().casefold()
+    """Return how a label is compared: by the key of its text, a whole number without decimals."""
+    word = text_key(str(value))
     try:
         number = float(word)
     except ValueError:

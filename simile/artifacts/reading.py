@@ -169,6 +169,8 @@ def _renamed(row: Row, columns: Mapping[str, str], *, is_first: bool) -> Row:
 
 def _copy_stream(path: Path | None, copy: IO[bytes]) -> None:
     """Copy the pipe, or standard input, which stays open."""
+    if path is None and sys.stdin is None:
+        raise InputError("stdin: is closed, need the rows on it")
     if path is None:
         shutil.copyfileobj(sys.stdin.buffer, copy)
     else:

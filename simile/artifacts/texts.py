@@ -21,6 +21,8 @@ _IGNORABLE = re.compile(
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Default_Ignorable_Code_Point of Unicode 17.0 (DerivedCoreProperties.txt): soft hyphen, zero-width characters, ..."""
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+"""Control characters without those that are white space: nobody sees them either."""
 _ENTITY = re.compile(r"&#?\w+;")
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")
 
@@ -29,18 +31,20 @@ def text_key(text: str) -> str:
     """Return the key of a text, which texts share that look the same, case and white space aside.
 
     The key is compatibility-composed (NFKC) and case-folded. HTML entities are decoded, characters that Unicode calls
-    default-ignorable removed, white space is collapsed; accents stay.
+    default-ignorable and control characters removed, white space is collapsed; accents stay.
     """
-    if text.isascii() and "&" not in text:
+    if text.isascii() and "&" not in text and not _CONTROL.search(text):
         return " ".join(text[:_MAX_READ].lower().split())[:MAX_CHARACTERS].rstrip()
     text = text[:_MAX_READ]
     # Each step may make work for another: decoded, "&amp;shy;" is an entity of an ignorable character.
     for _ in range(_MAX_PASSES):
-        previous, text = text, unicodedata.normalize("NFKC", _IGNORABLE.sub("", text))
+        previous, text = text, unicodedata.normalize("NFKC", _CONTROL.sub("", _IGNORABLE.sub("", text)))
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
         if text == previous:
             # HTML knows entities without a semicolon too. They come last, because ignorable ones may stand in them.
-            text = " ".join(html.unescape(text).casefold().split())
+            # Some letters, such as Greek ones with two accents, are decomposed by case folding.
+            text = unicodedata.normalize("NFKC", html.unescape(text).casefold())
+            text = " ".join(text.split())
         if text == previous:
             break
     return text[:MAX_CHARACTERS].rstrip()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simile.artifacts import Pair, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
+from simile.artifacts import Pair, ReadOptions, named_pair_paths, read_labelled_pairs, read_pairs, write_pairs
 from simile.errors import InputError
 
 TEXTS = {"text_a": "a", "text_b": "b"}
@@ -245,3 +245,30 @@ def test_equals_sign_in_a_path_is_part_of_the_path(tmp_path):
 def test_two_files_of_one_name_are_refused(arguments):
     with pytest.raises(InputError, match=r"got two pair files named 'x' .* need NAME=PATH for one"):
         named_pair_paths(arguments)
+
+
+def test_half_of_our_columns_does_not_give_way_to_others(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text1": "a", "text2": "a", "x": "something else"}\n')
+    with pytest.raises(InputError, match="need 'text_a' and 'text_b'"):
+        read_pairs(path, columns={"text_a": "x"})
+
+
+@pytest.mark.parametrize(
+    ("positive", "labels", "expected"),
+    [("0", [0, 1, 2], [1, 0, 0]), ("yes", ["\uff39\uff25\uff33", "no", 1], [1, 0, 1]), ("2", [2, 1, 0], [1, 0, 0])],
+)
+def test_words_that_are_numbers_replace_0_and_1(tmp_path, positive, labels, expected):
+    path = tmp_path / "x.jsonl"
+    write = [json.dumps({"text_a": "a", "text_b": "b", "label": label}) + "\n" for label in labels]
+    path.write_text("".join(write))
+    pairs = read_pairs(path, options=ReadOptions(positive=frozenset({positive})))
+    assert [pair.label for pair in pairs.rows] == expected
+
+
+@pytest.mark.parametrize("label", ["nan", "N/A", "-"])
+def test_missing_label_is_no_negative(tmp_path, label):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"text_a": "a", "text_b": "b", "label": label}) + "\n")
+    with pytest.raises(InputError, match="got label"):
+        read_pairs(path, options=ReadOptions(positive=frozenset({"yes"})))

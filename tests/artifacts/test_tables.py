@@ -407,3 +407,21 @@ def test_score_of_simile_is_no_label(tmp_path):
     assert "not that of simile score" in fault_of(path, read_labelled_pairs)
     assert read_pairs(path, columns={"score": "score"}).rows[0].target == 0.5
     assert read_pairs(write(path, json.dumps(row) + "\n")).rows[0].target == 0.5
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"columns": None, "data": None},
+        {"columns": ["text_a", "text_b"], "data": 5},
+        {"columns": 5, "data": [[1]]},
+        {"columns": [["a"], ["b"]], "data": [["a", "b"]]},
+    ],
+)
+def test_json_that_only_resembles_a_table_is_refused(tmp_path, value):
+    assert fault_of(write(tmp_path / "x.json", json.dumps(value))).startswith(": got a JSON dict")
+
+
+def test_column_without_a_name_keeps_its_cells(tmp_path):
+    (row,) = fields_of(write(tmp_path / "x.csv", ",,column 2,text\n1,KEPT,3,x\n"))
+    assert row == {"": "1", "column 2'": "KEPT", "column 2": "3", "text": "x"}

@@ -204,6 +204,14 @@ def test_an_entity_of_an_ignorable_character_anywhere_changes_no_hash(text, numb
         ("\ufb01ne 10\u00b2", "fine 102"),
         ("\uff21\uff11", "a1"),
         ("heart \u2764", "heart \u2764\ufe0f"),
+        ("\u039c\u03b1\u0390\u03bf\u03c5", "\u039c\u03b1\u03b9\u0308\u0301\u03bf\u03c5"),
+        ("\u039c\u03b1\u0390\u03bf\u03c5", "\u039c\u03b1&#912;\u00ad\u03bf\u03c5"),
+        (
+            "\u03c0\u03c1\u03c9\u03c4\u03b5\u0390\u03bd\u03b7",
+            "\u03c0\u03c1\u03c9\u03c4\u03b5\u0390\u03bd\u03b7".upper(),
+        ),
+        ("a b", "\x1ba\x00 b\x9d"),
+        ("caf\u00e9", "caf\u00e9\x07"),
     ],
 )
 def test_texts_of_the_same_look_share_their_key(text, other):

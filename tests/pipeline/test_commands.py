@@ -339,6 +339,24 @@ def test_gate_finds_one_training_text_in_a_bundle_that_was_copied_alone(words, t
     assert (code, report["leaked_texts"]) == (3, {"judged": 1})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--json", "base.looks.jsonl"], "is read as input"),
+        (["--ledger", "led", "--html", "led"], "is read as input"),
+        (["--json", "both", "--html", "both"], "is written twice"),
+    ],
+)
+def test_report_replaces_neither_the_ledger_nor_another_report(
+    words, tiny, pairs, tmp_path, monkeypatch, capsys, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny.path, "base")
+    assert main(["evaluate", str(words.path), str(pairs), "--baseline", "base", "--gate", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+
+
 def test_gate_passes_a_clean_bundle_that_was_copied_alone(words, tiny, pairs, tmp_path):
     made = trained_on(words, tmp_path / "made" / "words", "something else")
     copy = shutil.copytree(made, tmp_path / "elsewhere" / "words")

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.commands.evaluate import remember_evaluation
-from simile.artifacts import CARD, EVALUATION, read_bundle
+from simile.artifacts import CARD, EVALUATION, read_bundle, read_training_texts, write_bundle
 from tests.evaluation_reports import evaluation_report
 
 PLAIN = ("--device", "cpu", "--precision", "fp32")
@@ -14,8 +14,10 @@ PLAIN = ("--device", "cpu", "--precision", "fp32")
 
 @pytest.fixture
 def own(words, tmp_path):
-    """A bundle that may be written to."""
-    return read_bundle(shutil.copytree(words.path, tmp_path / "own"))
+    """A bundle that may be written to, without the evaluations that other tests have left in the shared one."""
+    bundle = read_bundle(words.path)
+    hashes = read_training_texts(bundle)
+    return write_bundle(tmp_path / "own", bundle.manifest, bundle.data, hashes)
 
 
 def test_card_gets_the_table_of_the_evaluation_and_the_bundle_stays_what_it_is(own, tiny, pairs):
