@@ -22,7 +22,7 @@ def print_lines(*lines: str) -> None:
 def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
     """Refuse to write what is read: an output that is an input, lies in one, or contains one."""
     read = [Path("/dev/stdin") if str(path) == "-" else path for path in inputs if path]
-    files = [file for path in read if path.is_dir() for file in path.iterdir() if file.is_file()]
+    files = [file for path in read if os.path.isdir(path) for file in path.iterdir() if file.is_file()]
     written: dict[str, Path] = {}
     for out in filter(None, outputs):
         if (other := written.setdefault(os.path.realpath(out), out)) is not out:
