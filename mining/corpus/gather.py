@@ -79,7 +79,7 @@ def gather(
 
 
 def _vectorizer(frequency: Counter[str], num_documents: int) -> TfidfVectorizer:
-    """Return what fitting it gives for documents with these word frequencies."""
+    """Return the vectorizer that fitting on documents with these word frequencies would give."""
     vocabulary = sorted(frequency)
     numbers = {word: i for i, word in enumerate(vocabulary)}
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words, vocabulary=numbers)

@@ -52,7 +52,6 @@ class Options(ScoringOptions, ColumnOption):
 
 def run(options: Options) -> int:
     """Evaluate the bundle, print and keep the figures; return the exit code."""
-    from evaluation.ledger import ledger_beside
     from pipeline.columns import read_named, require_columns_of
 
     if options.gate and not options.baseline:
@@ -62,7 +61,7 @@ def run(options: Options) -> int:
     require_writable(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
     paths = artifacts.named_pair_paths([*options.pairs, *options.guard]).values()
-    ledger = options.ledger or (ledger_beside(Path(os.path.realpath(options.baseline))) if options.baseline else None)
+    ledger = _ledger(options, options.baseline) if options.baseline else None
     require_apart([options.json_file, options.html], [*paths, options.bundle, options.baseline, ledger])
     judged, num_sets = read_named([*options.pairs, *options.guard], options), len(options.pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
@@ -91,7 +90,7 @@ def judge(
         sets,
         baseline=baseline,
         guards=guards,
-        gate=_gate(options, scorer.bundle, baseline.bundle, sets) if options.gate and baseline else None,
+        gate=_gate(options, scorer.bundle, options.baseline, sets) if options.gate and options.baseline else None,
         training_texts=artifacts.read_training_texts(scorer.bundle),
         prior=options.prior,
     )
@@ -104,12 +103,19 @@ def judge(
     return evaluation.report
 
 
-def _gate(options: Options, bundle: Bundle, baseline: Bundle, sets: Sequence[PairSet]) -> "Gate":
+def _ledger(options: Options, baseline: Path) -> Path:
+    """Return the ledger that the gate records in."""
+    from evaluation.ledger import ledger_beside
+
+    return options.ledger or ledger_beside(Path(os.path.realpath(baseline)))
+
+
+def _gate(options: Options, bundle: Bundle, baseline: Path, sets: Sequence[PairSet]) -> "Gate":
     """Return the gate's conditions, after recording this look at the sets."""
     from evaluation.gate import Gate
-    from evaluation.ledger import count_looks, ledger_beside
+    from evaluation.ledger import count_looks
 
-    looks, remark = count_looks(options.ledger or ledger_beside(baseline.path), bundle.manifest.digest, sets)
+    looks, remark = count_looks(_ledger(options, baseline), bundle.manifest.digest, sets)
     return Gate(
         guard_margin=options.guard_margin,
         allow_undecided_guards=options.allow_undecided_guards,
