@@ -53,7 +53,7 @@ def mine(folder: Path, pairs: int) -> dict[str, float]:
     with TemporaryDirectory(dir=folder.parent) as temporary:
         out = Path(temporary) / "mined"
         where: list[str | Path] = [documents, "--target", target, "--out", out]
-        usage = run([*SIMILE, "mine", *where, "--pairs", str(pairs), "--allow-fewer"])
+        usage = run([*SIMILE, "mine", *where, "--pairs", str(pairs)])
         num_pairs = sum(1 for _ in read_rows(out / "pairs.jsonl"))
     words = {word for row in read_rows(documents) for word in row.fields["text"].split()}
     return {"words": len(words), "pairs": num_pairs, "seconds": usage.seconds, "peak_mib": usage.peak_mib}

@@ -1,22 +1,28 @@
 """Write the helpdesk sample as a corpus, with and without its categories, for `training_settings.py`.
 
-`simile mine` holds out the test sets (whole groups, and other documents of the remaining groups) and a target; the
-remaining documents are the corpus. No setting is chosen by these sets.
+A quarter of the groups is held out as test-unseen. Other documents of the remaining groups are held out as dev and
+test-seen, and the rest is the corpus. In each set, both classes have the same distribution of TF-IDF cosines.
 """
 
 import argparse
-import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import SIMILE, run, write_jsonl
+import numpy as np
+from harness import write_jsonl
+from target_pairs import target_pairs
 
 from simile.artifacts.reading import read_rows
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "helpdesk" / "documents.jsonl"
-HELD_OUT = {"dev-seen": "dev", "test-seen": "test-seen", "test-unseen": "test-unseen"}
-"""Mined sets and their names in a corpus."""
+UNSEEN_SHARE = 0.25
+"""Share of the groups in test-unseen."""
+SEEN_SHARES = {"dev": 0.15, "test-seen": 0.25}
+"""Shares of the documents of each remaining group."""
+PAIRS = 4000
+"""Maximum number of pairs per held-out set."""
 
 Row = dict[str, Any]
 
@@ -26,24 +32,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="DIR")
     out = parser.parse_args().out
-    documents = [row for _, row in read_rows(SAMPLE)]
-    write_corpus(documents, out / "helpdesk")
-    write_corpus([{**row, "category": None} for row in documents], out / "helpdesk-one-category")
+    sets = split_sample([row.fields for row in read_rows(SAMPLE)])
+    for corpus in ("helpdesk", "helpdesk-one-category"):
+        for name, rows in sets.items():
+            write_jsonl(out / corpus / f"{name}.jsonl.gz", rows)
+        sets["corpus"] = [{**row, "category": None} for row in sets["corpus"]]
 
 
-def write_corpus(documents: Sequence[Row], folder: Path) -> None:
-    """Write the corpus and its held-out pairs."""
-    with tempfile.TemporaryDirectory() as temporary:
-        whole, mined = Path(temporary) / "documents.jsonl", Path(temporary) / "mined"
-        write_jsonl(whole, documents)
-        shares = ["--dev-share", "0.15", "--test-share", "0.25"]
-        run([*SIMILE, "mine", whole, "--pairs", "2000", "--allow-fewer", *shares, "--out", mined])
-        sets = {ours: [row for _, row in read_rows(mined / f"{name}.jsonl")] for name, ours in HELD_OUT.items()}
-    texts = {row[side] for rows in sets.values() for row in rows for side in ("text_a", "text_b")}
-    unseen = {row[side] for row in sets["test-unseen"] for side in ("group_a", "group_b")}
-    kept = [row for row in documents if row["text"] not in texts and row["group"] not in unseen]
-    for name, rows in (sets | {"corpus": kept}).items():
-        write_jsonl(folder / f"{name}.jsonl.gz", rows)
+def split_sample(documents: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the documents of the corpus, and the labelled pairs of dev, test-seen and test-unseen."""
+    rng = np.random.default_rng(0)
+    by_group: dict[str, list[Row]] = defaultdict(list)
+    for i in rng.permutation(len(documents)):
+        by_group[documents[i]["group"]].append(documents[i])
+    groups = [str(group) for group in rng.permutation(sorted(by_group))]
+    num_unseen = round(UNSEEN_SHARE * len(groups))
+    parts: dict[str, list[Row]] = {"corpus": [], **{name: [] for name in SEEN_SHARES}}
+    for group in groups[num_unseen:]:
+        rest = by_group[group]
+        for name, share in SEEN_SHARES.items():
+            num = round(share * len(by_group[group]))
+            parts[name] += rest[:num]
+            rest = rest[num:]
+        parts["corpus"] += rest
+    parts["test-unseen"] = [row for group in groups[:num_unseen] for row in by_group[group]]
+    corpus = parts.pop("corpus")
+    return {"corpus": corpus, **{name: _labelled_pairs(rows, rng) for name, rows in parts.items()}}
+
+
+def _labelled_pairs(documents: Sequence[Row], rng: np.random.Generator) -> list[Row]:
+    texts = [row["text"] for row in documents]
+    names, group_D = np.unique([row["group"] for row in documents], return_inverse=True)
+    _, category_D = np.unique([row["category"] for row in documents], return_inverse=True)
+    return target_pairs(texts, group_D, category_D, PAIRS, rng, names.tolist())
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def usable_documents(path: Path, held_out: Sequence[Path]) -> list[Row]:
     """Return the documents of groups with at least two, without duplicates and held-out texts."""
     seen = {text_key(text) for file in held_out for pair in read_pairs(file).texts for text in pair}
     by_group: dict[str, list[Row]] = defaultdict(list)
-    for _, document in read_rows(path):
+    for document in (row.fields for row in read_rows(path)):
         key = text_key(document["text"])
         if document.get("group") is not None and key not in seen:
             seen.add(key)

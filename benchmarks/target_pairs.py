@@ -32,9 +32,17 @@ class Candidates:
 
 
 def target_pairs(
-    texts: Sequence[str], group_D: NDArray[np.int64], category_D: NDArray[np.int64], num: int, rng: np.random.Generator
+    texts: Sequence[str],
+    group_D: NDArray[np.int64],
+    category_D: NDArray[np.int64],
+    num: int,
+    rng: np.random.Generator,
+    names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return up to ``num`` pairs, with as many positives as negatives in every bin of TF-IDF cosines."""
+    """Return up to ``num`` pairs, with as many positives as negatives in every bin of TF-IDF cosines.
+
+    ``names`` holds the name of each group by its code; by default, a group is named "g" and its code.
+    """
     tfidf_DW = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
 
     def draw(same_D: NDArray[np.int64], other_D: NDArray[np.int64]) -> Candidates:
@@ -47,7 +55,7 @@ def target_pairs(
 
     everything_D, each_D = np.zeros_like(group_D), np.arange(len(group_D))
     positive, near, far = draw(group_D, each_D), draw(category_D, group_D), draw(everything_D, category_D)
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for bin_, quota in _quotas(positive, near, far, num // 2).items():
         num_near = round(SAME_CATEGORY * quota)
         for candidates, wanted in ((positive, quota), (near, num_near), (far, quota - num_near)):
@@ -57,8 +65,8 @@ def target_pairs(
                     "text_a": texts[a],
                     "text_b": texts[b],
                     "label": int(candidates is positive),
-                    "group_a": f"g{group_D[a]}",
-                    "group_b": f"g{group_D[b]}",
+                    "group_a": names[group_D[a]] if names else f"g{group_D[a]}",
+                    "group_b": names[group_D[b]] if names else f"g{group_D[b]}",
                     "same_category": bool(category_D[a] == category_D[b]),
                 }
                 for a, b in zip(candidates.a_P[chosen], candidates.b_P[chosen], strict=True)

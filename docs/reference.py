@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mining.config import MineConfig
 from pipeline.commands import SUMMARIES
 from pipeline.options import default_text, metavar, spelling
-from pipeline.run_config import RunConfig
+from pipeline.run_config import RunConfig, RunMineConfig
 from serving.settings import ENVIRONMENT_ONLY, Settings, variable
 from training.config import TrainConfig
 
@@ -32,7 +31,7 @@ def settings_tables() -> str:
     """Return the tables of the YAML keys and of the service's variables."""
     titles = {
         "Keys of `simile run`": _keys_table(RunConfig, "", inner=False),
-        "Keys of `mine`": _keys_table(MineConfig, "mine."),
+        "Keys of `mine`": _keys_table(RunMineConfig, "mine."),
         "Keys of `train`, and of a config of `simile train`": _keys_table(TrainConfig, ""),
         "Variables of `simile serve`": _variables_table(),
     }

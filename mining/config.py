@@ -23,10 +23,10 @@ class MineConfig(BaseModel):
     """How pairs are chosen. ``matched``: as hard as the target or, without one, each positive with a negative of as
     much word overlap. ``bands``: each class from a band of TF-IDF cosines, which word overlap alone can tell apart.
     ``curriculum``: three phases, easy, medium and (as ``matched``) hard."""
-    pairs: Annotated[int, Field(ge=2, le=10**8)] = 10_000
-    """Training pairs to mine, both classes together."""
-    allow_fewer: bool = False
-    """Write fewer pairs where the documents do not give that many."""
+    pairs: Annotated[int, Field(ge=2, le=10**8)] | None = None
+    """Training pairs to mine, both classes together (default: ten per document, at most 15,000)."""
+    require: bool = False
+    """Stop where the documents give fewer pairs, instead of writing those."""
     band: tuple[Cosine, Cosine] | None = None
     """Lowest and highest TF-IDF cosine of matched pairs (default: 0.05 and 0.5, or those of the target)."""
     positive_band: tuple[Cosine, Cosine] = (0.30, 0.50)
@@ -42,8 +42,9 @@ class MineConfig(BaseModel):
     ``keep`` them, or keep and ``report`` them."""
     triplets: bool = False
     """Also write each positive pair with a hard negative, for ranking losses."""
-    dev_share: Share = 0.05
-    """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen)."""
+    dev_share: Share | None = None
+    """Share of the groups that is held out whole (dev-unseen), and of the other groups' documents (dev-seen) (default:
+    0.05, or 0 with a labelled target, which is a dev set)."""
     test_share: Share = 0.0
     """The same share for test-seen and test-unseen; 0 where the test pairs come from elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -54,6 +55,6 @@ class MineConfig(BaseModel):
         for name in ("band", "positive_band", "negative_band"):
             if (band := getattr(self, name)) and not band[0] < band[1]:
                 raise ValueError(f"got {name} {band[0]:g} {band[1]:g}, need the lower end first")
-        if self.dev_share + self.test_share >= 0.9:
+        if (self.dev_share or 0) + self.test_share >= 0.9:
             raise ValueError(f"got shares of {self.dev_share:g} and {self.test_share:g}, need less than 0.9 together")
         return self

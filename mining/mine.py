@@ -18,7 +18,7 @@ from mining.corpus.gather import gather
 from mining.corpus.meaning import Links, known_pairs, with_meaning
 from mining.corpus.shortage import num_positives, repetition, require_pairable
 from mining.corpus.split import distinct, split_documents
-from mining.matching.strategies import Selection, Selector, Split
+from mining.matching.strategies import Selection, Selector, Split, joined
 from mining.matching.target import (
     CategorySource,
     Target,
@@ -30,8 +30,8 @@ from mining.matching.target import (
     without_shortcut,
 )
 from mining.matching.triplets import Triplet, triplets, write_triplets
-from mining.sampling.candidates import Band, num_comparisons
-from mining.sampling.features import Candidates, Features, codes, join
+from mining.sampling.candidates import WHOLE, Band, num_comparisons
+from mining.sampling.features import Features, codes
 from mining.sampling.label_noise import best_positive
 from simile.artifacts import MIN_DEV_PAIRS, Document, MiningFacts, Pair, PairSet, SplitSize, write_pairs
 from simile.errors import InputError
@@ -43,6 +43,11 @@ _TRAIN = "train"
 HELD_OUT_SHARE, MIN_HELD_OUT = 0.2, 4000
 """Wanted size of each held-out set: this share of the training pairs, but at least this number."""
 DEFAULT_BAND = (0.05, 0.50)
+DEFAULT_DEV_SHARE = 0.05
+MAX_PAIRS, _PAIRS_PER_DOCUMENT = 15_000, 10
+"""Training pairs wanted where no number was asked for: this many per document, up to the first."""
+MIN_TEST_PAIRS = 30
+"""The fewest pairs of a test set: on fewer, even a large gain is not certain."""
 MIN_DOCUMENTS = 40_000
 """Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
 _CANDIDATES_FOR_LABELS = 5_000
@@ -90,18 +95,21 @@ def mine(
     if target:
         check_target(target)
     target_texts = [text for pair in target.texts for text in pair] if target else []
-    prepared = _Prepared(documents, config, known, [*target_texts, *held_out])
-    corpus, rows_of_set = prepared.corpus, prepared.rows_of_set
+    is_dev_set = target is not None and target.is_labelled and len(target.rows) >= MIN_DEV_PAIRS
+    dev_share = config.dev_share if config.dev_share is not None else 0.0 if is_dev_set else DEFAULT_DEV_SHARE
+    prepared = _Prepared(documents, config, known, [*target_texts, *held_out], dev_share)
+    corpus = prepared.corpus
     vectors = Vectors(baseline, [*(row.text for row in prepared.rows), *target_texts]) if baseline else None
     goal = None
     if target:
         goal = read_target(target, corpus.tfidf, vectors, categories_of_groups(corpus.rows), band=config.band)
-    miner = _Miner(config, _splits(prepared, config, vectors), goal, prepared.category_source)
+    miner = _Miner(config, prepared, vectors, goal)
     selections = miner.mine()
-    training = selections["pairs"]
-    _require_enough(len(training.chosen), config, miner.band, prepared)
+    training, rows_of_set = selections["pairs"], prepared.rows_of_set
+    has_both = len(set(training.chosen.is_positive_C.tolist())) == 2
+    _require_enough(len(training.chosen) if has_both else 0, config, miner.band, prepared)
     sets = {
-        name: _pairs(rows_of_set.get(name, rows_of_set[_TRAIN]), selection.chosen, with_groups=known is None)
+        name: _pairs(rows_of_set.get(name, rows_of_set[_TRAIN]), selection, with_groups=known is None)
         for name, selection in selections.items()
         # A held-out set without pairs of both classes is left out.
         if len(selection.chosen)
@@ -114,15 +122,31 @@ class _Prepared:
     """The documents after sampling, removal of those that repeat another or an excluded text, and splitting."""
 
     def __init__(
-        self, documents: Iterable[Document], config: MineConfig, known: Links | None, excluded: Sequence[str]
+        self,
+        documents: Iterable[Document],
+        config: MineConfig,
+        known: Links | None,
+        excluded: Sequence[str],
+        dev_share: float,
     ) -> None:
-        max_documents, required = max(MIN_DOCUMENTS, 2 * config.pairs), known.keys if known else None
+        max_documents = max(MIN_DOCUMENTS, 2 * (config.pairs or MAX_PAIRS))
+        required = known.keys if known else None
+        self._config = config
         self.corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
         self.meaning = with_meaning(self.corpus, known)
         self.rows, self.repeated = distinct(self.meaning.rows, excluded)
         require_pairable(self.meaning, self.rows, self.repeated)
-        shares = {"dev_share": config.dev_share, "test_share": config.test_share}
+        shares = {"dev_share": dev_share, "test_share": config.test_share}
         self.rows_of_set = split_documents(self.rows, **shares, seed=config.seed)
+
+    @property
+    def num_wanted(self) -> int:
+        """The number of training pairs wanted."""
+        return self._config.pairs or min(MAX_PAIRS, _PAIRS_PER_DOCUMENT * len(self.rows_of_set[_TRAIN]))
+
+    def give_back(self, name: str) -> None:
+        """Move the documents of a held-out set to those that are trained on."""
+        self.rows_of_set[_TRAIN] += self.rows_of_set.pop(name)
 
     @property
     def category_source(self) -> CategorySource:
@@ -148,7 +172,7 @@ def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningF
         dropped={lacking: meaning.num_without, **prepared.repeated},
         labels=meaning.source,
         band=miner.band,
-        wanted=miner.config.pairs,
+        wanted=prepared.num_wanted,
         suspects=training.false_negatives,
         unlike_target=tuple(miner.unlike_target),
         split={
@@ -158,99 +182,114 @@ def _facts(prepared: _Prepared, miner: "_Miner", training: Selection) -> MiningF
     )
 
 
-def _splits(prepared: _Prepared, config: MineConfig, vectors: Vectors | None) -> dict[str, Split]:
-    """Return the split that each set's pairs are sampled from."""
-    links = prepared.meaning.links
-    best: dict[str, float] = {}
-    if vectors and config.false_negatives != "keep":
-        # The best positive of a text may be in another set.
-        all_rows = [row for rows in prepared.rows_of_set.values() for row in rows]
-        all_texts, groups = zip(*((row.text, row.group) for row in all_rows), strict=True)
-        best_N = best_positive(vectors.of(all_texts), codes(groups), links.among(all_texts) if links else None)
-        best = dict(zip(all_texts, best_N.tolist(), strict=True))
-    splits = {}
-    for name, rows in prepared.rows_of_set.items():
-        texts = [row.text for row in rows]
-        splits[name] = Split(
-            features=Features(
-                rows,
-                prepared.corpus.tfidf.transform(texts),
-                vectors.of(texts) if vectors else None,
-                prepared.meaning.contradictory,
-            ),
-            links_L2=links.among(texts) if links else None,
-            best_positive_N=np.array([best[text] for text in texts]) if best else None,
-            config=config,
-        )
-    return splits
-
-
 class _Miner:
     """Mines one set after another."""
 
-    def __init__(
-        self, config: MineConfig, splits: dict[str, Split], target: Target | None, source: CategorySource
-    ) -> None:
-        self.config = config
-        self._splits = splits
+    def __init__(self, config: MineConfig, prepared: _Prepared, vectors: Vectors | None, target: Target | None) -> None:
+        self.config, self._prepared, self._vectors = config, prepared, vectors
         self._rng = np.random.default_rng(config.seed)
+        self._best_positive = self._best_positives(vectors) if vectors and config.false_negatives != "keep" else None
         self.band: Band = target.band if target else config.band or DEFAULT_BAND
-        self.target = self._completed(target, source) if target else None
+        self.target = self._completed(target) if target else None
         self.unlike_target: list[str] = []
         """Sets that could not follow the target."""
 
     def mine(self) -> dict[str, Selection]:
-        """Return the selection of each set: ``pairs``, a curriculum's phases, the held-out sets."""
-        num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * self.config.pairs))
-        wanted = {name: self.config.pairs if name == _TRAIN else num_held_out for name in self._splits}
-        num_phases = {name: 3 if name == _TRAIN and self.config.strategy == "curriculum" else 1 for name in wanted}
+        """Return the selection of each set: ``pairs``, a curriculum's phases, the held-out sets.
+
+        The documents of a set that turns out too small to choose or to judge by are trained on.
+        """
+        num_pairs = self._prepared.num_wanted
+        num_held_out = max(MIN_HELD_OUT, round(HELD_OUT_SHARE * num_pairs))
+        rows_of_set = self._prepared.rows_of_set
+        num_phases = 3 if self.config.strategy == "curriculum" else 1
         total = sum(
-            num_phases[name] * num_comparisons(len(self._splits[name].features), num // 2 // num_phases[name])
-            for name, num in wanted.items()
+            num_phases * num_comparisons(len(rows), num_pairs // 2 // num_phases)
+            if name == _TRAIN
+            else num_comparisons(len(rows), num_held_out // 2)
+            for name, rows in rows_of_set.items()
         )
         selections: dict[str, Selection] = {}
         with Progress("mining", total, "pairs compared") as progress:
-            for name, num in wanted.items():
-                is_training = name == _TRAIN
-                selections |= self._training(num, progress) if is_training else self._held_out(name, num, progress)
+            for name in [name for name in rows_of_set if name != _TRAIN]:
+                selection = self._held_out(name, num_held_out, progress)
+                if len(selection.chosen) < self._min_pairs(name):
+                    self._prepared.give_back(name)
+                else:
+                    selections[name] = selection
                 progress.advance(0, note=name)
-        return selections
+            return self._training(progress) | selections
 
-    def _completed(self, target: Target, source: CategorySource) -> Target:
+    def _min_pairs(self, name: str) -> int:
+        """Return the fewest pairs of a held-out set; a dev set whose share was asked for may have any number."""
+        if name.startswith("test"):
+            return MIN_TEST_PAIRS
+        return MIN_DEV_PAIRS if self.config.dev_share is None else 0
+
+    def _split(self, name: str) -> Split:
+        """Return the split that a set's pairs are sampled from."""
+        rows, meaning = self._prepared.rows_of_set[name], self._prepared.meaning
+        texts, best = [row.text for row in rows], self._best_positive
+        return Split(
+            features=Features(
+                rows,
+                self._prepared.corpus.tfidf.transform(texts),
+                self._vectors.of(texts) if self._vectors else None,
+                meaning.contradictory,
+            ),
+            links_L2=meaning.links.among(texts) if meaning.links else None,
+            best_positive_N=np.array([best[text] for text in texts]) if best else None,
+            config=self.config,
+        )
+
+    def _best_positives(self, vectors: Vectors) -> dict[str, float]:
+        """Return the baseline's highest score of each text with another one of the same meaning, which any set has."""
+        links, all_rows = self._prepared.meaning.links, self._prepared.rows
+        texts, groups = zip(*((row.text, row.group) for row in all_rows), strict=True)
+        best_N = best_positive(vectors.of(texts), codes(groups), links.among(texts) if links else None)
+        return dict(zip(texts, best_N.tolist(), strict=True))
+
+    def _completed(self, target: Target) -> Target:
         """Return the target with labels, weights and category relations filled in."""
         if not target.is_labelled:
-            selector = Selector(self._splits[_TRAIN], self._rng)
+            selector = Selector(self._split(_TRAIN), self._rng)
             candidates = selector.unmatched((target.band, target.band), _CANDIDATES_FOR_LABELS)
             target = impute(target, candidates, self._rng)
-        return settle_same_category(without_shortcut(target), source, self.config.same_category, self._rng)
+        source, same_category = self._prepared.category_source, self.config.same_category
+        return settle_same_category(without_shortcut(target), source, same_category, self._rng)
 
-    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> dict[str, Selection]:
-        split = self._splits[name]
+    def _held_out(self, name: str, num_pairs: int, progress: Progress) -> Selection:
+        split = self._split(name)
         selection = Selector(split, self._rng, progress.advance).matched(num_pairs, self.band, self.target)
+        if self.target is None and self.config.band is None and len(selection.chosen) < MIN_DEV_PAIRS:
+            # A set may have other pairs, rather than too few to say anything.
+            return Selector(split, self._rng).matched(num_pairs, WHOLE, None)
         if self.target is None or not name.startswith("dev") or len(selection.chosen) >= MIN_DEV_PAIRS:
-            return {name: selection}
+            return selection
         # A test set is as hard as the target or it is absent. A dev set may be easier, rather than too small to use.
         easier = Selector(split, self._rng).matched(num_pairs, self.config.band or DEFAULT_BAND, None)
         if len(easier.chosen) < MIN_DEV_PAIRS:
-            return {name: selection}
+            return selection
         self.unlike_target.append(name)
-        return {name: easier}
+        return easier
 
-    def _training(self, num_pairs: int, progress: Progress) -> dict[str, Selection]:
-        config = self.config
-        selector = Selector(self._splits[_TRAIN], self._rng, progress.advance)
+    def _training(self, progress: Progress) -> dict[str, Selection]:
+        config, num_pairs = self.config, self._prepared.num_wanted
+        selector = Selector(self._split(_TRAIN), self._rng, progress.advance)
         if config.strategy == "bands":
             return {"pairs": selector.banded((config.positive_band, config.negative_band), num_pairs)}
         if config.strategy == "matched":
-            return {"pairs": selector.matched(num_pairs, self.band, self.target)}
+            return {"pairs": selector.tiered(num_pairs, self.band, self.target)}
         phases = selector.curriculum(num_pairs, self.band, self.target)
-        chosen, pool = join([phase.chosen for phase in phases]), join([phase.pool for phase in phases])
-        whole = Selection(chosen, pool, false_negatives=None)
+        # Of very few pairs, all phases are the hard one.
+        whole = joined(phases if phases[0] is not phases[-1] else phases[:1])
         return {"pairs": whole, **{f"phase{i}": phase for i, phase in enumerate(phases, 1)}}
 
 
-def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -> list[Pair]:
+def _pairs(rows: Sequence[Document], selection: Selection, *, with_groups: bool) -> list[Pair]:
+    chosen = selection.chosen
     columns = chosen.a_C, chosen.b_C, chosen.tfidf_C, chosen.is_positive_C, chosen.is_same_category_C
+    rows_of_pairs = zip(*(column.tolist() for column in columns), selection.tiers, strict=True)
     return [
         Pair(
             text_a=a.text,
@@ -260,32 +299,31 @@ def _pairs(rows: Sequence[Document], chosen: Candidates, *, with_groups: bool) -
             group_b=b.group if with_groups else None,
             tfidf=round(tfidf, 4),
             same_category=is_same if None not in (a.category, b.category) else None,
+            tier=tier,
         )
-        for index_a, index_b, tfidf, is_positive, is_same in zip(*(column.tolist() for column in columns), strict=True)
+        for index_a, index_b, tfidf, is_positive, is_same, tier in rows_of_pairs
         for a, b in [(rows[index_a], rows[index_b])]
     ]
 
 
 def _require_enough(num_pairs: int, config: MineConfig, band: Band, prepared: _Prepared) -> None:
-    if num_pairs >= 2 * (config.pairs // 2) or (num_pairs and config.allow_fewer):
+    num_wanted = prepared.num_wanted
+    if num_pairs >= 2 * (num_wanted // 2) or (num_pairs and not config.require):
         return
     where = f"({config.strategy})"
-    if config.strategy != "bands":
+    if config.strategy == "curriculum" or config.band:
         where = f"with a TF-IDF cosine in {band[0]:.3g}-{band[1]:.3g} {where}"
     remedies = ["more documents per group", "more groups"]
-    is_open = config.strategy != "bands" and band[0] <= 0 and band[1] >= 1
     # Where every positive pair was taken, another band has no more.
-    if not is_open and 2 * num_positives(prepared.rows_of_set[_TRAIN], prepared.meaning) > num_pairs:
+    if config.band and 2 * num_positives(prepared.rows_of_set[_TRAIN], prepared.meaning) > num_pairs:
         remedies.insert(0, "a wider band")
     need = repetition(prepared.meaning, prepared.repeated) or f"need {', '.join(remedies[:-1])}, or {remedies[-1]}"
     if num_contradictions := prepared.corpus.contradictions.num_texts:
         need += f" ({num_contradictions:,} texts are in several groups, which make no negative pairs with each other)"
     if num_pairs == 0:
         raise InputError(f"got no pairs of both classes {where}, {need}")
-    raise InputError(
-        f"got documents that yield {num_pairs:,} of {config.pairs:,} pairs {where}, "
-        f"{need}, fewer pairs, or --allow-fewer (in a run mine.allow_fewer) to accept those"
-    )
+    got = f"got documents that yield {num_pairs:,} of {num_wanted:,} pairs {where}"
+    raise InputError(f"{got}, {need}, fewer pairs, or no --require to accept those")
 
 
 def write_mined(mined: Mined, folder: Path) -> None:

@@ -48,6 +48,18 @@ def read_labelled(paths: Iterable[Path], how: Reading) -> list[PairSet]:
     return [_read_labelled(path, None, how) for path in paths]
 
 
+def with_mined_sets(arguments: Iterable[str], part: str) -> list[str]:
+    """Return the arguments, with the sets of the part (``dev``, ``test``) in place of a folder of mined pairs."""
+    expanded: list[str] = []
+    for argument in arguments:
+        if (folder := Path(argument)).is_dir() and (folder / "pairs.jsonl").is_file():
+            sets = (folder / f"{part}-{name}.jsonl" for name in ("seen", "unseen"))
+            expanded += [str(path) for path in sets if path.is_file()]
+        else:
+            expanded.append(argument)
+    return expanded
+
+
 def read_named(arguments: Iterable[str], how: Reading) -> list[PairSet]:
     """Return the labelled pairs of each ``PATH`` or ``NAME=PATH``."""
     return [_read_labelled(path, name, how) for name, path in named_pair_paths(list(arguments)).items()]

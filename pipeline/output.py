@@ -88,7 +88,7 @@ def result_table(report: EvaluationReport) -> list[str]:
 def mined_table(report: MiningReport) -> list[str]:
     """Return a mining report's figures: how hard each set is, its shortcuts, and how similar it is to the target."""
     columns = ("set", "pairs", "positive", "baseline Spearman", "separability", "TF-IDF alone", "length", "category")
-    lines = text_table(columns, [_mined(name, entry) for name, entry in report.sets_and_target.items()])
+    lines = text_table(columns, [_mined(name, entry) for name, entry in report.shown_sets.items()])
     if report.match:
         aucs = [
             f"{name} {_figure(auc.matched, '.3f')} (all features {_figure(auc.all, '.3f')})"

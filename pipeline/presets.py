@@ -5,16 +5,21 @@ itself (``--set preset=mpnet``) is applied before the preset is read, every othe
 the command line. It replaces another preset, and is refused for settings without one.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import apply_overrides, read_yaml, validate
+from simile.artifacts import bare_name
+from simile.artifacts.reading import FORMATS
 from simile.errors import InputError
 from training.config import TrainConfig
 
 PRESETS = ("minilm", "mpnet", "nomic")
 """Names of the settings files of `simile train`."""
+_CONFIGS = (".yaml", ".yml")
+"""Suffixes by which the config of a run is told from documents."""
 _INSIDE = Path(__file__).parent / "examples"
 EXAMPLES = _INSIDE if _INSIDE.is_dir() else Path(__file__).parent.parent / "examples"
 """Folder of the examples: inside the package once it is installed, in the repository in a checkout."""
@@ -52,14 +57,25 @@ def recipes() -> dict[str, dict[str, Any]]:
     }
 
 
-def run_values(spec: str) -> dict[str, Any]:
-    """Return the values in the run config at this path, or of the recipe of this name (``lora-32``)."""
-    if Path(spec).is_file():
-        return read_yaml(Path(spec))
-    named = recipes()
-    if spec not in named:
-        raise InputError(f"{spec}: no such config file, nor a recipe ({', '.join(named)})")
-    return {key: value for key, value in named[spec].items() if key != "question"}
+def run_values(spec: str, *, are_documents: bool = False) -> dict[str, Any]:
+    """Return the values of a run config, paths relative to the file's folder.
+
+    Args:
+        spec: the name of a recipe (``lora-32``), a config (``.yaml``, ``.yml``), or documents: a table or a folder.
+        are_documents: whether a file that has neither suffix is one of documents.
+    """
+    path, named = Path(spec), recipes()
+    if spec in named:
+        return {key: value for key, value in named[spec].items() if key != "question"}
+    if path.suffix.lower() in _CONFIGS and not path.is_dir():
+        return read_yaml(path)
+    if are_documents or path.is_dir() or Path(path.name.lower().removesuffix(".gz")).suffix in FORMATS:
+        # Without links resolved: the name is the one that the user typed, and "." has none.
+        return {"documents": path.name, "train": "minilm", "out": f"runs/{bare_name(Path(os.path.abspath(spec)))}"}
+    if not path.exists():
+        raise InputError(f"{spec}: no such file, nor a recipe ({', '.join(named)})")
+    need = f"a config ({', '.join(_CONFIGS)}) or documents ({', '.join(FORMATS)}, or any suffix with --format)"
+    raise InputError(f"{spec}: got a file with the suffix {path.suffix!r}, need {need}")
 
 
 def with_members_presets(values: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dict[str, Any]:

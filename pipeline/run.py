@@ -79,13 +79,12 @@ class _Given(NamedTuple):
     test: Sequence[PairSet]
     guard: Sequence[PairSet]
     calibration: Sequence[PairSet]
-    """Labelled pairs like those to be scored, without a text that is trained on: a target with labels."""
+    """Labelled pairs like those to be scored, without a text that is trained on: a target with labels, also in dev."""
 
 
 def _read_given(config: RunConfig) -> _Given:
     require_columns_of(config.columns, "documents", "pairs")
     artifacts.named_pair_paths([*map(str, config.test), *map(str, config.guard)])
-    artifacts.named_pair_paths([*map(str, config.dev), *(_DEV_SETS if config.documents else ())])
     for path in (config.documents, config.target, config.positives):
         if path and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: no such file")
@@ -97,7 +96,11 @@ def _read_given(config: RunConfig) -> _Given:
     elif config.target and target and target.is_labelled:
         artifacts.require_labels(target, config.target)
     dev, test, guard = (read_labelled(paths, config) for paths in (config.dev, config.test, config.guard))
-    return _Given(dev, test, guard, [target] if target and target.is_labelled else [])
+    calibration = [target] if target and target.is_labelled else []
+    # A labelled target is the dev set that is most like the pairs to be scored, and none of its texts is trained on.
+    own = [config.target] if calibration and config.target not in config.dev else []
+    artifacts.named_pair_paths([*map(str, [*own, *config.dev]), *(_DEV_SETS if config.documents else ())])
+    return _Given([*(calibration if own else []), *dev], test, guard, calibration)
 
 
 def _remove_results(out: Path) -> None:

@@ -7,14 +7,22 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from mining.config import MineConfig
+from mining.config import MineConfig, Share
 from pipeline.config import validate
-from pipeline.options import TableOptions
+from pipeline.options import ColumnOption, TableOptions
 from pipeline.presets import run_values, with_members_presets
 from training.config import TrainConfig
 
 PHASES = ("phase1", "phase2", "phase3")
 """The files that a mined curriculum is trained on, one after the other."""
+
+
+class RunMineConfig(MineConfig):
+    """Settings of mining in a run, which holds out the pairs that it judges on."""
+
+    test_share: Share = 0.2
+    """Share of the groups that is held out whole to judge on (test-unseen), and of the other groups' documents
+    (test-seen). Own ``test`` pairs take their place."""
 
 
 class RunConfig(TableOptions):
@@ -47,7 +55,7 @@ class RunConfig(TableOptions):
     ``out``)."""
     out: Path = Path("runs/simile")
     """Folder of all results, relative to the current folder."""
-    mine: MineConfig = MineConfig()
+    mine: RunMineConfig = RunMineConfig()
     """Settings of mining."""
     train: Annotated[tuple[TrainConfig, ...], Field(min_length=1)]
     """One member's training, or a list of several, which are joined into an ensemble. Each is a group of settings, the
@@ -63,7 +71,10 @@ class RunConfig(TableOptions):
         if (self.documents is None) == (self.pairs is None):
             raise ValueError("need exactly one of 'documents' and 'pairs' (--set documents=FILE)")
         if self.pairs and not self.test:
-            raise ValueError("need 'test' pairs to judge on when training on own 'pairs'")
+            raise ValueError(
+                "got 'pairs' without 'test', need labelled pairs to judge on (--set test=[FILE]); "
+                "without any, train and judge nothing: simile train minilm --pairs FILE --out BUNDLE"
+            )
         if not self.test and self.mine.test_share == 0:
             raise ValueError("need 'test' pairs to judge on, or mine.test_share above 0")
         return self
@@ -86,15 +97,21 @@ class RunConfig(TableOptions):
         return self
 
 
-def read_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Return the run in the file, or of the recipe of this name, with the overrides put in.
+def read_run_config(spec: str | Path, overrides: Sequence[str] = (), tables: ColumnOption | None = None) -> RunConfig:
+    """Return the run of a config, of a recipe's name or over documents (see `run_values`), with the overrides put in.
 
-    Paths in the file are relative to it, those of overrides are not.
+    Paths in a config are relative to it, those of overrides are not. Options of tables replace the config's keys of
+    their names; columns are added to its own.
     """
-    values = run_values(str(path))
+    folder = Path(spec).parent
+    values = run_values(str(spec), are_documents=bool(tables and tables.format))
     for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard", "ledger"):
         if isinstance(value := values.get(key), list):
-            values[key] = [str(path.parent / str(item)) for item in value]
+            values[key] = [str(folder / str(item)) for item in value]
         elif value is not None:
-            values[key] = str(path.parent / str(value))
-    return validate(RunConfig, with_members_presets(values, path.parent, overrides), str(path))
+            values[key] = str(folder / str(value))
+    config = validate(RunConfig, with_members_presets(values, folder, overrides), str(spec))
+    if tables is None:
+        return config
+    given = tables.model_dump(include=set(TableOptions.model_fields), exclude_unset=True)
+    return config.model_copy(update=given | {"columns": config.columns | tables.columns})

@@ -1,5 +1,7 @@
 import importlib.util
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -45,3 +47,159 @@ def test_simulated_pairs_of_the_gate_have_the_merit_and_the_structure_they_shoul
     better, baseline = (spearman(score_P, pairs.target_P) for score_P in (bundle_P, baseline_P))
     assert baseline == pytest.approx(simulation.BASELINE, abs=0.1)
     assert better - baseline == pytest.approx(0.1, abs=0.04)
+
+
+NUM_GROUPS, NUM_DOCUMENTS = 6, 5
+
+
+@pytest.fixture
+def curve(monkeypatch):
+    """The module of the learning curve, which imports its neighbours by their bare names."""
+    monkeypatch.syspath_prepend(HARNESS.parent)
+    return importlib.import_module("learning_curve")
+
+
+@pytest.fixture
+def corpus():
+    """A corpus of six groups in two categories, and held-out sets with a pair of each two groups."""
+    documents = [
+        {"text": f"text {number} of {group}", "group": f"g{group}", "category": f"c{group % 2}"}
+        for group in range(NUM_GROUPS)
+        for number in range(NUM_DOCUMENTS)
+    ]
+    pairs = [
+        {"text_a": f"a {a}", "text_b": f"b {b}", "label": int(a == b), "group_a": f"g{a}", "group_b": f"g{b}"}
+        for a in range(NUM_GROUPS)
+        for b in range(NUM_GROUPS)
+    ]
+    unseen = [{**pair, "group_a": f"u{pair['group_a']}", "group_b": f"u{pair['group_b']}"} for pair in pairs]
+    return {"corpus": documents, "dev": pairs, "test-seen": pairs, "test-unseen": unseen}
+
+
+def groups_of(rows):
+    return {row[key] for row in rows for key in ("group", "group_a", "group_b") if key in row}
+
+
+def test_a_cut_to_documents_per_group_keeps_all_groups_and_pairs(curve, corpus):
+    cut = curve.cut(corpus, curve.Point("", per_group=2))
+    assert sorted(row["group"] for row in cut["corpus"]) == sorted(2 * list(groups_of(corpus["corpus"])))
+    assert [cut[name] for name in ("dev", "test-seen", "test-unseen")] == [corpus["dev"]] * 2 + [corpus["test-unseen"]]
+
+
+def test_a_cut_to_groups_keeps_the_pairs_whose_groups_both_remain(curve, corpus):
+    cut = curve.cut(corpus, curve.Point("", groups=3))
+    assert len(groups_of(cut["corpus"])) == 3
+    assert len(cut["corpus"]) == 3 * NUM_DOCUMENTS
+    assert len(cut["dev"]) == len(cut["test-seen"]) == 3 * 3
+    assert groups_of(cut["dev"]) == groups_of(cut["test-seen"]) == groups_of(cut["corpus"])
+    assert cut["test-unseen"] == corpus["test-unseen"]
+
+
+def test_a_cut_to_a_category_keeps_its_groups(curve, corpus):
+    cut = curve.cut(corpus, curve.Point("", category="c1"))
+    assert groups_of(cut["corpus"]) == groups_of(cut["dev"]) == {"g1", "g3", "g5"}
+
+
+def test_a_smaller_cut_is_part_of_a_larger_one(curve, corpus):
+    texts = [
+        {row["text"] for row in curve.cut(corpus, point)["corpus"]}
+        for point in (curve.Point("", 1, 2), curve.Point("", 2, 2), curve.Point("", 2, 4), curve.Point(""))
+    ]
+    assert [len(of_cut) for of_cut in texts] == [2, 4, 8, NUM_GROUPS * NUM_DOCUMENTS]
+    assert texts[0] < texts[1] < texts[2] < texts[3]
+
+
+def test_a_set_that_lacks_a_class_after_the_cut_is_left_out(curve, corpus):
+    assert list(curve.cut(corpus, curve.Point("", groups=1))) == ["corpus", "test-unseen"]
+    assert list(curve.cut({**corpus, "dev": []}, curve.Point(""))) == ["corpus", "test-seen", "test-unseen"]
+
+
+def test_the_helpdesk_sample_is_held_out_by_groups_and_documents(curve, monkeypatch):
+    # Drawing fewer pairs takes less time.
+    monkeypatch.setattr("sample_corpus.PAIRS", 400)
+    sets = curve.load("helpdesk", Path("nowhere"))
+    texts = {
+        name: {row[side] for row in rows for side in ("text", "text_a", "text_b") if side in row}
+        for name, rows in sets.items()
+    }
+    assert len(set.union(*texts.values())) == sum(map(len, texts.values()))
+    assert groups_of(sets["dev"]) | groups_of(sets["test-seen"]) <= groups_of(sets["corpus"])
+    assert not groups_of(sets["test-unseen"]) & groups_of(sets["corpus"])
+    assert all({row["label"] for row in sets[name]} == {0, 1} for name in ("dev", "test-seen", "test-unseen"))
+
+
+def result(simile):
+    figures = {"pairs": 9, "untouched": 0.5, "peer": 0.6, "simile": simile}
+    figures["difference"] = {"spearman": simile - 0.6, "low": -0.1, "high": 0.3}
+    return {
+        "commit": "abc",
+        "documents": 1000,
+        "groups": 100,
+        "tiers": {"target": 4000, "matched": 20, "group": 0},
+        "steps": 130,
+        "seconds": {"mine": 6, "train": 120, "peer": 60},
+        "sets": {"test-seen": figures, "test-unseen": figures, "stsb": figures},
+    }
+
+
+def test_a_point_with_a_result_is_not_measured_again(curve, tmp_path, monkeypatch):
+    work = tmp_path / "learning-curve"
+    work.mkdir()
+    for seed, simile in enumerate((0.7, 0.8)):
+        curve.result_file(work, "dstc11", seed).write_text(json.dumps(result(simile)))
+    options = ["--data", "nowhere", "--work", str(tmp_path), "--out", str(tmp_path / "results.md")]
+    monkeypatch.setattr("sys.argv", ["learning_curve.py", "--points", "dstc11", "--seeds", "2", *options])
+    # Measuring would fail, as there is no corpus.
+    curve.main()
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    cell = "0.500, 0.600, **0.750**; +0.150 [-0.100, +0.300]"
+    assert f"| dstc11 | 1,000 | 100 | 2 | {cell} | {cell} | {cell} |" in lines
+    assert "| dstc11 | 4,000 | 20 | 0 | 130 | 0.1 | 2.0 | 1.0 |" in lines
+    assert not (tmp_path / "images").exists()
+
+
+def test_the_picture_has_a_curve_per_encoder_and_needs_no_page(curve, tmp_path):
+    names = ("clinc150-3-per-group", "clinc150-100-per-group", "clinc150-10-groups")
+    curve.write_section(tmp_path / "results.md", {name: [result(0.7)] for name in names})
+    drawing = ElementTree.parse(tmp_path / "images" / "learning-curve.svg").getroot()
+    charts = list(drawing.iter("{http://www.w3.org/2000/svg}svg"))[1:]
+    assert len(charts) == 4
+    for chart in charts:
+        assert sum(mark.get("class") == "curve" for mark in chart.iter()) == 3
+    assert "var(" not in (tmp_path / "images" / "learning-curve.svg").read_text()
+    assert "(images/learning-curve.svg)" in (tmp_path / "results.md").read_text()
+
+
+@pytest.fixture
+def st_train(monkeypatch):
+    """The module of the peer's training."""
+    monkeypatch.syspath_prepend(HARNESS.parent)
+    return importlib.import_module("st_train")
+
+
+# Both load torch.
+@pytest.mark.slow
+@pytest.mark.parametrize(("num", "expected"), [(None, 3 * NUM_GROUPS * NUM_DOCUMENTS), (7, 7)])
+def test_the_peer_draws_three_positives_per_document_unless_told(
+    st_train, corpus, tmp_path, monkeypatch, num, expected
+):
+    file = tmp_path / "documents.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in corpus["corpus"]))
+    asked = []
+
+    def draw(documents, num, rng):
+        asked.append(num)
+        return [("a", "b")]
+
+    monkeypatch.setattr(st_train, "draw_positives", draw)
+    assert st_train.from_documents(file, [], num, 0).loss == "MultipleNegativesRankingLoss"
+    assert asked == [expected]
+
+
+@pytest.mark.slow
+def test_the_peer_trains_on_labelled_pairs_by_cosent(st_train, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"text_a": "a", "text_b": "b", "score": 2.5}\n{"text_a": "c", "text_b": "d", "score": 4}\n')
+    recipe = st_train.from_pairs(file)
+    assert (recipe.loss, recipe.learning_rate, recipe.epochs) == ("CoSENTLoss", 2e-5, 3)
+    assert recipe.columns == {"sentence1": ("a", "c"), "sentence2": ("b", "d"), "label": [2.5, 4.0]}

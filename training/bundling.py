@@ -28,7 +28,7 @@ from training.decision import with_decisions
 from training.dev_scoring import score_epoch
 from training.export import export_member, manifest_and_scorer, versions
 from training.inputs import TrainingInputs
-from training.interpolation import interpolate
+from training.interpolation import Curve, interpolate
 from training.torch_encoder import TorchEncoder, load_encoder
 from training.work import Work
 
@@ -45,8 +45,11 @@ def require_our_weights(folder: Path) -> None:
         raise InputError(f"{folder}: holds something other than merged weights, need another output")
 
 
-def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out: Path) -> Bundle:
-    """Return the bundle at ``out`` with the weights that the trainings in ``parts`` have left, and save the weights."""
+def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out: Path, unseen: Curve) -> Bundle:
+    """Return the bundle at ``out`` with the weights that the trainings in ``parts`` have left, and save the weights.
+
+    ``unseen`` is the curve of cross-fitting, which may be empty.
+    """
     config, dev_sets, folder = inputs.config, inputs.dev_sets, work_folder(out)
     facts, hashes = inputs.published_facts, frozenset(map(text_hash, inputs.texts))
     made = TrainingProvenance(
@@ -57,15 +60,17 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
         versions=versions(),
         commit=commit(),
     )
-    tuned = _best(config, parts[0])
+    tuned = best_encoder(config, parts[0])
     if len(parts) > 1:
-        set_to_mean(tuned.transformer.model, (_best(config, part).transformer.model for part in parts[1:]))
+        set_to_mean(tuned.transformer.model, (best_encoder(config, part).transformer.model for part in parts[1:]))
         write_training_history(folder, _history_of_mean(inputs, tuned, parts))
     if inputs.trained_texts:
         history = read_training_history(folder)
         write_training_history(folder, history.model_copy(update={"trained_texts": inputs.trained_texts}))
     if minimum := config.min_base_agreement:
-        points = interpolate(base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=minimum)
+        points = interpolate(
+            base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=minimum, unseen=unseen
+        )
         history = read_training_history(folder)
         write_training_history(folder, history.model_copy(update={"interpolation": tuple(points)}))
         made = made.model_copy(update={"alpha": points[-1].alpha})
@@ -91,7 +96,7 @@ def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Wor
     return TrainingHistory(epochs=(histories[0].epochs[0], entry), losses=tuple(losses))
 
 
-def _best(config: TrainConfig, work: Work) -> TorchEncoder:
+def best_encoder(config: TrainConfig, work: Work) -> TorchEncoder:
     """Return the encoder with the weights of the best epoch, with adapters merged."""
     encoder = load_encoder(config.base, config.revision, config.max_length)
     if config.method == "lora":

@@ -1,6 +1,7 @@
 """Settings of training: one frozen model, one YAML file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,6 +12,8 @@ MIN_LENGTH = 8
 """Fewest tokens per text."""
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal"]
 """Losses by name; `training.losses` defines them."""
+_MIN_STEPS, _MAX_EPOCHS = 100, 10
+"""The number of steps that ``epochs: auto`` aims at where one epoch has fewer, and the most epochs for it."""
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
 
@@ -32,7 +35,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"keep": "min_base_agreement"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"keep": "min_base_agreement", "warmup_steps": "warmup_share"}
     """Today's name of each setting that once had another; the old one is refused."""
 
     name: Name = "encoder"
@@ -51,9 +54,9 @@ class TrainConfig(BaseModel):
     """Settings of the adapters."""
     loss: dict[Loss, Annotated[float, Field(gt=0)]] = {"ranking": 1.0, "cosent": 0.3}
     """Losses that are summed, each with its weight; a name alone stands for that loss only."""
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | tuple[Epochs, ...] = 1
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] | tuple[Epochs, ...] = "auto"
     """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
-    the file)."""
+    the file). ``auto`` is one epoch, or with few pairs as many as give enough steps."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Dimensions to which embeddings may be cut when they are served; each loss is then averaged over the full
     embedding and each of these cuts (Kusupati et al. 2022, arXiv:2205.13147)."""
@@ -61,8 +64,8 @@ class TrainConfig(BaseModel):
     """Pairs per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Highest learning rate: reached after the warm-up, from there falling linearly to 0."""
-    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] = 100
-    """Steps over which the learning rate rises; at most a tenth of all steps."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     """Weight decay of AdamW."""
     most_pairs: Annotated[int, Field(ge=1, lt=2**31)] | None = None
@@ -93,7 +96,7 @@ class TrainConfig(BaseModel):
 
     @field_validator("epochs")
     @classmethod
-    def _trains_at_all(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    def _trains_at_all(cls, value: str | int | tuple[int, ...]) -> str | int | tuple[int, ...]:
         if isinstance(value, tuple) and not sum(value):
             raise ValueError("need at least one epoch")
         return value
@@ -103,3 +106,13 @@ class TrainConfig(BaseModel):
         if self.revision and self.base.startswith("bundled:"):
             raise ValueError(f"got a revision for {self.base}, need none: it has one version only")
         return self
+
+
+def epochs_by_file(config: TrainConfig, num_pairs: Sequence[int]) -> tuple[int, ...]:
+    """Return the number of epochs over each file, given their numbers of pairs."""
+    if isinstance(config.epochs, tuple):
+        return config.epochs
+    if config.epochs != "auto":
+        return (config.epochs,) * len(num_pairs)
+    steps_per_epoch = sum(ceil(num / config.batch_size) for num in num_pairs)
+    return (min(_MAX_EPOCHS, max(1, round(_MIN_STEPS / max(1, steps_per_epoch)))),) * len(num_pairs)

@@ -47,7 +47,7 @@ def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str,
         if not dev.is_graded:
             counts = {name: of_class.tolist() for name, of_class in class_counts(score_P, target_P).items()}
             histograms[dev.name] = ClassCounts.model_validate(counts)
-    spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets) or dev_sets]
+    spearmans = [by_set[dev.name].spearman for dev in large_enough(dev_sets)]
     if by_set:
         say(f"{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
     defined = [value for value in spearmans if value is not None]

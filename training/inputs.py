@@ -1,17 +1,24 @@
 """The inputs of one training run: the pairs it trains on, the pairs it chooses by, and the facts that identify it."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from simile import __version__
-from simile.artifacts import Pair, PairSet, RunFacts, count_trained, text_hash
+from simile.artifacts import Pair, PairSet, RunFacts, count_trained, group_key, text_hash
 from simile.errors import InputError
 from simile.progress import say
-from training.config import TrainConfig
+from training.config import TrainConfig, epochs_by_file
+from training.holdout import hold_out
 from training.losses import NEED_LABELS
-from training.sampler import epochs_by_file
 from training.torch_encoder import fingerprint, public_name
+
+_DEV_SHARE = 0.1
+"""Share of labelled pairs that is held out where no dev set is given."""
+_HALF_WIDTH, _TELLING = 0.6, 0.1
+"""Half the width of a gain's 95 % interval, times the root of the number of groups (from 0.3 to 1 where it was
+measured), and the half width from which it is worth a note."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +52,34 @@ class TrainingInputs:
         return self.facts.model_copy(update={"config": config})
 
     @cached_property
+    def epochs(self) -> tuple[int, ...]:
+        """The number of epochs over each file."""
+        return epochs_by_file(self.config, [len(pairs.rows) for pairs in self.files])
+
+    @cached_property
     def trained_rows(self) -> list[Sequence[Pair]]:
         """The pairs of each file that are trained on: none of a file that the config has 0 epochs for."""
-        epochs = epochs_by_file(self.config, len(self.files))
-        return [pairs.rows if num else () for pairs, num in zip(self.files, epochs, strict=True)]
+        return [pairs.rows if num else () for pairs, num in zip(self.files, self.epochs, strict=True)]
 
     @cached_property
     def texts(self) -> list[str]:
         """The texts that are trained on."""
         return [text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b)]
 
+    def with_dev_set(self) -> "TrainingInputs":
+        """Return these inputs or, for labelled pairs without groups and without a dev set, with a share held out."""
+        if self.dev_sets or len(self.files) != 1 or self.files[0].have_groups or not self.files[0].is_labelled:
+            return self
+        parts = hold_out(self.files[0], _DEV_SHARE, self.config.seed)
+        if parts is None:
+            return self
+        trained, dev = parts
+        say(f"no dev set was given: {len(dev.rows):,} of {len(self.files[0].rows):,} pairs are held out to choose by")
+        return replace(self, files=[trained], dev_sets=[dev])
+
     def require_trainable(self) -> None:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
-        if len(epochs_by_file(self.config, len(self.files))) != len(self.files):
+        if len(self.epochs) != len(self.files):
             got = f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)})"
             raise InputError(f"{got}, need one for each of the epochs {self.config.epochs}")
         for pairs in self.files:
@@ -67,6 +89,14 @@ class TrainingInputs:
     def trained_texts(self) -> dict[str, int]:
         """The number of texts of each dev and calibration set that are trained on, where there are any."""
         return count_trained([*self.dev_sets, *self.calibration_sets], set(map(text_hash, self.texts)))
+
+    def warn_of_few_groups(self) -> None:
+        """Print how small a gain can be told where the pairs are of few groups."""
+        pairs = [pair for rows in self.trained_rows for pair in rows]
+        num = len({group_key(name) for pair in pairs for name in (pair.group_a, pair.group_b) if name is not None})
+        if num and (half := _HALF_WIDTH / math.sqrt(num)) > _TELLING:
+            told = f"with as many in a test set, the gate can hardly tell gains below about {half:.2f} Spearman"
+            say(f"note: the training pairs are of {num} groups; {told}")
 
     def warn_of_trained_texts(self) -> None:
         """Print which dev and calibration sets share texts with the training pairs."""

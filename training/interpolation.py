@@ -32,8 +32,13 @@ from simile.scoring.metrics import spearman
 from training.dev_scoring import dev_spearmans, encode, large_enough, shown
 from training.torch_encoder import TorchEncoder, linear_layers
 
-ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 """Interpolation coefficients in the order in which they are tried."""
+Curve = Mapping[float, float]
+"""Spearman by interpolation coefficient, that of the base encoder (alpha 0) included."""
+_CURVE_ALPHAS = (1.0, 0.6, 0.3, 0.1, 0.05)
+UNSEEN, _UNSEEN_LOSS = "unseen groups, cross-fitted", 0.01
+"""Name of the cross-fitted curve among the dev sets, and the Spearman that unseen groups may lose."""
 _MAX_TOKENS, _MAX_CONSECUTIVE_WORSE = 40_000, 2
 """Limits of the training texts' tokens for the moments, and of consecutive points that are worse than earlier ones."""
 
@@ -46,6 +51,7 @@ def interpolate(
     prompt: str,
     *,
     min_base_agreement: float,
+    unseen: Curve,
 ) -> list[InterpolationPoint]:
     """Set the tuned encoder to the best interpolated weights; return the points that were tried, the chosen one last.
 
@@ -53,28 +59,23 @@ def interpolate(
     ``min_base_agreement`` and that are not below the base on any dev set. Dev sets that are not `large_enough` are
     ignored. Where there is one, the highest such alpha is chosen: the remaining sets may cover unseen groups only, and
     would give away what was learned of the trained ones. ``texts`` are those that the tuned encoder was trained on.
+
+    The curve of cross-fitting, ``unseen``, counts like a dev set, but may be below the base a little; where it is
+    everywhere below by more, the lowest alpha is chosen, not the base.
     """
     num_given, dev_sets = len(dev_sets), large_enough(dev_sets)
     takes_highest = not dev_sets or len(dev_sets) < num_given
-    for encoder in (base, tuned):
-        encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    clusters = general_clusters()
-    weights = WeightInterpolation(
-        base.transformer.model,
-        tuned.transformer.model,
-        input_moments(base, [text for cluster in clusters[::2] for text in cluster], prompt),
-        input_moments(tuned, _evenly_spread(texts, tuned), prompt),
-    )
+    weights, clusters = _weights(base, tuned, texts, prompt), general_clusters()
     base_cosine_G = _general_cosines(base, clusters[1::2], prompt)
 
     def point_at(alpha: float) -> InterpolationPoint:
         weights.set_alpha(alpha)
         agreement = spearman(_general_cosines(tuned, clusters[1::2], prompt), base_cosine_G)
         is_scored = alpha == 1 or agreement >= min_base_agreement
-        dev = dev_spearmans(tuned, dev_sets, prompt) if is_scored else None
+        dev = dev_spearmans(tuned, dev_sets, prompt) | _at(unseen, alpha) if is_scored else None
         return InterpolationPoint(alpha=alpha, agreement=agreement if np.isfinite(agreement) else None, dev=dev)
 
-    start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt))
+    start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt) | _at(unseen, 0))
     tried, best = _search(start, point_at, min_base_agreement, takes_highest=takes_highest)
     weights.set_alpha(best.alpha)
     tuned.model.to("cpu")
@@ -82,25 +83,66 @@ def interpolate(
     return [*(point for point in (start, *reversed(tried)) if point is not best), best]
 
 
+def spearman_by_alpha(
+    base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], held_out: PairSet, prompt: str
+) -> dict[float, float]:
+    """Return the Spearman on the pairs at some interpolation coefficients; it is 0 where the scores are constant.
+
+    The tuned encoder, which was trained on these texts, is left at one of them.
+    """
+    weights, curve = _weights(base, tuned, texts, prompt), {0.0: dev_spearmans(base, [held_out], prompt)}
+    for alpha in _CURVE_ALPHAS:
+        weights.set_alpha(alpha)
+        curve[alpha] = dev_spearmans(tuned, [held_out], prompt)
+    return {alpha: by_set[held_out.name] or 0.0 for alpha, by_set in sorted(curve.items())}
+
+
+def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], prompt: str) -> "WeightInterpolation":
+    for encoder in (base, tuned):
+        encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return WeightInterpolation(
+        base.transformer.model,
+        tuned.transformer.model,
+        input_moments(base, [text for cluster in general_clusters()[::2] for text in cluster], prompt),
+        input_moments(tuned, _evenly_spread(texts, tuned), prompt),
+    )
+
+
+def _at(unseen: Curve, alpha: float) -> dict[str, float | None]:
+    """Return the value of the cross-fitted curve as that of a dev set; nothing without a curve."""
+    return {UNSEEN: float(np.interp(alpha, [*unseen], [*unseen.values()]))} if unseen else {}
+
+
 def _search(
     start: InterpolationPoint, point_at: Callable[[float], InterpolationPoint], minimum: float, *, takes_highest: bool
 ) -> tuple[list[InterpolationPoint], InterpolationPoint]:
     """Return the points that were tried, and the best one: ``start`` where none is allowed."""
     tried: list[InterpolationPoint] = []
-    best, num_worse = start, 0
+    best, gentlest, num_worse = start, start, 0
     with Progress("interpolating", None, "points") as progress:
         for alpha in ALPHAS:
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
-            pairs = [(value, (start.dev or {})[name]) for name, value in (point.dev or {}).items()]
-            is_nowhere_below = all(value is not None and least is not None and value >= least for value, least in pairs)
-            if (point.agreement or 0) < minimum or not is_nowhere_below:
+            if (point.agreement or 0) < minimum or not all(_gains(start, point, exclude=UNSEEN).values()):
+                continue
+            gentlest = point
+            if not all(_gains(start, point).values()):
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
             if num_worse == _MAX_CONSECUTIVE_WORSE or takes_highest:
                 break
-    return tried, best
+    return tried, gentlest if best is start else best
+
+
+def _gains(start: InterpolationPoint, point: InterpolationPoint, *, exclude: str = "") -> dict[str, bool]:
+    """Return for each dev set whether the point is at least as good as the start, or hardly worse on unseen groups."""
+    gains = {}
+    for name, value in (point.dev or {}).items():
+        least = (start.dev or {})[name]
+        tolerance = _UNSEEN_LOSS if name == UNSEEN else 0.0
+        gains[name] = name == exclude or (value is not None and least is not None and value >= least - tolerance)
+    return gains
 
 
 def general_clusters() -> list[list[str]]:

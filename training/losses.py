@@ -97,7 +97,9 @@ class PairLoss(nn.Module):
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
         whole = embed(self.model, sentence_features)
-        target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = labels.unbind(1)
+        target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P, is_hard_P = labels.unbind(1)
+        # Easy pairs would teach the other losses word overlap; ranking learns from all positives.
+        rows = is_hard_P.nonzero().squeeze(1) if "ranking" in self._weights else slice(None)
         text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
         totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
@@ -105,9 +107,11 @@ class PairLoss(nn.Module):
             for name, weight in self._weights.items():
                 if name == "ranking":
                     loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
-                else:
+                elif len(target_P[rows]):
                     compute_loss: Any = self._losses[name].compute_loss_from_embeddings
-                    loss = compute_loss(embeddings, target_P)
+                    loss = compute_loss([embedding_PD[rows] for embedding_PD in embeddings], target_P[rows])
+                else:
+                    continue
                 totals[name] = totals[name] + weight / len(self._cuts) * loss.float()
         return totals
 
@@ -188,7 +192,10 @@ def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
 
 
 def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
-    """Return each pair's target, whether it is positive, and numbers for its two texts and their two groups."""
+    """Return each pair's target, whether it is positive, numbers for its texts and groups, and whether it is hard.
+
+    Pairs of the tier ``group`` are not hard.
+    """
     texts: dict[str, float] = {}
     groups: dict[str | None, float] = {None: _NO_GROUP}
     # The files of a curriculum may spell a group differently.
@@ -199,6 +206,7 @@ def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
             float(pair.label == 1),
             *(texts.setdefault(text_key(text), float(len(texts))) for text in (pair.text_a, pair.text_b)),
             *(groups.setdefault(keys[group], float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
+            float(pair.tier != "group"),
         ]
         for pair in pairs
     ]

@@ -9,19 +9,11 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from training.config import TrainConfig
-
 _BATCHES_SORTED_TOGETHER = 20
 
 
-def epochs_by_file(config: TrainConfig, num_files: int) -> tuple[int, ...]:
-    """Return the number of epochs over each file."""
-    return (config.epochs,) * num_files if isinstance(config.epochs, int) else tuple(config.epochs)
-
-
-def epochs_of(config: TrainConfig, num_pairs: Sequence[int]) -> list[range]:
-    """Return the indices of the pairs of each epoch, given the number of pairs of each file."""
-    epochs = epochs_by_file(config, len(num_pairs))
+def epochs_of(epochs: Sequence[int], num_pairs: Sequence[int]) -> list[range]:
+    """Return the indices of the pairs of each epoch, given the numbers of epochs and of pairs of each file."""
     starts = [0, *accumulate(num_pairs)]
     files = [range(start, start + num) for start, num in zip(starts, num_pairs, strict=False)]
     return [file for file, num in zip(files, epochs, strict=True) for _ in range(num)]

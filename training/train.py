@@ -21,13 +21,15 @@ from simile.files import alone, sweep
 from simile.hardware import bf16_pays, usable_cores
 from simile.progress import say
 from training.averaging import deal
-from training.bundling import require_our_weights, to_bundle, weights_folder
+from training.bundling import best_encoder, require_our_weights, to_bundle, weights_folder
 from training.callback import TrainingCallback
 from training.config import TrainConfig
+from training.cross_fitting import cross_fit
 from training.dev_scoring import score_epoch
 from training.dropout import quicken_dropout
 from training.estimate import seconds_per_step
 from training.inputs import TrainingInputs
+from training.interpolation import Curve
 from training.losses import PairLoss, loss_labels
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.torch_encoder import TorchEncoder, linear_layers, load_encoder, require_fits
@@ -59,7 +61,7 @@ def train(
     check_replaceable(out)
     with alone(out):
         sweep(work_folder(out))
-        return _train(TrainingInputs(config, files, dev_sets, calibration_sets), out, restart=restart)
+        return _train(TrainingInputs(config, files, dev_sets, calibration_sets).with_dev_set(), out, restart=restart)
 
 
 def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
@@ -78,16 +80,32 @@ def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
     require_fits(config.base, base, config.prompt, config.matryoshka)
     work.begin(inputs.facts, restart=restart)
     with stopping_on_full_disk(work):
+        inputs.warn_of_few_groups()
         inputs.warn_of_trained_texts()
+        unseen = _cross_fit(inputs, base, out) if config.min_base_agreement else {}
         shares = deal(inputs.trained_rows, config.most_pairs, config.seed)
-        parts = [Work(out, part=number) for number in range(1, len(shares) + 1)] if len(shares) > 1 else [work]
+        parts = [Work(out, part=f"part-{number + 1}") for number in range(len(shares))] if len(shares) > 1 else [work]
         for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
             if len(parts) > 1:
                 num = sum(map(len, share))
                 say(f"training {number} of {len(parts)}, on {num:,} pairs; the times below are for this one")
             if not part.is_trained:
                 _fit(inputs, replace(base, model=deepcopy(base.model)), share, part)
-        return to_bundle(inputs, base, parts, out)
+        return to_bundle(inputs, base, parts, out, unseen)
+
+
+def _cross_fit(inputs: TrainingInputs, base: TorchEncoder, out: Path) -> Curve:
+    """Return the Spearman on unseen groups by alpha, where `cross_fit` has to find it."""
+    # The curve has its shape after few steps.
+    short = inputs.config.model_copy(update={"epochs": 1})
+    of_fold = replace(inputs, config=short, dev_sets=(), calibration_sets=())
+
+    def fit(rows: Sequence[Pair], work: Work) -> TorchEncoder:
+        if not work.is_trained:
+            _fit(of_fold, replace(base, model=deepcopy(base.model)), [rows], work)
+        return best_encoder(inputs.config, work)
+
+    return cross_fit(inputs, base, lambda name: Work(out, part=name), fit)
 
 
 def _made_by(out: Path, inputs: TrainingInputs, work: Work) -> Bundle | None:
@@ -107,7 +125,7 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
     """Train the encoder in place on the files' pairs, and leave the weights of the best epoch in ``work.best``."""
     config = inputs.config
     set_seed(config.seed)
-    epochs = epochs_of(config, [len(rows) for rows in files])
+    epochs = epochs_of(inputs.epochs, [len(rows) for rows in files])
     trainer = _trainer(config, encoder, [row for rows in files for row in rows], _arguments(config, epochs, work))
     if checkpoint := work.last_checkpoint():
         say(f"resuming from {checkpoint.name}")
@@ -160,7 +178,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=min(config.warmup_steps, num_steps // 10),
+        warmup_steps=round(config.warmup_share * num_steps),
         weight_decay=config.weight_decay,
         bf16=config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays())),
         use_cpu=not on_gpu,

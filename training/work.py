@@ -7,6 +7,7 @@ history.json   the training history: figures per epoch, losses per step, interpo
 tensorboard/   TensorBoard's event files
 mlflow.run     the run's id in MLflow, where MLflow is used
 part-1/ ...    the work folders of several trainings (`training.averaging`): checkpoints, best, tensorboard, ...
+fold-1/ ...    those of the trainings on a part of the groups (`training.cross_fitting`)
 """
 
 import shutil
@@ -35,9 +36,9 @@ class _Begun(RunFacts):
 class Work:
     """The work folder of one run, or the folder in it of one of its trainings."""
 
-    def __init__(self, out: Path, *, part: int | None = None) -> None:
+    def __init__(self, out: Path, *, part: str | None = None) -> None:
         self.bundle = out.name
-        self.folder = work_folder(out) if part is None else work_folder(out) / f"part-{part}"
+        self.folder = work_folder(out) if part is None else work_folder(out) / part
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
         self.tensorboard = self.folder / "tensorboard"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
-from mining.matching.picker import Picker
+from mining.matching.picker import CHOICE, Picker
 from mining.sampling.cells import tfidf_bins
 from mining.sampling.features import Candidates, Flags, Floats, Indices
 
@@ -23,8 +23,8 @@ CALIPER = np.array([0.2, 0.3, 0.3])
 """Largest distance of a match in each feature, in standard deviations of the target's pairs. It is smallest for TF-IDF:
 where candidates are few, positives drift to more words in common and negatives to fewer."""
 _MIN_SPREAD = np.array([0.02, 0.05, 0.02])
-_NEIGHBOURS, _CHOICE = 64, 8
-"""Candidates looked up at first, and those among which the least used is taken: varied texts teach more."""
+_NEIGHBOURS = 64
+"""Candidates looked up at first."""
 _MAX_SHARES = 2
 """Multiple of its share that a pair of the target may receive where others have no match."""
 _ROUNDS, _TRIALS = 4, 12
@@ -48,7 +48,7 @@ class _Neighbours:
 
     def take_near(self, point: int) -> int | None:
         """Take the least used of the nearest free candidates within the caliper; return it, or None without one."""
-        near = list(islice(self._free(point), _CHOICE))
+        near = list(islice(self._free(point), CHOICE))
         if not near:
             return None
         index = min(near, key=self._picker.usage_count)
@@ -213,14 +213,13 @@ def match_classes(picker: Picker, wanted_same_C: Flags, num_each: int) -> None:
         return
     # The baseline does not count here: negatives that it scores like the positives would be its own errors only.
     neighbours = _neighbours(picker, candidates.take(positive), label=False, num_features=2)
-    num = 0
-    waiting = list(enumerate(positive.tolist()))[::-1]
-    while waiting and num < num_each:
-        # Take the least used of the next few.
-        last = range(max(0, len(waiting) - _CHOICE), len(waiting))
-        point, index = waiting.pop(min(last, key=lambda i: picker.usage_count(waiting[i][1])))
+    num, point_of = 0, {index: point for point, index in enumerate(positive.tolist())}
+    for index in picker.least_used_first(positive):
+        if num >= num_each:
+            return
         if not picker.take(index):
             continue
+        point = point_of[index]
         wanted = bool(wanted_same_C[index])
         # Where negatives of one category run out, the others make up for them, and vice versa.
         if any(neighbours[same].take_near(point) is not None for same in (wanted, not wanted)):

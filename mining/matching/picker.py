@@ -3,13 +3,15 @@
 Shape suffixes: N = documents, C = candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 
 from mining.sampling.features import Candidates, Indices
 
+CHOICE = 8
+"""Candidates among which the least used one is taken: varied texts teach more."""
 _GROUP_WEIGHT = 2.0
 """Weight of a group's pairs per document, relative to a text's pairs, in the usage count of a candidate."""
 
@@ -66,9 +68,16 @@ class Picker:
         self._count(index, 1)
         return True
 
-    def take_some(self, pool: Sequence[int] | Indices, num: int) -> list[int]:
+    def take_some(self, pool: Iterable[int] | Indices, num: int) -> list[int]:
         """Take the first ``num`` free candidates of the pool and return them."""
         return list(islice((int(index) for index in pool if self.take(int(index))), num))
+
+    def least_used_first(self, pool: Sequence[int] | Indices) -> Iterator[int]:
+        """Yield the candidates of the pool about in its order: always the least used of the next few."""
+        waiting = [int(index) for index in pool][::-1]
+        while waiting:
+            last = range(max(0, len(waiting) - CHOICE), len(waiting))
+            yield waiting.pop(min(last, key=lambda i: self.usage_count(waiting[i])))
 
     def release(self, index: int) -> None:
         """Put back a candidate that was taken."""

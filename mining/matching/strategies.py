@@ -13,16 +13,26 @@ from mining.config import MineConfig
 from mining.matching.match import match_classes, match_target
 from mining.matching.picker import Picker, UsageCounts
 from mining.matching.target import Target
-from mining.sampling.candidates import Band, SamplingSpec, is_in_band, sample_negatives, sample_positives
+from mining.sampling.candidates import (
+    WHOLE,
+    Band,
+    SamplingSpec,
+    is_in_band,
+    nearest_negatives,
+    sample_negatives,
+    sample_positives,
+)
 from mining.sampling.cells import Cells, capacity_like, even_capacity, tfidf_bins, unbinned_capacity
-from mining.sampling.features import Candidates, Features, Floats, Indices, join
+from mining.sampling.features import Candidates, Features, Flags, Floats, Indices, join
 from mining.sampling.label_noise import is_false_negative
-from simile.artifacts import FalseNegatives
+from simile.artifacts import FalseNegatives, Tier
 
 ClassBands = tuple[Band, Band]
 """The TF-IDF bands of the positives and of the negatives."""
 _CANDIDATES_PER_PAIR = 10
 """Candidates sampled per pair wanted: matching needs a choice."""
+_HARD_SHARE = 0.5
+"""Share of the negatives of the tier ``group`` that are near each other; the others are random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,11 @@ class Selection:
     """The selected pairs, and the candidates that they were selected from."""
 
     chosen: Candidates
-    """Equally many positives and negatives, in random order."""
+    """Positives and negatives, equally many but in the tier ``group``, in random order within a tier."""
     pool: Candidates
     false_negatives: FalseNegatives | None
+    tiers: tuple[Tier | None, ...]
+    """The tier of each selected pair; None where pairs are not selected by tiers."""
 
 
 class Selector:
@@ -56,8 +68,36 @@ class Selector:
         self._on_progress = on_progress
         self._usage = UsageCounts(split.features.group_N)
 
-    def matched(self, num_pairs: int, band: Band, target: Target | None) -> Selection:
-        """Select pairs distributed like the target's or, without a target, two classes matched to each other."""
+    def tiered(self, num_pairs: int, band: Band, target: Target | None) -> Selection:
+        """Select pairs tier by tier until there are enough of them.
+
+        First come pairs like the target's, then two classes matched to each other, in the band and, unless that was
+        asked for, outside of it, and last any other positives of the groups, with near and with random negatives.
+        """
+        selections: list[Selection] = []
+
+        def add(tier: Tier, select: Callable[[int], Selection]) -> None:
+            num_missing = num_pairs - sum(len(selection.chosen) for selection in selections)
+            if num_missing >= 2:
+                selection = select(num_missing)
+                selections.append(replace(selection, tiers=(tier,) * len(selection.chosen)))
+
+        if target:
+            add("target", lambda num: self.matched(num, band, target))
+        else:
+            add("matched", lambda num: self.matched(num, band, None))
+        if self._split.config.band is None:
+            add("matched", lambda num: self.matched(num, WHOLE, None, exclude=selections))
+        add("group", lambda num: self._of_groups(num, exclude=selections))
+        return joined(selections)
+
+    def matched(
+        self, num_pairs: int, band: Band, target: Target | None, *, exclude: Sequence[Selection] = ()
+    ) -> Selection:
+        """Select pairs distributed like the target's or, without a target, two classes matched to each other.
+
+        The pairs of other selections are excluded.
+        """
         num_each = num_pairs // 2
 
         def take(picker: Picker) -> None:
@@ -68,16 +108,12 @@ class Selector:
                 match_classes(picker, wanted_same_C, num_each)
 
         pool = self._candidates_like(target, num_each) if target else self._similar_classes(band, num_each)
-        return self._select(pool, take)
+        return self._select(self._without(pool, exclude), take)
 
     def banded(self, bands: ClassBands, num_pairs: int, *, exclude: Sequence[Selection] = ()) -> Selection:
         """Select pairs with each class from a TF-IDF band of its own, without the pairs of other selections."""
         num_each = num_pairs // 2
-        pool = self.unmatched(bands, num_each)
-        for selection in exclude:
-            both = pool, selection.chosen
-            number_C, excluded = (pairs.a_C * len(self._split.features) + pairs.b_C for pairs in both)
-            pool = pool.take(~np.isin(number_C, excluded))
+        pool = self._without(self.unmatched(bands, num_each), exclude)
         same_category = self._split.config.same_category
         return self._select(pool, lambda picker: _take_from_bands(picker, bands, num_each, same_category))
 
@@ -100,6 +136,36 @@ class Selector:
     def unmatched(self, bands: ClassBands, num_each: int) -> Candidates:
         """Return candidates of both classes with the documents' own distribution."""
         return join([self._positives(_unbinned(bands[0], num_each)), self._negatives(_unbinned(bands[1], num_each))])
+
+    def _of_groups(self, num_pairs: int, *, exclude: Sequence[Selection]) -> Selection:
+        """Select positives, spread over texts and groups, and as many negatives: some near each other, some random."""
+        num_each = num_pairs // 2
+        pool, near = (
+            self.unmatched((WHOLE, WHOLE), num_each),
+            nearest_negatives(self._split.features, num_each, self._rng),
+        )
+        pool = join([pool, near.take(~self._is_among(near, pool))])
+
+        def take(picker: Picker) -> None:
+            is_positive_C, is_near_C = picker.candidates.is_positive_C, self._is_among(picker.candidates, near)
+            taken = picker.take_some(picker.least_used_first(np.flatnonzero(is_positive_C)), num_each)
+            hard, random = np.flatnonzero(is_near_C), np.flatnonzero(~is_positive_C & ~is_near_C)
+            num = len(picker.take_some(hard, round(_HARD_SHARE * len(taken))))
+            for negatives in (random, hard):
+                num += len(picker.take_some(negatives, len(taken) - num))
+
+        return self._select(self._without(pool, exclude), take, balance=False)
+
+    def _without(self, pool: Candidates, selections: Sequence[Selection]) -> Candidates:
+        """Return the candidates that none of these selections has chosen."""
+        for selection in selections:
+            pool = pool.take(~self._is_among(pool, selection.chosen))
+        return pool
+
+    def _is_among(self, pairs: Candidates, others: Candidates) -> Flags:
+        """Return which pairs are among the others, shape ``(C,)``."""
+        number_C, numbers = (one.a_C * len(self._split.features) + one.b_C for one in (pairs, others))
+        return np.isin(number_C, numbers)
 
     def _positives(self, spec: SamplingSpec) -> Candidates:
         return sample_positives(self._split.features, spec, self._rng, self._split.links_L2)
@@ -127,8 +193,11 @@ class Selector:
         capacity = capacity_like(cells.of(both), np.ones(2 * num), 2 * num_candidates)
         return join([positives, self._negatives(SamplingSpec(band, cells, capacity, num_each))])
 
-    def _select(self, pool: Candidates, take: Callable[[Picker], None]) -> Selection:
-        """Return what ``take`` takes from the candidates, false negatives being dropped before if that is wanted."""
+    def _select(self, pool: Candidates, take: Callable[[Picker], None], *, balance: bool = True) -> Selection:
+        """Return what ``take`` takes from the candidates, false negatives being dropped before if that is wanted.
+
+        With ``balance``, classes of unequal size are cut to equal numbers.
+        """
         config = self._split.config
         false_negatives: FalseNegatives | None = None
         if self._split.best_positive_N is not None:
@@ -140,8 +209,22 @@ class Selector:
         take(picker)
         chosen = pool.take(picker.chosen)
         chosen = chosen.take(self._rng.permutation(len(chosen)))
-        is_balanced = 2 * chosen.is_positive_C.sum() == len(chosen)
-        return Selection(chosen if is_balanced else _balanced(chosen), pool, false_negatives)
+        if balance and 2 * chosen.is_positive_C.sum() != len(chosen):
+            chosen = _balanced(chosen)
+        return Selection(chosen, pool, false_negatives, (None,) * len(chosen))
+
+
+def joined(selections: Sequence[Selection]) -> Selection:
+    """Return the pairs and candidates of all selections."""
+    examined = [one.false_negatives for one in selections if one.false_negatives]
+    return Selection(
+        join([one.chosen for one in selections]),
+        join([one.pool for one in selections]),
+        FalseNegatives(found=sum(one.found for one in examined), of=sum(one.of for one in examined))
+        if examined
+        else None,
+        tuple(tier for one in selections for tier in one.tiers),
+    )
 
 
 def _unbinned(band: Band, num_each: int) -> SamplingSpec:

@@ -6,6 +6,7 @@ Shape suffix: P = pairs.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
@@ -14,7 +15,16 @@ from mining.corpus.embeddings import Vectors
 from mining.matching.target import SHORTCUT_LIMIT, Target
 from mining.mine import Mined
 from mining.report.comparison import View, match_report, view_of, view_of_target
-from simile.artifacts import BaselineFigures, MinedSet, MiningReport, Shortcuts, TargetSet, unknown_notes
+from simile.artifacts import (
+    MIN_DEV_PAIRS,
+    BaselineFigures,
+    MinedSet,
+    MiningReport,
+    Shortcuts,
+    TargetSet,
+    Tier,
+    unknown_notes,
+)
 from simile.scoring.metrics import figures, known, spearman, tfidf_cosines
 from simile.version import __version__, commit
 
@@ -25,18 +35,27 @@ DISTANCE_LIMIT = 0.1
 def describe(mined: Mined) -> MiningReport:
     """Return the report on mined pairs. It warns of settings that were given explicitly and had no effect."""
     views = {name: view_of(pairs, mined.vectors) for name, pairs in mined.sets.items()}
-    target = mined.target
+    tiers, target = tiers_of(mined), mined.target
+    # The pairs of the other tiers are not meant to follow the target.
+    following = tiers.get("target") if tiers else views["pairs"]
     report = MiningReport(
         version=__version__,
         commit=commit(),
         **dict(mined.facts),
         config=mined.config.model_dump(mode="json"),
         sets={name: _mined_set(view, mined.vectors) for name, view in views.items()},
+        tiers={tier: _mined_set(view, mined.vectors) for tier, view in tiers.items()},
         target=_target_set(target, mined.vectors) if target else None,
-        match=match_report(views["pairs"], target, mined.vectors, seed=mined.config.seed) if target else None,
+        match=match_report(following, target, mined.vectors, seed=mined.config.seed) if target and following else None,
         triplets=len(mined.triplets),
     )
     return report.model_copy(update={"warnings": (*mined.notes, *_warnings(report, mined.config))})
+
+
+def tiers_of(mined: Mined) -> dict[Tier, View]:
+    """Return the training pairs of each tier that has any; none where pairs were not mined by tiers."""
+    by_tier = {tier: [pair for pair in mined.sets["pairs"] if pair.tier == tier] for tier in get_args(Tier)}
+    return {tier: view_of(pairs, mined.vectors) for tier, pairs in by_tier.items() if pairs}
 
 
 def _mined_set(view: View, vectors: Vectors | None) -> MinedSet:
@@ -49,6 +68,7 @@ def _mined_set(view: View, vectors: Vectors | None) -> MinedSet:
         pairs=len(view),
         positives=int(view.is_positive_C.sum()),
         texts=len({text for pair in texts for text in pair}),
+        characters=float(np.mean([len(text) for pair in texts for text in pair])),
         same_category_negatives=float(np.mean(same_C)) if len(same_C) else None,
         alone=Shortcuts(**known({name: spearman(feature_C, label_C) for name, feature_C in features.items()})),
         baseline=_baseline_figures(view) if view.has_baseline else None,
@@ -88,9 +108,10 @@ def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
         yield "the documents have no groups: pairs are labelled by category, and such labels are noisy"
     if report.training.pairs < 2 * (report.wanted // 2):
         yield f"the documents yield {report.training.pairs:,} pairs, {report.wanted:,} were asked for"
-    alone = report.training.alone.tfidf
-    # Few pairs correlate by chance.
-    if alone is not None and abs(alone) > max(SHORTCUT_LIMIT, 2 / math.sqrt(report.training.pairs)):
+    alone = report.hardest.alone.tfidf
+    # Few pairs correlate by chance. In the tier of the groups a correlation is meant: ranking alone learns from it.
+    has_matched = "group" not in report.tiers or len(report.tiers) > 1
+    if has_matched and alone is not None and abs(alone) > max(SHORTCUT_LIMIT, 2 / math.sqrt(report.hardest.pairs)):
         yield f"TF-IDF alone reaches Spearman {alone:.3f} on the training pairs: a model can learn word overlap"
     yield from _held_out_warnings(report, config)
     if report.target:
@@ -104,7 +125,7 @@ def _warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
             yield f"{num:,} documents have {lacking} and were left out"
     if report.cut:
         yield f"{report.cut:,} texts were too long and were cut"
-    yield from unknown_notes({name: entry.unknown_tokens for name, entry in report.sets_and_target.items()})
+    yield from unknown_notes({name: entry.unknown_tokens for name, entry in report.shown_sets.items()})
 
 
 def _setting_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
@@ -134,6 +155,10 @@ def _interval(band: Sequence[float]) -> str:
 
 def _held_out_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     """Yield the held-out sets that were asked for and are missing, or that do not follow the target."""
+    missing = [name for name in ("dev-seen", "dev-unseen") if name not in report.sets]
+    if missing and config.dev_share is None and not (report.target and report.target.is_labelled):
+        why = f"there are too few documents for {MIN_DEV_PAIRS} pairs, so all are trained on"
+        yield f"no {' and no '.join(missing)}: {why}"
     for part, share in (("dev", config.dev_share), ("test", config.test_share)):
         for name in (f"{part}-seen", f"{part}-unseen") if share else ():
             if name in report.sets:
@@ -153,6 +178,8 @@ def _held_out_warnings(report: MiningReport, config: MineConfig) -> Iterator[str
 def _target_warnings(report: MiningReport, target: TargetSet, config: MineConfig) -> Iterator[str]:
     if config.strategy == "bands":
         yield "strategy 'bands' uses its own bands: the training pairs do not follow the target"
+    elif report.tiers and "target" not in report.tiers:
+        yield "the documents yield no pairs like the target's"
     elif not target.is_labelled:
         yield "the target has no labels: half of its pairs were guessed to be positive to follow its distribution"
     if target.matched_tfidf is not None and abs(target.matched_tfidf) > SHORTCUT_LIMIT:
@@ -170,6 +197,6 @@ def _target_warnings(report: MiningReport, target: TargetSet, config: MineConfig
     distance = max(report.match.distance.values(), default=0) if report.match else 0
     if config.strategy == "matched" and distance > DISTANCE_LIMIT:
         yield (
-            f"{distance:.0%} of the mined pairs of a class differ from the target's in words, length, category or "
-            "baseline score: the documents yield no more similar ones"
+            f"{distance:.0%} of the pairs of a class that should follow the target differ from it in words, length, "
+            "category or baseline score: the documents yield no more similar ones"
         )

@@ -7,6 +7,7 @@ import numpy as np
 from mining.matching.target import SHORTCUT_LIMIT
 from mining.mine import Mined
 from mining.report.comparison import View, view_of, view_of_target
+from mining.report.figures import tiers_of
 from mining.sampling.features import Floats, Indices
 from mining.sampling.label_noise import MARGIN
 from simile import reports
@@ -19,12 +20,13 @@ _BASELINE_FIGURES = ("Spearman", "AUC", "separability", "overlap")
 
 def to_page(report: MiningReport, mined: Mined) -> str:
     """Return the report as a self-contained HTML page."""
-    pairs = view_of(mined.sets["pairs"], mined.vectors)
+    # Without tiers, or in their place the first one: the pairs of the others are not as hard.
+    pairs = next(iter(tiers_of(mined).values()), None) or view_of(mined.sets["pairs"], mined.vectors)
     views = {"mined": pairs} | ({"target": view_of_target(mined.target)} if mined.target else {})
     blocks = [
         _summary(report),
         *(reports.callout("note", text) for text in report.warnings),
-        *_sets(report.sets_and_target),
+        *_sets(report.shown_sets),
         *_distributions(views),
         *(_match(report.match) if report.match else []),
         *_label_noise(report, keeps_false_negatives=mined.config.false_negatives == "report"),
@@ -60,9 +62,10 @@ def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
     return [
         reports.heading("How hard the pairs are"),
         reports.paragraph(
-            "The training pairs (pairs), the held-out sets, and the target that the training pairs should match. The "
-            "baseline is the encoder before training: if it scores the training pairs as poorly as the target's, they "
-            "are as hard."
+            "The training pairs (pairs) and their tiers, the held-out sets, and the target. Pairs of the tier target "
+            "follow the target, in the tier matched the classes are alike in words and length, and the tier group has "
+            "any other pairs of the groups. The baseline is the encoder before training: if it scores training pairs "
+            "as poorly as the target's, they are as hard."
         ),
         reports.table(
             ["set", "pairs", "positives", "distinct texts", *(f"baseline's {name}" for name in _BASELINE_FIGURES)],
@@ -71,9 +74,9 @@ def _sets(entries: Mapping[str, MinedSet]) -> list[Block]:
         reports.heading("Shortcuts"),
         reports.paragraph(
             "Spearman that one cheap feature reaches. A model learns such a shortcut instead of the texts' meaning. "
-            f"On the training pairs, TF-IDF alone should be within {SHORTCUT_LIMIT:g} of 0, and the others near the "
-            "target's. TF-IDF alone is weighted by the texts of each set, so that a held-out set of few groups, whose "
-            "words are common there, may be further off."
+            f"On the training pairs of the tiers target and matched, TF-IDF alone should be within {SHORTCUT_LIMIT:g} "
+            "of 0, and the others near the target's. TF-IDF alone is weighted by the texts of each set, so that a "
+            "held-out set of few groups, whose words are common there, may be further off."
         ),
         reports.table(
             ["set", "TF-IDF alone", "length ratio alone", "same category alone", "negatives of one category"],

@@ -19,6 +19,7 @@ from mining.sampling.features import Candidates, Features, Flags, Floats, IndexP
 
 Band = tuple[float, float]
 """The lowest and the highest TF-IDF cosine, both included."""
+WHOLE: Band = (0.0, 1.0)
 
 COMPARISONS_PER_PAIR, MIN_COMPARISONS = 20_000, 100_000_000
 """Upper bound of the comparisons of two documents per negative pair wanted, and the number that is always allowed: all
@@ -30,6 +31,8 @@ _GROUPS_PER_PART, _PAIRS_PER_PART = 100, 50_000
 _Tile = tuple[range, range]
 """The rows and the columns of a block of the matrix that compares all documents with each other."""
 _TILE_HEIGHT, _TILE_WIDTH = 512, 8192
+_NEAREST, _NEAREST_BLOCK, _MAX_SIMILARITIES, _MAX_COLUMNS = 10, 256, 10**9, 20_000
+"""Nearest documents of other groups that are candidates, documents looked at together, and limits of the search."""
 _MIN_DRAWN = 50_000
 """A quarter of the fewest random pairs that are drawn to find pairs without a word in common."""
 
@@ -86,6 +89,28 @@ def sample_negatives(
         on_progress(num)
     on_progress(num_left)
     return reservoir.sample(rng)
+
+
+def nearest_negatives(features: Features, num_wanted: int, rng: Generator) -> Candidates:
+    """Return negative pairs of random documents with their nearest ones of other groups, in random order.
+
+    Documents are near by the baseline's cosine or, without a baseline, by TF-IDF. The search is bounded: of very many
+    documents, the nearest ones in a random sample are found.
+    """
+    num = len(features)
+    columns = np.sort(rng.choice(num, min(num, _MAX_COLUMNS), replace=False))
+    anchors = rng.permutation(num)[: min(num_wanted, _MAX_SIMILARITIES // len(columns))]
+    ends = []
+    for start in range(0, len(anchors), _NEAREST_BLOCK):
+        rows = anchors[start : start + _NEAREST_BLOCK]
+        similarity = features.similarities(rows, columns)
+        similarity[features.group_N[rows][:, None] == features.group_N[columns][None, :]] = -np.inf
+        nearest = np.argpartition(-similarity, min(_NEAREST, len(columns)) - 1, axis=1)[:, :_NEAREST]
+        ends.append(np.stack([np.repeat(rows, nearest.shape[1]), columns[nearest].ravel()], axis=1))
+    a_C, b_C = np.unique(np.sort(np.concatenate(ends), axis=1), axis=0).T
+    is_negative_C = features.is_negative(a_C, b_C)
+    pairs = features.with_tfidf(a_C[is_negative_C], b_C[is_negative_C])
+    return features.candidates(pairs.take(rng.permutation(len(pairs))), is_positive=False)
 
 
 def num_comparisons(num_documents: int, num_wanted: int) -> int:

@@ -100,6 +100,12 @@ class Features:
                 baseline_C[i : i + _CHUNK] = cosines(self._embedding_ND, pair_C2[i : i + _CHUNK])
         return Candidates(a_C, b_C, pairs.tfidf_C, ratio_C, baseline_C, np.full(len(a_C), is_positive), is_same_C)
 
+    def similarities(self, rows: Indices, columns: Indices) -> NDArray[np.float32]:
+        """Return the cosine of each row to each column: the baseline's or, without one, that of TF-IDF."""
+        if self._embedding_ND is not None:
+            return np.asarray(self._embedding_ND[rows] @ self._embedding_ND[columns].T)
+        return np.asarray((self.tfidf_NW[rows] @ self.tfidf_NW[columns].T).toarray(), dtype=np.float32)
+
     def is_negative(self, a_C: Indices, b_C: Indices) -> Flags:
         """Return which pairs are negative: of two groups that share no text, shape ``(C,)``."""
         a_C, b_C = self.group_N[a_C], self.group_N[b_C]

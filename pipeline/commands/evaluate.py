@@ -29,7 +29,8 @@ class Options(ScoringOptions, ColumnOption):
     bundle: Annotated[Path, named("BUNDLE")]
     """The bundle to judge."""
     pairs: Annotated[tuple[str, ...], named("PAIRS"), Field(min_length=1)]
-    """Files of labelled pairs to judge on: a path, or ``NAME=PATH``."""
+    """Labelled pairs to judge on: a path, ``NAME=PATH``, or a folder of mined pairs, for those test sets that it
+    has."""
     baseline: Annotated[Path | None, value("BUNDLE")] = None
     """The bundle to compare with."""
     guard: Annotated[tuple[str, ...], value("PAIRS")] = ()
@@ -52,7 +53,7 @@ class Options(ScoringOptions, ColumnOption):
 
 def run(options: Options) -> int:
     """Evaluate the bundle, print and keep the figures; return the exit code."""
-    from pipeline.columns import read_named, require_columns_of
+    from pipeline.columns import read_named, require_columns_of, with_mined_sets
 
     if options.gate and not options.baseline:
         raise InputError("--gate needs --baseline BUNDLE to compare with")
@@ -60,10 +61,13 @@ def run(options: Options) -> int:
         raise InputError("--ledger needs --gate, which records in it")
     require_writable(options.json_file, options.html)
     require_columns_of(options.columns, "pairs")
-    paths = artifacts.named_pair_paths([*options.pairs, *options.guard]).values()
+    pairs = with_mined_sets(options.pairs, "test")
+    if not pairs:
+        raise InputError(f"{options.pairs[0]}: holds no test set, need one (simile mine --test-share 0.2)")
+    paths = artifacts.named_pair_paths([*pairs, *options.guard]).values()
     ledger = _ledger(options, options.baseline) if options.baseline else None
     require_apart([options.json_file, options.html], [*paths, options.bundle, options.baseline, ledger])
-    judged, num_sets = read_named([*options.pairs, *options.guard], options), len(options.pairs)
+    judged, num_sets = read_named([*pairs, *options.guard], options), len(pairs)
     report = judge(options, judged[:num_sets], judged[num_sets:], {"Training": options.bundle})
     notes = [f"note: {text}" for text in report.notes]
     print_lines(*result_table(report), *notes, *([f"gate: {verdict(report)}"] if options.gate else []))

@@ -1,5 +1,6 @@
 """`simile mine`: documents to pairs."""
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,14 @@ from pipeline.output import mined_table, print_lines, require_apart
 from simile.artifacts import MiningReport, read_documents
 from simile.errors import InputError
 from simile.files import alone, require_writable, whole_directory, write_whole
+from simile.hardware import usable_cores
+from simile.progress import duration
 
 if TYPE_CHECKING:
     from pipeline.columns import Reading
 
+_CHARACTERS_PER_TOKEN, _SECONDS_PER_TOKEN = 4, 1.3e-3
+"""Characters of an English token, and the time that training MiniLM takes per token on one core of a server."""
 _WRITTEN = r"report\.(json|html)|(pairs|phase[123]|triplets|(dev|test)-(seen|unseen))\.jsonl"
 
 
@@ -43,8 +48,27 @@ def run(options: Options) -> int:
     config = MineConfig(**options.model_dump(include=set(MineConfig.model_fields), exclude_unset=True))
     report = mine_to(options, config, options)
     print_lines(*mined_table(report), *(f"note: {text}" for text in report.warnings))
-    print_lines(f"report    {options.out / 'report.html'}")
+    print_lines(f"training  {_expectation(report)}", f"report    {options.out / 'report.html'}")
     return 0
+
+
+def _expectation(report: MiningReport) -> str:
+    """Return the size of a training on the mined pairs: pairs by tier, groups, steps, and roughly its time."""
+    from pipeline.presets import read_train_config
+    from training.config import epochs_by_file
+
+    pairs, preset = report.training.pairs, "minilm"
+    config = read_train_config(preset)
+    (epochs,) = epochs_by_file(config, [pairs])
+    tokens_per_text = min(2 + report.training.characters / _CHARACTERS_PER_TOKEN, config.max_length or math.inf)
+    seconds = 2 * pairs * epochs * tokens_per_text * _SECONDS_PER_TOKEN / (cores := usable_cores())
+    tiers = ", ".join(f"{tier} {entry.pairs:,}" for tier, entry in report.tiers.items())
+    of_tiers = f" ({tiers})" if tiers else ""
+    steps = f"{epochs * math.ceil(pairs / config.batch_size):,} steps"
+    return (
+        f"{pairs:,} pairs{of_tiers} of {report.split['train'].groups:,} groups make {steps} with the preset {preset}: "
+        f"roughly {duration(seconds)} on {cores} CPU cores"
+    )
 
 
 def mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:

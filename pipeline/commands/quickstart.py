@@ -20,4 +20,4 @@ def run(options: Options) -> int:
 
     overrides = (f"out={json.dumps(str(options.out))}", *options.set)
     config = str(EXAMPLES / "helpdesk" / "run.yaml")
-    return run.run(run.Options(config=config, set=overrides, restart=options.restart))
+    return run.run(run.Options(source=config, set=overrides, restart=options.restart))

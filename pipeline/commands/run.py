@@ -3,30 +3,39 @@
 import shlex
 import shutil
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.options import OverrideOptions, named
+from pipeline.options import ColumnOption, OverrideOptions, named
 from pipeline.output import GATE_FAILED, print_lines, result_table, verdict
 from pipeline.presets import recipes
+from simile.artifacts import read_documents
 
 
-class Options(OverrideOptions):
+class Options(OverrideOptions, ColumnOption):
     """Options of `simile run`."""
 
-    config: Annotated[
-        str, named("CONFIG.yaml"), Field(description=f"A file, or a recipe by name: {', '.join(recipes())}.")
+    source: Annotated[
+        str,
+        named("SOURCE"),
+        Field(
+            description="Documents to mine from (a table as `simile mine` takes it, or a folder of such), a config "
+            f"(``.yaml``), or a recipe by name: {', '.join(recipes())}."
+        ),
     ]
 
 
 def run(options: Options) -> int:
-    """Run all stages of the config, print the results, and return the exit code."""
+    """Run all stages on the documents or of the config, print the results, and return the exit code."""
+    from pipeline.columns import columns_of
     from pipeline.run import run as run_stages
     from pipeline.run_config import read_run_config
 
-    config = read_run_config(Path(options.config), options.set)
+    config = read_run_config(options.source, options.set, options)
+    if config.documents:
+        # A fault that the first document shows must not wait until the baseline is exported.
+        next(read_documents(config.documents, columns_of("documents", config), config.reading))
     report = run_stages(config, restart=options.restart)
     passed = report.verdict == "pass"
     # As it can be typed: in a checkout the command lies in .venv/bin, which may not be on the path.

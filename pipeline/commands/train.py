@@ -20,7 +20,8 @@ class Options(OverrideOptions, ColumnOption):
     pairs: Annotated[tuple[Path, ...], value("PAIRS")]
     """Labelled pairs to train on. May be repeated: the files are trained on one after the other (a curriculum)."""
     dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
-    """Labelled pairs by which the best epoch and alpha are chosen: a path, or ``NAME=PATH``. May be repeated."""
+    """Labelled pairs by which the best epoch and alpha are chosen: a path, ``NAME=PATH``, or a folder of mined pairs,
+    for those dev sets that it has. May be repeated."""
     calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
     """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
     May be repeated."""
@@ -30,13 +31,14 @@ class Options(OverrideOptions, ColumnOption):
 
 def run(options: Options) -> int:
     """Train the member and print the bundle's identity; return the exit code."""
-    from pipeline.columns import read_labelled, read_named, require_columns_of
+    from pipeline.columns import read_labelled, read_named, require_columns_of, with_mined_sets
     from pipeline.presets import read_train_config
 
     config = read_train_config(options.config, options.set)
     require_columns_of(options.columns, "pairs")
-    require_apart([options.out], [*options.pairs, *named_pair_paths(options.dev).values(), *options.calibrate])
-    files, dev_sets = read_labelled(options.pairs, options), read_named(options.dev, options)
+    dev = with_mined_sets(options.dev, "dev")
+    require_apart([options.out], [*options.pairs, *named_pair_paths(dev).values(), *options.calibrate])
+    files, dev_sets = read_labelled(options.pairs, options), read_named(dev, options)
     calibration_sets = read_labelled(options.calibrate, options)
     # Torch takes seconds to load: bad configs and bad pairs are refused before.
     from training.train import train

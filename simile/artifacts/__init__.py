@@ -59,6 +59,7 @@ from simile.artifacts.pairs import (
     MIN_DEV_PAIRS,
     Pair,
     PairSet,
+    Tier,
     count_trained,
     named_pair_paths,
     pairs_of,

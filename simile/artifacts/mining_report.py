@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from simile.artifacts.pairs import Tier
 from simile.artifacts.strict import StrictModel
 
 Ends = tuple[float | None, float | None]
@@ -40,6 +41,8 @@ class MinedSet(StrictModel):
     positives: int
     texts: int
     """Number of different texts."""
+    characters: float
+    """Mean length of the pairs' texts."""
     same_category_negatives: float | None
     """Share of the negative pairs within one category, among those that state it."""
     alone: Shortcuts
@@ -163,6 +166,8 @@ class MiningReport(MiningFacts):
     config: dict[str, JsonValue]
     """Every setting of the run."""
     sets: dict[str, MinedSet]
+    tiers: dict[Tier, MinedSet] = Field(default_factory=dict)
+    """The training pairs by tier; empty where they were not mined by tiers."""
     target: TargetSet | None
     match: MatchReport | None
     triplets: int
@@ -175,6 +180,13 @@ class MiningReport(MiningFacts):
         return self.sets["pairs"]
 
     @property
-    def sets_and_target(self) -> dict[str, MinedSet]:
-        """The figures of every set, and of the target under ``(target)``."""
-        return self.sets | ({"(target)": self.target} if self.target else {})
+    def hardest(self) -> MinedSet:
+        """The figures of the training pairs of the first tier, or of all where there are no tiers."""
+        return next(iter(self.tiers.values()), self.training)
+
+    @property
+    def shown_sets(self) -> dict[str, MinedSet]:
+        """The figures of every set, of each of several tiers, and of the target under ``(target)``."""
+        tiers = {f"tier {tier}": entry for tier, entry in self.tiers.items()} if len(self.tiers) > 1 else {}
+        others = {name: entry for name, entry in self.sets.items() if name != "pairs"}
+        return {"pairs": self.training, **tiers, **others, **({"(target)": self.target} if self.target else {})}

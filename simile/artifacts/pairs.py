@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,15 @@ _TEXT_ALIASES = (
 """Columns of the two texts."""
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
-_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "probability")
+_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability")
 _WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_ALIASES, *_OTHERS))
 """The columns that pairs may have."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 MIN_DEV_PAIRS = 100
-"""The fewest pairs of a dev set that training chooses weights by; mining prefers an easier dev set to a smaller one."""
+"""The fewest pairs of a dev set that training chooses weights by; mining makes no smaller one."""
+Tier = Literal["target", "matched", "group"]
+"""What a mined pair was chosen by: the target, a pair of the other class alike in words and length, or its groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Pair:
     tfidf: float | None = None
     """TF-IDF cosine of the two texts, in [0, 1]."""
     same_category: bool | None = None
+    tier: Tier | None = None
+    """What the pair was mined to follow; None for pairs that `simile mine` did not mine by tiers."""
 
     @property
     def target(self) -> float | None:
@@ -213,6 +218,7 @@ def _pair(row: Row, groups: Names, options: ReadOptions, others: Counter[str], *
         group_b=groups.first(read_name(row, "group_b")),
         tfidf=None if row.fields.get("tfidf") is None else _number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
+        tier=next((tier for tier in get_args(Tier) if row.fields.get("tier") == tier), None),
     )
 
 

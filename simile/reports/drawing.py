@@ -18,7 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, Formatter, FuncFormatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    Formatter,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    ScalarFormatter,
+)
 from numpy.typing import NDArray
 
 from simile.reports.charts import NUM_COLOURS, Array
@@ -67,8 +75,11 @@ def _style() -> Iterator[None]:
 
 
 @_style()
-def draw_curves(series: Mapping[str, Array], label: str) -> Block:
-    """Return a curve per series of points, with gaps at NaN; long curves have dots only at points that stand alone."""
+def draw_curves(series: Mapping[str, Array], label: str, *, log_x: bool = False) -> Block:
+    """Return a curve per series of points, with gaps at NaN; long curves have dots only at points that stand alone.
+
+    With ``log_x``, the x-axis is logarithmic, with a tick at each point.
+    """
     axes, notes = _axes(), []
     for index, (name, points) in enumerate(series.items()):
         colour, style = _look(index)
@@ -82,6 +93,13 @@ def draw_curves(series: Mapping[str, Array], label: str) -> Block:
         notes += [f"{name}\n{shown(x, '.6g')}: {shown(y, '.4g')}" for x, y in points[dots].tolist()]
     drawn = np.concatenate(list(series.values()))
     _set_axis(axes, "x", drawn[:, 0])
+    if log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(np.unique(drawn[np.isfinite(drawn[:, 0]), 0]).tolist()))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.autoscale(axis="x")
+        axes.margins(x=0.02)
     _set_axis(axes, "y", drawn[:, 1], ends_at_ticks=True)
     return _svg(axes, label, notes)
 

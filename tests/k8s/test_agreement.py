@@ -67,7 +67,7 @@ def test_every_argument_is_one_that_the_command_takes(manifests, tmp_path):
         assert not any("$(" in word for word in line), line
         options = read_options([word.replace("/etc/simile", str(tmp_path)) for word in line])
         if line[0] == "run":
-            assert read_run_config(Path(options.config), options.set).out.parent == Path("/work/runs")
+            assert read_run_config(options.source, options.set, options).out.parent == Path("/work/runs")
         elif line[0] == "train":
             read_train_config(options.config, options.set)
 

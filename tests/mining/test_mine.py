@@ -14,6 +14,7 @@ from mining.corpus.split import distinct, split_documents
 from mining.mine import mine, write_mined
 from simile.artifacts import Document, Pair, PairSet, read_labelled_pairs, text_key
 from simile.errors import InputError
+from simile.scoring import load
 from tests.mining.corpora import corpus
 
 
@@ -36,7 +37,7 @@ def alone(pairs) -> float:
 
 @pytest.fixture(scope="module")
 def mined(helpdesk):
-    return mine(helpdesk, MineConfig(pairs=4000, test_share=0.2))
+    return mine(helpdesk, MineConfig(pairs=4000, dev_share=0.05, test_share=0.2))
 
 
 def test_tfidf_alone_does_not_order_the_helpdesk_pairs(mined):
@@ -48,7 +49,8 @@ def test_tfidf_alone_does_not_order_the_helpdesk_pairs(mined):
 
 def test_tfidf_alone_does_not_order_the_helpdesk_pairs_that_the_defaults_give(helpdesk):
     pairs = mine(helpdesk, MineConfig(dev_share=0)).sets["pairs"]
-    assert by_label(pairs) == {0: 5000, 1: 5000}
+    assert by_label(pairs) == {0: 7500, 1: 7500}
+    assert {pair.tier for pair in pairs} == {"matched"}
     assert abs(alone(pairs)) < 0.05
 
 
@@ -144,7 +146,7 @@ def test_target_without_labels_is_followed_over_all_pairs(helpdesk, target):
 def test_shortcut_of_the_target_is_not_followed(helpdesk):
     with_shortcut = mine(helpdesk, MineConfig(strategy="bands", pairs=600, dev_share=0, seed=5)).sets["pairs"]
     assert alone(with_shortcut) > 0.3
-    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0, allow_fewer=True), as_target(with_shortcut))
+    mined = mine(helpdesk, MineConfig(pairs=400, dev_share=0), as_target(with_shortcut))
     assert len(mined.sets["pairs"]) > 20
     assert abs(alone(mined.sets["pairs"])) < 0.05
 
@@ -297,15 +299,15 @@ def test_too_few_pairs_of_documents_that_mostly_repeat_another_are_refused_as_su
     rows = corpus(4, 5)
     copies = [replace(row, id=f"{row.id}-{i}") for row in rows for i in range(3)]
     with pytest.raises(InputError, match=r"pairs .*40 of 60 documents were left out as repetitions") as caught:
-        mine(copies, MineConfig(pairs=1000, band=(0.0, 1.0)))
+        mine(copies, MineConfig(pairs=1000, band=(0.0, 1.0), require=True))
     assert "wider band" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        MineConfig(pairs=1000, band=(0.0, 1.0)),
-        MineConfig(pairs=1000, strategy="bands", positive_band=(0.0, 1.0), negative_band=(0.0, 0.9)),
+        MineConfig(pairs=1000, band=(0.0, 1.0), require=True),
+        MineConfig(pairs=1000, strategy="bands", positive_band=(0.0, 1.0), negative_band=(0.0, 0.9), require=True),
     ],
     ids=["the band is open", "every positive pair was taken"],
 )
@@ -328,9 +330,9 @@ def in_two_groups(num_groups: int = 12, num_shared: int = 6) -> list[Document]:
 
 
 STRATEGIES = [
-    MineConfig(pairs=600, dev_share=0.3, test_share=0.2, allow_fewer=True, band=(0.0, 1.0), triplets=True),
-    MineConfig(pairs=600, dev_share=0.3, allow_fewer=True, strategy="bands", negative_band=(0.0, 1.0)),
-    MineConfig(pairs=600, dev_share=0.3, allow_fewer=True, strategy="curriculum", band=(0.0, 1.0)),
+    MineConfig(pairs=600, dev_share=0.3, test_share=0.2, band=(0.0, 1.0), triplets=True),
+    MineConfig(pairs=600, dev_share=0.3, strategy="bands", negative_band=(0.0, 1.0)),
+    MineConfig(pairs=600, dev_share=0.3, strategy="curriculum", band=(0.0, 1.0)),
 ]
 
 
@@ -361,7 +363,7 @@ def test_texts_that_are_all_in_the_only_two_groups_are_named_where_they_leave_no
 def test_components_of_groups_that_share_a_text_make_no_negative_pair():
     known = [(a.text, b.text) for a, b in pairwise(corpus()) if a.group == b.group]
     positives = PairSet("known", tuple(Pair(a, b) for a, b in known), "0" * 64)
-    config = MineConfig(pairs=400, allow_fewer=True, band=(0.0, 1.0), dev_share=0)
+    config = MineConfig(pairs=400, band=(0.0, 1.0), dev_share=0)
     assert not contradictory(mine(in_two_groups(), config, positives=positives))
     assert contradictory(mine(corpus(), config, positives=positives))
 
@@ -372,7 +374,7 @@ def test_components_of_groups_that_share_a_text_make_no_negative_pair():
 @pytest.mark.parametrize("spelled", [lambda name: f"{name} ", str.upper, lambda name: f"{name}\u200b", html_escaped])
 def test_groups_that_differ_only_in_spelling_are_one(spelled):
     rows = corpus()
-    config = MineConfig(pairs=400, test_share=0.3, allow_fewer=True)
+    config = MineConfig(pairs=400, test_share=0.3)
     mixed = [
         replace(row, group=spelled(row.group), category=spelled(row.category)) if i % 2 else row
         for i, row in enumerate(rows)
@@ -391,9 +393,11 @@ def test_held_out_texts_in_another_form_are_left_out():
     assert not {text_key(text) for text in held_out} & set().union(*map(texts_of, mined.sets.values()))
 
 
-def test_band_without_pairs_is_refused():
-    with pytest.raises(InputError, match=r"TF-IDF cosine in 0\.98-0\.99 \(matched\)"):
-        mine(corpus(), MineConfig(pairs=10, band=(0.98, 0.99)))
+def test_band_without_pairs_leaves_pairs_of_the_groups():
+    pairs = mine(corpus(), MineConfig(pairs=10, band=(0.98, 0.99))).sets["pairs"]
+    assert [pair.tier for pair in pairs] == ["group"] * 10
+    with pytest.raises(InputError, match=r"got no pairs of both classes \(bands\)"):
+        mine(corpus(), MineConfig(pairs=10, strategy="bands", positive_band=(0.98, 0.99)))
 
 
 def chinese(*, with_marks: bool) -> list[Document]:
@@ -408,7 +412,7 @@ def chinese(*, with_marks: bool) -> list[Document]:
 
 @pytest.mark.parametrize("with_marks", [True, False])
 def test_pairs_of_chinese_texts_are_matched_by_the_characters_that_they_share(with_marks):
-    pairs = mine(chinese(with_marks=with_marks), MineConfig(pairs=200, dev_share=0, allow_fewer=True)).sets["pairs"]
+    pairs = mine(chinese(with_marks=with_marks), MineConfig(pairs=200, dev_share=0)).sets["pairs"]
     assert len(pairs) >= 50
     assert abs(alone(pairs)) < 0.2
     assert all(set(pair.text_a) & set(pair.text_b) - {"\uff0c"} for pair in pairs)
@@ -424,7 +428,7 @@ def test_held_out_set_without_both_classes_is_left_out():
     rows += [Document(f"l{g}-{i}", f"a{g}x{i} b{g}x{i}", "x", f"lonely{g}") for g in range(4) for i in range(5)]
     outcomes = set()
     for seed in range(10):
-        config = MineConfig(pairs=4, dev_share=0.3, seed=seed, band=(0.05, 1.0), allow_fewer=True)
+        config = MineConfig(pairs=4, dev_share=0.3, seed=seed, band=(0.05, 1.0))
         held_out = {row.group for row in split_documents(rows, dev_share=0.3, test_share=0, seed=seed)["dev-unseen"]}
         try:
             sets = mine(rows, config).sets
@@ -557,14 +561,13 @@ def without_common_words(documents, *, is_positive: bool) -> list[tuple[Document
     return pairs[:60]
 
 
-def test_too_few_pairs_are_refused_with_their_number_and_written_if_allowed():
-    with pytest.raises(
-        InputError, match=r"documents that yield \d{3} of 1,000,000 pairs .*, or --allow-fewer .* to accept those"
-    ):
-        mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0))
-    pairs = mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0, allow_fewer=True)).sets["pairs"]
-    assert 300 < len(pairs) < 1000
-    assert by_label(pairs)[0] == by_label(pairs)[1]
+def test_fewer_pairs_than_wanted_are_written_and_refused_if_all_are_required():
+    pairs = mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0)).sets["pairs"]
+    # Every pair of documents of one group is among them.
+    assert sum(pair.label for pair in pairs) == 12 * 66
+    assert sum(pair.label == 0 for pair in pairs) == 12 * 66
+    with pytest.raises(InputError, match=r"yield 1,584 of 1,000,000 pairs .*, or no --require to accept those"):
+        mine(corpus(), MineConfig(pairs=1_000_000, dev_share=0, require=True))
 
 
 def test_near_duplicates_are_left_out_and_counted(helpdesk):
@@ -636,7 +639,7 @@ def test_target_is_followed_where_documents_have_groups_or_categories_only(helpd
 def test_dev_set_that_cannot_follow_the_target_is_easier_and_large_enough(helpdesk):
     pairs = mine(helpdesk, MineConfig(pairs=4000, dev_share=0, seed=5)).sets["pairs"]
     target = as_target(sorted(pairs, key=lambda pair: pair.tfidf)[-100:])
-    mined = mine(helpdesk, MineConfig(pairs=100, test_share=0.05, allow_fewer=True), target)
+    mined = mine(helpdesk, MineConfig(pairs=100, dev_share=0.05, test_share=0.05), target)
     low, _ = mined.facts.band
     assert mined.facts.unlike_target == ("dev-unseen",)
     dev = mined.sets["dev-unseen"]
@@ -645,4 +648,42 @@ def test_dev_set_that_cannot_follow_the_target_is_easier_and_large_enough(helpde
     assert min(pair.tfidf for pair in dev) < low
     # Test sets are as hard as the target or absent, and so are the training pairs.
     assert not set(mined.sets) & {"test-seen", "test-unseen"}
-    assert min(pair.tfidf for pair in mined.sets["pairs"]) >= low
+    assert min(pair.tfidf for pair in mined.sets["pairs"] if pair.tier == "target") >= low
+
+
+# Tiers
+
+
+def test_labelled_target_is_the_dev_set_so_that_no_document_is_held_out(helpdesk):
+    pairs = mine(helpdesk, MineConfig(pairs=400, dev_share=0, seed=5)).sets["pairs"]
+    assert not {"dev-seen", "dev-unseen"} & mine(helpdesk, MineConfig(pairs=200), as_target(pairs)).sets.keys()
+    few = mine(helpdesk, MineConfig(pairs=200), as_target(pairs[:40]))
+    assert "dev-unseen" in few.sets
+
+
+def test_tiers_go_on_where_the_target_has_no_more_pairs(helpdesk):
+    narrow = mine(helpdesk, MineConfig(pairs=300, dev_share=0, seed=5, band=(0.4, 0.5))).sets["pairs"]
+    some = [row for i, row in enumerate(helpdesk) if i % 12 == 0]
+    pairs = mine(some, MineConfig(), as_target(narrow)).sets["pairs"]
+    assert {pair.tier for pair in pairs} == {"target", "matched"}
+    assert abs(alone(pairs)) < 0.1
+    # A band that was asked for is not left but for the tier of the groups.
+    pairs = mine(some, MineConfig(band=(0.3, 0.6)), as_target(narrow)).sets["pairs"]
+    assert {pair.tier for pair in pairs} == {"target", "group"}
+    groups = Counter(pair.group_a for pair in pairs if pair.label and pair.tier == "group")
+    assert len(groups) > 50
+
+
+def test_negatives_of_the_groups_are_partly_near_each_other(helpdesk, tiny):
+    rows, baseline = helpdesk[::10], load(tiny.path, device="cpu", precision="fp32")
+    mined = mine(rows, MineConfig(pairs=40_000, dev_share=0, max_uses=200, band=(0.9, 1.0)), baseline=baseline)
+    pairs = mined.sets["pairs"]
+    ends = [(pair.text_a, pair.text_b) for pair in pairs if pair.label == 0 and pair.tier == "group"]
+    texts = sorted({text for pair in ends for text in pair})
+    index = {text: i for i, text in enumerate(texts)}
+    embedding_ND = baseline.embed(texts)
+    similarity = embedding_ND @ embedding_ND.T
+    score = np.array([similarity[index[a], index[b]] for a, b in ends])
+    random = similarity[np.triu_indices(len(texts), 1)]
+    # About half of them are above what nine tenths of random pairs are below.
+    assert 0.3 < np.mean(score > np.quantile(random, 0.9)) < 0.8

@@ -1,7 +1,7 @@
 """Properties of the pairs mined from any corpus, tested on small random ones."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -13,10 +13,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mining.config import MineConfig
 from mining.corpus.gather import gather
 from mining.corpus.split import distinct, split_documents
-from mining.mine import DEFAULT_BAND, MIN_HELD_OUT, Mined, mine
-from simile.artifacts import Document, Pair, group_key
+from mining.mine import MIN_HELD_OUT, Mined, mine
+from simile.artifacts import Document, Pair, PairSet, group_key
 from simile.errors import InputError
 from tests.mining.corpora import WORDS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_test_sets():
+    """Leave the test sets of these small corpora, which would be too small to judge by."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mining.mine.MIN_TEST_PAIRS", 2)
+        yield
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,6 @@ some_configs = st.builds(
     MineConfig,
     strategy=st.sampled_from(["matched", "matched", "bands", "curriculum"]),
     pairs=st.integers(2, 120),
-    allow_fewer=st.just(True),
     band=st.sampled_from([(0.0, 1.0), None, (0.2, 0.9)]),
     positive_band=st.sampled_from([(0.3, 0.5), (0.1, 0.9)]),
     negative_band=st.sampled_from([(0.15, 0.45), (0.0, 0.8)]),
@@ -144,16 +151,19 @@ def test_tfidf_is_the_cosine_and_lies_in_the_band(case):
         for pair in pairs:
             cosine = float(dense[pair.text_a] @ dense[pair.text_b])
             assert pair.tfidf == pytest.approx(cosine, abs=6e-5)
-            low, high = band_of(case.config, name, pair.label)
+            low, high = band_of(case.config, name, pair)
             assert low - 1e-9 <= cosine <= high + 1e-9
 
 
-def band_of(config: MineConfig, name: str, label: int) -> tuple[float, float]:
+def band_of(config: MineConfig, name: str, pair: Pair) -> tuple[float, float]:
     if name == "pairs" and config.strategy == "bands":
-        return config.positive_band if label else config.negative_band
+        return config.positive_band if pair.label else config.negative_band
+    # Held-out sets take pairs outside of the default band too where they would have too few.
+    if pair.tier == "group" or config.band is None:
+        return (0, 1)
     # The easy phases may take pairs from anywhere.
     is_easy = name in ("phase1", "phase2") or (name == "pairs" and config.strategy == "curriculum")
-    return (0, 1) if is_easy else config.band or DEFAULT_BAND
+    return (0, 1) if is_easy else config.band
 
 
 @quick
@@ -169,8 +179,10 @@ def test_no_text_is_in_more_pairs_of_a_class_than_allowed(case):
 def test_there_are_never_more_pairs_than_wanted_and_as_many_of_each_class(case):
     assert "pairs" in case.mined.sets
     for name, pairs in case.mined.sets.items():
-        count = Counter(pair.label for pair in pairs)
-        assert count[0] == count[1] > 0
+        count = Counter((pair.label, pair.tier) for pair in pairs)
+        assert all(count[0, tier] == count[1, tier] > 0 for _, tier in count if tier != "group")
+        assert count[0, "group"] <= count[1, "group"]
+        assert {pair.label for pair in pairs} == {0, 1}
         assert len(pairs) <= (MIN_HELD_OUT if name.startswith(("dev", "test")) else case.config.pairs)
 
 
@@ -179,7 +191,10 @@ def test_there_are_never_more_pairs_than_wanted_and_as_many_of_each_class(case):
 def test_tfidf_does_not_separate_the_classes(case):
     for name, pairs in case.mined.sets.items():
         if name.startswith(("dev", "test")) or (name == "pairs" and case.config.strategy == "matched"):
-            means = [np.mean([pair.tfidf for pair in pairs if pair.label == label]) for label in (0, 1)]
+            matched = [pair for pair in pairs if pair.tier != "group"]
+            if not matched:
+                continue
+            means = [np.mean([pair.tfidf for pair in matched if pair.label == label]) for label in (0, 1)]
             # The means differ no more than a positive and its negative may, apart from rounding.
             assert abs(means[0] - means[1]) <= 0.2 * max(0.02, spread_of_positives(case, name)) + 1e-4
 
@@ -193,7 +208,7 @@ def spread_of_positives(case: Case, name: str) -> float:
     members = split["train" if name == "pairs" else name]
     dense = TfidfVectorizer(sublinear_tf=True).fit(texts).transform([row.text for row in members]).toarray()
     ends = [(a, b) for a, b in combinations(range(len(members)), 2) if members[a].group == members[b].group]
-    low, high = config.band or DEFAULT_BAND
+    low, high = config.band or (0.0, 1.0)
     return float(np.std([cosine for a, b in ends if low - 1e-9 <= (cosine := dense[a] @ dense[b]) <= high + 1e-9]))
 
 
@@ -203,6 +218,29 @@ def test_held_out_texts_are_in_no_pair(case):
     held_out = {same(text) for text in case.held_out}
     for pairs in case.mined.sets.values():
         assert not held_out & {same(text) for text in texts_of(pairs)}
+
+
+@quick
+@given(some_cases, st.integers(0, 3))
+def test_no_text_of_the_target_is_in_a_pair_of_any_tier(case, seed):
+    labelled = [pair for pairs in case.parts.values() for pair in pairs]
+    rng = np.random.default_rng(seed)
+    rows = tuple(replace(labelled[i], tier=None) for i in rng.permutation(len(labelled))[:6])
+    try:
+        mined = mine(case.documents, case.config, PairSet("target", rows, "0" * 64))
+    except InputError:
+        return
+    target = {same(text) for text in texts_of(rows)}
+    assert not target & {same(text) for pairs in mined.sets.values() for text in texts_of(pairs)}
+
+
+@quick
+@given(some_cases)
+def test_tiers_follow_each_other_and_are_those_of_the_strategy(case):
+    tiers = [pair.tier for pair in case.mined.sets["pairs"]]
+    assert set(tiers) <= ({"matched", "group"} if case.config.strategy == "matched" else {None})
+    assert tiers == sorted(tiers, key=["matched", "group", None].index)
+    assert {pair.tier for name, pairs in case.mined.sets.items() for pair in pairs if name != "pairs"} <= {None}
 
 
 @quick

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import shutil
@@ -82,7 +83,7 @@ def write_config(make_base, documents, write_documents):
         base["min_base_agreement"] = 0
         config = {
             "documents": "documents.jsonl",
-            "mine": {"pairs": 200, "dev_share": 0.1, "test_share": 0.25, "allow_fewer": True},
+            "mine": {"pairs": 200, "dev_share": 0.1, "test_share": 0.25},
             "train": {**base, "learning_rate": 5e-3},
             "out": str(folder / "out"),
         }
@@ -624,7 +625,7 @@ def test_mine_writes_pairs_held_out_sets_and_a_report(helpdesk, write_documents,
 def test_mined_pairs_are_the_same_with_one_and_with_two_threads(helpdesk, write_documents, tiny, tmp_path):
     file = write_documents(tmp_path / "documents.jsonl", helpdesk[:600])
     assert main(["mine", str(file), "--pairs", "200", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
-    target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400", "--allow-fewer"]
+    target, options = tmp_path / "target" / "dev-unseen.jsonl", ["--pairs", "400"]
     written = []
     for num_threads in ("1", "2"):
         out = tmp_path / f"of-{num_threads}"
@@ -654,7 +655,7 @@ def test_mine_says_how_like_the_target_the_pairs_are(helpdesk, write_documents, 
     assert main(["mine", str(file), "--pairs", "400", "--seed", "5", "--out", str(tmp_path / "target")]) == 0
     capsys.readouterr()
     target = ["--target", str(tmp_path / "target" / "pairs.jsonl"), "--baseline", str(tiny.path)]
-    options = ["--pairs", "400", "--allow-fewer", "--dev-share", "0", "--out", str(tmp_path / "mined")]
+    options = ["--pairs", "400", "--dev-share", "0", "--out", str(tmp_path / "mined")]
     assert main(["mine", str(file), *target, *options]) == 0
     out = capsys.readouterr().out
     assert "(target)" in out
@@ -723,12 +724,29 @@ def test_run_goes_the_whole_path(finished, parse_page):
         "report.json",
     }
     report = json.loads((out / "report.json").read_text())
-    assert list(report["sets"]) == ["test-seen", "test-unseen"]
+    # The documents held out of the trained groups yield too few pairs for a set of their own.
+    assert list(report["sets"]) == ["test-unseen"]
     assert report["bundle"]["digest"] == read_bundle(out / "bundle").manifest.digest
     assert report["baseline"]["digest"] == read_bundle(out / "baseline").manifest.digest
     assert set(report["leaked_texts"].values()) == {0}
     assert (out / "bundle" / "evaluation.json").is_file()
     assert "Training" in " ".join(parse_page((out / "report.html").read_text()).itertext())
+
+
+def test_run_takes_a_table_of_documents_without_a_config(make_base, documents, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(row.text, row.group) for row in documents]
+    with Path("questions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("question", "intent"), *rows])
+    train = {"base": str(make_base("bert")), "max_length": 32, "precision": "fp32", "min_base_agreement": 0}
+    changes = ["--set", f"train={json.dumps(train)}", "--set", "mine.pairs=100"]
+    columns = ["--column", "text=question", "--column", "group=intent"]
+    assert main(["run", "questions.csv", *columns, *changes]) in (0, 3)
+    out = Path("runs/questions")
+    assert list(json.loads((out / "report.json").read_text())["sets"]) == ["test-unseen"]
+    trained = {text for pair in read_labelled_pairs(out / "mined" / "pairs.jsonl").texts for text in pair}
+    assert trained <= {text for text, _ in rows}
+    assert read_training_texts(read_bundle(out / "bundle")) == set(map(text_hash, trained))
 
 
 def test_run_skips_what_is_there(rerun, tmp_path, capsys):
@@ -805,10 +823,7 @@ def test_report_names_the_version_and_the_commit(finished):
 def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, documents, tmp_path):
     rows = [(documents[0].text, documents[1].text, 1), (documents[0].text, documents[100].text, 0)] * 20
     config = write_config(
-        tmp_path / "run",
-        test=["own.jsonl"],
-        guard=["general.jsonl"],
-        mine={"pairs": 100, "dev_share": 0, "allow_fewer": True},
+        tmp_path / "run", test=["own.jsonl"], guard=["general.jsonl"], mine={"pairs": 100, "dev_share": 0}
     )
     for name in ("own", "general"):
         lines = ({"text_a": a, "text_b": b, "label": label} for a, b, label in rows)
@@ -823,19 +838,18 @@ def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, docu
 
 
 def test_run_is_calibrated_on_its_target_where_that_has_labels(write_config, finished, tmp_path):
-    config = write_config(
-        tmp_path / "run", target="target.jsonl", mine={"pairs": 100, "test_share": 0.2, "allow_fewer": True}
-    )
+    config = write_config(tmp_path / "run", target="target.jsonl", test=["test.jsonl"], mine={"pairs": 100})
     mined = (finished.parent / "out" / "mined").glob("test-*.jsonl")
     rows = [row for path in sorted(mined) for row in read_labelled_pairs(path).rows]
     # One positive to three negatives, as no mined set has it.
-    kept = [row for row in rows if row.label == 0][:60] + [row for row in rows if row.label == 1][:20]
-    lines = ({"text_a": row.text_a, "text_b": row.text_b, "label": row.label} for row in kept)
-    (config.parent / "target.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kept = [row for row in rows if row.label == 0][:48] + [row for row in rows if row.label == 1][:16]
+    for name, pairs in (("target", kept), ("test", [row for row in rows if row not in kept])):
+        lines = ({"text_a": row.text_a, "text_b": row.text_b, "label": row.label} for row in pairs)
+        (config.parent / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["run", str(config)]) in (0, 3)
     calibration = read_bundle(config.parent / "out" / "bundle").manifest.calibration
-    assert len(kept) == 80
-    assert calibration.positive_share == pytest.approx(20 / 80)
+    assert len(kept) == 64
+    assert calibration.positive_share == pytest.approx(16 / 64)
 
 
 def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monkeypatch):
@@ -910,9 +924,7 @@ def test_mine_replaces_no_folder_that_holds_more_than_it_writes(documents, write
 def test_mine_keeps_texts_out(documents, write_documents, tmp_path):
     source, held_out = write_documents(tmp_path / "documents.jsonl", documents), tmp_path / "held-out.jsonl"
     write_pairs(held_out, [Pair(documents[0].text, documents[1].text, label=1)])
-    assert (
-        main(["mine", str(source), "--out", str(tmp_path / "out"), "--held-out", str(held_out), "--allow-fewer"]) == 0
-    )
+    assert main(["mine", str(source), "--out", str(tmp_path / "out"), "--held-out", str(held_out)]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["dropped"]["text of held-out pairs"] == 2
 

@@ -25,7 +25,7 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     for code in ((2,), (0, 3)):
         config = {
             "documents": "documents.jsonl",
-            "mine": {"pairs": 200, "dev_share": 0.2, "test_share": 0.25, "allow_fewer": True},
+            "mine": {"pairs": 200, "dev_share": 0.2, "test_share": 0.25},
             "train": [{"name": name, "base": base, **settings} for name, base in bases.items()],
             "out": str(folder / "out"),
         }
@@ -56,7 +56,7 @@ def test_ensemble_scores_the_mean_of_its_members_and_is_compared_with_the_first_
     out = ensemble[0] / "out"
     bundle = read_bundle(out / "bundle")
     assert bundle.manifest.combine.weights == {"first": 0.5, "second": 0.5}
-    texts = read_labelled_pairs(out / "mined" / "test-seen.jsonl").texts
+    texts = read_labelled_pairs(out / "mined" / "test-unseen.jsonl").texts
     mean_P = np.mean([scored(out / "members" / name, texts) for name in ("first", "second")], axis=0)
     np.testing.assert_allclose(scored(out / "bundle", texts), mean_P, rtol=0, atol=1e-6)
     report = json.loads((out / "report.json").read_text())

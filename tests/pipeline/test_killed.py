@@ -65,7 +65,7 @@ def mine(folder, documents, write_documents, **_) -> Killed:
             validated(read_json(out / "report.json"), MiningReport, out)
             assert (out / "report.html").read_text().rstrip().endswith("</html>")
 
-    argv = ["mine", str(file), "--pairs", "200", "--allow-fewer", "--triplets", "--out", str(out)]
+    argv = ["mine", str(file), "--pairs", "200", "--triplets", "--out", str(out)]
     return Killed(argv, [out], check)
 
 

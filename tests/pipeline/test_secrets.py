@@ -39,7 +39,7 @@ def config(make_base, documents, write_documents, tmp_path) -> Path:
     write_documents(tmp_path / "documents.jsonl", documents)
     values = {
         "documents": "documents.jsonl",
-        "mine": {"pairs": 60, "dev_share": 0.2, "test_share": 0.25, "allow_fewer": True},
+        "mine": {"pairs": 60, "dev_share": 0.2, "test_share": 0.25},
         "train": TRAIN | {"base": str(make_base("bert"))},
         "out": str(tmp_path / "out"),
     }

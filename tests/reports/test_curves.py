@@ -1,8 +1,10 @@
 import re
 
+import numpy as np
 import pytest
 
 from simile.reports import lines
+from simile.reports.drawing import draw_curves
 
 
 def points(path):
@@ -89,3 +91,11 @@ def test_labels_of_ticks_are_short_and_have_the_decimals_that_their_step_needs(p
         *(f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in labels[5:]),
     ]
     assert {"\N{MINUS SIGN}0.04", "0.00", "0.04"} <= set(labels)
+
+
+def test_a_logarithmic_axis_spaces_by_ratio_and_has_a_tick_per_point(parse, marks):
+    curve = np.array([(3.0, 0.5), (6.0, 0.6), (12.0, 0.7)])
+    chart = parse(draw_curves({"a": curve}, "t", log_x=True))
+    (left, _), (middle, _), (right, _) = points(marks(chart, "curve")[0])
+    assert middle == pytest.approx((left + right) / 2, abs=0.02)
+    assert [text.text for text in chart.iter("text")][:3] == ["3", "6", "12"]

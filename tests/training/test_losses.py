@@ -30,12 +30,31 @@ def ranked(embedding_TD, meaning_T, is_positive_P):
 def columns(pairs):
     """Return the columns of the labels: target, positive, texts, groups."""
     target_P, is_positive_P, *rest = torch.tensor(loss_labels(pairs)).unbind(1)
-    return target_P.tolist(), is_positive_P.tolist(), torch.cat(rest[:2]), torch.cat(rest[2:])
+    return target_P.tolist(), is_positive_P.tolist(), torch.cat(rest[:2]), torch.cat(rest[2:4])
 
 
 def test_groups_of_several_files_are_one_whatever_their_spelling():
     pairs = [Pair("a", "b", 1, group_a="card", group_b="Card "), Pair("c", "d", 0, group_a="17.0", group_b="17")]
     assert columns(pairs)[3].tolist() == [0, 1, 0, 1]
+
+
+def test_pairs_of_the_groups_teach_ranking_only(make_base):
+    model = load_encoder(str(make_base("bert"))).model
+    hard = [Pair("a b", "c d", 1, tier="target"), Pair("e f", "g h", 0, tier="matched"), Pair("i j", "k l", 0)]
+    easy = [Pair("m n", "o p", 1, tier="group"), Pair("q r", "s t", 0, tier="group")]
+    model.eval()
+
+    def losses(pairs, weights):
+        columns = [model.preprocess([getattr(pair, name) for pair in pairs]) for name in ("text_a", "text_b")]
+        values = PairLoss(model, weights)(columns, torch.tensor(loss_labels(pairs)))
+        return {name: value.item() for name, value in values.items()}
+
+    both = {"ranking": 1.0, "cosent": 0.3}
+    assert losses([*hard, *easy], both)["cosent"] == pytest.approx(losses(hard, both)["cosent"], rel=1e-3)
+    assert losses([*hard, *easy], both)["ranking"] > losses(hard, both)["ranking"]
+    assert losses(easy, both)["cosent"] == 0
+    # Without ranking, nothing else would learn from them.
+    assert losses([*hard, *easy], {"cosent": 0.3})["cosent"] > losses(hard, {"cosent": 0.3})["cosent"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8), st.integers(0, 99))

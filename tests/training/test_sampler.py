@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from training.config import TrainConfig
+from training.config import TrainConfig, epochs_by_file
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 
 
@@ -59,9 +59,18 @@ def test_epochs_are_in_order_and_each_has_its_own_pairs(lengths):
     ],
 )
 def test_number_of_epochs_is_for_all_files_or_per_file(epochs, expected):
-    assert epochs_of(TrainConfig(base="bundled:minilm", epochs=epochs), [3, 4]) == expected
+    config = TrainConfig(base="bundled:minilm", epochs=epochs)
+    assert epochs_of(epochs_by_file(config, [3, 4]), [3, 4]) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "epochs"),
+    [([15_000], 1), ([3200], 1), ([2400], 1), ([1600], 2), ([800], 4), ([100], 10), ([2], 10), ([400, 400], 4)],
+)
+def test_few_pairs_get_more_epochs_but_not_too_many(num_pairs, epochs):
+    assert epochs_by_file(TrainConfig(base="bundled:minilm"), num_pairs) == (epochs,) * len(num_pairs)
 
 
 def test_epochs_for_another_number_of_files_are_an_error():
     with pytest.raises(ValueError, match="zip"):
-        epochs_of(TrainConfig(base="bundled:minilm", epochs=(1, 2)), [3])
+        epochs_of((1, 2), [3])

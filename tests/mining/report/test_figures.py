@@ -11,7 +11,7 @@ from simile.artifacts import MiningReport, PairSet
 from simile.scoring import load
 from simile.scoring.metrics import figures, tfidf_cosines
 
-CONFIG = MineConfig(pairs=600, allow_fewer=True)
+CONFIG = MineConfig(pairs=600, dev_share=0.05)
 
 
 def as_target(pairs) -> PairSet:
@@ -168,7 +168,7 @@ def test_noisy_labels_are_warned_of(some):
 
 
 def test_too_few_pairs_are_warned_of(some):
-    config = MineConfig(pairs=100_000, allow_fewer=True)
+    config = MineConfig(pairs=100_000)
     mined = mine(some[:200], config)
     assert f"the documents yield {len(mined.sets['pairs']):,} pairs, 100,000 were asked for" in warnings_of(mined)
 
@@ -176,9 +176,38 @@ def test_too_few_pairs_are_warned_of(some):
 def test_held_out_set_that_cannot_be_made_is_warned_of(some):
     groups = list(dict.fromkeys(row.group for row in some))
     few = [row for row in some if row.group in groups[:3]]
-    mined = mine(few, MineConfig(pairs=60, allow_fewer=True))
+    mined = mine(few, MineConfig(pairs=60, dev_share=0.05))
     assert "dev-unseen" not in mined.sets
     assert "no dev-unseen with --dev-share 0.05: there are too few groups" in warnings_of(mined)
+
+
+def test_dev_sets_too_small_to_choose_by_are_not_made_unless_a_share_asks_for_them(some):
+    mined = mine(some[:300], MineConfig(pairs=60))
+    assert set(mined.sets) == {"pairs"}
+    assert mined.facts.split["train"].documents == 300 - sum(mined.facts.dropped.values())
+    expected = "no dev-seen and no dev-unseen: there are too few documents for 100 pairs, so all are trained on"
+    assert expected in warnings_of(mined)
+    assert "dev-unseen" in mine(some[:300], MineConfig(pairs=60, dev_share=0.1)).sets
+
+
+def test_tiers_have_figures_and_are_shown_where_there_are_several(some, baseline):
+    mined = mine(some[:300], MineConfig(pairs=3000, dev_share=0), baseline=baseline)
+    report = describe(mined)
+    assert [*report.tiers] == ["matched", "group"]
+    assert sum(tier.pairs for tier in report.tiers.values()) == report.training.pairs == len(mined.sets["pairs"])
+    # Random pairs of the groups differ in words, and only there that is meant.
+    assert abs(report.tiers["matched"].alone.tfidf) < 0.1 < report.tiers["group"].alone.tfidf
+    assert not [text for text in report.warnings if "TF-IDF alone reaches" in text]
+    assert [*report.shown_sets] == ["pairs", "tier matched", "tier group"]
+
+
+def test_target_is_compared_with_the_pairs_of_its_tier(some):
+    target = mine(some, MineConfig(pairs=200, dev_share=0)).sets["pairs"]
+    mined = mine(some, MineConfig(pairs=6000, dev_share=0), as_target(target))
+    report = describe(mined)
+    assert set(report.tiers) >= {"target", "matched"}
+    alone = replace(mined, sets={"pairs": [pair for pair in mined.sets["pairs"] if pair.tier == "target"]})
+    assert report.match == describe(alone).match
 
 
 def test_held_out_set_without_pairs_of_both_classes_is_warned_of(plain):
@@ -230,14 +259,14 @@ def test_target_without_labels_or_categories_is_warned_of(some, plain):
 
 def test_shortcut_of_the_target_is_warned_of(some):
     target = mine(some, MineConfig(strategy="bands", pairs=300, dev_share=0)).sets["pairs"]
-    mined = mine(some, MineConfig(pairs=60, dev_share=0, allow_fewer=True), as_target(target))
+    mined = mine(some, MineConfig(pairs=60, dev_share=0), as_target(target))
     assert any("on the target: its pairs were weighted" in warning for warning in warnings_of(mined))
 
 
 def test_pairs_of_the_target_outside_the_band_are_warned_of(helpdesk, plain):
     target = plain.sets["dev-unseen"]
     num = sum(not 0.1 <= pair.tfidf <= 0.2 for pair in target)
-    mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), dev_share=0, allow_fewer=True), as_target(target))
+    mined = mine(helpdesk, MineConfig(pairs=100, band=(0.1, 0.2), dev_share=0), as_target(target))
     outside = [warning for warning in warnings_of(mined) if "outside the band" in warning]
     assert len(outside) == 1
     # The fifth digit of a cosine on the edge decides on which side it falls.
@@ -268,7 +297,7 @@ def test_a_sample_of_the_documents_is_warned_of(helpdesk, monkeypatch):
 
 def test_tokens_that_the_baseline_does_not_know_are_warned_of(helpdesk, tiny, baseline):
     rows = [replace(row, text=f"{row.text} \U0001f600") for row in helpdesk[:600]]
-    mined = mine(rows, MineConfig(pairs=60, dev_share=0, allow_fewer=True), baseline=baseline)
+    mined = mine(rows, MineConfig(pairs=60, dev_share=0), baseline=baseline)
     report, base = describe(mined), tiny.manifest.members[0].base
     texts = {text for pair in mined.sets["pairs"] for text in (pair.text_a, pair.text_b)}
     ids = [text.ids for text in baseline.members[0].tokenize(sorted(texts))]

@@ -10,7 +10,7 @@ from simile.artifacts import PairSet
 from simile.scoring import load
 
 HOSTILE = "<script>alert(1)</script> \"'&</style>]]>"
-CONFIG = MineConfig(pairs=400, allow_fewer=True)
+CONFIG = MineConfig(pairs=400)
 
 
 @pytest.fixture(scope="module")

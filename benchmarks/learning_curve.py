@@ -1,0 +1,178 @@
+"""Measure Simile on small corpora beside plain sentence-transformers, both with their defaults.
+
+A point is a corpus that is cut to some documents per group, some groups, or one category. A stopped benchmark resumes:
+points with a result under --work are skipped. The figures go into docs/results.md, the picture into its folder images.
+"""
+
+import json
+import random
+import shutil
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import SIMILE, end_with_children, evaluate, place_parser, run, write_jsonl
+from learning_curve_report import SETS, write_section
+from results_file import commit
+from sample_corpus import SAMPLE, split_sample
+
+from simile.artifacts import read_training_history, work_folder
+from simile.artifacts.reading import read_rows
+from simile.files import write_whole
+
+DEV, TESTS = "dev", SETS[:2]
+TIERS = ("target", "matched", "group")
+"""Tiers of the mined pairs, in the order of their likeness to the target."""
+
+Row = dict[str, Any]
+Sets = dict[str, list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A corpus, and what is kept of it; None keeps everything."""
+
+    corpus: str
+    per_group: int | None = None
+    """Maximum number of documents per group."""
+    groups: int | None = None
+    """Number of groups."""
+    category: str | None = None
+
+
+POINTS: Mapping[str, Point] = {
+    **{f"clinc150-{num}-per-group": Point("clinc150", per_group=num) for num in (3, 6, 12, 25, 50, 100)},
+    **{f"clinc150-{num}-groups": Point("clinc150", groups=num) for num in (10, 25, 50)},
+    **{f"newsgroups20-{num}-per-group": Point("newsgroups20", per_group=num) for num in (6, 25)},
+    "helpdesk": Point("helpdesk"),
+    "helpdesk-delivery": Point("helpdesk", category="delivery"),
+    "dstc11": Point("dstc11"),
+    "sofmattress": Point("sofmattress"),
+}
+
+
+def main() -> None:
+    """Measure the points without a result, and write the section."""
+    parser = place_parser(__doc__)
+    parser.add_argument("--points", nargs="+", choices=tuple(POINTS), default=list(POINTS))
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="measure with seeds 0 to N-1 (default: 1)")
+    parser.add_argument("--only-write", action="store_true", help="write the existing results without measuring")
+    args = parser.parse_args()
+    end_with_children()
+    work = args.work / "learning-curve"
+    if not args.only_write:
+        for seed in range(args.seeds):
+            for name in args.points:
+                measure(name, seed, args.data, work)
+    write_section(args.out, results_of(work))
+
+
+def result_file(work: Path, name: str, seed: int) -> Path:
+    """Return the file with the result of a point and a seed."""
+    return work / f"{name}-seed-{seed}.json"
+
+
+def results_of(work: Path) -> dict[str, list[Row]]:
+    """Return the results of each point that has any, with one result per seed."""
+    files = {name: sorted(work.glob(result_file(work, name, 0).name.replace("-0.", "-*."))) for name in POINTS}
+    return {name: [json.loads(file.read_text()) for file in of_point] for name, of_point in files.items() if of_point}
+
+
+def measure(name: str, seed: int, data: Path, work: Path) -> None:
+    """Train Simile and the peer on a point and evaluate both, unless there is a result; keep only the result."""
+    if result_file(work, name, seed).is_file():
+        return
+    point, folder = POINTS[name], work / f"{name}-seed-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    sets = cut(load(point.corpus, data), point)
+    for set_name, rows in sets.items():
+        write_jsonl(folder / f"{set_name}.jsonl", rows)
+    baseline = work / "baseline"
+    if not baseline.is_dir():
+        run([*SIMILE, "baseline", "bundled:minilm", "--out", baseline])
+    seconds = train(folder, baseline, seed)
+    tests = [path for test in TESTS if (path := folder / f"{test}.jsonl").is_file()]
+    untouched, peer = (
+        evaluate(folder / "tuned", tests, other, data, folder / "evaluation.json")
+        for other in (baseline, folder / "peer")
+    )
+    losses = read_training_history(work_folder(folder / "tuned")).losses
+    tiers = Counter(row.fields.get("tier") for row in read_rows(folder / "mined" / "pairs.jsonl"))
+    result = {
+        "commit": commit(),
+        "documents": len(sets["corpus"]),
+        "groups": len({row["group"] for row in sets["corpus"]}),
+        "tiers": {tier: tiers[tier] for tier in TIERS},
+        "steps": losses[-1].step if losses else 0,
+        "seconds": seconds,
+        "sets": {
+            set_name: {
+                "pairs": entry["pairs"],
+                "untouched": untouched[kind][set_name]["baseline"]["spearman"],
+                "peer": entry["baseline"]["spearman"],
+                "simile": entry["bundle"]["spearman"],
+                "difference": entry["difference"],
+            }
+            for kind in ("sets", "guards")
+            for set_name, entry in peer[kind].items()
+        },
+    }
+    write_whole(result_file(work, name, seed), json.dumps(result, indent=2) + "\n")
+    shutil.rmtree(folder)
+
+
+def train(folder: Path, baseline: Path, seed: int) -> dict[str, float]:
+    """Train Simile (``tuned``) and the peer (``peer``) on the sets in the folder; return the seconds of each command.
+
+    README's commands have no option but paths and the seed. A dev set that the cut has left out is not given.
+    """
+    documents, mined, dev = folder / "corpus.jsonl", folder / "mined", folder / f"{DEV}.jsonl"
+    tests = [word for name in TESTS if (path := folder / f"{name}.jsonl").is_file() for word in ("--held-out", path)]
+    target, dev_set, dev_held_out = (
+        [option, dev] if dev.is_file() else [] for option in ("--target", "--dev", "--held-out")
+    )
+    script = Path(__file__).with_name("st_train.py")
+    mine = [*SIMILE, "mine", documents, *target, *tests, "--baseline", baseline, "--seed", str(seed), "--out", mined]
+    tune = [*SIMILE, "train", "minilm", "--pairs", mined / "pairs.jsonl", *dev_set, "--set", f"seed={seed}"]
+    peer = [sys.executable, script, documents, *dev_held_out, *tests, "--seed", str(seed)]
+    return {
+        "mine": run(mine).seconds,
+        "train": run([*tune, "--out", folder / "tuned"]).seconds,
+        "peer": run([*peer, "--out", folder / "peer"]).seconds,
+    }
+
+
+def load(corpus: str, data: Path) -> Sets:
+    """Return the documents of a whole corpus and its held-out pairs, by the name of the file."""
+    if corpus == "helpdesk":
+        return split_sample([row.fields for row in read_rows(SAMPLE)])
+    files = {name: data / corpus / f"{name}.jsonl.gz" for name in ("corpus", DEV, *TESTS)}
+    return {name: [row.fields for row in read_rows(file)] for name, file in files.items()}
+
+
+def cut(sets: Mapping[str, Sequence[Row]], point: Point) -> Sets:
+    """Return what the point keeps of a corpus: always the same documents, and a smaller cut is part of a larger one.
+
+    If groups are cut, dev and test-seen keep the pairs whose two groups both remain. A set without pairs of both
+    classes is left out.
+    """
+    rng = random.Random(0)
+    by_group: dict[str, list[Row]] = defaultdict(list)
+    for row in rng.sample(sets["corpus"], len(sets["corpus"])):
+        if point.category in (None, row["category"]):
+            by_group[row["group"]].append(row)
+    groups = rng.sample(sorted(by_group), len(by_group))[: point.groups]
+    corpus = [row for group in groups for row in by_group[group][: point.per_group]]
+    held_out = {name: list(sets[name]) for name in (DEV, *TESTS)}
+    if point.groups or point.category:
+        for name in (DEV, "test-seen"):
+            held_out[name] = [row for row in held_out[name] if {row["group_a"], row["group_b"]} <= set(groups)]
+    usable = {name: rows for name, rows in held_out.items() if len({row["label"] for row in rows}) == 2}
+    return {"corpus": corpus, **usable}
+
+
+if __name__ == "__main__":
+    main()
