@@ -55,6 +55,7 @@ class MineConfig(BaseModel):
         for name in ("band", "positive_band", "negative_band"):
             if (band := getattr(self, name)) and not band[0] < band[1]:
                 raise ValueError(f"got {name} {band[0]:g} {band[1]:g}, need the lower end first")
-        if (self.dev_share or 0) + self.test_share >= 0.9:
-            raise ValueError(f"got shares of {self.dev_share:g} and {self.test_share:g}, need less than 0.9 together")
+        dev_share = self.dev_share or 0.0
+        if dev_share + self.test_share >= 0.9:
+            raise ValueError(f"got shares of {dev_share:g} and {self.test_share:g}, need less than 0.9 together")
         return self

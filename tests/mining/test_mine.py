@@ -478,6 +478,7 @@ def test_every_document_is_in_exactly_one_set(helpdesk):
         {"band": (0.2, 0.2)},
         {"positive_band": (0.5, 0.3)},
         {"negative_band": (0.0, 1.5)},
+        {"test_share": 0.95},
         {"dev_share": 0.5, "test_share": 0.4},
         {"dev_share": -0.1},
         {"pairs": 1},
