@@ -15,7 +15,6 @@ from simile.artifacts import (
     InterpolationPoint,
     Pair,
     PairSet,
-    group_key,
     read_training_history,
     write_training_history,
 )
@@ -50,28 +49,28 @@ def folds(inputs: TrainingInputs) -> list[Fold]:
     There is no need with many groups, and no way with few pairs, without groups, or with the several files of a
     curriculum.
     """
-    rows = [pair for pairs in inputs.trained_rows for pair in pairs]
-    names = list(dict.fromkeys(name for pair in rows for name in _groups(pair)))
-    has_groups = all(None not in (pair.group_a, pair.group_b, pair.label) for pair in rows)
-    if not has_groups or len(inputs.files) > 1 or not _MIN_GROUPS <= len(names) <= _MAX_GROUPS:
+    pairs, names = inputs.files[0], inputs.groups
+    has_groups = pairs.have_groups and pairs.is_labelled and not pairs.is_graded
+    if len(inputs.files) > 1 or not has_groups or not _MIN_GROUPS <= len(names) <= _MAX_GROUPS:
         return []
+    known = set(names)
     for dev in large_enough(inputs.dev_sets):
-        num_unseen = sum(dev.have_groups and not {*_groups(pair)} & {*names} for pair in dev.rows)
-        if num_unseen >= MIN_DEV_PAIRS:
+        if dev.have_groups and sum(known.isdisjoint(ends) for ends in dev.ends) >= MIN_DEV_PAIRS:
             return []
     rng = np.random.default_rng(inputs.config.seed)
     num_folds = _FOLDS if len(names) >= _FOLDS * _MIN_GROUPS_PER_FOLD else 2
     fold = {name: place % num_folds for place, name in enumerate(rng.permutation(names).tolist())}
+    dealt = [(pair, tuple(fold[name] for name in ends)) for pair, ends in zip(pairs.rows, pairs.ends, strict=True)]
     made = []
     for number in range(num_folds):
-        trained = [pair for pair in rows if all(fold[name] != number for name in _groups(pair))]
-        held_out = [pair for pair in rows if all(fold[name] == number for name in _groups(pair))][:_MAX_SCORED]
+        trained = [pair for pair, both in dealt if number not in both]
+        held_out = [pair for pair, both in dealt if both == (number, number)][:_MAX_SCORED]
         if min(len(trained), len(held_out)) < MIN_DEV_PAIRS or len({pair.label for pair in held_out}) < 2:
             # Small groups make a fold that says nothing.
             continue
         some = np.sort(rng.permutation(len(trained))[:_MAX_TRAINED])
         name = f"fold-{number + 1}"
-        made.append(Fold([trained[i] for i in some], PairSet(name, tuple(held_out), inputs.files[0].sha256)))
+        made.append(Fold([trained[i] for i in some], PairSet(name, tuple(held_out), pairs.sha256)))
     return made
 
 
@@ -101,7 +100,3 @@ def cross_fit(
             remove(work.best)
         curves.append({point.alpha: (point.dev or {})[UNSEEN] or 0.0 for point in history.interpolation})
     return {alpha: float(np.mean([curve[alpha] for curve in curves])) for alpha in curves[0]} if curves else {}
-
-
-def _groups(pair: Pair) -> tuple[str, ...]:
-    return tuple(group_key(name) for name in (pair.group_a, pair.group_b) if name is not None)

@@ -51,7 +51,7 @@ def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str,
     if by_set:
         say(f"{name}: dev Spearman {shown({of_set: dev.spearman for of_set, dev in by_set.items()})}")
     defined = [value for value in spearmans if value is not None]
-    # Without dev sets there is nothing to choose by: the last epoch is then the best.
+    # Without a dev set that is large enough there is nothing to choose by: the last epoch is then the best.
     mean = float(epoch) if not spearmans else float(np.mean(defined)) if len(defined) == len(spearmans) else None
     return EpochEntry(epoch=epoch, seconds=seconds, mean=mean, dev=by_set, histograms=histograms)
 

@@ -66,6 +66,12 @@ class TrainingInputs:
         """The texts that are trained on."""
         return [text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b)]
 
+    @cached_property
+    def groups(self) -> list[str]:
+        """The keys of the groups that are trained on, in the order of their first pairs."""
+        names = (name for rows in self.trained_rows for pair in rows for name in (pair.group_a, pair.group_b))
+        return list(dict.fromkeys(group_key(name) for name in names if name is not None))
+
     def with_dev_set(self) -> "TrainingInputs":
         """Return these inputs or, for labelled pairs without groups and without a dev set, with a share held out."""
         if self.dev_sets or len(self.files) != 1 or self.files[0].have_groups or not self.files[0].is_labelled:
@@ -92,8 +98,7 @@ class TrainingInputs:
 
     def warn_of_few_groups(self) -> None:
         """Print how small a gain can be told where the pairs are of few groups."""
-        pairs = [pair for rows in self.trained_rows for pair in rows]
-        num = len({group_key(name) for pair in pairs for name in (pair.group_a, pair.group_b) if name is not None})
+        num = len(self.groups)
         if num and (half := _HALF_WIDTH / math.sqrt(num)) > _TELLING:
             told = f"with as many in a test set, the gate can hardly tell gains below about {half:.2f} Spearman"
             say(f"note: the training pairs are of {num} groups; {told}")

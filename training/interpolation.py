@@ -123,10 +123,11 @@ def _search(
         for alpha in ALPHAS:
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
-            if (point.agreement or 0) < minimum or not all(_gains(start, point, exclude=UNSEEN).values()):
+            worse = _worse_sets(start, point)
+            if (point.agreement or 0) < minimum or worse - {UNSEEN}:
                 continue
             gentlest = point
-            if not all(_gains(start, point).values()):
+            if worse:
                 continue
             is_better = best is start or _mean(point) > _mean(best)
             best, num_worse = (point, 0) if is_better else (best, num_worse + 1)
@@ -135,14 +136,14 @@ def _search(
     return tried, gentlest if best is start else best
 
 
-def _gains(start: InterpolationPoint, point: InterpolationPoint, *, exclude: str = "") -> dict[str, bool]:
-    """Return for each dev set whether the point is at least as good as the start, or hardly worse on unseen groups."""
-    gains = {}
+def _worse_sets(start: InterpolationPoint, point: InterpolationPoint) -> set[str]:
+    """Return the dev sets on which the point is worse than the start, or much worse in the case of unseen groups."""
+    worse = set()
     for name, value in (point.dev or {}).items():
-        least = (start.dev or {})[name]
-        tolerance = _UNSEEN_LOSS if name == UNSEEN else 0.0
-        gains[name] = name == exclude or (value is not None and least is not None and value >= least - tolerance)
-    return gains
+        least, tolerance = (start.dev or {})[name], _UNSEEN_LOSS if name == UNSEEN else 0.0
+        if value is None or least is None or value < least - tolerance:
+            worse.add(name)
+    return worse
 
 
 def general_clusters() -> list[list[str]]:

@@ -100,6 +100,7 @@ class PairLoss(nn.Module):
         target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P, is_hard_P = labels.unbind(1)
         # Easy pairs would teach the other losses word overlap; ranking learns from all positives.
         rows = is_hard_P.nonzero().squeeze(1) if "ranking" in self._weights else slice(None)
+        hard_target_P = target_P[rows]
         text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
         totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
@@ -107,9 +108,9 @@ class PairLoss(nn.Module):
             for name, weight in self._weights.items():
                 if name == "ranking":
                     loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
-                elif len(target_P[rows]):
+                elif len(hard_target_P):
                     compute_loss: Any = self._losses[name].compute_loss_from_embeddings
-                    loss = compute_loss([embedding_PD[rows] for embedding_PD in embeddings], target_P[rows])
+                    loss = compute_loss([embedding_PD[rows] for embedding_PD in embeddings], hard_target_P)
                 else:
                     continue
                 totals[name] = totals[name] + weight / len(self._cuts) * loss.float()

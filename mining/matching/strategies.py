@@ -82,10 +82,7 @@ class Selector:
                 selection = select(num_missing)
                 selections.append(replace(selection, tiers=(tier,) * len(selection.chosen)))
 
-        if target:
-            add("target", lambda num: self.matched(num, band, target))
-        else:
-            add("matched", lambda num: self.matched(num, band, None))
+        add("target" if target else "matched", lambda num: self.matched(num, band, target))
         if self._split.config.band is None:
             add("matched", lambda num: self.matched(num, WHOLE, None, exclude=selections))
         add("group", lambda num: self._of_groups(num, exclude=selections))
@@ -140,19 +137,15 @@ class Selector:
     def _of_groups(self, num_pairs: int, *, exclude: Sequence[Selection]) -> Selection:
         """Select positives, spread over texts and groups, and as many negatives: some near each other, some random."""
         num_each = num_pairs // 2
-        pool, near = (
-            self.unmatched((WHOLE, WHOLE), num_each),
-            nearest_negatives(self._split.features, num_each, self._rng),
-        )
+        pool = self.unmatched((WHOLE, WHOLE), num_each)
+        near = nearest_negatives(self._split.features, num_each, self._rng)
         pool = join([pool, near.take(~self._is_among(near, pool))])
 
         def take(picker: Picker) -> None:
             is_positive_C, is_near_C = picker.candidates.is_positive_C, self._is_among(picker.candidates, near)
             taken = picker.take_some(picker.least_used_first(np.flatnonzero(is_positive_C)), num_each)
             hard, random = np.flatnonzero(is_near_C), np.flatnonzero(~is_positive_C & ~is_near_C)
-            num = len(picker.take_some(hard, round(_HARD_SHARE * len(taken))))
-            for negatives in (random, hard):
-                num += len(picker.take_some(negatives, len(taken) - num))
+            _take_of_both(picker, hard, random, len(taken), _HARD_SHARE)
 
         return self._select(self._without(pool, exclude), take, balance=False)
 
@@ -240,12 +233,20 @@ def _take_from_bands(picker: Picker, bands: ClassBands, num_each: int, same_cate
     is_negative_C = ~is_positive_C & is_in_band(candidates.tfidf_C, bands[1])
     same, different = np.flatnonzero(is_negative_C & is_same_C), np.flatnonzero(is_negative_C & ~is_same_C)
     taken = picker.take_some(positives, num_each)
-    num_negatives = len(picker.take_some(same, round(same_category * len(taken))))
-    # Each part of the negatives makes up for the other where that runs out, as in a corpus of one category.
-    for negatives in (different, same):
-        num_negatives += len(picker.take_some(negatives, len(taken) - num_negatives))
+    num_negatives = _take_of_both(picker, same, different, len(taken), same_category)
     for index in taken[num_negatives:]:
         picker.release(index)
+
+
+def _take_of_both(picker: Picker, first: Indices, second: Indices, num: int, share: float) -> int:
+    """Take ``num`` candidates, this share of them from the first; return how many there were.
+
+    Each makes up for the other where that runs out, as negatives of two categories do in a corpus of one.
+    """
+    num_taken = len(picker.take_some(first, round(share * num)))
+    for candidates in (second, first):
+        num_taken += len(picker.take_some(candidates, num - num_taken))
+    return num_taken
 
 
 def _balanced(chosen: Candidates) -> Candidates:

@@ -20,7 +20,7 @@ _BASELINE_FIGURES = ("Spearman", "AUC", "separability", "overlap")
 
 def to_page(report: MiningReport, mined: Mined) -> str:
     """Return the report as a self-contained HTML page."""
-    # Without tiers, or in their place the first one: the pairs of the others are not as hard.
+    # The charts and examples show the hardest tier: the pairs of the others are not meant to be as hard.
     pairs = next(iter(tiers_of(mined).values()), None) or view_of(mined.sets["pairs"], mined.vectors)
     views = {"mined": pairs} | ({"target": view_of_target(mined.target)} if mined.target else {})
     blocks = [

@@ -41,7 +41,7 @@ _WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 MIN_DEV_PAIRS = 100
-"""The fewest pairs of a dev set that training chooses weights by; mining makes no smaller one."""
+"""The fewest pairs of a dev set that training chooses weights by; mining makes a smaller one only on request."""
 Tier = Literal["target", "matched", "group"]
 """What a mined pair was chosen by: the target, a pair of the other class alike in words and length, or its groups."""
 
@@ -62,7 +62,7 @@ class Pair:
     """TF-IDF cosine of the two texts, in [0, 1]."""
     same_category: bool | None = None
     tier: Tier | None = None
-    """What the pair was mined to follow; None for pairs that `simile mine` did not mine by tiers."""
+    """What `simile mine` chose the pair by; None for pairs that were not mined by tiers."""
 
     @property
     def target(self) -> float | None:
