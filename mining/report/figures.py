@@ -156,7 +156,9 @@ def _interval(band: Sequence[float]) -> str:
 def _held_out_warnings(report: MiningReport, config: MineConfig) -> Iterator[str]:
     """Yield the held-out sets that were asked for and are missing, or that do not follow the target."""
     missing = [name for name in ("dev-seen", "dev-unseen") if name not in report.sets]
-    if missing and config.dev_share is None and not (report.target and report.target.is_labelled):
+    target = report.target
+    target_is_dev_set = target and target.is_labelled and target.pairs + target.outside_band >= MIN_DEV_PAIRS
+    if missing and config.dev_share is None and not target_is_dev_set:
         why = f"there are too few documents for {MIN_DEV_PAIRS} pairs, so all are trained on"
         yield f"no {' and no '.join(missing)}: {why}"
     for part, share in (("dev", config.dev_share), ("test", config.test_share)):

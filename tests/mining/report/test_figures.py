@@ -190,6 +190,14 @@ def test_dev_sets_too_small_to_choose_by_are_not_made_unless_a_share_asks_for_th
     assert "dev-unseen" in mine(some[:300], MineConfig(pairs=60, dev_share=0.1)).sets
 
 
+@pytest.mark.parametrize(("num", "says"), [(99, True), (100, False)])
+def test_missing_dev_sets_are_told_of_unless_the_labelled_target_is_one(some, num, says):
+    pairs = mine(some, MineConfig(pairs=400, dev_share=0)).sets["pairs"]
+    target = as_target(replace(pair, tfidf=None) for pair in pairs[:num])
+    told = [text for text in warnings_of(mine(some[:300], MineConfig(pairs=60), target)) if "no dev-seen" in text]
+    assert bool(told) == says
+
+
 def test_tiers_have_figures_and_are_shown_where_there_are_several(some, baseline):
     mined = mine(some[:300], MineConfig(pairs=3000, dev_share=0), baseline=baseline)
     report = describe(mined)
