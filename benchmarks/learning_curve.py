@@ -1,7 +1,8 @@
 """Measure Simile on small corpora beside plain sentence-transformers, both with their defaults.
 
-A point is a corpus that is cut to some documents per group, some groups, or one category. A stopped benchmark resumes:
-points with a result under --work are skipped. The figures go into docs/results.md, the picture into its folder images.
+A point is a corpus that is cut to some documents per group, some groups, or one category, or that is replaced by some
+labelled pairs of its documents. A stopped benchmark resumes: points with a result under --work are skipped. The figures
+go into docs/results.md, the picture into its folder images.
 """
 
 import json
@@ -14,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import SIMILE, end_with_children, evaluate, place_parser, run, write_jsonl
 from learning_curve_report import SETS, write_section
 from results_file import commit
 from sample_corpus import SAMPLE, split_sample
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from simile.artifacts import read_training_history, work_folder
 from simile.artifacts.reading import read_rows
 from simile.files import write_whole
 
-DEV, TESTS = "dev", SETS[:2]
+CORPUS, DEV, PAIRS, TESTS = "corpus", "dev", "pairs", SETS[:2]
 TIERS = ("target", "matched", "group")
 """Tiers of the mined pairs, in the order of their likeness to the target."""
 
@@ -41,6 +44,8 @@ class Point:
     groups: int | None = None
     """Number of groups."""
     category: str | None = None
+    pairs: int | None = None
+    """Number of labelled pairs to train on in place of the documents, without a dev set."""
 
 
 POINTS: Mapping[str, Point] = {
@@ -51,6 +56,8 @@ POINTS: Mapping[str, Point] = {
     "helpdesk-delivery": Point("helpdesk", category="delivery"),
     "dstc11": Point("dstc11"),
     "sofmattress": Point("sofmattress"),
+    "clinc150-2000-pairs": Point("clinc150", pairs=2_000),
+    "dstc11-400-pairs": Point("dstc11", pairs=400),
 }
 
 
@@ -100,11 +107,12 @@ def measure(name: str, seed: int, data: Path, work: Path) -> None:
         for other in (baseline, folder / "peer")
     )
     losses = read_training_history(work_folder(folder / "tuned")).losses
-    tiers = Counter(row.fields.get("tier") for row in read_rows(folder / "mined" / "pairs.jsonl"))
+    tiers = Counter(row.fields.get("tier") for row in read_rows(pairs_file(folder)))
+    documents = sets.get(CORPUS, [])
     result = {
         "commit": commit(),
-        "documents": len(sets["corpus"]),
-        "groups": len({row["group"] for row in sets["corpus"]}),
+        "documents": len(documents),
+        "groups": len({row["group"] for row in documents}),
         "tiers": {tier: tiers[tier] for tier in TIERS},
         "steps": losses[-1].step if losses else 0,
         "seconds": seconds,
@@ -129,27 +137,34 @@ def train(folder: Path, baseline: Path, seed: int) -> dict[str, float]:
 
     README's commands have no option but paths and the seed. A dev set that the cut has left out is not given.
     """
-    documents, mined, dev = folder / "corpus.jsonl", folder / "mined", folder / f"{DEV}.jsonl"
+    documents, dev, pairs = (folder / f"{name}.jsonl" for name in (CORPUS, DEV, PAIRS))
     tests = [word for name in TESTS if (path := folder / f"{name}.jsonl").is_file() for word in ("--held-out", path)]
     target, dev_set, dev_held_out = (
         [option, dev] if dev.is_file() else [] for option in ("--target", "--dev", "--held-out")
     )
     script = Path(__file__).with_name("st_train.py")
-    mine = [*SIMILE, "mine", documents, *target, *tests, "--baseline", baseline, "--seed", str(seed), "--out", mined]
-    tune = [*SIMILE, "train", "minilm", "--pairs", mined / "pairs.jsonl", *dev_set, "--set", f"seed={seed}"]
-    peer = [sys.executable, script, documents, *dev_held_out, *tests, "--seed", str(seed)]
+    mine = [*SIMILE, "mine", documents, *target, *tests, "--baseline", baseline, "--seed", str(seed)]
+    tune = [*SIMILE, "train", "minilm", "--pairs", pairs_file(folder), *dev_set, "--set", f"seed={seed}"]
+    source = ["--pairs", pairs] if pairs.is_file() else [documents, *dev_held_out, *tests]
+    peer = [sys.executable, script, *source, "--seed", str(seed)]
     return {
-        "mine": run(mine).seconds,
+        "mine": run([*mine, "--out", folder / "mined"]).seconds if documents.is_file() else 0.0,
         "train": run([*tune, "--out", folder / "tuned"]).seconds,
         "peer": run([*peer, "--out", folder / "peer"]).seconds,
     }
+
+
+def pairs_file(folder: Path) -> Path:
+    """Return the file of the pairs that Simile trains on."""
+    given = folder / f"{PAIRS}.jsonl"
+    return given if given.is_file() else folder / "mined" / "pairs.jsonl"
 
 
 def load(corpus: str, data: Path) -> Sets:
     """Return the documents of a whole corpus and its held-out pairs, by the name of the file."""
     if corpus == "helpdesk":
         return split_sample([row.fields for row in read_rows(SAMPLE)])
-    files = {name: data / corpus / f"{name}.jsonl.gz" for name in ("corpus", DEV, *TESTS)}
+    files = {name: data / corpus / f"{name}.jsonl.gz" for name in (CORPUS, DEV, *TESTS)}
     return {name: [row.fields for row in read_rows(file)] for name, file in files.items()}
 
 
@@ -159,9 +174,11 @@ def cut(sets: Mapping[str, Sequence[Row]], point: Point) -> Sets:
     If groups are cut, dev and test-seen keep the pairs whose two groups both remain. A set without pairs of both
     classes is left out.
     """
+    if point.pairs:
+        return {PAIRS: labelled(sets[CORPUS], point.pairs), **{name: list(sets[name]) for name in TESTS}}
     rng = random.Random(0)
     by_group: dict[str, list[Row]] = defaultdict(list)
-    for row in rng.sample(sets["corpus"], len(sets["corpus"])):
+    for row in rng.sample(sets[CORPUS], len(sets[CORPUS])):
         if point.category in (None, row["category"]):
             by_group[row["group"]].append(row)
     groups = rng.sample(sorted(by_group), len(by_group))[: point.groups]
@@ -171,7 +188,34 @@ def cut(sets: Mapping[str, Sequence[Row]], point: Point) -> Sets:
         for name in (DEV, "test-seen"):
             held_out[name] = [row for row in held_out[name] if {row["group_a"], row["group_b"]} <= set(groups)]
     usable = {name: rows for name, rows in held_out.items() if len({row["label"] for row in rows}) == 2}
-    return {"corpus": corpus, **usable}
+    return {CORPUS: corpus, **usable}
+
+
+def labelled(documents: Sequence[Row], num: int) -> list[Row]:
+    """Return pairs as people label them: a text beside another of its meaning, and beside one with similar words.
+
+    Every text_a is in a positive pair, with a random document of its group, and in a negative one, with the document of
+    another group that has the highest TF-IDF cosine. No other document is in two pairs.
+    """
+    rng = np.random.default_rng(0)
+    tfidf = TfidfVectorizer(sublinear_tf=True).fit_transform([row["text"] for row in documents])
+    group_D = np.array([row["group"] for row in documents])
+    is_free_D = np.ones(len(documents), dtype=bool)
+    pairs: list[Row] = []
+    for anchor in rng.permutation(len(documents)):
+        is_same_D = group_D == group_D[anchor]
+        if len(pairs) >= num:
+            break
+        if not is_free_D[anchor] or (is_free_D & is_same_D).sum() < 2:
+            continue
+        is_free_D[anchor] = False
+        cosine_D = (tfidf @ tfidf[anchor].T).toarray().ravel()
+        positive = rng.choice(np.flatnonzero(is_free_D & is_same_D))
+        negative = np.where(is_free_D & ~is_same_D, cosine_D, -1.0).argmax()
+        for partner, label in ((positive, 1), (negative, 0)):
+            is_free_D[partner] = False
+            pairs.append({"text_a": documents[anchor]["text"], "text_b": documents[partner]["text"], "label": label})
+    return pairs
 
 
 if __name__ == "__main__":

@@ -114,6 +114,17 @@ def test_a_set_that_lacks_a_class_after_the_cut_is_left_out(curve, corpus):
     assert list(curve.cut({**corpus, "dev": []}, curve.Point(""))) == ["corpus", "test-seen", "test-unseen"]
 
 
+def test_labelled_pairs_hold_each_anchor_once_per_class_and_no_other_document_twice(curve, corpus):
+    sets = curve.cut(corpus, curve.Point("", pairs=8))
+    assert list(sets) == ["pairs", "test-seen", "test-unseen"]
+    group_of = {row["text"]: row["group"] for row in corpus["corpus"]}
+    pairs = sets["pairs"]
+    assert [pair["label"] for pair in pairs] == 4 * [1, 0]
+    assert all(pair["label"] == (group_of[pair["text_a"]] == group_of[pair["text_b"]]) for pair in pairs)
+    assert [pair["text_a"] for pair in pairs[::2]] == [pair["text_a"] for pair in pairs[1::2]]
+    assert len({text for pair in pairs for text in (pair["text_a"], pair["text_b"])}) == 4 + len(pairs)
+
+
 def test_the_helpdesk_sample_is_held_out_by_groups_and_documents(curve, monkeypatch):
     # Drawing fewer pairs takes less time.
     monkeypatch.setattr("sample_corpus.PAIRS", 400)
