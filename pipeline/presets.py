@@ -16,7 +16,7 @@ from simile.artifacts.reading import FORMATS
 from simile.errors import InputError
 from training.config import TrainConfig
 
-PRESETS = ("minilm", "mpnet", "nomic")
+PRESETS = ("minilm", "mpnet", "mpnet-bundled", "nomic")
 """Names of the settings files of `simile train`."""
 _CONFIGS = (".yaml", ".yml")
 """Suffixes by which the config of a run is told from documents."""
@@ -127,11 +127,11 @@ def _require_no_base(train: Any, choosing: Sequence[str]) -> None:
 
 
 def _written_out(member: Any) -> Any:
-    """Return the member's settings, completed by those of its preset."""
+    """Return the member's settings, completed by those of its preset, and these by those of the preset's own."""
     if not isinstance(member, dict) or "preset" not in member:
         return member
     name = member["preset"]
     if name not in PRESETS:
         raise InputError(f"got preset {name!r}, need one of {', '.join(PRESETS)}")
     own = {key: value for key, value in member.items() if key != "preset"}
-    return read_yaml(EXAMPLES / f"{name}.yaml") | own
+    return _written_out(read_yaml(EXAMPLES / f"{name}.yaml")) | own

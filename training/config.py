@@ -41,7 +41,8 @@ class TrainConfig(BaseModel):
     name: Name = "encoder"
     """The member's name in the bundle."""
     base: str
-    """Base encoder: a name on the hub, a local folder, or ``bundled:minilm``."""
+    """Base encoder: a name on the hub, a local folder, or one that packages bring
+    (``bundled:minilm``, ``bundled:mpnet``)."""
     revision: str | None = None
     """Commit of the hub's repository."""
     prompt: str = ""

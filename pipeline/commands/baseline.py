@@ -11,8 +11,8 @@ class Options(ColumnOption):
     """Options of `simile baseline`."""
 
     model: Annotated[str, named("MODEL")]
-    """Name of an encoder on the hub (``NAME`` or ``NAME@REVISION``), a folder, ``bundled:minilm``, or
-    ``lexical:DOCUMENTS`` for the TF-IDF cosine of a file's words."""
+    """Name of an encoder on the hub (``NAME`` or ``NAME@REVISION``), a folder, ``bundled:minilm``,
+    ``bundled:mpnet``, or ``lexical:DOCUMENTS`` for the TF-IDF cosine of a file's words."""
     out: Annotated[Path, value("BUNDLE")]
     """Where the bundle is written."""
     prompt: Annotated[str, value("TEXT")] = ""

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
-from pipeline.options import OverrideOptions
+from pipeline.options import OverrideOptions, value
 
 
 class Options(OverrideOptions):
@@ -11,6 +12,8 @@ class Options(OverrideOptions):
 
     out: Path = Path("quickstart")
     """Folder of all results."""
+    preset: Annotated[str | None, value("NAME")] = None
+    """Preset to train (default: minilm)."""
 
 
 def run(options: Options) -> int:
@@ -18,6 +21,7 @@ def run(options: Options) -> int:
     from pipeline.commands import run
     from pipeline.presets import EXAMPLES
 
-    overrides = (f"out={json.dumps(str(options.out))}", *options.set)
+    preset = [f"train.preset={options.preset}"] if options.preset else []
+    overrides = (f"out={json.dumps(str(options.out))}", *preset, *options.set)
     config = str(EXAMPLES / "helpdesk" / "run.yaml")
     return run.run(run.Options(source=config, set=overrides, restart=options.restart))

@@ -186,7 +186,7 @@ CASES = [
     (train("config.yaml", "good.csv --column score=same"), "no column 'same'"),
     # encoders
     (train("config.yaml", "good.csv"), "./missing: no such folder"),
-    (train("unbundled.yaml", "good.csv"), "the only bundled one is 'bundled:minilm'"),
+    (train("unbundled.yaml", "good.csv"), "the bundled ones are bundled:minilm and bundled:mpnet"),
     (train("too-long.yaml", "good.csv"), "this encoder reads at most 512 tokens"),
     (run("run.yaml --set target=graded.jsonl"), "target graded: got graded scores, need label 0|1 or no label"),
     (run("run.yaml --set epochs=2"), "unknown key 'epochs', did you mean 'train.epochs'?"),

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from simile.artifacts import Bundle, TrainingHistory, read_bundle, read_labelled_pairs, read_training_history
+from simile.artifacts import Bundle, PairSet, TrainingHistory, read_bundle, read_labelled_pairs, read_training_history
 from simile.files import sha256_bytes
 
+DATA = Path(os.environ.get("SIMILE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NUM_PAIRS, NUM_DEV = 160, 120
 
 
@@ -86,6 +88,15 @@ def material(tmp_path_factory, helpdesk) -> Material:
         write("upside-down", [text | {"label": 1 - row["label"]} for text, row in zip(texts, train, strict=True)]),
         write("few", train[:32]),
     )
+
+
+@pytest.fixture(scope="session")
+def stsb() -> PairSet:
+    """The STS benchmark, whose figure each base's model card publishes."""
+    path = DATA / "stsb" / "test.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"no STS benchmark at {path} (set SIMILE_DATA)")
+    return read_labelled_pairs(path)
 
 
 @pytest.fixture(scope="session")
