@@ -1,12 +1,11 @@
 """`simile join`: several bundles to one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.options import ColumnOption, named, value
@@ -27,7 +26,7 @@ class Options(ColumnOption):
     """Where the joined bundle is written."""
     fit: Annotated[Path | None, value("PAIRS")] = None
     """Labelled pairs on which the members' weights, calibration and thresholds are fitted (default: equal weights,
-    without calibration)."""
+    without calibration). Members that do not help are left out."""
     calibration: Literal["platt", "isotonic"] | None = None
     """Curve from score to probability that ``--fit`` fits: logistic, or any that rises (default: ``platt``)."""
 
@@ -58,12 +57,14 @@ def join(
 ) -> Bundle:
     """Return the bundle at ``out`` with the members of all these bundles.
 
-    The members' weights are learned on ``fit``, and are equal without it. Calibration and thresholds are fitted on
-    ``calibration_sets``, pairs like those to be scored, where these are enough; otherwise on ``dev_sets`` or ``fit``.
+    The members' weights are learned on ``fit`` (`training.fusion`), and equal without it. Calibration and thresholds
+    are fitted on ``calibration_sets``, pairs like those to be scored, where these are enough; otherwise on ``dev_sets``
+    or ``fit``.
     """
     from simile.scoring import Scorer, choose_runtime
     from simile.version import __version__, commit
     from training.decision import with_decisions
+    from training.fusion import fuse
 
     artifacts.check_replaceable(out)
     if any(os.path.realpath(path) == os.path.realpath(out) for path in paths):
@@ -98,9 +99,9 @@ def join(
     runtime = choose_runtime("cpu", "fp32")
     if fit:
         scores = Scorer(Bundle(out, manifest, data), runtime).score_members(fit.texts).members
-        weights = learn_weights(np.stack([scores[name] for name in members], axis=1), fit.target_P)
-        combine = artifacts.Combine(method="learned", weights=dict(zip(members, map(float, weights), strict=True)))
-        manifest = manifest.model_copy(update={"combine": combine})
+        weights = fuse(np.stack([scores[name] for name in members], axis=1), fit)
+        manifest = _weighted(manifest, dict(zip(members, map(float, weights), strict=True)))
+        data = {entry.path: data[entry.path] for member in manifest.members for entry in member.files}
     if decided_on := dev_sets or ([fit] if fit else calibration_sets):
         scorer = Scorer(Bundle(out, manifest, data), runtime)
         manifest = with_decisions(manifest, scorer, calibration_sets, decided_on, method=calibration)
@@ -132,20 +133,18 @@ def _collected(bundles: Sequence[Bundle]) -> tuple[dict[str, Member], dict[str, 
     return members, data, tuple(GoldenPair(text_a=a, text_b=b, scores=own) for (a, b), own in complete.items())
 
 
-def learn_weights(score_PM: NDArray[np.float32], target_P: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the members' weights, non-negative with sum 1, that maximise the correlation of mean score and target.
-
-    The linear correlation is used because it is smooth, unlike the rank correlation.
-    """
-    from scipy.optimize import minimize
-
-    target_P = (target_P - target_P.mean()) / target_P.std()
-
-    def loss(raw_M: NDArray[np.float64]) -> float:
-        weight_M = np.abs(raw_M) / np.abs(raw_M).sum()
-        return -float(np.corrcoef(score_PM @ weight_M, target_P)[0, 1])
-
-    num_members = score_PM.shape[1]
-    optimum = minimize(loss, np.full(num_members, 1 / num_members), method="Nelder-Mead", options={"maxiter": 2000})
-    weight_M: NDArray[np.float64] = np.abs(optimum.x) / np.abs(optimum.x).sum()
-    return weight_M
+def _weighted(manifest: artifacts.Manifest, weights: Mapping[str, float]) -> artifacts.Manifest:
+    """Return the manifest with these weights, without the members that have none: they would only cost time."""
+    kept = {name: weight for name, weight in weights.items() if weight}
+    if left_out := [name for name in weights if name not in kept]:
+        say(f"note: left out {', '.join(left_out)}: the pairs of --fit give them no weight")
+    golden = [
+        pair.model_copy(update={"scores": {name: pair.scores[name] for name in kept}}) for pair in manifest.golden
+    ]
+    return manifest.model_copy(
+        update={
+            "members": tuple(member for member in manifest.members if member.name in kept),
+            "combine": artifacts.Combine(method="learned", weights=kept),
+            "golden": tuple(golden),
+        }
+    )
