@@ -151,13 +151,13 @@ def write_lexical() -> Callable[..., Bundle]:
 def make_base(made_once, helpdesk) -> Callable[..., Path]:
     """Makes a tiny random encoder of an architecture, the same one each time, as a sentence-transformers folder."""
 
-    def make(architecture: str, *, pooling: str = "mean") -> Path:
+    def make(architecture: str, *, pooling: str | None = None) -> Path:
         def write(folder: Path) -> None:
             from tests.tiny_bases import write_base
 
-            write_base(folder, architecture, pooling, [row.text for row in helpdesk])
+            write_base(folder, architecture, [row.text for row in helpdesk], pooling=pooling)
 
-        return made_once(f"tiny-{architecture}" + ("" if pooling == "mean" else f"-{pooling}"), write)
+        return made_once(f"tiny-{architecture}" + (f"-{pooling}" if pooling else ""), write)
 
     return make
 

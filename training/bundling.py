@@ -12,7 +12,6 @@ from simile.artifacts import (
     TrainingHistory,
     TrainingProvenance,
     read_training_history,
-    text_hash,
     texts_digest,
     work_folder,
     write_bundle,
@@ -51,7 +50,7 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
     ``unseen`` is the curve of cross-fitting, which may be empty.
     """
     config, dev_sets, folder = inputs.config, inputs.dev_sets, work_folder(out)
-    facts, hashes = inputs.published_facts, frozenset(map(text_hash, inputs.texts))
+    facts, hashes = inputs.published_facts, inputs.hashes
     made = TrainingProvenance(
         run=facts,
         seed=config.seed,

@@ -10,7 +10,7 @@ from simile.artifacts.bundle import CalibrationMethod, Name
 
 MIN_LENGTH = 8
 """Fewest tokens per text."""
-Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal"]
+Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal", "teacher"]
 """Losses by name; `training.losses` defines them."""
 _MIN_STEPS, _MAX_EPOCHS = 100, 10
 """The number of steps that ``epochs: auto`` aims at where one epoch has fewer, and the most epochs for it."""

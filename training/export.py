@@ -26,11 +26,12 @@ from simile.scoring import Scorer, choose_runtime, golden_pairs, unscored_pairs
 from simile.scoring.provider import TOLERANCE, open_session
 from training.interpolation import general_clusters
 from training.torch_encoder import TorchEncoder
-from training.unpadded import Unpadded, can_unpad
+from training.unpadded import Unpadded, can_unpad, masks_by_hand
 
 _OPSET = 17
-_PARITY, _PARITY_LENGTHS = 1e-4, (1, 12, 40, 128)
-"""Maximum difference from torch in fp32, in any coordinate of a unit vector; the lengths at which it is checked."""
+_PARITY, _PARITY_LENGTHS, _MAX_PARITY_LENGTH = 1e-4, (1, 12, 40, 128), 2048
+"""Maximum difference from torch in fp32, in any coordinate of a unit vector; the lengths at which it is checked, beside
+the encoder's own up to a limit, since attention in torch takes memory with the square of the length."""
 _MAX_HALF = 1e4
 """Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
 _RMS_NORM = ("Pow", "ReduceMean", "Sqrt", "Div", "Reciprocal")
@@ -40,16 +41,26 @@ _RMS_NORM = ("Pow", "ReduceMean", "Sqrt", "Div", "Reciprocal")
 class _Graph(nn.Module):
     """The computation of the graph: ids and mask -> unit vectors ``[B, D]``."""
 
-    def __init__(self, transformer: nn.Module, pooling: str) -> None:
+    def __init__(self, transformer: nn.Module, encoder: TorchEncoder) -> None:
         super().__init__()
-        self.transformer, self.pooling = transformer, pooling
+        self.transformer, self.pooling = transformer, encoder.pooling
+        self.dense = nn.ModuleList(copy.deepcopy(encoder.dense)).float().cpu()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = masks_by_hand(self.transformer, attention_mask)
+        hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=mask).last_hidden_state
         if self.pooling == "cls":
-            return nn.functional.normalize(hidden_BTD[:, 0], dim=-1)
-        mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
-        return nn.functional.normalize((hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1), dim=-1)
+            pooled_BD = hidden_BTD[:, 0]
+        elif self.pooling == "lasttoken":
+            last_B11 = (attention_mask.sum(1) - 1)[:, None, None]
+            pooled_BD = hidden_BTD.gather(1, last_B11.expand(-1, 1, hidden_BTD.shape[2]))[:, 0]
+        else:
+            mask_BT1 = attention_mask.unsqueeze(-1).to(hidden_BTD.dtype)
+            pooled_BD = (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+        features = {"sentence_embedding": pooled_BD}
+        for dense in self.dense:
+            features = dense(features)
+        return nn.functional.normalize(features["sentence_embedding"], dim=-1)
 
 
 def export_member(
@@ -59,12 +70,12 @@ def export_member(
     # On a float32 copy with eager attention, the only one that exports to operators which runtimes fuse.
     transformer = copy.deepcopy(encoder.transformer.model).float().cpu().eval()
     transformer.set_attn_implementation("eager")
-    graph = _Graph(transformer, encoder.pooling).eval()
+    graph = _Graph(transformer, encoder).eval()
     model = _to_onnx(graph)
     _check_parity(graph, model, encoder)
     half = _to_half(graph, model, encoder)
     if can_unpad(transformer):
-        model = _to_onnx(_Graph(Unpadded(transformer), encoder.pooling).eval())
+        model = _to_onnx(_Graph(Unpadded(transformer), encoder).eval())
         _check_parity(graph, model, encoder)
     files = {
         f"members/{name}/model.onnx": model,
@@ -79,7 +90,7 @@ def export_member(
         tokenizer=tokenizer_entry,
         base=encoder.name,
         revision=encoder.revision,
-        pooling="cls" if encoder.pooling == "cls" else "mean",
+        pooling=encoder.pooling,
         prompt=prompt,
         max_length=encoder.max_length,
         pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
@@ -163,7 +174,8 @@ def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], N
     rng = np.random.default_rng(0)
     text = " ".join(sentence for cluster in general_clusters() for sentence in cluster)
     stream_T = np.array(encoder.model.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
-    lengths = sorted({min(length, encoder.max_length) for length in (*_PARITY_LENGTHS, encoder.max_length)})
+    longest = min(encoder.max_length, _MAX_PARITY_LENGTH)
+    lengths = sorted({min(length, longest) for length in (*_PARITY_LENGTHS, longest)})
     for num_texts in (1, 12):
         for length in lengths:
             num_texts = min(num_texts, max(1, 4096 // length))

@@ -10,6 +10,7 @@ from simile.artifacts import Pair, PairSet, RunFacts, count_trained, group_key, 
 from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig, epochs_by_file
+from training.distillation import Lesson, Teacher, teach
 from training.holdout import hold_out
 from training.losses import NEED_LABELS
 from training.torch_encoder import fingerprint, public_name
@@ -32,6 +33,8 @@ class TrainingInputs:
     """Labelled pairs to choose the epoch and alpha by."""
     calibration_sets: Sequence[PairSet] = ()
     """Pairs like those to be scored, to fit calibration and thresholds on; without them, the dev sets."""
+    lesson: Lesson | None = None
+    """What is distilled, if anything is."""
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -43,6 +46,8 @@ class TrainingInputs:
             pairs=tuple(pairs.sha256 for pairs in self.files),
             dev={dev.name: dev.sha256 for dev in self.dev_sets},
             calibration=tuple(pairs.sha256 for pairs in self.calibration_sets),
+            teacher=self.lesson.digest if self.lesson else None,
+            unlabelled=self.lesson.sha256 if self.lesson else (),
         )
 
     @property
@@ -52,19 +57,37 @@ class TrainingInputs:
         return self.facts.model_copy(update={"config": config})
 
     @cached_property
+    def teacher(self) -> Teacher | None:
+        """The teacher, if there is one; it embeds all texts at the first call."""
+        held_out = [*self.dev_sets, *self.calibration_sets]
+        return teach(self.lesson, self.files, held_out, self.config.seed) if self.lesson else None
+
+    @cached_property
     def epochs(self) -> tuple[int, ...]:
         """The number of epochs over each file."""
-        return epochs_by_file(self.config, [len(pairs.rows) for pairs in self.files])
+        return epochs_by_file(self.config, [len(rows) for rows in self._rows])
+
+    @property
+    def _rows(self) -> list[Sequence[Pair]]:
+        """The pairs of each file, or those of the only one and the teacher's."""
+        if self.teacher:
+            return [[*(row for pairs in self.files for row in pairs.rows), *self.teacher.pairs]]
+        return [pairs.rows for pairs in self.files]
 
     @cached_property
     def trained_rows(self) -> list[Sequence[Pair]]:
         """The pairs of each file that are trained on: none of a file that the config has 0 epochs for."""
-        return [pairs.rows if num else () for pairs, num in zip(self.files, self.epochs, strict=True)]
+        return [rows if num else () for rows, num in zip(self._rows, self.epochs, strict=True)]
 
     @cached_property
     def texts(self) -> list[str]:
         """The texts that are trained on."""
         return [text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b)]
+
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """The hashes of the texts that are trained on, those of the teacher's training included."""
+        return frozenset(map(text_hash, self.texts)) | (self.teacher.trained_hashes if self.teacher else frozenset())
 
     @cached_property
     def groups(self) -> list[str]:
@@ -85,6 +108,10 @@ class TrainingInputs:
 
     def require_trainable(self) -> None:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
+        if ("teacher" in self.config.loss) != (self.lesson is not None):
+            raise InputError(f"got the losses {', '.join(self.config.loss)}, need 'teacher' in a distillation only")
+        if self.lesson and len(self.files) > 1:
+            raise InputError(f"got {len(self.files)} files of pairs, need one to distill with")
         if len(self.epochs) != len(self.files):
             got = f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)})"
             raise InputError(f"{got}, need one for each of the epochs {self.config.epochs}")
@@ -94,7 +121,7 @@ class TrainingInputs:
     @cached_property
     def trained_texts(self) -> dict[str, int]:
         """The number of texts of each dev and calibration set that are trained on, where there are any."""
-        return count_trained([*self.dev_sets, *self.calibration_sets], set(map(text_hash, self.texts)))
+        return count_trained([*self.dev_sets, *self.calibration_sets], self.hashes)
 
     def warn_of_few_groups(self) -> None:
         """Print how small a gain can be told where the pairs are of few groups."""

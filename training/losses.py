@@ -9,9 +9,11 @@
 ``contrastive``         positive pairs are near, negative ones at least 0.5 apart (Hadsell et al. 2006)
 ``online-contrastive``  the same for those pairs of a batch that overlap with the other class
 ``focal``               the label is probable; confident pairs count little (`FocalLoss`)
+``teacher``             each text's cosines with all others of the batch follow the teacher's (`teacher_loss`)
 ======================  ==============================================================================================
 
-All but ``ranking`` and ``focal`` come from sentence-transformers.
+All but ``ranking``, ``focal`` and ``teacher`` come from sentence-transformers. Pairs without a label are the teacher's
+only.
 
 Shape suffixes: P = pairs of a batch, T = its 2P texts (all first texts, then all second ones), D = dimensions.
 """
@@ -88,26 +90,39 @@ class PairLoss(nn.Module):
     """
 
     def __init__(
-        self, model: SentenceTransformer, weights: Mapping[Loss, float], matryoshka: Sequence[int] = ()
+        self,
+        model: SentenceTransformer,
+        weights: Mapping[Loss, float],
+        matryoshka: Sequence[int] = (),
+        teacher_ND: Tensor | None = None,
     ) -> None:
+        """Take the teacher's embeddings, if there is a teacher, by the texts' numbers in the labels."""
         super().__init__()
         self.model, self._weights, self._cuts = model, dict(weights), (None, *matryoshka)
-        self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name != "ranking"})
+        self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name in _LOSSES})
+        self._teacher_ND = teacher_ND
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
         whole = embed(self.model, sentence_features)
-        target_P, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P, is_hard_P = labels.unbind(1)
+        *by_pair, is_labelled_P, is_hard_P = labels.unbind(1)
+        text_T = torch.cat(by_pair[2:4])
+        labelled, hard = is_labelled_P.nonzero().squeeze(1), (is_labelled_P * is_hard_P).nonzero().squeeze(1)
         # Easy pairs would teach the other losses word overlap; ranking learns from all positives.
-        rows = is_hard_P.nonzero().squeeze(1) if "ranking" in self._weights else slice(None)
-        hard_target_P = target_P[rows]
-        text_T, group_T = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
+        rows = hard if "ranking" in self._weights else labelled
+        hard_target_P = by_pair[0][rows]
+        _, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = (value_P[labelled] for value_P in by_pair)
         totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
             embeddings = [embedding_PD[:, :cut] for embedding_PD in whole]
             for name, weight in self._weights.items():
-                if name == "ranking":
-                    loss = ranking_loss(torch.cat(embeddings), text_T, group_T, is_positive_P == 1)
+                if name == "teacher":
+                    assert self._teacher_ND is not None
+                    loss = teacher_loss(torch.cat(embeddings), self._teacher_ND[text_T.long().cpu()], text_T)
+                elif name == "ranking":
+                    ranked_TD = torch.cat([embedding_PD[labelled] for embedding_PD in embeddings])
+                    texts, groups = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
+                    loss = ranking_loss(ranked_TD, texts, groups, is_positive_P == 1)
                 elif len(hard_target_P):
                     compute_loss: Any = self._losses[name].compute_loss_from_embeddings
                     loss = compute_loss([embedding_PD[rows] for embedding_PD in embeddings], hard_target_P)
@@ -186,6 +201,22 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     return (torch.logaddexp(score_TT, others_T1) - score_TT)[is_partner_TT].mean()
 
 
+def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor) -> Tensor:
+    """Return how far the student's similarities are from the teacher's, as a Kullback-Leibler divergence.
+
+    Each text has a distribution over the other texts of the batch: the softmax of its scaled cosines. Distilling these
+    needs no common space of embeddings (SEED: Fang et al. 2021, arXiv:2101.04731). ``text_T`` has one number per text,
+    the same for equal texts, between which there is nothing to learn.
+    """
+    is_same_TT = text_T[:, None] == text_T[None, :]
+    unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
+    log_p, log_p_of_teacher = (
+        (_SCALE * x_TD @ x_TD.T).masked_fill(is_same_TT, -1e4).log_softmax(1)
+        for x_TD in (unit_TD, teacher_TD.to(unit_TD.device))
+    )
+    return nn.functional.kl_div(log_p, log_p_of_teacher, reduction="batchmean", log_target=True)
+
+
 def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
     """Return which texts are known to mean the same: equal texts, and texts of one group (-1: no group)."""
     is_same_group_TT = (group_T[:, None] == group_T[None, :]) & (group_T != _NO_GROUP)[:, None]
@@ -193,11 +224,12 @@ def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
 
 
 def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
-    """Return each pair's target, whether it is positive, numbers for its texts and groups, and whether it is hard.
+    """Return what the losses need of each pair, as one row.
 
-    Pairs of the tier ``group`` are not hard.
+    The target, whether the pair is positive, numbers for its texts (those of `numbered_texts`) and for its groups,
+    whether it is labelled, and whether it is hard: pairs of the tier ``group`` are not.
     """
-    texts: dict[str, float] = {}
+    texts = {key: float(number) for number, key in enumerate(numbered_texts(pairs))}
     groups: dict[str | None, float] = {None: _NO_GROUP}
     # The files of a curriculum may spell a group differently.
     keys = {group: group and group_key(group) for pair in pairs for group in (pair.group_a, pair.group_b)}
@@ -205,9 +237,15 @@ def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
         [
             float(pair.target or 0),
             float(pair.label == 1),
-            *(texts.setdefault(text_key(text), float(len(texts))) for text in (pair.text_a, pair.text_b)),
+            *(texts[text_key(text)] for text in (pair.text_a, pair.text_b)),
             *(groups.setdefault(keys[group], float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
+            float(pair.target is not None),
             float(pair.tier != "group"),
         ]
         for pair in pairs
     ]
+
+
+def numbered_texts(pairs: Sequence[Pair]) -> list[str]:
+    """Return the keys of the pairs' distinct texts in the order of their numbers."""
+    return list(dict.fromkeys(text_key(text) for pair in pairs for text in (pair.text_a, pair.text_b)))

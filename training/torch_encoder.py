@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simile.artifacts.bundle import Pooling
 from simile.errors import InputError
 from simile.files import sha256_bytes, sha256_file
 from simile.hardware import guard_amx
@@ -21,7 +22,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 from huggingface_hub import snapshot_download  # noqa: E402 - the guard must come first
 from huggingface_hub.utils import logging as hub_logging  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer  # noqa: E402
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Transformer  # noqa: E402
+from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
@@ -41,7 +43,7 @@ class TorchEncoder:
     """Public name: the hub name, or the last part of a local folder."""
     revision: str | None
     model: SentenceTransformer
-    pooling: str
+    pooling: Pooling
     max_length: int
     """Maximum number of tokens per text; longer texts are truncated."""
 
@@ -52,8 +54,13 @@ class TorchEncoder:
 
     @property
     def transformer(self) -> Transformer:
-        """The module that holds the transformer's weights."""
+        """The module that holds the transformer's weights, which are those that are trained."""
         return self.model[0]
+
+    @property
+    def dense(self) -> list[Dense]:
+        """The dense layers after pooling, which few encoders have."""
+        return [module for module in self.model if isinstance(module, Dense)]
 
 
 def load_encoder(
@@ -86,6 +93,8 @@ def load_encoder(
         raise InputError(f"{spec}: cannot load this encoder ({first[:200]})") from error
     # Only the config sets a prompt: one that came with the encoder would be put before the dev texts only.
     model.prompts, model.default_prompt_name = {}, None
+    # Graphs and the service pad on the right.
+    model.tokenizer.padding_side = "right"
     pooling, settings = _pooling_of(model, spec), model[0].model.config
     # MPNet reserves the first two positions.
     is_offset = settings.model_type in ("mpnet", "roberta", "xlm-roberta")
@@ -148,12 +157,13 @@ def public_name(spec: str) -> str:
     return Path(spec).resolve().name if Path(spec).is_dir() else spec
 
 
-def _pooling_of(model: SentenceTransformer, spec: str) -> str:
+def _pooling_of(model: SentenceTransformer, spec: str) -> Pooling:
     types = [type(module) for module in model]
-    if types[:2] != [Transformer, Pooling] or any(other is not Normalize for other in types[2:]):
+    if types[:2] != [Transformer, PoolingModule] or any(other not in (Dense, Normalize) for other in types[2:]):
         got = ", ".join(module_type.__name__ for module_type in types)
-        raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Normalize")
-    mode = str(model[1].pooling_mode)
-    if mode not in ("mean", "cls"):
-        raise InputError(f"{spec}: got {mode!r} pooling, need mean or cls")
-    return mode
+        raise InputError(f"{spec}: got modules {got}, need Transformer, Pooling and at most Dense and Normalize")
+    match str(model[1].pooling_mode):
+        case "mean" | "cls" | "lasttoken" as mode:
+            return mode
+        case other:
+            raise InputError(f"{spec}: got {other!r} pooling, need mean, cls or lasttoken")

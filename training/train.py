@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch import Tensor
 from transformers import PrinterCallback, set_seed
 
 from simile.artifacts import Bundle, Pair, PairSet, TrainingProvenance, check_replaceable, read_bundle, work_folder
@@ -26,11 +27,12 @@ from training.callback import TrainingCallback
 from training.config import TrainConfig
 from training.cross_fitting import cross_fit
 from training.dev_scoring import score_epoch
+from training.distillation import Lesson
 from training.dropout import quicken_dropout
 from training.estimate import seconds_per_step
 from training.inputs import TrainingInputs
 from training.interpolation import Curve
-from training.losses import PairLoss, loss_labels
+from training.losses import PairLoss, loss_labels, numbered_texts
 from training.sampler import LengthBatchSampler, epochs_of, last_steps
 from training.torch_encoder import TorchEncoder, linear_layers, load_encoder, require_fits
 from training.tracking import require_trackers, tracking
@@ -46,11 +48,13 @@ def train(
     out: Path,
     *,
     calibration_sets: Sequence[PairSet] = (),
+    lesson: Lesson | None = None,
     restart: bool = False,
 ) -> Bundle:
     """Return the bundle at ``out``, trained on the pairs, or unchanged where the same run has already made it.
 
-    The pairs are those of `TrainingInputs`; ``restart`` discards what an earlier run has left at ``out``.
+    The pairs and the ``lesson`` are those of `TrainingInputs`; ``restart`` discards what an earlier run has left at
+    ``out``.
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
@@ -61,7 +65,8 @@ def train(
     check_replaceable(out)
     with alone(out):
         sweep(work_folder(out))
-        return _train(TrainingInputs(config, files, dev_sets, calibration_sets).with_dev_set(), out, restart=restart)
+        inputs = TrainingInputs(config, files, dev_sets, calibration_sets, lesson).with_dev_set()
+        return _train(inputs, out, restart=restart)
 
 
 def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
@@ -126,7 +131,9 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
     config = inputs.config
     set_seed(config.seed)
     epochs = epochs_of(inputs.epochs, [len(rows) for rows in files])
-    trainer = _trainer(config, encoder, [row for rows in files for row in rows], _arguments(config, epochs, work))
+    rows = [row for of_file in files for row in of_file]
+    teacher_ND = inputs.teacher.of(numbered_texts(rows)) if inputs.teacher else None
+    trainer = _trainer(config, encoder, rows, _arguments(config, epochs, work), teacher_ND)
     if checkpoint := work.last_checkpoint():
         say(f"resuming from {checkpoint.name}")
         trainer.loss.load_own(checkpoint)
@@ -144,7 +151,11 @@ def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence
 
 
 def _trainer(
-    config: TrainConfig, encoder: TorchEncoder, rows: Sequence[Pair], arguments: SentenceTransformerTrainingArguments
+    config: TrainConfig,
+    encoder: TorchEncoder,
+    rows: Sequence[Pair],
+    arguments: SentenceTransformerTrainingArguments,
+    teacher_ND: Tensor | None,
 ) -> SentenceTransformerTrainer:
     """Return the trainer of the encoder, to which adapters are added for LoRA, on the pairs."""
     # Otherwise the model card's examples are drawn, under a progress bar of their own.
@@ -153,6 +164,8 @@ def _trainer(
         lora, layers = config.lora, linear_layers(encoder.transformer.model)
         adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers)
         encoder.model.add_adapter(adapters)
+    for module in encoder.dense:
+        module.requires_grad_(False)
     weights = list(encoder.model.parameters())
     num_trained = sum(value.numel() for value in weights if value.requires_grad)
     say(f"training {num_trained:,} of {sum(value.numel() for value in weights):,} weights of {encoder.name}")
@@ -163,7 +176,7 @@ def _trainer(
         model=encoder.model,
         args=arguments,
         train_dataset=Dataset.from_dict(columns | {"label": loss_labels(rows)}),
-        loss=PairLoss(encoder.model, config.loss, config.matryoshka),
+        loss=PairLoss(encoder.model, config.loss, config.matryoshka, teacher_ND),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

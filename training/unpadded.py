@@ -13,9 +13,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertModel, MPNetModel, NomicBertModel, PreTrainedModel
+from transformers import (
+    BertModel,
+    Gemma3TextModel,
+    ModernBertModel,
+    MPNetModel,
+    NomicBertModel,
+    PreTrainedModel,
+    XLMRobertaModel,
+)
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.nomic_bert.modeling_nomic_bert import apply_rotary_pos_emb
+
+from simile.errors import SimileError
 
 _FAR_BELOW = -1e4
 """Added to the attention scores of padding, as ONNX Runtime's operator does."""
@@ -28,7 +38,9 @@ class Unpadded(nn.Module):
         super().__init__()
         self._layout, self._transformer, self._first_position = _Layout(), copy.deepcopy(transformer), 0
         match self._transformer:
-            case BertModel():
+            case BertModel() | XLMRobertaModel():
+                # XLM-R's first text position is 2, the position after that of padding.
+                self._first_position = getattr(self._transformer.embeddings, "padding_idx", -1) + 1
                 for layer in self._transformer.encoder.layer:
                     own = layer.attention.self
                     layer.attention.self = self._attention(own.query, own.key, own.value)
@@ -45,6 +57,12 @@ class Unpadded(nn.Module):
                 for layer in self._transformer.layers:
                     own = layer.self_attn
                     layer.self_attn = self._attention(own.q_proj, own.k_proj, own.v_proj, own.o_proj)
+            case ModernBertModel():
+                for layer in self._transformer.layers:
+                    is_local = layer.attention_type == "sliding_attention"
+                    window = self._transformer.config.sliding_window if is_local else None
+                    query, key, value = _split(layer.attn.Wqkv)
+                    layer.attn = self._attention(query, key, value, layer.attn.Wo, window=window)
             case other:
                 raise TypeError(f"got {type(other).__name__}, need an architecture that can_unpad() accepts")
 
@@ -53,18 +71,62 @@ class Unpadded(nn.Module):
         place_N = self._layout.set(attention_mask)
         ids_1N = input_ids.reshape(-1)[place_N].unsqueeze(0)
         position_1N = (place_N % attention_mask.shape[1] + self._first_position).unsqueeze(0)
-        types = {} if isinstance(self._transformer, MPNetModel) else {"token_type_ids": torch.zeros_like(ids_1N)}
-        hidden_1ND = self._transformer(input_ids=ids_1N, position_ids=position_1N, **types).last_hidden_state
+        others: dict[str, Any] = {}
+        if isinstance(self._transformer, ModernBertModel):
+            others["attention_mask"] = dict.fromkeys(self._transformer.config.layer_types)
+        elif not isinstance(self._transformer, MPNetModel):
+            others["token_type_ids"] = torch.zeros_like(ids_1N)
+        hidden_1ND = self._transformer(input_ids=ids_1N, position_ids=position_1N, **others).last_hidden_state
         return BaseModelOutput(last_hidden_state=hidden_1ND.squeeze(0)[self._layout.row_BT])
 
-    def _attention(self, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Module | None = None) -> nn.Module:
+    def _attention(
+        self,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        out: nn.Module | None = None,
+        window: int | None = None,
+    ) -> nn.Module:
         num_heads = self._transformer.config.num_attention_heads
-        return _Attention(self._layout, query, key, value, out or nn.Identity(), num_heads)
+        return _Attention(self._layout, query, key, value, out or nn.Identity(), num_heads=num_heads, window=window)
 
 
 def can_unpad(transformer: nn.Module) -> bool:
     """Return whether the transformer's architecture can run without padding."""
-    return isinstance(transformer, BertModel | MPNetModel | NomicBertModel)
+    return isinstance(transformer, BertModel | ModernBertModel | MPNetModel | NomicBertModel | XLMRobertaModel)
+
+
+def masks_by_hand(transformer: nn.Module, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
+    """Return the mask, or for Gemma 3, whose own code cannot be exported, what is added to scores by kind of layer.
+
+    Raises:
+        SimileError: Gemma 3 has causal attention, which its embedding models do not have.
+    """
+    if not isinstance(transformer, Gemma3TextModel):
+        return mask_BT
+    if not transformer.config.use_bidirectional_attention:
+        raise SimileError("got Gemma 3 with causal attention, need bidirectional attention to export it")
+    far_B11T = (mask_BT[:, None, None] == 0).float() * _FAR_BELOW
+    is_outside_TT = _distance(mask_BT) >= transformer.config.sliding_window
+    return {"full_attention": far_B11T, "sliding_attention": far_B11T + is_outside_TT.float() * _FAR_BELOW}
+
+
+def _distance(mask_BT: Tensor) -> Tensor:
+    """Return the distance in tokens of each two places of a text as long as the longest, shape ``(T, T)``."""
+    place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    return (place_T[:, None] - place_T[None, :]).abs()
+
+
+def _split(joint: nn.Linear) -> list[nn.Linear]:
+    """Return the layers of query, key and value that one layer computes side by side."""
+    parts = []
+    for rows in torch.arange(joint.out_features).chunk(3):
+        part = nn.Linear(joint.in_features, len(rows), bias=joint.bias is not None)
+        part.weight = nn.Parameter(joint.weight[rows].detach().clone())
+        if joint.bias is not None:
+            part.bias = nn.Parameter(joint.bias[rows].detach().clone())
+        parts.append(part)
+    return parts
 
 
 class _Layout:
@@ -81,13 +143,21 @@ class _Layout:
 
 
 class _Attention(nn.Module):
-    """A replacement for the self-attention of the three architectures."""
+    """A replacement for an architecture's self-attention, global or up to ``window`` tokens away."""
 
     def __init__(
-        self, layout: _Layout, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Module, num_heads: int
+        self,
+        layout: _Layout,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        out: nn.Module,
+        *,
+        num_heads: int,
+        window: int | None,
     ) -> None:
         super().__init__()
-        self._layout, self._num_heads = layout, num_heads
+        self._layout, self._num_heads, self._window = layout, num_heads, window
         self.query, self.key, self.value, self.out = query, key, value, out
 
     def forward(
@@ -109,6 +179,8 @@ class _Attention(nn.Module):
             query_ND, key_ND = (x_1NHD.reshape(-1, self.query.out_features) for x_1NHD in rotated)
         row_BT = self._layout.row_BT
         laid_out = (query_ND[row_BT], key_ND[row_BT], value_ND[row_BT], self._layout.mask_BT)
+        if self._window is not None:
+            position_bias = ((_distance(row_BT) > self._window).float() * _FAR_BELOW)[None, None]
         # The exporter does not support functions that are called with None.
         bias = () if position_bias is None else (position_bias,)
         attended_BTD = _MultiHeadAttention.apply(self._num_heads, *laid_out, *bias)  # type: ignore[no-untyped-call]

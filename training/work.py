@@ -23,7 +23,8 @@ from simile.files import FULL_DISK, remove, sync, tree, whole_directory, write_w
 from simile.version import commit
 
 _COMPLETE, _RUN, _TRAINED = "complete", "run.json", "trained"
-_DATA_NAMES = {"pairs": "training pairs", "dev": "dev sets", "calibration": "calibration sets"}
+_TEACHING = {"teacher": "teacher", "unlabelled": "unlabelled texts"}
+_DATA_NAMES = {"pairs": "training pairs", "dev": "dev sets", "calibration": "calibration sets", **_TEACHING}
 
 
 class _Begun(RunFacts):

@@ -43,6 +43,10 @@ class FileEntry(StrictModel):
     """Below 2 GiB: a larger graph would need files of its own for its weights, which no bundle has."""
 
 
+Pooling = Literal["mean", "cls", "lasttoken"]
+"""How the hidden states of a text's tokens become one vector."""
+
+
 class EncoderMember(StrictModel):
     """A text encoder: pooling and L2 normalisation are inside its graphs, output ``[B, D]``."""
 
@@ -55,7 +59,7 @@ class EncoderMember(StrictModel):
     base: str
     """Public name of the model that it was made from."""
     revision: str | None
-    pooling: Literal["mean", "cls"]
+    pooling: Pooling
     prompt: str = ""
     """Prepended to every text."""
     max_length: int = Field(ge=2, lt=2**20)

@@ -37,6 +37,10 @@ class RunFacts(StrictModel):
     """Hashes of the dev sets, by name."""
     calibration: tuple[str, ...]
     """Hashes of the calibration sets."""
+    teacher: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Digest of the bundle that was distilled."""
+    unlabelled: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
+    """Digests of the texts of each file of unlabelled texts that it taught."""
 
 
 class _FittedProvenance(_Provenance):

@@ -159,8 +159,11 @@ CASES = [
     (train("config.yaml", "good.csv --dev gone.csv"), "gone.csv: no such file"),
     (train("config.yaml", "good.csv --dev good.csv --dev other/good.csv"), "two pair files named"),
     # configs
-    (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet, nomic)"),
-    (train("minilm", "good.csv --set preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
+    (train("gone.yaml", "good.csv"), "nor a preset (minilm, mpnet, mpnet-bundled, nomic, gte, e5, qwen3, gemma)"),
+    (
+        train("minilm", "good.csv --set preset=bert"),
+        "got preset 'bert', need one of minilm, mpnet, mpnet-bundled, nomic, gte, e5, qwen3, gemma",
+    ),
     (train("config.yaml", "good.csv --set preset=mpnet"), "got settings with a base of their own (./missing), need"),
     (train("misspelt.yaml", "good.csv"), "'learning_rat', did you mean 'learning_rate'?"),
     (train("misspelt-inside.yaml", "good.csv"), "'lora.rnk', did you mean 'lora.rank'?"),
@@ -303,7 +306,10 @@ CASES = [
     (run("run.yaml --column txt=body"), "column txt=body: got the field 'txt', need one of id, text,"),
     (run("documents.jsonl --set mine.test_share=0"), "need 'test' pairs to judge on, or mine.test_share above 0"),
     (run("lora-32"), "lora-32: need exactly one of 'documents' and 'pairs' (--set documents=FILE)"),
-    (run("run.yaml --set train=minilm --set train.preset=bert"), "got preset 'bert', need one of minilm, mpnet, nomic"),
+    (
+        run("run.yaml --set train=minilm --set train.preset=bert"),
+        "got preset 'bert', need one of minilm, mpnet, mpnet-bundled, nomic, gte, e5, qwen3, gemma",
+    ),
     (run("run.yaml --set train.preset=mpnet"), "--set train.preset=mpnet: got settings with a base of their own"),
     (run("run-twins.yaml --set train.preset=mpnet"), "need the preset's name in their place"),
     (run("run.yaml --set train.epochs=[0,0,4]"), "got epochs for 3 files of pairs, need them for 1"),

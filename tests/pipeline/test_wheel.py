@@ -108,7 +108,7 @@ def test_presets_recipes_and_sample_are_found_from_the_wheel(simile, wheel):
     )
     missing = "simile: missing.jsonl: no such file\n"
     assert preset == recipe == (2, "", missing)
-    assert unknown == (2, "", "simile: bert: no such config file, nor a preset (minilm, mpnet, nomic)\n")
+    assert unknown == (2, "", f"simile: bert: no such config file, nor a preset ({', '.join(PRESETS)})\n")
     assert "lora-32" in help_of_run[1]
     place = wheel / "pipeline" / "examples" / "helpdesk" / "run.yaml"
     assert sample[0] == 2

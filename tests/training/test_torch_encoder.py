@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense
+from sentence_transformers.sentence_transformer.modules import LayerNorm
 
 from simile.errors import InputError
 from simile.scoring import load
@@ -90,18 +90,17 @@ def test_shorter_max_length_truncates_texts(make_base):
     assert base.model.tokenize(["the card " * 20])["input_ids"].shape == (1, 8)
 
 
-@pytest.mark.parametrize("pooling", ["max", "lasttoken"])
-def test_pooling_that_is_not_exported_is_refused(make_base, pooling):
-    with pytest.raises(InputError, match=rf"got '{pooling}' pooling, need mean or cls"):
-        load_encoder(str(make_base("bert", pooling=pooling)))
+def test_pooling_that_is_not_exported_is_refused(make_base):
+    with pytest.raises(InputError, match="got 'max' pooling, need mean, cls or lasttoken"):
+        load_encoder(str(make_base("bert", pooling="max")))
 
 
 def test_modules_that_are_not_exported_are_refused(make_base, tmp_path):
     model = SentenceTransformer(str(make_base("bert")), device="cpu")
-    dense = SentenceTransformer(modules=[model[0], model[1], Dense(32, 16)], device="cpu")
-    dense.save_pretrained(str(tmp_path / "dense"), create_model_card=False)
-    with pytest.raises(InputError, match=r"got modules Transformer, Pooling, Dense, need"):
-        load_encoder(str(tmp_path / "dense"))
+    normed = SentenceTransformer(modules=[model[0], model[1], LayerNorm(32)], device="cpu")
+    normed.save_pretrained(str(tmp_path / "normed"), create_model_card=False)
+    with pytest.raises(InputError, match=r"got modules Transformer, Pooling, LayerNorm, need"):
+        load_encoder(str(tmp_path / "normed"))
 
 
 def test_prompts_that_came_with_the_encoder_are_not_used(make_base, tmp_path):

@@ -1,0 +1,70 @@
+"""`simile distill`: a bundle's judgement at the price of another encoder."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.options import ColumnOption, OverrideOptions, named, value
+from pipeline.output import print_lines, require_apart
+from pipeline.presets import PRESETS
+from simile.artifacts import named_pair_paths
+
+_DEFAULTS = ("loss.teacher=1", "most_pairs=null", "min_base_agreement=0")
+"""What a preset does not say. Interpolation would take back what the teacher has taught; what is not to be forgotten is
+taught as well."""
+
+
+class Options(OverrideOptions, ColumnOption):
+    """Options of `simile distill`."""
+
+    teacher: Annotated[Path, named("TEACHER")]
+    """Bundle whose scores are learned: one encoder or an ensemble of several."""
+    into: Annotated[str, value("CONFIG.yaml"), Field(description=f"Settings of the student, {', '.join(PRESETS)}.")]
+    pairs: Annotated[Path, value("PAIRS")]
+    """Labelled pairs to train on."""
+    unlabelled: Annotated[tuple[Path, ...], value("TEXTS")] = ()
+    """Documents without groups, such as traffic of the domain, on which the teacher's scores alone are learned. May be
+    repeated."""
+    dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
+    """Labelled pairs by which the best epoch is chosen: a path, ``NAME=PATH``, or a folder of mined pairs. May be
+    repeated."""
+    calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
+    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
+    May be repeated."""
+    out: Annotated[Path, value("BUNDLE")]
+    """Where the bundle is written; its work folder lies beside it."""
+
+
+def run(options: Options) -> int:
+    """Train the student and print the bundle's identity; return the exit code."""
+    from pipeline.columns import columns_of, read_labelled, read_named, require_columns_of, say_rows, with_mined_sets
+    from pipeline.presets import read_train_config
+    from simile.artifacts import read_documents, text_hash, texts_digest
+    from simile.scoring import load
+
+    config = read_train_config(options.into, [*_DEFAULTS, *options.set])
+    require_columns_of(options.columns, "documents", "pairs")
+    dev = with_mined_sets(options.dev, "dev")
+    read = [options.teacher, options.pairs, *options.unlabelled, *named_pair_paths(dev).values(), *options.calibrate]
+    require_apart([options.out], read)
+    files, dev_sets = read_labelled([options.pairs], options), read_named(dev, options)
+    calibration_sets = read_labelled(options.calibrate, options)
+    texts: list[str] = []
+    digests: list[str] = []
+    for path in options.unlabelled:
+        own = [row.text for row in read_documents(path, columns_of("documents", options), options.reading)]
+        say_rows(path, len(own))
+        texts += own
+        digests.append(texts_digest(map(text_hash, own)))
+    scorer = load(options.teacher)
+    # Torch takes seconds to load: bad configs and bad inputs are refused before.
+    from training.distillation import Lesson
+    from training.train import train
+
+    lesson = Lesson(scorer, texts, tuple(digests))
+    bundle = train(
+        config, files, dev_sets, options.out, calibration_sets=calibration_sets, lesson=lesson, restart=options.restart
+    )
+    print_lines(bundle.identity)
+    return 0

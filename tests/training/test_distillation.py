@@ -1,0 +1,144 @@
+"""Distillation: the student's similarities follow the teacher's, on texts without labels as well."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.cli import main
+from simile.artifacts import Pair, PairSet, read_bundle, read_labelled_pairs, read_training_texts, text_hash, text_key
+from simile.errors import InputError
+from simile.scoring import load
+from training.config import TrainConfig
+from training.distillation import Lesson, _near_pairs, teach
+from training.interpolation import general_clusters
+from training.losses import PairLoss, loss_labels, numbered_texts, teacher_loss
+from training.torch_encoder import load_encoder
+from training.train import train
+
+SUBJECTS, ASKED = (
+    ("my card", "the fee", "a new order", "the invoice"),
+    ("is late", "came back", "was wrong", "is it here"),
+)
+UNLABELLED = [f"{subject} and {other} {asked}" for subject in SUBJECTS for other in SUBJECTS for asked in ASKED]
+
+
+def unit(num, dimension, seed):
+    vectors = torch.randn(num, dimension, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+@pytest.fixture
+def lesson(tiny):
+    return Lesson(load(tiny.path, device="cpu", precision="fp32"), UNLABELLED, ("0" * 64,))
+
+
+@pytest.fixture
+def pairs(material):
+    return read_labelled_pairs(material.pairs)
+
+
+def test_teacher_loss_is_its_definition():
+    student_TD, teacher_TD = 3 * unit(6, 4, 0), unit(6, 9, 1)
+    text_T = torch.tensor([0, 1, 2, 3, 1, 4])
+    expected = 0.0
+    for i in range(6):
+        others = [j for j in range(6) if text_T[j] != text_T[i]]
+        q, p = (
+            (20 * torch.stack([x_TD[i] @ x_TD[j] for j in others])).softmax(0)
+            for x_TD in (torch.nn.functional.normalize(student_TD, dim=1), teacher_TD)
+        )
+        expected += float((p * (p / q).log()).sum()) / 6
+    assert float(teacher_loss(student_TD, teacher_TD, text_T)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_teacher_loss_is_zero_where_the_student_has_the_teachers_similarities():
+    teacher_TD = unit(6, 4, 0)
+    rotation, _ = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
+    assert float(teacher_loss(teacher_TD @ rotation, teacher_TD, torch.arange(6))) == pytest.approx(0, abs=1e-6)
+
+
+def test_pairs_without_labels_teach_the_teachers_scores_only(make_base):
+    model = load_encoder(str(make_base("bert"))).model.eval()
+    labelled = [Pair("a card", "the fee", 1), Pair("my bank", "a card fee", 0)]
+    unlabelled = [Pair("where is it", "the card is here"), Pair("a fee", "no card")]
+
+    def losses(rows):
+        columns = [model.preprocess([getattr(row, name) for row in rows]) for name in ("text_a", "text_b")]
+        teacher_ND = unit(len(numbered_texts(rows)), 5, 0)
+        weights = {"ranking": 1.0, "cosent": 0.3, "teacher": 1.0}
+        values = PairLoss(model, weights, teacher_ND=teacher_ND)(columns, torch.tensor(loss_labels(rows)))
+        return {name: value.item() for name, value in values.items()}
+
+    alone, both, without = losses(labelled), losses([*labelled, *unlabelled]), losses(unlabelled)
+    assert [both[name] for name in ("ranking", "cosent")] == pytest.approx(
+        [alone["ranking"], alone["cosent"]], rel=1e-3
+    )
+    assert both["teacher"] != pytest.approx(alone["teacher"], rel=1e-3)
+    assert (without["ranking"], without["cosent"]) == (0, 0)
+    assert without["teacher"] > 0
+
+
+def test_each_text_is_paired_with_some_of_its_nearest_ones():
+    embedding_ND = unit(300, 8, 0).numpy()
+    pairs = _near_pairs(embedding_ND, seed=0)
+    rank_NN = np.argsort(np.argsort(-(embedding_ND @ embedding_ND.T), axis=1), axis=1)
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    assert {i for pair in pairs for i in pair} == set(range(300))
+    # A pair is near for one of its texts; rank 0 is the text itself.
+    assert all(0 < min(rank_NN[i, j], rank_NN[j, i]) <= 10 for i, j in pairs)
+    assert _near_pairs(embedding_ND, seed=0) == pairs != _near_pairs(embedding_ND, seed=1)
+
+
+def test_the_teacher_embeds_pairs_unlabelled_texts_and_general_sentences(lesson, pairs):
+    dev = PairSet("dev", (Pair(UNLABELLED[0].upper(), "another text", 1),), "0" * 64)
+    teacher = teach(lesson, [pairs], [dev], seed=0)
+    texts = {text for both in pairs.texts for text in both} | set(UNLABELLED[1:])
+    texts |= {text for cluster in general_clusters()[::2] for text in cluster}
+    assert teacher.index.keys() == {text_key(text) for text in texts}
+    some = [UNLABELLED[3], pairs.rows[5].text_a]
+    expected_ND = lesson.scorer.embed(some)
+    np.testing.assert_allclose(teacher.of([text_key(text) for text in some]), expected_ND, atol=1e-5)
+    taught = {text for pair in teacher.pairs for text in (pair.text_a, pair.text_b)}
+    assert set(UNLABELLED[1:]) < taught
+    assert all(pair.target is None for pair in teacher.pairs)
+
+
+def test_a_student_comes_nearer_to_its_teacher(tiny, make_base, material, settings, tmp_path, capsys, monkeypatch):
+    """The teacher is random, so nothing but its scores can bring the student nearer."""
+    monkeypatch.setattr("training.distillation.general_clusters", lambda: general_clusters()[:4])
+    config = tmp_path / "student.yaml"
+    values = settings("mpnet", method="full", epochs=3, learning_rate=1e-3, loss={"teacher": 1.0})
+    config.write_text(json.dumps(values))
+    texts = tmp_path / "traffic.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in UNLABELLED))
+    argv = ["distill", str(tiny.path), "--into", str(config), "--pairs", str(material.few), "--unlabelled", str(texts)]
+    assert main([*argv, "--out", str(tmp_path / "student")]) == 0
+    student = read_bundle(tmp_path / "student")
+    assert student.manifest.made.run.teacher == tiny.manifest.digest
+    assert text_hash(UNLABELLED[0]) in read_training_texts(student)
+    untouched = load_encoder(str(make_base("mpnet")), max_length=32).model
+    before, after = untouched.encode(UNLABELLED), load(student.path, device="cpu", precision="fp32").embed(UNLABELLED)
+    taught = torch.from_numpy(load(tiny.path, device="cpu", precision="fp32").embed(UNLABELLED))
+    far, near = (float(teacher_loss(torch.tensor(x), taught, torch.arange(len(taught)))) for x in (before, after))
+    assert near < far / 2
+    capsys.readouterr()
+    assert main([*argv, "--out", str(tmp_path / "student")]) == 0
+    assert "already trained by this very run" in capsys.readouterr().err
+    with pytest.raises(InputError, match="need 'teacher' in a distillation only"):
+        train(TrainConfig(**values), [read_labelled_pairs(material.few)], [], tmp_path / "other")
+
+
+def test_a_teacher_whose_training_texts_are_unknown_is_refused(trained, pairs, tmp_path):
+    bundle = shutil.copytree(trained().out, tmp_path / "bundle")
+    (bundle / "texts.sha256").unlink()
+    with pytest.raises(InputError, match=r"its training texts are unknown, need a bundle with its texts.sha256"):
+        teach(Lesson(load(bundle, device="cpu", precision="fp32")), [pairs], [], seed=0)
+
+
+def test_a_lexical_teacher_is_refused(write_lexical, pairs, tmp_path):
+    words = write_lexical(tmp_path / "words", ["the card", "the fee"])
+    with pytest.raises(InputError, match="member words has no embeddings"):
+        teach(Lesson(load(words.path, device="cpu", precision="fp32")), [pairs], [], seed=0)
