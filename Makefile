@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
-# Marks of the tests that need more than the installation; each has a target of its own.
+# Excludes tests that need more than `make install`; each marker has a target of its own.
 ANYWHERE := not gpu and not network and not images and not mpnet
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -206,7 +206,7 @@ def labelled(documents: Sequence[Row], num: int) -> list[Row]:
         is_same_D = group_D == group_D[anchor]
         if len(pairs) >= num:
             break
-        if not is_free_D[anchor] or (is_free_D & is_same_D).sum() < 2:
+        if not is_free_D[anchor] or (is_free_D & is_same_D).sum() < 2 or not (is_free_D & ~is_same_D).any():
             continue
         is_free_D[anchor] = False
         cosine_D = (tfidf @ tfidf[anchor].T).toarray().ravel()
@@ -215,6 +215,8 @@ def labelled(documents: Sequence[Row], num: int) -> list[Row]:
         for partner, label in ((positive, 1), (negative, 0)):
             is_free_D[partner] = False
             pairs.append({"text_a": documents[anchor]["text"], "text_b": documents[partner]["text"], "label": label})
+    if len(pairs) < num:
+        raise ValueError(f"got {len(pairs)} pairs from {len(documents)} documents, need {num}")
     return pairs
 
 

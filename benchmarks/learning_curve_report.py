@@ -36,10 +36,11 @@ figures are lower; `test-unseen` stays whole.
 
 The points named after a number of labelled pairs have neither documents nor `dev`. Every text_a is in two pairs: a
 positive one with a random text of its group, and a negative one with the text of another group that is closest in
-words. No other text is in two pairs. Both train on the same pairs, the peer with CoSENT, 2e-5, three epochs."""
+words. No other text is in two pairs. Both are given the same pairs, of which Simile holds a tenth out as its dev set
+where that gives 100. The peer trains with CoSENT, 2e-5, three epochs."""
 ABOUT_TRAINED = """\
 Pairs are the mined ones by tier. Steps are those of Simile's training, logged in tens. Minutes are those of the
-commands: `simile mine`, `simile train`, and the peer's training."""
+commands: `simile mine`, `simile train`, and the peer's training. Labelled pairs have no tier."""
 ABOUT_QUALITY = f"""\
 Each cell shows the Spearman correlation of the untouched encoder, the peer and Simile, then Simile minus the peer with
 its 95 % interval (resampled by groups, on {GUARD} by texts). With several seeds (`--seeds 2`), all figures are

@@ -4,8 +4,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from simile.files import write_whole
 
@@ -50,3 +51,26 @@ def replace_section(path: Path, name: str, text: str) -> None:
         write_whole(path, before + section + after)
     else:
         write_whole(path, f"{old.rstrip()}\n\n{section}\n")
+
+
+def evaluations_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of trainings, by name: minutes, and the figures of the evaluation on each set."""
+    first = next(iter(rows.values()))["evaluation"]
+    names = [*first["sets"], *first["guards"]]
+    lines = [["(baseline)", "", *(f"{entry_of(first, name)['baseline']['spearman']:.4f}" for name in names)]]
+    for row, result in rows.items():
+        cells = [_cell(entry_of(result["evaluation"], name)) for name in names]
+        lines.append([row, f"{result['minutes']:.1f}", *cells])
+    return table(["training", "minutes", *names], lines)
+
+
+def entry_of(evaluation: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the entry of a set or a guard in an evaluation."""
+    entry: Mapping[str, Any] = {**evaluation["sets"], **evaluation["guards"]}[name]
+    return entry
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    figures, difference = entry["bundle"], entry["difference"]
+    auc = f", AUC {figures['auc']:.3f}" if "auc" in figures else ""
+    return f"**{figures['spearman']:.4f}** [{difference['low']:+.3f}, {difference['high']:+.3f}]{auc}"

@@ -50,6 +50,7 @@ def main() -> None:
         metavar="N",
         help=f"default: {MAX_POSITIVES:,} or {POSITIVES_PER_DOCUMENT} per document, whichever is fewer",
     )
+    parser.add_argument("--base", default="bundled:minilm", help="base encoder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-length", type=int, help="tokens of a text (default: the encoder's own)")
     args = parser.parse_args()
@@ -60,7 +61,7 @@ def main() -> None:
     else:
         recipe = from_documents(args.documents, args.held_out, args.positives, args.seed)
     with tempfile.TemporaryDirectory() as folder:
-        fine_tune(recipe, args.max_length, args.seed, Path(folder))
+        fine_tune(recipe, args.base, args.max_length, args.seed, Path(folder))
         make_baseline(f"{folder}/model", args.out, max_length=args.max_length)
 
 
@@ -82,13 +83,13 @@ def from_pairs(path: Path) -> Recipe:
     return Recipe("CoSENTLoss", 2e-5, 3, "batch_sampler", columns)
 
 
-def fine_tune(recipe: Recipe, max_length: int | None, seed: int, folder: Path) -> None:
+def fine_tune(recipe: Recipe, base: str, max_length: int | None, seed: int, folder: Path) -> None:
     """Write the tuned encoder into ``folder/model``."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer import losses
 
-    model = load_encoder("bundled:minilm", max_length=max_length).model
+    model = load_encoder(base, max_length=max_length).model
     dataset = Dataset.from_dict(recipe.columns)
     trainer = SentenceTransformerTrainer(
         model=model,

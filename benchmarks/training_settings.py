@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run
-from results_file import commit, machine, replace_section, table
+from results_file import commit, entry_of, evaluations_table, machine, replace_section, table
 
 from pipeline.presets import read_train_config
 from simile.files import write_whole
@@ -195,7 +195,7 @@ def write_section(path: Path, bench: Bench, arguments: str) -> None:
         ),
     ]
     if rows:
-        parts += [f"### Training on {bench.corpus}", _table(rows)]
+        parts += [f"### Training on {bench.corpus}", evaluations_table(rows)]
         parts += [_against_peer(against)] if (against := rows.get(COMPARED, {}).get("against_peer")) else []
         parts += [f"Mining took {seconds.read_text().strip()} seconds."] if seconds.is_file() else []
     replace_section(path, f"training-{bench.corpus}", "\n\n".join(parts))
@@ -205,32 +205,11 @@ def _results(bench: Bench) -> dict[str, dict[str, Any]]:
     return {row: json.loads(bench.result(row).read_text()) for row in ROWS if bench.result(row).is_file()}
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    first = next(iter(rows.values()))["evaluation"]
-    names = [*first["sets"], *first["guards"]]
-    lines = [["(baseline)", "", *(f"{_entry(first, name)['baseline']['spearman']:.4f}" for name in names)]]
-    for row, result in rows.items():
-        cells = [_cell(_entry(result["evaluation"], name)) for name in names]
-        lines.append([row, f"{result['minutes']:.1f}", *cells])
-    return table(["training", "minutes", *names], lines)
-
-
 def _against_peer(evaluation: Mapping[str, Any]) -> str:
     names = [*evaluation["sets"], *evaluation["guards"]]
-    gains = [_entry(evaluation, name)["difference"] for name in names]
+    gains = [entry_of(evaluation, name)["difference"] for name in names]
     cells = [f"{gain['spearman']:+.4f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" for gain in gains]
     return table([f"{COMPARED} less {PEER}", *names], [["", *cells]])
-
-
-def _entry(evaluation: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    entry: Mapping[str, Any] = {**evaluation["sets"], **evaluation["guards"]}[name]
-    return entry
-
-
-def _cell(entry: Mapping[str, Any]) -> str:
-    figures, difference = entry["bundle"], entry["difference"]
-    auc = f", AUC {figures['auc']:.3f}" if "auc" in figures else ""
-    return f"**{figures['spearman']:.4f}** [{difference['low']:+.3f}, {difference['high']:+.3f}]{auc}"
 
 
 if __name__ == "__main__":

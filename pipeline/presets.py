@@ -16,7 +16,7 @@ from simile.artifacts.reading import FORMATS
 from simile.errors import InputError
 from training.config import TrainConfig
 
-PRESETS = ("minilm", "mpnet", "mpnet-bundled", "nomic", "gte", "e5", "qwen3", "gemma")
+PRESETS = ("minilm", "mpnet", "mpnet-bundled", "nomic", "gte", "e5", "gemma")
 """Names of the settings files of `simile train`."""
 _CONFIGS = (".yaml", ".yml")
 """Suffixes by which the config of a run is told from documents."""

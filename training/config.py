@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
     name: Name = "encoder"
     """The member's name in the bundle."""
     base: str
-    """Base encoder: a name on the hub, a local folder, or one that packages bring
+    """Base encoder: a name on the hub, a local folder, or one distributed as a Python package
     (``bundled:minilm``, ``bundled:mpnet``)."""
     revision: str | None = None
     """Commit of the hub's repository."""

@@ -1,14 +1,14 @@
-"""Distillation: what a teacher's scores say about the training texts, and about further texts without labels.
+"""Distillation: the embeddings of a teacher bundle, which the student's similarities are trained to match.
 
-The teacher may be any bundle. It embeds every text once: the embeddings of an ensemble join those of its encoders, so
-that their dot product is its score. In each batch, the student's cosines of all pairs of texts follow the teacher's
-(`losses.teacher_loss`), which needs no labels: pairs of unlabelled texts and of general sentences, whose order a
+The teacher may be any bundle of encoders. An ensemble's embedding concatenates its encoders' weighted embeddings, so
+that dot products are the ensemble's scores. In each batch, the student's cosines of all pairs of texts follow the
+teacher's (`losses.teacher_loss`), which needs no labels: unlabelled texts, and general sentences, whose order a
 training on labels alone forgets, are learned from as well.
 
-Shape suffixes: N = texts, D = dimensions, K = neighbours.
+Shape suffixes: N = texts, R = unlabelled texts of a block, D = dimensions, K = neighbours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,95 +17,96 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simile.artifacts import Pair, PairSet, read_training_texts, text_key
+from simile.artifacts import Bundle, Pair, PairSet, read_training_texts, text_key
 from simile.errors import InputError
 from simile.progress import Progress, say
-from simile.scoring import Scorer
+from simile.scoring import load
 from training.interpolation import general_clusters
 
-_NEAREST, _DRAWN = 10, 2
-"""Each text is paired with some of its nearest texts by the teacher, so that every batch has pairs that are hard."""
-_ROWS_AT_ONCE = 1024
+_NEAREST, _NEIGHBOURS_PER_TEXT = 10, 2
+"""Number of a text's nearest neighbours by the teacher, and how many of them, drawn at random, it is paired with: such
+pairs are hard."""
+_MAX_SCORES = 2**25
+"""Scores that are computed at once."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A teacher, and the texts without labels that it teaches besides those of the student's pairs."""
+class Distillation:
+    """The teacher, and the texts on which its scores alone are learned."""
 
-    scorer: Scorer
+    bundle: Bundle
     unlabelled: Sequence[str] = ()
     sha256: tuple[str, ...] = ()
-    """Digests of the files of unlabelled texts."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of the teacher's bundle."""
-        return self.scorer.bundle.manifest.digest
+    """Hashes of the texts of each file of unlabelled ones."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's embeddings of all texts that a student trains on, and the pairs without labels among them."""
+    """The teacher's embeddings of all texts that the student is trained on, and the pairs without labels among them."""
 
     index: dict[str, int]
     """Row of each text, by its key."""
     embedding_ND: NDArray[np.float32]
     pairs: tuple[Pair, ...]
-    """Pairs of the student's further training texts, without labels."""
     trained_hashes: frozenset[str]
     """Hashes of the texts that the teacher was trained on, whose labels reach the student through its scores."""
 
-    def of(self, keys: Sequence[str]) -> Tensor:
+    def rows_of(self, keys: Sequence[str]) -> Tensor:
         """Return the embeddings of the texts with these keys, shape ``(N, D)``."""
         return torch.from_numpy(self.embedding_ND[[self.index[key] for key in keys]])
 
 
-def teach(lesson: Lesson, files: Sequence[PairSet], held_out: Sequence[PairSet], seed: int) -> Teacher:
-    """Return the teacher of the pairs, of the unlabelled texts and of our own general sentences.
+def embed_with_teacher(
+    distillation: Distillation, files: Sequence[PairSet], held_out: Sequence[PairSet], seed: int
+) -> Teacher:
+    """Return the teacher's embeddings of the pairs' texts, of the unlabelled texts and of our own general sentences.
 
-    Unlabelled texts that are in ``held_out`` pairs are left out.
+    Unlabelled texts that are in ``held_out`` pairs are left out. Each other one is paired with near texts, and the
+    general sentences of a cluster with each other.
 
     Raises:
         InputError: the texts that the teacher was trained on are unknown, or it has a lexical member.
     """
-    scorer, bundle = lesson.scorer, lesson.scorer.bundle
+    bundle = distillation.bundle
     trained = read_training_texts(bundle)
     if trained is None:
         raise InputError(f"{bundle.path}: its training texts are unknown, need a bundle with its texts.sha256")
-    labelled, excluded = (
-        [text for pairs in sets for both in pairs.texts for text in both] for sets in (files, held_out)
-    )
-    keys = set(map(text_key, excluded))
-    unlabelled = [text for text in lesson.unlabelled if text_key(text) not in keys]
-    if num := len(lesson.unlabelled) - len(unlabelled):
-        say(
-            f"note: {num:,} of {len(lesson.unlabelled):,} unlabelled texts are in dev or calibration pairs and left out"
-        )
+    excluded = set(map(text_key, _texts(held_out)))
+    unlabelled = [text for text in distillation.unlabelled if text_key(text) not in excluded]
+    if num := len(distillation.unlabelled) - len(unlabelled):
+        say(f"note: {num:,} unlabelled texts are in dev or calibration pairs and left out")
+    labelled = {text_key(text): text for text in _texts(files)}
+    own = {text_key(text): text for text in unlabelled} | labelled
     # The other half of the clusters measures the agreement with the base.
     clusters = general_clusters()[::2]
-    general = [text for cluster in clusters for text in cluster]
-    by_key = {text_key(text): text for text in [*labelled, *unlabelled]}
-    own = list(by_key.values())
-    by_key |= {text_key(text): text for text in general}
-    with Progress("embedding by the teacher", len(by_key) * len(scorer.members), "texts") as progress:
+    by_key = own | {text_key(text): text for cluster in clusters for text in cluster}
+    scorer = load(bundle.path)
+    with Progress("embedding with the teacher", len(by_key) * len(scorer.members), "texts") as progress:
         embedding_ND = scorer.embed(by_key.values(), progress.advance)
-    pairs = [Pair(own[i], own[j], None) for i, j in _near_pairs(embedding_ND[: len(own)], seed)]
-    pairs += [Pair(*both, None) for cluster in clusters for both in combinations(cluster, 2)]
-    index = {key: row for row, key in enumerate(by_key)}
-    return Teacher(index, embedding_ND, tuple(pairs), trained)
+    texts = list(own.values())
+    rows = [row for row, key in enumerate(own) if key not in labelled]
+    pairs = [Pair(texts[i], texts[j]) for i, j in near_pairs(embedding_ND[: len(own)], rows, seed)]
+    pairs += [Pair(*both) for cluster in clusters for both in combinations(cluster, 2)]
+    num_labelled = sum(len(file.rows) for file in files)
+    say(f"{num_labelled:,} labelled pairs and {len(pairs):,} without labels, in the same batches")
+    return Teacher({key: row for row, key in enumerate(by_key)}, embedding_ND, tuple(pairs), trained)
 
 
-def _near_pairs(embedding_ND: NDArray[np.float32], seed: int) -> list[tuple[int, int]]:
-    """Return pairs of each text with some of its nearest ones, without the same pair twice."""
-    rng, num = np.random.default_rng(seed), len(embedding_ND)
-    nearest = min(_NEAREST, num - 1)
-    found: dict[tuple[int, int], None] = {}
-    for start in range(0, num, _ROWS_AT_ONCE):
-        score_RN = embedding_ND[start : start + _ROWS_AT_ONCE] @ embedding_ND.T
-        rows = np.arange(len(score_RN))
-        score_RN[rows, start + rows] = -np.inf
-        near_RK = np.argpartition(-score_RN, nearest - 1, axis=1)[:, :nearest]
-        for row, near_K in zip(rows.tolist(), near_RK, strict=True):
-            for other in rng.choice(near_K, min(_DRAWN, nearest), replace=False).tolist():
-                found[min(start + row, other), max(start + row, other)] = None
-    return list(found)
+def near_pairs(embedding_ND: NDArray[np.float32], rows: Sequence[int], seed: int) -> list[tuple[int, int]]:
+    """Return pairs of the texts in these rows with some of their nearest texts among all, no pair twice."""
+    rng, nearest = np.random.default_rng(seed), min(_NEAREST, len(embedding_ND) - 1)
+    step = max(1, _MAX_SCORES // max(1, len(embedding_ND)))
+    pairs: dict[tuple[int, int], None] = {}
+    for start in range(0, len(rows) if nearest else 0, step):
+        block_R = np.array(rows[start : start + step])
+        score_RN = embedding_ND[block_R] @ embedding_ND.T
+        score_RN[np.arange(len(block_R)), block_R] = -np.inf
+        near_RK = np.argpartition(score_RN, -nearest, axis=1)[:, -nearest:]
+        for row, near_K in zip(block_R.tolist(), near_RK, strict=True):
+            for other in rng.choice(near_K, min(_NEIGHBOURS_PER_TEXT, nearest), replace=False).tolist():
+                pairs[min(row, other), max(row, other)] = None
+    return list(pairs)
+
+
+def _texts(pair_sets: Iterable[PairSet]) -> list[str]:
+    return [text for pairs in pair_sets for both in pairs.texts for text in both]

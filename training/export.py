@@ -8,6 +8,7 @@ import io
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
 from simile.artifacts.bundle import Member
 from simile.errors import SimileError
+from simile.progress import say
 from simile.scoring import Scorer, choose_runtime, golden_pairs, unscored_pairs
 from simile.scoring.provider import TOLERANCE, open_session
 from training.interpolation import general_clusters
 from training.torch_encoder import TorchEncoder
-from training.unpadded import Unpadded, can_unpad, masks_by_hand
+from training.unpadded import Unpadded, attention_masks, can_unpad
 
 _OPSET = 17
 _PARITY, _PARITY_LENGTHS, _MAX_PARITY_LENGTH = 1e-4, (1, 12, 40, 128), 2048
@@ -47,7 +49,7 @@ class _Graph(nn.Module):
         self.dense = nn.ModuleList(copy.deepcopy(encoder.dense)).float().cpu()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        mask = masks_by_hand(self.transformer, attention_mask)
+        mask = attention_masks(self.transformer, attention_mask)
         hidden_BTD = self.transformer(input_ids=input_ids, attention_mask=mask).last_hidden_state
         if self.pooling == "cls":
             pooled_BD = hidden_BTD[:, 0]
@@ -74,19 +76,22 @@ def export_member(
     model = _to_onnx(graph)
     _check_parity(graph, model, encoder)
     half = _to_half(graph, model, encoder)
+    if half is None:
+        say(f"note: {encoder.name} exceeds what fp16 can hold, so the bundle has a graph in fp32 only")
     if can_unpad(transformer):
         model = _to_onnx(_Graph(Unpadded(transformer), encoder).eval())
         _check_parity(graph, model, encoder)
     files = {
         f"members/{name}/model.onnx": model,
-        f"members/{name}/model.fp16.onnx": half,
         f"members/{name}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
     }
-    graph_entry, half_entry, tokenizer_entry = (file_entry(*item) for item in files.items())
+    graph_entry, tokenizer_entry = (file_entry(*item) for item in files.items())
+    if half is not None:
+        files[f"members/{name}/model.fp16.onnx"] = half
     member = EncoderMember(
         name=name,
         model=graph_entry,
-        model_fp16=half_entry,
+        model_fp16=None if half is None else file_entry(f"members/{name}/model.fp16.onnx", half),
         tokenizer=tokenizer_entry,
         base=encoder.name,
         revision=encoder.revision,
@@ -138,20 +143,19 @@ def _to_onnx(graph: _Graph) -> bytes:
     return buffer.getvalue()
 
 
-def _to_half(graph: _Graph, model: bytes, encoder: TorchEncoder) -> bytes:
-    """Return the graph in fp16; the operators of an RMS norm stay in fp32 where that is needed."""
+def _to_half(graph: _Graph, model: bytes, encoder: TorchEncoder) -> bytes | None:
+    """Return the graph in fp16, with the operators of an RMS norm in fp32 where needed; None where fp16 is too small.
 
-    def converted(*in_fp32: str) -> bytes:
+    Gemma's hidden states, for example, exceed the largest fp16 number.
+    """
+    for in_fp32 in ((), _RMS_NORM):
         loaded, blocked = onnx.load_from_string(model), [*DEFAULT_OP_BLOCK_LIST, *in_fp32]
         half = convert_float_to_float16(loaded, max_finite_val=_MAX_HALF, keep_io_types=True, op_block_list=blocked)
         data: bytes = half.SerializeToString()
-        _check_parity(graph, data, encoder, TOLERANCE["fp16"])
-        return data
-
-    try:
-        return converted()
-    except SimileError:
-        return converted(*_RMS_NORM)
+        with suppress(SimileError):
+            _check_parity(graph, data, encoder, TOLERANCE["fp16"])
+            return data
+    return None
 
 
 def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder, tolerance: float = _PARITY) -> None:

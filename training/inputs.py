@@ -10,7 +10,7 @@ from simile.artifacts import Pair, PairSet, RunFacts, count_trained, group_key, 
 from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig, epochs_by_file
-from training.distillation import Lesson, Teacher, teach
+from training.distillation import Distillation, Teacher, embed_with_teacher
 from training.holdout import hold_out
 from training.losses import NEED_LABELS
 from training.torch_encoder import fingerprint, public_name
@@ -33,8 +33,7 @@ class TrainingInputs:
     """Labelled pairs to choose the epoch and alpha by."""
     calibration_sets: Sequence[PairSet] = ()
     """Pairs like those to be scored, to fit calibration and thresholds on; without them, the dev sets."""
-    lesson: Lesson | None = None
-    """What is distilled, if anything is."""
+    distillation: Distillation | None = None
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -46,8 +45,8 @@ class TrainingInputs:
             pairs=tuple(pairs.sha256 for pairs in self.files),
             dev={dev.name: dev.sha256 for dev in self.dev_sets},
             calibration=tuple(pairs.sha256 for pairs in self.calibration_sets),
-            teacher=self.lesson.digest if self.lesson else None,
-            unlabelled=self.lesson.sha256 if self.lesson else (),
+            teacher=self.distillation.bundle.manifest.digest if self.distillation else None,
+            unlabelled=self.distillation.sha256 if self.distillation else (),
         )
 
     @property
@@ -58,9 +57,11 @@ class TrainingInputs:
 
     @cached_property
     def teacher(self) -> Teacher | None:
-        """The teacher, if there is one; it embeds all texts at the first call."""
+        """The teacher in a distillation; it embeds all texts at the first call."""
+        if self.distillation is None:
+            return None
         held_out = [*self.dev_sets, *self.calibration_sets]
-        return teach(self.lesson, self.files, held_out, self.config.seed) if self.lesson else None
+        return embed_with_teacher(self.distillation, self.files, held_out, self.config.seed)
 
     @cached_property
     def epochs(self) -> tuple[int, ...]:
@@ -108,11 +109,9 @@ class TrainingInputs:
 
     def require_trainable(self) -> None:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
-        if ("teacher" in self.config.loss) != (self.lesson is not None):
-            raise InputError(f"got the losses {', '.join(self.config.loss)}, need 'teacher' in a distillation only")
-        if self.lesson and len(self.files) > 1:
-            raise InputError(f"got {len(self.files)} files of pairs, need one to distill with")
-        if len(self.epochs) != len(self.files):
+        if "teacher" in self.config.loss and self.distillation is None:
+            raise InputError("got the loss 'teacher' without a teacher, need simile distill")
+        if len(epochs_by_file(self.config, [len(pairs.rows) for pairs in self.files])) != len(self.files):
             got = f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)})"
             raise InputError(f"{got}, need one for each of the epochs {self.config.epochs}")
         for pairs in self.files:

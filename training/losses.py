@@ -12,8 +12,8 @@
 ``teacher``             each text's cosines with all others of the batch follow the teacher's (`teacher_loss`)
 ======================  ==============================================================================================
 
-All but ``ranking``, ``focal`` and ``teacher`` come from sentence-transformers. Pairs without a label are the teacher's
-only.
+All but ``ranking``, ``focal`` and ``teacher`` come from sentence-transformers. Only ``teacher`` learns from pairs
+without a label.
 
 Shape suffixes: P = pairs of a batch, T = its 2P texts (all first texts, then all second ones), D = dimensions.
 """
@@ -96,7 +96,7 @@ class PairLoss(nn.Module):
         matryoshka: Sequence[int] = (),
         teacher_ND: Tensor | None = None,
     ) -> None:
-        """Take the teacher's embeddings, if there is a teacher, by the texts' numbers in the labels."""
+        """``teacher_ND`` holds the teacher's embedding of each text, in the order of `numbered_texts`."""
         super().__init__()
         self.model, self._weights, self._cuts = model, dict(weights), (None, *matryoshka)
         self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name in _LOSSES})
@@ -205,8 +205,9 @@ def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor) -> Te
     """Return how far the student's similarities are from the teacher's, as a Kullback-Leibler divergence.
 
     Each text has a distribution over the other texts of the batch: the softmax of its scaled cosines. Distilling these
-    needs no common space of embeddings (SEED: Fang et al. 2021, arXiv:2101.04731). ``text_T`` has one number per text,
-    the same for equal texts, between which there is nothing to learn.
+    needs no common space of embeddings (SEED: Fang et al. 2021, arXiv:2101.04731). ``embedding_TD`` has rows of any
+    length, ``teacher_TD`` unit rows with dimensions of its own. ``text_T`` has one number per text, the same for equal
+    texts, between which there is nothing to learn.
     """
     is_same_TT = text_T[:, None] == text_T[None, :]
     unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)

@@ -12,14 +12,15 @@ from simile.artifacts.bundle import Pooling
 from simile.errors import InputError
 from simile.files import sha256_bytes, sha256_file
 from simile.hardware import guard_amx
-from training.bundled import PREFIX, bundled_encoder, bundled_folder
+from training.bundled import PREFIX, bundled_encoder
 
 guard_amx()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # GNU OpenMP's threads spin at every barrier: if another process wants the core, a step then takes ten times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from huggingface_hub import snapshot_download  # noqa: E402 - the guard must come first
+import torch  # noqa: E402 - the guard must come first
+from huggingface_hub import snapshot_download  # noqa: E402
 from huggingface_hub.utils import logging as hub_logging  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Transformer  # noqa: E402
@@ -32,6 +33,8 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 _MIN_TEXT_TOKENS = 4
+_MAX_WEIGHTS = 2**29
+"""Weights of a graph of 2 GiB in fp32: no file of a bundle may be larger."""
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
@@ -84,7 +87,8 @@ def load_encoder(
             source,
             device="cpu",
             trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
+            # Not in the checkpoint's dtype: AdamW and merged adapters need more bits than fp16 and bf16 have.
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             config_kwargs=None if attention_dropout else {"attention_probs_dropout_prob": 0.0},
         )
     # The hub's client, transformers and safetensors raise many classes without a common base class.
@@ -124,7 +128,14 @@ def fingerprint(spec: str) -> str | None:
 
 
 def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequence[int]) -> None:
-    """Refuse a prompt that leaves no tokens for the texts, and to cut embeddings to none or all of their dimensions."""
+    """Refuse what cannot be exported or used.
+
+    That is an encoder whose graph would not fit into a file of a bundle, a prompt that leaves no tokens for the texts,
+    and to cut embeddings to none or all of their dimensions.
+    """
+    num_weights = sum(value.numel() for value in encoder.model.parameters())
+    if num_weights >= _MAX_WEIGHTS:
+        raise InputError(f"{spec}: got {num_weights:,} weights, need fewer than {_MAX_WEIGHTS:,} (2 GiB in fp32)")
     num_tokens = len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0
     max_tokens = encoder.max_length - _MIN_TEXT_TOKENS
     if num_tokens > max_tokens:
@@ -137,7 +148,7 @@ def _locate(spec: str, revision: str | None) -> tuple[str, str, str | None]:
     """Return where to load from, the public name, and the revision."""
     if spec.startswith(PREFIX):
         encoder = bundled_encoder(spec)
-        return str(bundled_folder(encoder)), encoder.name, encoder.revision
+        return str(encoder.locate(encoder)), encoder.name, encoder.revision
     if spec and Path(spec).is_dir():
         if revision:
             raise InputError(f"{spec}: got revision {revision!r} for a local folder, which has one version only")

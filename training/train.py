@@ -27,7 +27,7 @@ from training.callback import TrainingCallback
 from training.config import TrainConfig
 from training.cross_fitting import cross_fit
 from training.dev_scoring import score_epoch
-from training.distillation import Lesson
+from training.distillation import Distillation, Teacher
 from training.dropout import quicken_dropout
 from training.estimate import seconds_per_step
 from training.inputs import TrainingInputs
@@ -48,13 +48,13 @@ def train(
     out: Path,
     *,
     calibration_sets: Sequence[PairSet] = (),
-    lesson: Lesson | None = None,
+    distillation: Distillation | None = None,
     restart: bool = False,
 ) -> Bundle:
     """Return the bundle at ``out``, trained on the pairs, or unchanged where the same run has already made it.
 
-    The pairs and the ``lesson`` are those of `TrainingInputs`; ``restart`` discards what an earlier run has left at
-    ``out``.
+    The pairs and the ``distillation`` are those of `TrainingInputs`; ``restart`` discards what an earlier run has left
+    at ``out``.
 
     Raises:
         InputError: the pairs or the config cannot be trained on, or ``out`` belongs to another run.
@@ -65,7 +65,7 @@ def train(
     check_replaceable(out)
     with alone(out):
         sweep(work_folder(out))
-        inputs = TrainingInputs(config, files, dev_sets, calibration_sets, lesson).with_dev_set()
+        inputs = TrainingInputs(config, files, dev_sets, calibration_sets, distillation).with_dev_set()
         return _train(inputs, out, restart=restart)
 
 
@@ -95,7 +95,7 @@ def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
                 num = sum(map(len, share))
                 say(f"training {number} of {len(parts)}, on {num:,} pairs; the times below are for this one")
             if not part.is_trained:
-                _fit(inputs, replace(base, model=deepcopy(base.model)), share, part)
+                _fit(inputs, replace(base, model=deepcopy(base.model)), share, part, inputs.teacher)
         return to_bundle(inputs, base, parts, out, unseen)
 
 
@@ -103,11 +103,11 @@ def _cross_fit(inputs: TrainingInputs, base: TorchEncoder, out: Path) -> Curve:
     """Return the Spearman on unseen groups by alpha, where `cross_fit` has to find it."""
     # The curve has its shape after few steps.
     short = inputs.config.model_copy(update={"epochs": 1})
-    of_fold = replace(inputs, config=short, dev_sets=(), calibration_sets=())
+    of_fold = replace(inputs, config=short, dev_sets=(), calibration_sets=(), distillation=None)
 
     def fit(rows: Sequence[Pair], work: Work) -> TorchEncoder:
         if not work.is_trained:
-            _fit(of_fold, replace(base, model=deepcopy(base.model)), [rows], work)
+            _fit(of_fold, replace(base, model=deepcopy(base.model)), [rows], work, inputs.teacher)
         return best_encoder(inputs.config, work)
 
     return cross_fit(inputs, base, lambda name: Work(out, part=name), fit)
@@ -126,13 +126,15 @@ def _made_by(out: Path, inputs: TrainingInputs, work: Work) -> Bundle | None:
     return None
 
 
-def _fit(inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence[Pair]], work: Work) -> None:
+def _fit(
+    inputs: TrainingInputs, encoder: TorchEncoder, files: Sequence[Sequence[Pair]], work: Work, teacher: Teacher | None
+) -> None:
     """Train the encoder in place on the files' pairs, and leave the weights of the best epoch in ``work.best``."""
     config = inputs.config
     set_seed(config.seed)
     epochs = epochs_of(inputs.epochs, [len(rows) for rows in files])
     rows = [row for of_file in files for row in of_file]
-    teacher_ND = inputs.teacher.of(numbered_texts(rows)) if inputs.teacher else None
+    teacher_ND = teacher.rows_of(numbered_texts(rows)) if teacher else None
     trainer = _trainer(config, encoder, rows, _arguments(config, epochs, work), teacher_ND)
     if checkpoint := work.last_checkpoint():
         say(f"resuming from {checkpoint.name}")

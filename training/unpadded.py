@@ -96,8 +96,11 @@ def can_unpad(transformer: nn.Module) -> bool:
     return isinstance(transformer, BertModel | ModernBertModel | MPNetModel | NomicBertModel | XLMRobertaModel)
 
 
-def masks_by_hand(transformer: nn.Module, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
-    """Return the mask, or for Gemma 3, whose own code cannot be exported, what is added to scores by kind of layer.
+def attention_masks(transformer: nn.Module, mask_BT: Tensor) -> Tensor | dict[str, Tensor]:
+    """Return what the transformer takes as its attention mask: the padding mask itself, or values added to scores.
+
+    Those are for Gemma 3, whose own mask code cannot be exported, by type of layer: ``full_attention``
+    ``[B, 1, 1, T]``, ``sliding_attention`` ``[B, 1, T, T]``.
 
     Raises:
         SimileError: Gemma 3 has causal attention, which its embedding models do not have.
@@ -112,13 +115,13 @@ def masks_by_hand(transformer: nn.Module, mask_BT: Tensor) -> Tensor | dict[str,
 
 
 def _distance(mask_BT: Tensor) -> Tensor:
-    """Return the distance in tokens of each two places of a text as long as the longest, shape ``(T, T)``."""
+    """Return the distance in tokens between each two positions, shape ``(T, T)``."""
     place_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     return (place_T[:, None] - place_T[None, :]).abs()
 
 
 def _split(joint: nn.Linear) -> list[nn.Linear]:
-    """Return the layers of query, key and value that one layer computes side by side."""
+    """Return query, key and value as separate layers, from the one layer that computes all three."""
     parts = []
     for rows in torch.arange(joint.out_features).chunk(3):
         part = nn.Linear(joint.in_features, len(rows), bias=joint.bias is not None)
@@ -143,7 +146,7 @@ class _Layout:
 
 
 class _Attention(nn.Module):
-    """A replacement for an architecture's self-attention, global or up to ``window`` tokens away."""
+    """A replacement for self-attention; with a ``window``, tokens attend to tokens at most that far away."""
 
     def __init__(
         self,

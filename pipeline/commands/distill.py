@@ -1,5 +1,6 @@
-"""`simile distill`: a bundle's judgement at the price of another encoder."""
+"""`simile distill`: trains a student encoder on a teacher bundle's scores."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,8 @@ from pipeline.output import print_lines, require_apart
 from pipeline.presets import PRESETS
 from simile.artifacts import named_pair_paths
 
-_DEFAULTS = ("loss.teacher=1", "most_pairs=null", "min_base_agreement=0")
-"""What a preset does not say. Interpolation would take back what the teacher has taught; what is not to be forgotten is
-taught as well."""
+_DEFAULTS = ("most_pairs=null", "min_base_agreement=0")
+"""Settings that replace the config's unless ``--set`` gives them. Interpolation would undo what the teacher taught."""
 
 
 class Options(OverrideOptions, ColumnOption):
@@ -20,7 +20,11 @@ class Options(OverrideOptions, ColumnOption):
 
     teacher: Annotated[Path, named("TEACHER")]
     """Bundle whose scores are learned: one encoder or an ensemble of several."""
-    into: Annotated[str, value("CONFIG.yaml"), Field(description=f"Settings of the student, {', '.join(PRESETS)}.")]
+    into: Annotated[
+        str,
+        value("CONFIG.yaml"),
+        Field(description=f"Settings of the student: a file, or a preset by name: {', '.join(PRESETS)}."),
+    ]
     pairs: Annotated[Path, value("PAIRS")]
     """Labelled pairs to train on."""
     unlabelled: Annotated[tuple[Path, ...], value("TEXTS")] = ()
@@ -40,10 +44,12 @@ def run(options: Options) -> int:
     """Train the student and print the bundle's identity; return the exit code."""
     from pipeline.columns import columns_of, read_labelled, read_named, require_columns_of, say_rows, with_mined_sets
     from pipeline.presets import read_train_config
-    from simile.artifacts import read_documents, text_hash, texts_digest
-    from simile.scoring import load
+    from simile.artifacts import read_bundle, read_documents
+    from simile.files import sha256_bytes
 
     config = read_train_config(options.into, [*_DEFAULTS, *options.set])
+    if "teacher" not in config.loss:
+        config = config.model_copy(update={"loss": config.loss | {"teacher": 1.0}})
     require_columns_of(options.columns, "documents", "pairs")
     dev = with_mined_sets(options.dev, "dev")
     read = [options.teacher, options.pairs, *options.unlabelled, *named_pair_paths(dev).values(), *options.calibrate]
@@ -56,15 +62,20 @@ def run(options: Options) -> int:
         own = [row.text for row in read_documents(path, columns_of("documents", options), options.reading)]
         say_rows(path, len(own))
         texts += own
-        digests.append(texts_digest(map(text_hash, own)))
-    scorer = load(options.teacher)
+        digests.append(sha256_bytes(json.dumps(own).encode()))
+    teacher = read_bundle(options.teacher)
     # Torch takes seconds to load: bad configs and bad inputs are refused before.
-    from training.distillation import Lesson
+    from training.distillation import Distillation
     from training.train import train
 
-    lesson = Lesson(scorer, texts, tuple(digests))
     bundle = train(
-        config, files, dev_sets, options.out, calibration_sets=calibration_sets, lesson=lesson, restart=options.restart
+        config,
+        files,
+        dev_sets,
+        options.out,
+        calibration_sets=calibration_sets,
+        distillation=Distillation(teacher, texts, tuple(digests)),
+        restart=options.restart,
     )
     print_lines(bundle.identity)
     return 0

@@ -76,7 +76,8 @@ def join(
     if not golden:
         raise InputError("got bundles without a golden pair in common, need bundles made by one version of Simile")
     hashes = [known for bundle in bundles if (known := artifacts.read_training_texts(bundle)) is not None]
-    # Unknown as soon as those of one bundle are unknown.
+    # Unknown as soon as those of one bundle are unknown. Those of members that are left out later count too: their
+    # scores helped to choose the weights.
     known_texts = set[str]().union(*hashes)
     texts = known_texts if len(hashes) == len(bundles) else None
     used = [*([fit] if fit else []), *dev_sets, *calibration_sets]

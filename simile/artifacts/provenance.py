@@ -38,9 +38,9 @@ class RunFacts(StrictModel):
     calibration: tuple[str, ...]
     """Hashes of the calibration sets."""
     teacher: str | None = Field(None, exclude_if=lambda value: value is None)
-    """Digest of the bundle that was distilled."""
+    """Digest of the teacher's bundle, in a distillation."""
     unlabelled: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
-    """Digests of the texts of each file of unlabelled texts that it taught."""
+    """Hashes of the texts of each file of unlabelled texts."""
 
 
 class _FittedProvenance(_Provenance):

@@ -104,7 +104,7 @@ def open_session(model: bytes, runtime: Runtime, at_once: int | None = None) -> 
     at_once = at_once or runtime.batches_at_once
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, usable_cores() // at_once)
-    # Not even errors, which are raised.
+    # Errors are not logged either, because they are raised.
     options.log_severity_level = 4
     # Otherwise the first bytes decide, and ONNX Runtime's own format, which was not checked, could be read.
     options.add_session_config_entry("session.load_model_format", "ONNX")

@@ -115,12 +115,10 @@ class Scorer:
             InputError: ``texts`` is one text in place of several, or one of them is no text.
         """
         texts = checked_texts(texts)
-        embeddings = []
-        for member in self.members:
-            if isinstance(member, Lexical):
-                raise InputError(f"{self.bundle.path}: member {member.name} has no embeddings, need encoders only")
-            embeddings.append(member.embed_tokens(member.tokenize(texts), on_progress))
-        return self.join(embeddings)
+        encoders = [member for member in self.members if isinstance(member, Encoder)]
+        if lexical := [member.name for member in self.members if isinstance(member, Lexical)]:
+            raise InputError(f"{self.bundle.path}: member {lexical[0]} has no embeddings, need encoders only")
+        return self.join([encoder.embed_tokens(encoder.tokenize(texts), on_progress) for encoder in encoders])
 
     def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the ensemble's embeddings, shape ``(N, D)``, from those of its members, which are all encoders."""

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pipeline.cli import main
+from pipeline.commands.join import join
 from simile.artifacts import Pair, PairSet, read_bundle, read_labelled_pairs, read_training_texts, text_hash, text_key
 from simile.errors import InputError
-from simile.scoring import load
+from simile.scoring import Scorer, choose_runtime, load
 from training.config import TrainConfig
-from training.distillation import Lesson, _near_pairs, teach
+from training.distillation import Distillation, embed_with_teacher, near_pairs
 from training.interpolation import general_clusters
 from training.losses import PairLoss, loss_labels, numbered_texts, teacher_loss
 from training.torch_encoder import load_encoder
@@ -31,8 +32,15 @@ def unit(num, dimension, seed):
 
 
 @pytest.fixture
-def lesson(tiny):
-    return Lesson(load(tiny.path, device="cpu", precision="fp32"), UNLABELLED, ("0" * 64,))
+def few_clusters(monkeypatch):
+    monkeypatch.setattr("training.distillation.general_clusters", lambda: general_clusters()[:4])
+
+
+@pytest.fixture
+def traffic(tmp_path):
+    path = tmp_path / "traffic.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in UNLABELLED))
+    return path
 
 
 @pytest.fixture
@@ -81,41 +89,47 @@ def test_pairs_without_labels_teach_the_teachers_scores_only(make_base):
     assert without["teacher"] > 0
 
 
-def test_each_text_is_paired_with_some_of_its_nearest_ones():
+def test_each_text_is_paired_with_some_of_its_nearest_ones(monkeypatch):
     embedding_ND = unit(300, 8, 0).numpy()
-    pairs = _near_pairs(embedding_ND, seed=0)
+    pairs = near_pairs(embedding_ND, range(300), seed=0)
     rank_NN = np.argsort(np.argsort(-(embedding_ND @ embedding_ND.T), axis=1), axis=1)
     assert len({frozenset(pair) for pair in pairs}) == len(pairs)
     assert {i for pair in pairs for i in pair} == set(range(300))
     # A pair is near for one of its texts; rank 0 is the text itself.
     assert all(0 < min(rank_NN[i, j], rank_NN[j, i]) <= 10 for i, j in pairs)
-    assert _near_pairs(embedding_ND, seed=0) == pairs != _near_pairs(embedding_ND, seed=1)
+    assert pairs != near_pairs(embedding_ND, range(300), seed=1)
+    monkeypatch.setattr("training.distillation._MAX_SCORES", 1000)
+    assert pairs == near_pairs(embedding_ND, range(300), seed=0)
 
 
-def test_the_teacher_embeds_pairs_unlabelled_texts_and_general_sentences(lesson, pairs):
+def test_a_text_alone_has_no_near_texts():
+    assert near_pairs(unit(1, 4, 0).numpy(), [0], seed=0) == []
+
+
+def test_the_teacher_embeds_pairs_unlabelled_texts_and_general_sentences(tiny, pairs):
     dev = PairSet("dev", (Pair(UNLABELLED[0].upper(), "another text", 1),), "0" * 64)
-    teacher = teach(lesson, [pairs], [dev], seed=0)
+    teacher = embed_with_teacher(Distillation(tiny, UNLABELLED), [pairs], [dev], seed=0)
     texts = {text for both in pairs.texts for text in both} | set(UNLABELLED[1:])
     texts |= {text for cluster in general_clusters()[::2] for text in cluster}
     assert teacher.index.keys() == {text_key(text) for text in texts}
     some = [UNLABELLED[3], pairs.rows[5].text_a]
-    expected_ND = lesson.scorer.embed(some)
-    np.testing.assert_allclose(teacher.of([text_key(text) for text in some]), expected_ND, atol=1e-5)
+    np.testing.assert_allclose(
+        teacher.rows_of([text_key(text) for text in some]), load(tiny.path).embed(some), atol=1e-2
+    )
     taught = {text for pair in teacher.pairs for text in (pair.text_a, pair.text_b)}
     assert set(UNLABELLED[1:]) < taught
+    assert UNLABELLED[0] not in taught
     assert all(pair.target is None for pair in teacher.pairs)
 
 
-def test_a_student_comes_nearer_to_its_teacher(tiny, make_base, material, settings, tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("few_clusters")
+def test_a_student_comes_nearer_to_its_teacher(tiny, make_base, material, settings, traffic, tmp_path, capsys):
     """The teacher is random, so nothing but its scores can bring the student nearer."""
-    monkeypatch.setattr("training.distillation.general_clusters", lambda: general_clusters()[:4])
     config = tmp_path / "student.yaml"
-    values = settings("mpnet", method="full", epochs=3, learning_rate=1e-3, loss={"teacher": 1.0})
-    config.write_text(json.dumps(values))
-    texts = tmp_path / "traffic.jsonl"
-    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in UNLABELLED))
-    argv = ["distill", str(tiny.path), "--into", str(config), "--pairs", str(material.few), "--unlabelled", str(texts)]
-    assert main([*argv, "--out", str(tmp_path / "student")]) == 0
+    config.write_text(json.dumps(settings("mpnet", method="full", epochs=3, learning_rate=1e-3, loss={"teacher": 1.0})))
+    argv = ["distill", str(tiny.path), "--into", str(config), "--pairs", str(material.few)]
+    argv += ["--unlabelled", str(traffic), "--out", str(tmp_path / "student")]
+    assert main(argv) == 0
     student = read_bundle(tmp_path / "student")
     assert student.manifest.made.run.teacher == tiny.manifest.digest
     assert text_hash(UNLABELLED[0]) in read_training_texts(student)
@@ -125,20 +139,41 @@ def test_a_student_comes_nearer_to_its_teacher(tiny, make_base, material, settin
     far, near = (float(teacher_loss(torch.tensor(x), taught, torch.arange(len(taught)))) for x in (before, after))
     assert near < far / 2
     capsys.readouterr()
-    assert main([*argv, "--out", str(tmp_path / "student")]) == 0
+    assert main(argv) == 0
     assert "already trained by this very run" in capsys.readouterr().err
-    with pytest.raises(InputError, match="need 'teacher' in a distillation only"):
-        train(TrainConfig(**values), [read_labelled_pairs(material.few)], [], tmp_path / "other")
+
+
+@pytest.mark.usefixtures("few_clusters")
+def test_labels_teach_beside_the_teacher_whose_training_texts_count(trained, material, settings, tmp_path, capsys):
+    teacher, config = trained().bundle, tmp_path / "student.yaml"
+    values = settings()
+    config.write_text(json.dumps(values))
+    argv = ["distill", str(teacher.path), "--into", str(config), "--pairs", str(material.few)]
+    # Interpolation trains folds, and several trainings share the teacher.
+    argv += ["--set", "min_base_agreement=0.5", "--set", "most_pairs=70"]
+    assert main([*argv, "--out", str(tmp_path / "student")]) == 0
+    student = read_bundle(tmp_path / "student")
+    assert set(student.manifest.made.run.config["loss"]) == {"ranking", "cosent", "teacher"}
+    assert read_training_texts(teacher) < read_training_texts(student)
+    # The teacher embeds once.
+    assert capsys.readouterr().err.count("labelled pairs and") == 1
+
+
+def test_the_loss_of_a_teacher_needs_one(material, settings, tmp_path):
+    config = TrainConfig(**settings(loss={"teacher": 1.0}))
+    with pytest.raises(InputError, match="got the loss 'teacher' without a teacher, need simile distill"):
+        train(config, [read_labelled_pairs(material.few)], [], tmp_path / "bundle")
 
 
 def test_a_teacher_whose_training_texts_are_unknown_is_refused(trained, pairs, tmp_path):
     bundle = shutil.copytree(trained().out, tmp_path / "bundle")
     (bundle / "texts.sha256").unlink()
     with pytest.raises(InputError, match=r"its training texts are unknown, need a bundle with its texts.sha256"):
-        teach(Lesson(load(bundle, device="cpu", precision="fp32")), [pairs], [], seed=0)
+        embed_with_teacher(Distillation(read_bundle(bundle)), [pairs], [], seed=0)
 
 
-def test_a_lexical_teacher_is_refused(write_lexical, pairs, tmp_path):
+def test_a_teacher_with_a_lexical_member_is_refused_before_it_embeds(tiny, write_lexical, tmp_path, monkeypatch):
     words = write_lexical(tmp_path / "words", ["the card", "the fee"])
+    monkeypatch.setattr("simile.scoring.encoder.Encoder.embed_tokens", None)
     with pytest.raises(InputError, match="member words has no embeddings"):
-        teach(Lesson(load(words.path, device="cpu", precision="fp32")), [pairs], [], seed=0)
+        Scorer(join([tiny.path, words.path], tmp_path / "both"), choose_runtime("cpu", "fp32")).embed(["a text"])

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm
 
@@ -48,7 +49,6 @@ def test_folder_without_an_encoder_is_refused(tmp_path):
 
 
 def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
-    import torch
     from safetensors.torch import load_file
 
     shutil.copytree(make_base("bert"), tmp_path / "pickled")
@@ -57,6 +57,18 @@ def test_weights_that_can_carry_code_are_refused(make_base, tmp_path):
     weights.unlink()
     with pytest.raises(InputError, match=r"cannot load this encoder"):
         load_encoder(str(tmp_path / "pickled"))
+
+
+def test_weights_are_loaded_in_fp32_whatever_the_checkpoint_has(make_base, tmp_path):
+    half = SentenceTransformer(str(make_base("bert")), device="cpu").half()
+    half.save_pretrained(str(tmp_path / "half"), create_model_card=False)
+    assert {value.dtype for value in load_encoder(str(tmp_path / "half")).model.parameters()} == {torch.float32}
+
+
+def test_an_encoder_whose_graph_exceeds_a_file_of_a_bundle_is_refused(make_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.torch_encoder._MAX_WEIGHTS", 10_000)
+    with pytest.raises(InputError, match=r"got [\d,]+ weights, need fewer than 10,000 \(2 GiB in fp32\)"):
+        make_baseline(str(make_base("bert")), tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
