@@ -57,9 +57,8 @@ def join(
 ) -> Bundle:
     """Return the bundle at ``out`` with the members of all these bundles.
 
-    The members' weights are learned on ``fit`` (`training.fusion`), and equal without it. Calibration and thresholds
-    are fitted on ``calibration_sets``, pairs like those to be scored, where these are enough; otherwise on ``dev_sets``
-    or ``fit``.
+    Weights are learned on ``fit`` (`training.fusion`), equal without it. Calibration and thresholds are fitted on
+    ``calibration_sets``, pairs like those to be scored, where these are enough; otherwise on ``dev_sets`` or ``fit``.
     """
     from simile.scoring import Scorer, choose_runtime
     from simile.version import __version__, commit

@@ -55,8 +55,8 @@ def packages(tmp_path, monkeypatch):
 
     def installed(name):
         """Return a package of the folder only: this machine may have the real ones."""
-        if found := [*distributions(name=name, path=[str(site)])]:
-            return found[0]
+        for package in distributions(name=name, path=[str(site)]):
+            return package
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("training.bundled.distribution", installed)

