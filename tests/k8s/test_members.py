@@ -62,7 +62,9 @@ def test_members_are_mined_for_trained_apart_joined_and_judged(run):
         assert run("simile-members", "train", JOB_COMPLETION_INDEX=str(index)) == 0
     assert run("simile-join", "join") == 0
     joined = read_bundle(run.out / "bundle").manifest
-    assert [member.name for member in joined.members] == ["seed-0", "seed-1", "seed-2"]
+    # Members that do not help on the dev pairs are left out, as some of tiny random encoders may be.
+    assert {member.name for member in joined.members} <= {"seed-0", "seed-1", "seed-2"}
+    assert len(joined.made.of) == 3
     assert joined.combine.method == "learned"
     assert joined.calibration is not None
     # With tiny random encoders either verdict is right, and both write a report.

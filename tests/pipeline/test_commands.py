@@ -899,7 +899,7 @@ def test_presets_are_found_from_everywhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for spec in (name, f"examples/{name}.yaml"):
         assert preset_path(spec) == ROOT / "examples" / f"{name}.yaml"
-        assert read_train_config(spec).name == name
+        assert read_train_config(spec).name == name.removesuffix("-bundled")
 
 
 def test_version_and_help_need_no_command(capsys):

@@ -37,7 +37,8 @@ from training.work import Work
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ("bert", "mpnet", "nomic_bert")
-LOSSES = get_args(Loss)
+LOSSES = [loss for loss in get_args(Loss) if loss != "teacher"]
+"""Losses that need no teacher; `test_distillation` has the other one."""
 LONG = {"epochs": 2}
 """20 steps with a checkpoint every 10: long enough to be stopped."""
 FULL = {"method": "full", "prompt": "query: "}
