@@ -72,7 +72,7 @@ def result_file(folder: Path, name: str) -> Path:
 
 
 def measure(name: str, data: Path, corpus: str, folder: Path) -> None:
-    """Train and evaluate the row unless it has a result; keep the result, and the bundle of the preset."""
+    """Train and evaluate the row unless it has a result; keep the result, and the bundles of peer and preset."""
     if result_file(folder, name).is_file():
         return
     row, given = ROWS[name], data / corpus
