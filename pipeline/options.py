@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Parameter
@@ -216,3 +217,16 @@ class ColumnOption(CommandOptions, TableOptions):
     def columns(self) -> dict[str, str]:
         """The file's column name by our field name."""
         return dict(column.split("=", 1) for column in self.column)
+
+
+class TrainingOptions(OverrideOptions, ColumnOption):
+    """Options of the commands that train one member."""
+
+    dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
+    """Labelled pairs by which the best epoch and alpha are chosen: a path, ``NAME=PATH``, or a folder of mined pairs,
+    for those dev sets that it has. May be repeated."""
+    calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
+    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
+    May be repeated."""
+    out: Annotated[Path, value("BUNDLE")]
+    """Where the bundle is written; its work folder lies beside it."""

@@ -131,12 +131,12 @@ def _make_baseline(config: RunConfig) -> None:
     from training.torch_encoder import fingerprint
 
     out, member = config.out / "baseline", config.train[0]
-    inputs = member.model_dump(mode="json", include={"base", "revision", "prompt", "max_length"})
+    inputs = member.model_dump(mode="json", include={"base", "revision", "max_length"}) | {"prompts": member.prompts}
     base = f"{member.base}@{member.revision}" if member.revision else member.base
     _stage(
         out,
         inputs | {"files": fingerprint(member.base)},
-        lambda: make_baseline(base, out, prompt=member.prompt, max_length=member.max_length),
+        lambda: make_baseline(base, out, prompts=member.prompts, max_length=member.max_length),
     )
 
 

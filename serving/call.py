@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.cache import Embedding
 from serving.job_queue import Job
+from simile.scoring import DistinctTexts
 
 MAX_INLINE_CHARACTERS = 2048
 """The event loop itself processes up to this much text: waking a thread for it takes longer."""
@@ -31,14 +32,13 @@ class Timing:
 class Call:
     """The distinct texts of one call, one row each, its pairs of rows, and the results as they arrive."""
 
-    def __init__(self, texts: Sequence[str], pair_P2: NDArray[np.int64], dimensions: Sequence[int]) -> None:
-        self.texts = texts
-        self.pair_P2 = pair_P2
-        self.embeddings = [np.empty((len(texts), dimension), dtype=np.float32) for dimension in dimensions]
+    def __init__(self, distinct: DistinctTexts, dimensions: Sequence[int]) -> None:
+        self.texts, self.sides, self.pair_P2 = distinct
+        self.embeddings = [np.empty((len(self.texts), dimension), dtype=np.float32) for dimension in dimensions]
         """The embeddings by each encoder, shape ``(N, D)``."""
-        self.token_counts = [0] * len(texts)
+        self.token_counts = [0] * len(self.texts)
         """Tokens of each text, summed over the encoders."""
-        self.is_cut = [False] * len(texts)
+        self.is_cut = [False] * len(self.texts)
         self.num_unknown = 0
         """Unknown tokens of all texts, summed over the encoders."""
         self.lexical_scores: LexicalScores = {}

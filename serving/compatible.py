@@ -116,6 +116,11 @@ class EmbeddingsRequest(BaseModel):
         None,
         description="dimensions per embedding: the bundle's own number, or a smaller one that its encoder supports",
     )
+    input_type: Literal["query", "document"] | None = Field(
+        None,
+        description="whether the texts are first (query) or second texts (document) of pairs: needed where the bundle "
+        "has different prompts for them, without effect otherwise",
+    )
 
 
 class EmbeddingData(BaseModel):
@@ -139,7 +144,8 @@ class EmbeddingsResponse(BaseModel):
 async def embeddings(body: EmbeddingsRequest, request: Request, service: TheService) -> EmbeddingsResponse:
     """Embed texts, as OpenAI does.
 
-    The embedding of an ensemble joins those of its members, each scaled by the square root of its weight.
+    The embedding of an ensemble joins those of its members, each scaled by the square root of its weight. Where the
+    bundle has different prompts for first and second texts, the cosine of a query and a document is their score.
     """
     texts = _as_list(body.input)
     check_limits(len(texts), "input", {"input[{}]": texts}, service.settings)
@@ -148,7 +154,11 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     if body.dimensions not in (None, *supported):
         needed = " or ".join(map(str, supported))
         raise InvalidRequestError(f"got {body.dimensions} dimensions, need {needed} with this bundle", "dimensions")
-    embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, engine.embed(texts, timing), timing)
+    has_sides = engine.scorer.has_sides
+    if body.input_type is None and has_sides:
+        raise InvalidRequestError("need query or document: this bundle has a prompt for each", "input_type")
+    call = engine.embed(texts, timing, side=1 if has_sides and body.input_type == "document" else 0)
+    embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, call, timing)
     if body.dimensions in supported[1:]:
         embedding_ND = embedding_ND[:, : body.dimensions]
         # A cut vector is scaled to length 1 again; one that is all zeros stays so.

@@ -29,7 +29,7 @@ from serving.lexical import LexicalScoring
 from serving.metrics import Metrics
 from serving.settings import Settings
 from serving.tokenization import Tokenization
-from simile.scoring import Encoder, Lexical, Pairs, Scored, Scorer, cosines, distinct_texts
+from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Scorer, Side, cosines, distinct_texts
 
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
@@ -47,8 +47,8 @@ class Engine:
         self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
         lexicals = [member for member in scorer.members if isinstance(member, Lexical)]
         self._cache = Cache(settings.cache_bytes)
-        self._jobs: dict[tuple[int, str], Job] = {}
-        """Jobs that wait or are being computed; another call for the same text joins them."""
+        self._jobs: dict[tuple[int, Side, str], Job] = {}
+        """Jobs that wait or are being computed; another call for the same text on the same side joins them."""
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
         self._is_closing = False
@@ -72,26 +72,30 @@ class Engine:
             NotFiniteError: a score is NaN or infinite.
             InvalidRequestError: a text is too long, and long texts are refused.
         """
-        texts, pair_P2 = distinct_texts(pairs)
-        call = await self._run(texts, pair_P2, timing)
+        distinct = distinct_texts(pairs, have_sides=self.scorer.has_sides)
+        call = await self._run(distinct, timing)
         embeddings = iter(call.embeddings)
         scores = {
             member.name: call.lexical_scores[member.name]
             if isinstance(member, Lexical)
-            else cosines(next(embeddings), pair_P2)
+            else cosines(next(embeddings), call.pair_P2)
             for member in self.scorer.members
         }
         with self._metrics.stage("combine"):
             score_P = self.scorer.combine(scores)
         if not np.isfinite(score_P).all():
             raise NotFiniteError("a score is not finite: this precision is too low for these texts")
-        scored = Scored(score_P, scores, len(texts), sum(call.token_counts), sum(call.is_cut), call.num_unknown)
+        scored = Scored(score_P, scores, len(call.texts), sum(call.token_counts), sum(call.is_cut), call.num_unknown)
         self._metrics.count_scored(scored)
         self._drift.observe("scores", score_P.tolist())
         return scored
 
-    async def embed(self, texts: Sequence[str], timing: Timing | None = None) -> tuple[NDArray[np.float32], int, int]:
+    async def embed(
+        self, texts: Sequence[str], timing: Timing | None = None, *, side: Side = 0
+    ) -> tuple[NDArray[np.float32], int, int]:
         """Return the ensemble's embeddings of one call's texts, their number of tokens, and that of the unknown ones.
+
+        Where the scorer `Scorer.has_sides`, ``side`` says whether they are the first or the second texts of pairs.
 
         Raises:
             InvalidRequestError: a member has no embeddings. The other errors are those of `score`.
@@ -99,7 +103,7 @@ class Engine:
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        call = await self._run(list(rows), _NO_PAIRS, timing)
+        call = await self._run(DistinctTexts(list(rows), [side] * len(rows), _NO_PAIRS), timing)
         embedding_ND = self.scorer.join(call.embeddings)[[rows[text] for text in texts]]
         return embedding_ND, sum(call.token_counts), call.num_unknown
 
@@ -133,11 +137,11 @@ class Engine:
             del self._open[done]
             done.set_result(None)
 
-    async def _run(self, texts: Sequence[str], pair_P2: NDArray[np.int64], timing: Timing | None) -> Call:
-        """Return the call of these distinct texts with all its embeddings, and the lexical scores of its pairs."""
+    async def _run(self, distinct: DistinctTexts, timing: Timing | None) -> Call:
+        """Return the call of these texts with all its embeddings, and the lexical scores of its pairs."""
         async with self._answering():
             self._results.loop = asyncio.get_running_loop()
-            call = Call(texts, pair_P2, [encoder.dimension for encoder in self._encoders])
+            call = Call(distinct, [encoder.dimension for encoder in self._encoders])
             self._lexical.plan(call)
             new = self._join(call)
             try:
@@ -161,12 +165,12 @@ class Engine:
         waits: list[tuple[Job, int]] = []
         new: list[Job] = []
         for number, encoder in enumerate(self._encoders):
-            for row, text in enumerate(call.texts):
-                if (embedding := self._cache.get(number, text)) is not None:
+            for row, (text, side) in enumerate(zip(call.texts, call.sides, strict=True)):
+                if (embedding := self._cache.get(number, side, text)) is not None:
                     call.fill(number, row, embedding)
                     continue
-                if (job := self._jobs.get((number, text))) is None:
-                    job = Job(number, text, min(encoder.max_length, estimated_tokens(text)), now)
+                if (job := self._jobs.get((number, side, text))) is None:
+                    job = Job(number, side, text, min(encoder.max_length, estimated_tokens(text)), now)
                     new.append(job)
                 waits.append((job, row))
         # All work of the call is admitted at once, so that an idle engine takes any call.
@@ -179,7 +183,7 @@ class Engine:
         for job, row in waits:
             call.wait_for(job, row)
         for job in new:
-            self._jobs[job.encoder, job.text] = job
+            self._jobs[job.encoder, job.side, job.text] = job
         num_cached = len(self._encoders) * len(call.texts) - len(waits)
         self._metrics.count_texts(computed=len(new), cached=num_cached, shared=len(waits) - len(new))
         return new
@@ -194,8 +198,8 @@ class Engine:
                 self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        if self._jobs.get((job.encoder, job.text)) is job:
-            del self._jobs[job.encoder, job.text]
+        if self._jobs.get((job.encoder, job.side, job.text)) is job:
+            del self._jobs[job.encoder, job.side, job.text]
 
     def _on_embedded(self, jobs: Sequence[Job], embedding_BD: NDArray[np.float32]) -> None:
         is_finite_B = np.asarray(np.isfinite(embedding_BD).all(axis=1))
@@ -209,7 +213,7 @@ class Engine:
             embedding = Embedding(vector_D, job.num_tokens, job.is_cut, job.num_unknown)
             for call in job.rows:
                 call.receive(job, embedding)
-            self._cache.put(job.encoder, job.text, embedding)
+            self._cache.put(job.encoder, job.side, job.text, embedding)
 
     def _on_failed(self, job: Job, error: Exception) -> None:
         self._forget(job)

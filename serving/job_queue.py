@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simile.scoring import Side
+
 _FIRST_LENGTH = 8
 _LENGTH_RATIO = 1.25
 """Lengths of one class differ by less than this factor: an eighth of padding on average."""
@@ -26,10 +28,11 @@ _CHARACTERS_PER_TOKEN = 4
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One text to embed with one encoder, for all calls that need it."""
+    """One text to embed with one encoder as a text of one side, for all calls that need it."""
 
     encoder: int
     """Index of the encoder among those of the bundle."""
+    side: Side
     text: str
     num_tokens: int
     """An estimate until the text is tokenized."""

@@ -36,7 +36,7 @@ class LexicalScoring:
         if self.members and sum(len(call.texts[row]) for row in call.pair_P2.ravel().tolist()) > MAX_INLINE_CHARACTERS:
             sizes = ((text, min(_MAX_TOKENS_PER_TEXT, estimated_tokens(text))) for text in call.texts)
             now = perf_counter()
-            call.lexical_jobs = [Job(_NO_ENCODER, text, num_tokens, now) for text, num_tokens in sizes]
+            call.lexical_jobs = [Job(_NO_ENCODER, 0, text, num_tokens, now) for text, num_tokens in sizes]
 
     def submit(self, call: Call) -> None:
         """Compute the scores of the admitted call, or have the thread do so."""

@@ -53,7 +53,7 @@ class Tokenization:
         encoder = self.encoders[jobs[0].encoder]
         try:
             with self.metrics.stage("tokenize"):
-                tokens = encoder.tokenize([job.text for job in jobs])
+                tokens = encoder.tokenize([job.text for job in jobs], [job.side for job in jobs])
         # A text that breaks the tokenizer must fail only its own calls. (A panic in Rust is not an Exception.)
         except BaseException as error:  # noqa: BLE001
             if len(jobs) == 1:

@@ -22,6 +22,7 @@ from simile.artifacts import (
     file_entry,
     write_bundle,
 )
+from simile.artifacts.bundle import Prompts
 from simile.scoring import GOLDEN_PAIRS, Runtime, Scorer, golden_pairs, pack_vocabulary, unscored_pairs
 
 CPU = Runtime("CPUExecutionProvider", "fp32")
@@ -83,12 +84,13 @@ class Ensemble:
         name: str = "tiny",
         *,
         prompt: str = "",
+        sides: Prompts | None = None,
         seed: int = 0,
         poisoned: str | None = None,
         replace: dict[str, bytes] | None = None,
         with_golden: bool = True,
     ) -> Bundle:
-        """Write a bundle whose word vectors have this seed; the poisoned word's vector is NaN.
+        """Write a bundle whose word vectors have this seed; the poisoned word's vector is NaN, ``sides`` are prompts.
 
         Without golden scores, those in the bundle are 0.
         """
@@ -114,6 +116,8 @@ class Ensemble:
             revision=None,
             pooling="mean",
             prompt=prompt,
+            prompt_a=sides and sides[0],
+            prompt_b=sides and sides[1],
             max_length=MAX_LENGTH,
             pad_id=0,
             dimension=DIMENSION,

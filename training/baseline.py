@@ -15,7 +15,7 @@ from simile.artifacts import (
     read_documents,
     write_bundle,
 )
-from simile.artifacts.bundle import Member
+from simile.artifacts.bundle import Member, Prompts
 from simile.errors import InputError
 from simile.progress import say
 from simile.scoring import pack_vocabulary, words
@@ -31,7 +31,7 @@ def make_baseline(
     spec: str,
     out: Path,
     *,
-    prompt: str = "",
+    prompts: Prompts = ("", ""),
     max_length: int | None = None,
     matryoshka: Sequence[int] = (),
     columns: Mapping[str, str] | None = None,
@@ -52,9 +52,9 @@ def make_baseline(
         if max_length is not None and max_length < MIN_LENGTH:
             raise InputError(f"got max_length {max_length}, need at least {MIN_LENGTH}")
         encoder = load_encoder(spec, max_length=max_length)
-        require_fits(spec, encoder, prompt, matryoshka)
+        require_fits(spec, encoder, prompts, matryoshka)
         base, revision = encoder.name, encoder.revision
-        member, files = export_member(encoder, name="encoder", prompt=prompt, matryoshka=tuple(matryoshka))
+        member, files = export_member(encoder, name="encoder", prompts=prompts, matryoshka=tuple(matryoshka))
     made = BaselineProvenance(base=base, revision=revision, versions=versions(), commit=commit())
     manifest, _ = manifest_and_scorer(out, member, files, made)
     return write_bundle(out, manifest, files)

@@ -68,17 +68,18 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
         write_training_history(folder, history.model_copy(update={"trained_texts": inputs.trained_texts}))
     if minimum := config.min_base_agreement:
         points = interpolate(
-            base, tuned, inputs.texts, dev_sets, config.prompt, min_base_agreement=minimum, unseen=unseen
+            base, tuned, inputs.texts, dev_sets, config.prompts, min_base_agreement=minimum, unseen=unseen
         )
         history = read_training_history(folder)
         write_training_history(folder, history.model_copy(update={"interpolation": tuple(points)}))
         made = made.model_copy(update={"alpha": points[-1].alpha})
     say("exporting to ONNX and comparing with torch")
-    # With the prompt saved, a plain call of `encode` gives the bundle's embeddings.
-    tuned.model.prompts, tuned.model.default_prompt_name = {"text": config.prompt}, "text"
+    # With the prompts saved, `encode`, `encode_query` and `encode_document` give the bundle's embeddings.
+    tuned.model.prompts = dict(zip(("query", "document"), config.prompts, strict=True))
+    tuned.model.default_prompt_name = "query"
     with whole_directory(weights_folder(out)) as weights:
         tuned.model.save_pretrained(str(weights / config.name), create_model_card=False)
-    member, files = export_member(tuned, name=config.name, prompt=config.prompt, matryoshka=config.matryoshka)
+    member, files = export_member(tuned, name=config.name, prompts=config.prompts, matryoshka=config.matryoshka)
     manifest, scorer = manifest_and_scorer(out, member, files, made)
     manifest = with_decisions(manifest, scorer, inputs.calibration_sets, dev_sets, method=config.calibration)
     return write_bundle(out, manifest, files, hashes)
@@ -87,7 +88,7 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
 def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Work]) -> TrainingHistory:
     """Return the figures of the base and of the mean, as epochs 0 and 1, and the losses of all parts in a row."""
     histories = [read_training_history(part.folder) for part in parts]
-    entry = score_epoch(mean, inputs.dev_sets, inputs.config.prompt, 1, f"mean of {len(parts)} trainings")
+    entry = score_epoch(mean, inputs.dev_sets, inputs.config.prompts, 1, f"mean of {len(parts)} trainings")
     losses: list[StepLoss] = []
     for history in histories:
         num_done = losses[-1].step if losses else 0

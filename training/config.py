@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from simile.artifacts.bundle import CalibrationMethod, Name
+from simile.artifacts.bundle import CalibrationMethod, Name, Prompts, prompts_of
 
 MIN_LENGTH = 8
 """Fewest tokens per text."""
@@ -47,6 +47,10 @@ class TrainConfig(BaseModel):
     """Commit of the hub's repository."""
     prompt: str = ""
     """Text that is put before every text, in training as in serving."""
+    prompt_a: str | None = None
+    """Text that is put before the first texts of pairs, such as questions, in place of ``prompt``."""
+    prompt_b: str | None = None
+    """Text that is put before the second texts of pairs, such as articles, in place of ``prompt``."""
     max_length: Annotated[int, Field(ge=MIN_LENGTH, lt=2**31)] | None = None
     """Tokens per text; longer texts are cut (default: the encoder's own limit)."""
     method: Literal["lora", "full"] = "full"
@@ -82,6 +86,16 @@ class TrainConfig(BaseModel):
     """Precision of training; ``auto`` is bf16 autocast on GPUs and on processors where it is faster, fp32 elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts of the first and the second texts of pairs."""
+        return prompts_of(self.prompt, self.prompt_a, self.prompt_b)
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether a text has another embedding as a first than as a second text of pairs."""
+        return self.prompts[0] != self.prompts[1]
 
     @field_validator("loss", mode="before")
     @classmethod

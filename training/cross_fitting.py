@@ -93,7 +93,7 @@ def cross_fit(
             say(f"cross-fitting over groups: {fold.held_out.name} of {len(all_folds)}, {len(fold.trained):,} pairs")
             tuned = fit(fold.trained, work)
             texts = [text for pair in fold.trained for text in (pair.text_a, pair.text_b)]
-            curve = spearman_by_alpha(base, tuned, texts, fold.held_out, inputs.config.prompt)
+            curve = spearman_by_alpha(base, tuned, texts, fold.held_out, inputs.config.prompts)
             points = [InterpolationPoint(alpha=alpha, agreement=None, dev={UNSEEN: of}) for alpha, of in curve.items()]
             history = read_training_history(work.folder).model_copy(update={"interpolation": tuple(points)})
             write_training_history(work.folder, history)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simile.artifacts import MIN_DEV_PAIRS, ClassCounts, EpochEntry, Figures, PairSet
+from simile.artifacts.bundle import Prompts
 from simile.progress import say
-from simile.scoring import cosines, distinct_texts
+from simile.scoring import Pairs, cosines, distinct_texts
 from simile.scoring.metrics import class_counts, figures, known, spearman
 from training.torch_encoder import TorchEncoder
 
@@ -29,15 +30,17 @@ def large_enough(dev_sets: Sequence[PairSet]) -> list[PairSet]:
     return [dev for dev in dev_sets if len(dev.rows) >= MIN_DEV_PAIRS]
 
 
-def dev_spearmans(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str) -> dict[str, float | None]:
+def dev_spearmans(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompts: Prompts) -> dict[str, float | None]:
     """Return the Spearman correlation on each dev set by name; None where the scores are constant."""
-    return known({dev.name: spearman(_scores(encoder, dev, prompt), dev.target_P) for dev in dev_sets})
+    return known({dev.name: spearman(pair_cosines(encoder, dev.texts, prompts), dev.target_P) for dev in dev_sets})
 
 
-def score_epoch(encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompt: str, epoch: int, name: str) -> EpochEntry:
+def score_epoch(
+    encoder: TorchEncoder, dev_sets: Sequence[PairSet], prompts: Prompts, epoch: int, name: str
+) -> EpochEntry:
     """Return the history entry of the current weights, and print their dev figures under ``name``."""
     start = time.monotonic()
-    scores = {dev.name: _scores(encoder, dev, prompt) for dev in dev_sets}
+    scores = {dev.name: pair_cosines(encoder, dev.texts, prompts) for dev in dev_sets}
     # A resumed run estimates from it how long scoring will take.
     seconds = time.monotonic() - start
     by_set, histograms = {}, {}
@@ -61,7 +64,11 @@ def shown(spearmans: dict[str, float | None]) -> str:
     return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in spearmans.items())
 
 
-def _scores(encoder: TorchEncoder, pairs: PairSet, prompt: str) -> NDArray[np.float32]:
-    """Return the score of each pair, with each text encoded once."""
-    texts, pair_P2 = distinct_texts(pairs.texts)
-    return cosines(encode(encoder, texts, prompt), pair_P2)
+def pair_cosines(encoder: TorchEncoder, pairs: Pairs, prompts: Prompts) -> NDArray[np.float32]:
+    """Return the cosine of each pair, shape ``(P,)``, with each text encoded once per prompt."""
+    texts, sides, pair_P2 = distinct_texts(pairs, have_sides=prompts[0] != prompts[1])
+    embedding_ND = np.empty((len(texts), encoder.dimension), dtype=np.float32)
+    for side in sorted(set(sides)):
+        rows = [row for row, of_row in enumerate(sides) if of_row == side]
+        embedding_ND[rows] = encode(encoder, [texts[row] for row in rows], prompts[side])
+    return cosines(embedding_ND, pair_P2)

@@ -5,9 +5,11 @@ that dot products are the ensemble's scores. In each batch, the student's cosine
 teacher's (`losses.teacher_loss`), which needs no labels: unlabelled texts, and general sentences, whose order a
 training on labels alone forgets, are learned from as well.
 
-Shape suffixes: N = texts, R = unlabelled texts of a block, D = dimensions, K = neighbours.
+Shape suffixes: S = sides (one, or two where they differ), N = texts, R = unlabelled texts of a block, D = dimensions,
+K = neighbours.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,8 +21,9 @@ from torch import Tensor
 
 from simile.artifacts import Bundle, Pair, PairSet, read_training_texts, text_key
 from simile.errors import InputError
+from simile.files import sha256_bytes
 from simile.progress import Progress, say
-from simile.scoring import load
+from simile.scoring import Side, load
 from training.interpolation import general_clusters
 
 _NEAREST, _NEIGHBOURS_PER_TEXT = 10, 2
@@ -36,8 +39,11 @@ class Distillation:
 
     bundle: Bundle
     unlabelled: Sequence[str] = ()
-    sha256: tuple[str, ...] = ()
-    """Hashes of the texts of each file of unlabelled ones."""
+
+    @property
+    def texts_sha256(self) -> str | None:
+        """The hash of the unlabelled texts; None where there are none."""
+        return sha256_bytes(json.dumps([*self.unlabelled]).encode()) if self.unlabelled else None
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,15 @@ class Teacher:
 
     index: dict[str, int]
     """Row of each text, by its key."""
-    embedding_ND: NDArray[np.float32]
+    embedding_SND: NDArray[np.float32]
+    """One embedding per text or, of a teacher with two sides, one as a first and one as a second text."""
     pairs: tuple[Pair, ...]
     trained_hashes: frozenset[str]
     """Hashes of the texts that the teacher was trained on, whose labels reach the student through its scores."""
 
     def rows_of(self, keys: Sequence[str]) -> Tensor:
-        """Return the embeddings of the texts with these keys, shape ``(N, D)``."""
-        return torch.from_numpy(self.embedding_ND[[self.index[key] for key in keys]])
+        """Return the embeddings of the texts with these keys, shape ``(S, N, D)``."""
+        return torch.from_numpy(self.embedding_SND[:, [self.index[key] for key in keys]])
 
 
 def embed_with_teacher(
@@ -81,15 +88,16 @@ def embed_with_teacher(
     clusters = general_clusters()[::2]
     by_key = own | {text_key(text): text for cluster in clusters for text in cluster}
     scorer = load(bundle.path)
-    with Progress("embedding with the teacher", len(by_key) * len(scorer.members), "texts") as progress:
-        embedding_ND = scorer.embed(by_key.values(), progress.advance)
+    sides: tuple[Side, ...] = (0, 1) if scorer.has_sides else (0,)
+    with Progress("embedding with the teacher", len(sides) * len(by_key) * len(scorer.members), "texts") as progress:
+        embedding_SND = np.stack([scorer.embed(by_key.values(), progress.advance, side=side) for side in sides])
     texts = list(own.values())
     rows = [row for row, key in enumerate(own) if key not in labelled]
-    pairs = [Pair(texts[i], texts[j]) for i, j in near_pairs(embedding_ND[: len(own)], rows, seed)]
+    pairs = [Pair(texts[i], texts[j]) for i, j in near_pairs(embedding_SND[0, : len(own)], rows, seed)]
     pairs += [Pair(*both) for cluster in clusters for both in combinations(cluster, 2)]
     num_labelled = sum(len(file.rows) for file in files)
     say(f"{num_labelled:,} labelled pairs and {len(pairs):,} without labels, in the same batches")
-    return Teacher({key: row for row, key in enumerate(by_key)}, embedding_ND, tuple(pairs), trained)
+    return Teacher({key: row for row, key in enumerate(by_key)}, embedding_SND, tuple(pairs), trained)
 
 
 def near_pairs(embedding_ND: NDArray[np.float32], rows: Sequence[int], seed: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from simile import __version__
 from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenance, file_entry
-from simile.artifacts.bundle import Member
+from simile.artifacts.bundle import Member, Prompts
 from simile.errors import SimileError
 from simile.progress import say
 from simile.scoring import Scorer, choose_runtime, golden_pairs, unscored_pairs
@@ -66,7 +66,7 @@ class _Graph(nn.Module):
 
 
 def export_member(
-    encoder: TorchEncoder, *, name: str, prompt: str = "", matryoshka: tuple[int, ...] = ()
+    encoder: TorchEncoder, *, name: str, prompts: Prompts = ("", ""), matryoshka: tuple[int, ...] = ()
 ) -> tuple[EncoderMember, dict[str, bytes]]:
     """Return the member and its files, or raise a `SimileError` where a graph and torch disagree."""
     # On a float32 copy with eager attention, the only one that exports to operators which runtimes fuse.
@@ -85,6 +85,7 @@ def export_member(
         f"members/{name}/model.onnx": model,
         f"members/{name}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
     }
+    has_sides = prompts[0] != prompts[1]
     graph_entry, tokenizer_entry = (file_entry(*item) for item in files.items())
     if half is not None:
         files[f"members/{name}/model.fp16.onnx"] = half
@@ -96,7 +97,9 @@ def export_member(
         base=encoder.name,
         revision=encoder.revision,
         pooling=encoder.pooling,
-        prompt=prompt,
+        prompt="" if has_sides else prompts[0],
+        prompt_a=prompts[0] if has_sides else None,
+        prompt_b=prompts[1] if has_sides else None,
         max_length=encoder.max_length,
         pad_id=int(encoder.model.tokenizer.pad_token_id or 0),
         dimension=encoder.dimension,

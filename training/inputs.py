@@ -46,7 +46,7 @@ class TrainingInputs:
             dev={dev.name: dev.sha256 for dev in self.dev_sets},
             calibration=tuple(pairs.sha256 for pairs in self.calibration_sets),
             teacher=self.distillation.bundle.manifest.digest if self.distillation else None,
-            unlabelled=self.distillation.sha256 if self.distillation else (),
+            unlabelled=self.distillation.texts_sha256 if self.distillation else None,
         )
 
     @property
@@ -111,6 +111,8 @@ class TrainingInputs:
         """Refuse another number of files than the config has epochs for, and pairs that its losses cannot use."""
         if "teacher" in self.config.loss and self.distillation is None:
             raise InputError("got the loss 'teacher' without a teacher, need simile distill")
+        if self.distillation and len(self.files) != 1:
+            raise InputError(f"got {len(self.files)} files of pairs, need one to distill a teacher")
         if len(epochs_by_file(self.config, [len(pairs.rows) for pairs in self.files])) != len(self.files):
             got = f"got {len(self.files)} files of pairs ({', '.join(pairs.name for pairs in self.files)})"
             raise InputError(f"{got}, need one for each of the epochs {self.config.epochs}")

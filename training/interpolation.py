@@ -15,7 +15,7 @@ layer.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simile.artifacts import InterpolationPoint, PairSet
+from simile.artifacts.bundle import Prompts
 from simile.progress import Progress, say
-from simile.scoring import cosines
 from simile.scoring.metrics import spearman
-from training.dev_scoring import dev_spearmans, encode, large_enough, shown
+from training.dev_scoring import dev_spearmans, encode, large_enough, pair_cosines, shown
 from training.torch_encoder import TorchEncoder, linear_layers
 
 ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
@@ -48,7 +48,7 @@ def interpolate(
     tuned: TorchEncoder,
     texts: Sequence[str],
     dev_sets: Sequence[PairSet],
-    prompt: str,
+    prompts: Prompts,
     *,
     min_base_agreement: float,
     unseen: Curve,
@@ -65,17 +65,17 @@ def interpolate(
     """
     num_given, dev_sets = len(dev_sets), large_enough(dev_sets)
     takes_highest = not dev_sets or len(dev_sets) < num_given
-    weights, clusters = _weights(base, tuned, texts, prompt), general_clusters()
-    base_cosine_G = _general_cosines(base, clusters[1::2], prompt)
+    weights, clusters = _weights(base, tuned, texts, prompts), general_clusters()
+    base_cosine_G = _general_cosines(base, clusters[1::2], prompts)
 
     def point_at(alpha: float) -> InterpolationPoint:
         weights.set_alpha(alpha)
-        agreement = spearman(_general_cosines(tuned, clusters[1::2], prompt), base_cosine_G)
+        agreement = spearman(_general_cosines(tuned, clusters[1::2], prompts), base_cosine_G)
         is_scored = alpha == 1 or agreement >= min_base_agreement
-        dev = dev_spearmans(tuned, dev_sets, prompt) | _at(unseen, alpha) if is_scored else None
+        dev = dev_spearmans(tuned, dev_sets, prompts) | _at(unseen, alpha) if is_scored else None
         return InterpolationPoint(alpha=alpha, agreement=agreement if np.isfinite(agreement) else None, dev=dev)
 
-    start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompt) | _at(unseen, 0))
+    start = InterpolationPoint(alpha=0, agreement=1, dev=dev_spearmans(base, dev_sets, prompts) | _at(unseen, 0))
     tried, best = _search(start, point_at, min_base_agreement, takes_highest=takes_highest)
     weights.set_alpha(best.alpha)
     tuned.model.to("cpu")
@@ -84,27 +84,27 @@ def interpolate(
 
 
 def spearman_by_alpha(
-    base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], held_out: PairSet, prompt: str
+    base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], held_out: PairSet, prompts: Prompts
 ) -> dict[float, float]:
     """Return the Spearman on the pairs at some interpolation coefficients; it is 0 where the scores are constant.
 
     The tuned encoder, which was trained on these texts, is left at one of them.
     """
-    weights, curve = _weights(base, tuned, texts, prompt), {0.0: dev_spearmans(base, [held_out], prompt)}
+    weights, curve = _weights(base, tuned, texts, prompts), {0.0: dev_spearmans(base, [held_out], prompts)}
     for alpha in _CURVE_ALPHAS:
         weights.set_alpha(alpha)
-        curve[alpha] = dev_spearmans(tuned, [held_out], prompt)
+        curve[alpha] = dev_spearmans(tuned, [held_out], prompts)
     return {alpha: by_set[held_out.name] or 0.0 for alpha, by_set in sorted(curve.items())}
 
 
-def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], prompt: str) -> "WeightInterpolation":
+def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], prompts: Prompts) -> "WeightInterpolation":
     for encoder in (base, tuned):
         encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return WeightInterpolation(
         base.transformer.model,
         tuned.transformer.model,
-        input_moments(base, [text for cluster in general_clusters()[::2] for text in cluster], prompt),
-        input_moments(tuned, _evenly_spread(texts, tuned), prompt),
+        input_moments(base, [text for cluster in general_clusters()[::2] for text in cluster], prompts),
+        input_moments(tuned, _evenly_spread(texts, tuned), prompts),
     )
 
 
@@ -193,14 +193,12 @@ class WeightInterpolation:
         return part_IO.T.to(change_OI)
 
 
-def _general_cosines(encoder: TorchEncoder, clusters: Sequence[Sequence[str]], prompt: str) -> NDArray[np.float32]:
+def _general_cosines(encoder: TorchEncoder, clusters: Sequence[Sequence[str]], prompts: Prompts) -> NDArray[np.float32]:
     """Return the cosine of each pair of sentences of one cluster, ``(G,)``."""
-    starts = np.cumsum([0, *map(len, clusters)])
-    pair_G2 = np.array([pair for ends in pairwise(starts) for pair in combinations(range(*ends), 2)])
-    return cosines(encode(encoder, [text for cluster in clusters for text in cluster], prompt), pair_G2)
+    return pair_cosines(encoder, [pair for cluster in clusters for pair in combinations(cluster, 2)], prompts)
 
 
-def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> dict[str, Tensor]:
+def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompts: Prompts) -> dict[str, Tensor]:
     """Return the mean of ``x xᵀ``, ``(I, I)``, over the inputs ``x`` of each linear layer, one input per token."""
     transformer, sums = encoder.transformer, _InputSums()
     with ExitStack() as hooks:
@@ -208,7 +206,8 @@ def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> d
         for name in linear_layers(transformer.model):
             layer = transformer.model.get_submodule(name)
             hooks.callback(layer.register_forward_pre_hook(partial(sums.add, name)).remove)
-        encode(encoder, texts, prompt)
+        for prompt in dict.fromkeys(prompts):
+            encode(encoder, texts, prompt)
     return {name: sum_II / sums.num_tokens for name, sum_II in sums.by_layer.items()}
 
 

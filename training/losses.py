@@ -94,13 +94,19 @@ class PairLoss(nn.Module):
         model: SentenceTransformer,
         weights: Mapping[Loss, float],
         matryoshka: Sequence[int] = (),
-        teacher_ND: Tensor | None = None,
+        teacher_SND: Tensor | None = None,
+        *,
+        have_sides: bool = False,
     ) -> None:
-        """``teacher_ND`` holds the teacher's embedding of each text, in the order of `numbered_texts`."""
+        """Make the losses, and the weights that they learn.
+
+        ``teacher_SND`` holds the teacher's embeddings of each text, in the order of `numbered_texts`: one, or one as a
+        first and one as a second text. With ``have_sides``, first texts are compared with second texts only.
+        """
         super().__init__()
         self.model, self._weights, self._cuts = model, dict(weights), (None, *matryoshka)
         self._losses = nn.ModuleDict({name: _LOSSES[name](model) for name in weights if name in _LOSSES})
-        self._teacher_ND = teacher_ND
+        self._teacher_SND, self._have_sides = teacher_SND, have_sides
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
@@ -117,12 +123,15 @@ class PairLoss(nn.Module):
             embeddings = [embedding_PD[:, :cut] for embedding_PD in whole]
             for name, weight in self._weights.items():
                 if name == "teacher":
-                    assert self._teacher_ND is not None
-                    loss = teacher_loss(torch.cat(embeddings), self._teacher_ND[text_T.long().cpu()], text_T)
+                    assert self._teacher_SND is not None
+                    first, second = (number_P.long().cpu() for number_P in by_pair[2:4])
+                    teacher_TD = torch.cat([self._teacher_SND[0][first], self._teacher_SND[-1][second]])
+                    have_sides = self._have_sides or len(self._teacher_SND) > 1
+                    loss = teacher_loss(torch.cat(embeddings), teacher_TD, text_T, have_sides=have_sides)
                 elif name == "ranking":
                     ranked_TD = torch.cat([embedding_PD[labelled] for embedding_PD in embeddings])
                     texts, groups = torch.cat([text_a_P, text_b_P]), torch.cat([group_a_P, group_b_P])
-                    loss = ranking_loss(ranked_TD, texts, groups, is_positive_P == 1)
+                    loss = ranking_loss(ranked_TD, texts, groups, is_positive_P == 1, have_sides=self._have_sides)
                 elif len(hard_target_P):
                     compute_loss: Any = self._losses[name].compute_loss_from_embeddings
                     loss = compute_loss([embedding_PD[rows] for embedding_PD in embeddings], hard_target_P)
@@ -172,7 +181,9 @@ def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> l
     return [*embedding_TD.chunk(len(columns))]
 
 
-def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor) -> Tensor:
+def ranking_loss(
+    embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_positive_P: Tensor, *, have_sides: bool = False
+) -> Tensor:
     """Return the multiple negatives ranking loss over all texts of the batch (Henderson et al. 2017, arXiv:1705.00652).
 
     The partners of a text are the other text of its positive pair and all other texts of its group, as in supervised
@@ -181,6 +192,7 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     0 for a batch in which no two texts mean the same.
 
     ``text_T`` has one number per text, the same for equal texts; ``group_T`` that of each text's group, -1 for none.
+    With ``have_sides``, first texts have second texts as partners and competitors only, and the other way round.
     """
     num_texts, num_pairs = len(text_T), len(is_positive_P)
     first = torch.nonzero(is_positive_P).squeeze(1)
@@ -190,10 +202,12 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     same_TT = same_meaning(text_T, group_T)
     # There is nothing to learn between equal texts.
     is_partner_TT = (paired_TT | same_TT) & (text_T[:, None] != text_T[None, :])
+    is_compared_TT = _compared(num_texts, have_sides=have_sides, device=text_T.device)
+    is_partner_TT &= is_compared_TT
     if not is_partner_TT.any():
         return embedding_TD.sum() * 0
     near_TT = same_TT.float()
-    is_masked_TT = same_TT | (near_TT @ paired_TT.float() @ near_TT > 0)
+    is_masked_TT = same_TT | (near_TT @ paired_TT.float() @ near_TT > 0) | ~is_compared_TT
     unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
     score_TT = _SCALE * unit_TD @ unit_TD.T
     # Not infinity: the gradient would be NaN where every text is masked.
@@ -201,21 +215,29 @@ def ranking_loss(embedding_TD: Tensor, text_T: Tensor, group_T: Tensor, is_posit
     return (torch.logaddexp(score_TT, others_T1) - score_TT)[is_partner_TT].mean()
 
 
-def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor) -> Tensor:
+def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor, *, have_sides: bool = False) -> Tensor:
     """Return how far the student's similarities are from the teacher's, as a Kullback-Leibler divergence.
 
     Each text has a distribution over the other texts of the batch: the softmax of its scaled cosines. Distilling these
     needs no common space of embeddings (SEED: Fang et al. 2021, arXiv:2101.04731). ``embedding_TD`` has rows of any
     length, ``teacher_TD`` unit rows with dimensions of its own. ``text_T`` has one number per text, the same for equal
-    texts, between which there is nothing to learn.
+    texts, between which there is nothing to learn. With ``have_sides``, the distribution of a first text is over the
+    second texts, and the other way round.
     """
     is_same_TT = text_T[:, None] == text_T[None, :]
+    is_same_TT = is_same_TT | ~_compared(len(text_T), have_sides=have_sides, device=text_T.device)
     unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
     log_p, log_p_of_teacher = (
         (_SCALE * x_TD @ x_TD.T).masked_fill(is_same_TT, -1e4).log_softmax(1)
         for x_TD in (unit_TD, teacher_TD.to(unit_TD.device))
     )
     return nn.functional.kl_div(log_p, log_p_of_teacher, reduction="batchmean", log_target=True)
+
+
+def _compared(num_texts: int, *, have_sides: bool, device: torch.device) -> Tensor:
+    """Return which of a batch's texts are compared with each other: all, or only those of different sides."""
+    is_second_T = torch.arange(num_texts, device=device) >= num_texts // 2
+    return (is_second_T[:, None] != is_second_T[None, :]) | torch.tensor(not have_sides, device=device)
 
 
 def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:

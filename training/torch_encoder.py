@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simile.artifacts.bundle import Pooling
+from simile.artifacts.bundle import Pooling, Prompts
 from simile.errors import InputError
 from simile.files import sha256_bytes, sha256_file
 from simile.hardware import guard_amx
@@ -127,7 +127,7 @@ def fingerprint(spec: str) -> str | None:
     return sha256_bytes("".join(lines).encode())
 
 
-def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequence[int]) -> None:
+def require_fits(spec: str, encoder: TorchEncoder, prompts: Prompts, matryoshka: Sequence[int]) -> None:
     """Refuse what cannot be exported or used.
 
     That is an encoder whose graph would not fit into a file of a bundle, a prompt that leaves no tokens for the texts,
@@ -136,7 +136,7 @@ def require_fits(spec: str, encoder: TorchEncoder, prompt: str, matryoshka: Sequ
     num_weights = sum(value.numel() for value in encoder.model.parameters())
     if num_weights >= _MAX_WEIGHTS:
         raise InputError(f"{spec}: got {num_weights:,} weights, need fewer than {_MAX_WEIGHTS:,} (2 GiB in fp32)")
-    num_tokens = len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0
+    num_tokens = max(len(encoder.model.tokenizer(prompt)["input_ids"]) if prompt else 0 for prompt in prompts)
     max_tokens = encoder.max_length - _MIN_TEXT_TOKENS
     if num_tokens > max_tokens:
         raise InputError(f"{spec}: got a prompt of {num_tokens} tokens, need at most {max_tokens} at this max_length")

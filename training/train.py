@@ -82,7 +82,7 @@ def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
     # torch's fused attention supports no dropout on a CPU: with it, texts of 256 tokens take twice the time and memory.
     # The other dropouts stay.
     base = load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
-    require_fits(config.base, base, config.prompt, config.matryoshka)
+    require_fits(config.base, base, config.prompts, config.matryoshka)
     work.begin(inputs.facts, restart=restart)
     with stopping_on_full_disk(work):
         inputs.warn_of_few_groups()
@@ -134,13 +134,13 @@ def _fit(
     set_seed(config.seed)
     epochs = epochs_of(inputs.epochs, [len(rows) for rows in files])
     rows = [row for of_file in files for row in of_file]
-    teacher_ND = teacher.rows_of(numbered_texts(rows)) if teacher else None
-    trainer = _trainer(config, encoder, rows, _arguments(config, epochs, work), teacher_ND)
+    teacher_SND = teacher.rows_of(numbered_texts(rows)) if teacher else None
+    trainer = _trainer(config, encoder, rows, _arguments(config, epochs, work), teacher_SND)
     if checkpoint := work.last_checkpoint():
         say(f"resuming from {checkpoint.name}")
         trainer.loss.load_own(checkpoint)
     with tracking(work, config.name, inputs.published_facts.config, step_of(checkpoint)) as log:
-        score, seconds = partial(score_epoch, encoder, inputs.dev_sets, config.prompt), seconds_per_step(trainer)
+        score, seconds = partial(score_epoch, encoder, inputs.dev_sets, config.prompts), seconds_per_step(trainer)
         ends = last_steps(epochs, config.batch_size)
         callback = TrainingCallback(score, trainer.loss, work, ends, seconds_per_step=seconds, log=log)
         trainer.add_callback(callback)
@@ -157,7 +157,7 @@ def _trainer(
     encoder: TorchEncoder,
     rows: Sequence[Pair],
     arguments: SentenceTransformerTrainingArguments,
-    teacher_ND: Tensor | None,
+    teacher_SND: Tensor | None,
 ) -> SentenceTransformerTrainer:
     """Return the trainer of the encoder, to which adapters are added for LoRA, on the pairs."""
     # Otherwise the model card's examples are drawn, under a progress bar of their own.
@@ -178,7 +178,7 @@ def _trainer(
         model=encoder.model,
         args=arguments,
         train_dataset=Dataset.from_dict(columns | {"label": loss_labels(rows)}),
-        loss=PairLoss(encoder.model, config.loss, config.matryoshka, teacher_ND),
+        loss=PairLoss(encoder.model, config.loss, config.matryoshka, teacher_SND, have_sides=config.has_sides),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -200,7 +200,7 @@ def _arguments(config: TrainConfig, epochs: Sequence[range], work: Work) -> Sent
         seed=config.seed,
         data_seed=config.seed,
         batch_sampler=partial(LengthBatchSampler, epochs=epochs),
-        prompts=config.prompt or None,
+        prompts=dict(zip(("text_a", "text_b"), config.prompts, strict=True)) if any(config.prompts) else None,
         save_strategy="steps",
         save_steps=max(_MIN_STEPS_BETWEEN_CHECKPOINTS, num_steps // _CHECKPOINTS_PER_RUN),
         save_total_limit=2,

@@ -13,13 +13,16 @@ from simile.scoring import Scorer, cosines
 
 
 class Vectors:
-    """The baseline's embeddings of a fixed collection of texts."""
+    """The baseline's embeddings of a fixed collection of texts, with the prompt of first texts.
+
+    Documents have no side, and a target is matched by what is measured of both in the same way.
+    """
 
     def __init__(self, baseline: Scorer, texts: Sequence[str]) -> None:
         self.baseline = baseline
         self._index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         with Progress("embedding", len(self._index) * len(baseline.members), "texts") as progress:
-            self._embedding_ND = baseline.embed(list(self._index), progress.advance)
+            self._embedding_ND = baseline.embed(list(self._index), progress.advance, side=0)
 
     def of(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the normalized embeddings of these texts, shape ``(N, D)``."""

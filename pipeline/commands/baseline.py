@@ -17,6 +17,10 @@ class Options(ColumnOption):
     """Where the bundle is written."""
     prompt: Annotated[str, value("TEXT")] = ""
     """Text that is put before every text."""
+    prompt_a: Annotated[str | None, value("TEXT")] = None
+    """Text that is put before the first texts of pairs, in place of ``--prompt``."""
+    prompt_b: Annotated[str | None, value("TEXT")] = None
+    """Text that is put before the second texts of pairs, in place of ``--prompt``."""
     max_length: Annotated[int | None, value("TOKENS")] = None
     """Tokens per text (default: the encoder's own limit)."""
     matryoshka: Annotated[tuple[int, ...], value("N", many=True)] = ()
@@ -26,6 +30,7 @@ class Options(ColumnOption):
 def run(options: Options) -> int:
     """Write the bundle and print its identity; return the exit code."""
     from pipeline.columns import require_columns_of
+    from simile.artifacts.bundle import prompts_of
     from training.baseline import LEXICAL, make_baseline
 
     require_columns_of(options.columns, "documents")
@@ -34,7 +39,7 @@ def run(options: Options) -> int:
     bundle = make_baseline(
         options.model,
         options.out,
-        prompt=options.prompt,
+        prompts=prompts_of(options.prompt, options.prompt_a, options.prompt_b),
         max_length=options.max_length,
         matryoshka=options.matryoshka,
         columns=options.columns,

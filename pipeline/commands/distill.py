@@ -1,12 +1,11 @@
 """`simile distill`: trains a student encoder on a teacher bundle's scores."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.options import ColumnOption, OverrideOptions, named, value
+from pipeline.options import TrainingOptions, named, value
 from pipeline.output import print_lines, require_apart
 from pipeline.presets import PRESETS
 from simile.artifacts import named_pair_paths
@@ -15,7 +14,7 @@ _DEFAULTS = ("most_pairs=null", "min_base_agreement=0")
 """Settings that replace the config's unless ``--set`` gives them. Interpolation would undo what the teacher taught."""
 
 
-class Options(OverrideOptions, ColumnOption):
+class Options(TrainingOptions):
     """Options of `simile distill`."""
 
     teacher: Annotated[Path, named("TEACHER")]
@@ -30,14 +29,6 @@ class Options(OverrideOptions, ColumnOption):
     unlabelled: Annotated[tuple[Path, ...], value("TEXTS")] = ()
     """Documents without groups, such as traffic of the domain, on which the teacher's scores alone are learned. May be
     repeated."""
-    dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
-    """Labelled pairs by which the best epoch is chosen: a path, ``NAME=PATH``, or a folder of mined pairs. May be
-    repeated."""
-    calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
-    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
-    May be repeated."""
-    out: Annotated[Path, value("BUNDLE")]
-    """Where the bundle is written; its work folder lies beside it."""
 
 
 def run(options: Options) -> int:
@@ -45,7 +36,6 @@ def run(options: Options) -> int:
     from pipeline.columns import columns_of, read_labelled, read_named, require_columns_of, say_rows, with_mined_sets
     from pipeline.presets import read_train_config
     from simile.artifacts import read_bundle, read_documents
-    from simile.files import sha256_bytes
 
     config = read_train_config(options.into, [*_DEFAULTS, *options.set])
     if "teacher" not in config.loss:
@@ -57,12 +47,10 @@ def run(options: Options) -> int:
     files, dev_sets = read_labelled([options.pairs], options), read_named(dev, options)
     calibration_sets = read_labelled(options.calibrate, options)
     texts: list[str] = []
-    digests: list[str] = []
     for path in options.unlabelled:
         own = [row.text for row in read_documents(path, columns_of("documents", options), options.reading)]
         say_rows(path, len(own))
         texts += own
-        digests.append(sha256_bytes(json.dumps(own).encode()))
     teacher = read_bundle(options.teacher)
     # Torch takes seconds to load: bad configs and bad inputs are refused before.
     from training.distillation import Distillation
@@ -74,7 +62,7 @@ def run(options: Options) -> int:
         dev_sets,
         options.out,
         calibration_sets=calibration_sets,
-        distillation=Distillation(teacher, texts, tuple(digests)),
+        distillation=Distillation(teacher, texts),
         restart=options.restart,
     )
     print_lines(bundle.identity)

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.options import ColumnOption, OverrideOptions, named, value
+from pipeline.options import TrainingOptions, named, value
 from pipeline.output import print_lines, require_apart
 from pipeline.presets import PRESETS
 from simile.artifacts import named_pair_paths
 
 
-class Options(OverrideOptions, ColumnOption):
+class Options(TrainingOptions):
     """Options of `simile train`."""
 
     config: Annotated[
@@ -19,14 +19,6 @@ class Options(OverrideOptions, ColumnOption):
     ]
     pairs: Annotated[tuple[Path, ...], value("PAIRS")]
     """Labelled pairs to train on. May be repeated: the files are trained on one after the other (a curriculum)."""
-    dev: Annotated[tuple[str, ...], value("PAIRS")] = ()
-    """Labelled pairs by which the best epoch and alpha are chosen: a path, ``NAME=PATH``, or a folder of mined pairs,
-    for those dev sets that it has. May be repeated."""
-    calibrate: Annotated[tuple[Path, ...], value("PAIRS")] = ()
-    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: the dev sets).
-    May be repeated."""
-    out: Annotated[Path, value("BUNDLE")]
-    """Where the bundle is written; its work folder lies beside it."""
 
 
 def run(options: Options) -> int:

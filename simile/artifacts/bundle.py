@@ -45,6 +45,9 @@ class FileEntry(StrictModel):
 
 Pooling = Literal["mean", "cls", "lasttoken"]
 """How the hidden states of a text's tokens become one vector."""
+Prompts = tuple[str, str]
+"""The prompts of the first and the second texts of pairs. Where they differ, the pairs have two sides: a text has
+another embedding as a first than as a second text."""
 
 
 class EncoderMember(StrictModel):
@@ -61,7 +64,11 @@ class EncoderMember(StrictModel):
     revision: str | None
     pooling: Pooling
     prompt: str = ""
-    """Prepended to every text."""
+    """Prepended to every text, unless the pairs have two sides."""
+    prompt_a: Annotated[str | None, Field(exclude_if=lambda prompt: prompt is None)] = None
+    """Prepended to the first texts of pairs that have two sides. None is left out of the digest."""
+    prompt_b: Annotated[str | None, Field(exclude_if=lambda prompt: prompt is None)] = None
+    """Prepended to the second texts of such pairs."""
     max_length: int = Field(ge=2, lt=2**20)
     """The longest text in tokens, special tokens included; longer ones are cut."""
     pad_id: int = Field(ge=0, lt=2**31)
@@ -69,6 +76,11 @@ class EncoderMember(StrictModel):
     matryoshka: Annotated[tuple[int, ...], Field(exclude_if=lambda dimensions: not dimensions)] = ()
     """Numbers of first dimensions that its embedding may be cut to, normalised again, because it was trained for that
     (Kusupati et al. 2022, arXiv:2205.13147). An empty list is left out of the digest."""
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompts of the first and the second texts."""
+        return prompts_of(self.prompt, self.prompt_a, self.prompt_b)
 
     @model_validator(mode="after")
     def _cuts_something(self) -> "EncoderMember":
@@ -81,6 +93,11 @@ class EncoderMember(StrictModel):
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of the member."""
         return tuple(file for file in (self.model, self.model_fp16, self.tokenizer) if file)
+
+
+def prompts_of(prompt: str, prompt_a: str | None, prompt_b: str | None) -> Prompts:
+    """Return the prompts of the first and the second texts: ``prompt``, unless they have their own."""
+    return prompt if prompt_a is None else prompt_a, prompt if prompt_b is None else prompt_b
 
 
 class LexicalMember(StrictModel):

@@ -135,7 +135,8 @@ def _members(manifest: Manifest) -> str:
 def _facts(member: Member) -> list[str]:
     if not isinstance(member, EncoderMember):
         return ["TF-IDF", "-", "-", "-", "-", f"{member.dimension}"]
-    own = [member.base, member.revision or "-", member.pooling, repr(member.prompt) if member.prompt else "-"]
+    prompts = " and ".join(repr(prompt) for prompt in dict.fromkeys(member.prompts))
+    own = [member.base, member.revision or "-", member.pooling, prompts if any(member.prompts) else "-"]
     cuts = f" (or {', '.join(map(str, member.matryoshka))})" if member.matryoshka else ""
     return [*own, f"{member.max_length}", f"{member.dimension}{cuts}"]
 

@@ -39,8 +39,8 @@ class RunFacts(StrictModel):
     """Hashes of the calibration sets."""
     teacher: str | None = Field(None, exclude_if=lambda value: value is None)
     """Digest of the teacher's bundle, in a distillation."""
-    unlabelled: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
-    """Hashes of the texts of each file of unlabelled texts."""
+    unlabelled: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Hash of the unlabelled texts of a distillation."""
 
 
 class _FittedProvenance(_Provenance):

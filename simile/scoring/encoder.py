@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ _CHARACTERS_PER_TOKEN = 64
 
 _UNIT_TOLERANCE = 0.02
 """Maximum difference of an embedding's length from 1: bf16 has 8 bits of mantissa."""
+
+
+Side = Literal[0, 1]
+"""Whether a text is the first or the second one of its pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,9 @@ class Encoder:
     def __init__(self, bundle: Bundle, member: EncoderMember, runtime: Runtime) -> None:
         self.name, self.dimension, self.max_length = member.name, member.dimension, member.max_length
         self.runtime = runtime
-        self._prompt, self._pad_id = member.prompt, member.pad_id
+        self._prompts, self._pad_id = member.prompts, member.pad_id
+        self.has_sides = self._prompts[0] != self._prompts[1]
+        """Whether a text has another embedding as a first than as a second text of pairs."""
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
         self._bundle_path = bundle.path
         path = member.tokenizer.path
@@ -81,9 +88,13 @@ class Encoder:
         if not np.abs(lengths - 1).max() <= _UNIT_TOLERANCE:
             raise BundleError(f"{got} of length {lengths.max():g}, need 1")
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of each text with the prompt before it, cut to the member's length."""
-        prompted = [self._prompt + text[: self._max_characters] for text in texts]
+    def tokenize(self, texts: Sequence[str], sides: Sequence[Side] | None = None) -> list[Tokens]:
+        """Return the tokens of each text with the prompt of its side before it, cut to the member's length.
+
+        Without ``sides``, all are first texts.
+        """
+        prompts = [self._prompts[side] for side in sides or [0] * len(texts)]
+        prompted = [prompt + text[: self._max_characters] for prompt, text in zip(prompts, texts, strict=True)]
         is_long = [len(text) > self._max_characters for text in texts]
         encodings = self._tokenizer.encode_batch_fast(prompted)
         # Every look at an encoding's ids makes the list anew.

@@ -27,7 +27,7 @@ def tfidf_cosines(pairs: Pairs) -> NDArray[np.float64]:
     The words of `words` are weighted by TF-IDF with sublinear term frequency, fitted on the distinct texts of these
     pairs. One text or more is needed.
     """
-    texts, pair_P2 = distinct_texts(pairs)
+    texts, _, pair_P2 = distinct_texts(pairs)
     tfidf_NW = TfidfVectorizer(sublinear_tf=True, analyzer=words).fit_transform(texts)
     product_PW = tfidf_NW[pair_P2[:, 0]].multiply(tfidf_NW[pair_P2[:, 1]])
     return np.asarray(product_PW.sum(axis=1), dtype=np.float64).ravel()

@@ -6,13 +6,14 @@ Shape suffixes: P = pairs, N = texts, D = dimensions.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, stored_evaluations
 from simile.errors import BundleError, InputError
-from simile.scoring.encoder import Encoder, cosines
+from simile.scoring.encoder import Encoder, Side, cosines
 from simile.scoring.faults import blaming
 from simile.scoring.golden import GOLDEN_PAIRS
 from simile.scoring.lexical import Lexical
@@ -32,7 +33,7 @@ class Scored:
     members: Mapping[str, NDArray[np.float32]]
     """Cosines of each member by its name."""
     num_texts: int
-    """Number of distinct texts among the pairs."""
+    """Number of distinct texts among the pairs, on each side where the two sides differ."""
     num_tokens: int
     """Number of tokens of those texts, summed over the members."""
     num_cut: int
@@ -52,6 +53,11 @@ class Scorer:
             Encoder(bundle, member, runtime) if isinstance(member, EncoderMember) else Lexical(bundle, member)
             for member in bundle.manifest.members
         )
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether some member gives a text another embedding as a first than as a second text of pairs."""
+        return any(isinstance(member, Encoder) and member.has_sides for member in self.members)
 
     @property
     def dimension(self) -> int:
@@ -77,7 +83,7 @@ class Scorer:
         Raises:
             InputError: a pair is not two texts, and where it is.
         """
-        texts, pair_P2 = distinct_texts(checked_pairs(pairs))
+        texts, sides, pair_P2 = distinct_texts(checked_pairs(pairs), have_sides=self.has_sides)
         scores: dict[str, NDArray[np.float32]] = {}
         num_tokens = num_unknown = 0
         is_cut_N = np.zeros(len(texts), dtype=bool)
@@ -87,7 +93,7 @@ class Scorer:
                 if on_progress:
                     on_progress(len(texts))
                 continue
-            tokens = member.tokenize(texts)
+            tokens = member.tokenize(texts, sides)
             embedding_ND = member.embed_tokens(tokens, on_progress)
             scores[member.name] = cosines(embedding_ND, pair_P2)
             num_tokens += sum(len(text.ids) for text in tokens)
@@ -97,7 +103,7 @@ class Scorer:
 
     def unknown_shares(self, pairs: Pairs) -> dict[str, float]:
         """Return `Encoder.unknown_share` of the pairs' distinct texts by the name of each encoder's base."""
-        texts, _ = distinct_texts(pairs)
+        texts = distinct_texts(pairs).texts
         members = zip(self.bundle.manifest.members, self.members, strict=True)
         return {
             described.base: member.unknown_share(texts)
@@ -105,20 +111,26 @@ class Scorer:
             if isinstance(described, EncoderMember) and isinstance(member, Encoder)
         }
 
-    def embed(self, texts: Iterable[str], on_progress: Progress | None = None) -> NDArray[np.float32]:
+    def embed(
+        self, texts: Iterable[str], on_progress: Progress | None = None, *, side: Side | None = None
+    ) -> NDArray[np.float32]:
         """Return one vector per text, shape ``(N, D)``, each of length 1: the cosine of two is the ensemble's score.
 
         A vector joins the members' embeddings, each times the square root of its weight; lexical members are refused,
-        as they have none. For ``on_progress`` see `score_members`.
+        as they have none. For ``on_progress`` see `score_members`. Where `has_sides`, ``side`` says whether the texts
+        are the first (0) or the second ones (1) of pairs.
 
         Raises:
-            InputError: ``texts`` is one text in place of several, or one of them is no text.
+            InputError: ``texts`` is one text in place of several, one of them is no text, or ``side`` is missing.
         """
+        if side is None and self.has_sides:
+            raise InputError(f"{self.bundle.path}: its two sides have different prompts, need side=0 or side=1")
         texts = checked_texts(texts)
         encoders = [member for member in self.members if isinstance(member, Encoder)]
         if lexical := [member.name for member in self.members if isinstance(member, Lexical)]:
             raise InputError(f"{self.bundle.path}: member {lexical[0]} has no embeddings, need encoders only")
-        return self.join([encoder.embed_tokens(encoder.tokenize(texts), on_progress) for encoder in encoders])
+        sides: list[Side] = [side or 0] * len(texts)
+        return self.join([encoder.embed_tokens(encoder.tokenize(texts, sides), on_progress) for encoder in encoders])
 
     def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the ensemble's embeddings, shape ``(N, D)``, from those of its members, which are all encoders."""
@@ -149,11 +161,26 @@ class Scorer:
         return worst
 
 
-def distinct_texts(pairs: Pairs) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the distinct texts of the pairs, and the indices of each pair's two texts, shape ``(P, 2)``."""
-    index = {text: i for i, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
-    pair_P2 = np.array([(index[a], index[b]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
-    return list(index), pair_P2
+class DistinctTexts(NamedTuple):
+    """The distinct texts of pairs."""
+
+    texts: list[str]
+    sides: list[Side]
+    """The side of each text: 0 for all unless the two sides differ."""
+    pair_P2: NDArray[np.int64]
+    """The indices of each pair's two texts."""
+
+
+def distinct_texts(pairs: Pairs, *, have_sides: bool = False) -> DistinctTexts:
+    """Return the distinct texts of the pairs; where they ``have_sides``, the same text on both sides counts twice."""
+    first: Side = 0
+    second: Side = 1 if have_sides else 0
+    rows: dict[tuple[str, Side], int] = {}
+    for a, b in pairs:
+        rows.setdefault((a, first), len(rows))
+        rows.setdefault((b, second), len(rows))
+    pair_P2 = np.array([(rows[a, first], rows[b, second]) for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+    return DistinctTexts([text for text, _ in rows], [side for _, side in rows], pair_P2)
 
 
 def load(

@@ -612,6 +612,14 @@ def test_baseline_puts_the_prompt_before_texts(make_base, tiny, tmp_path):
     assert scored(bundle, [pair]) == pytest.approx(scored(tiny, [tuple(f"my card: {text}" for text in pair)]), abs=1e-5)
 
 
+def test_baseline_puts_a_prompt_of_its_own_before_the_texts_of_each_side(make_base, tiny, tmp_path):
+    argv = ["baseline", str(make_base("bert")), "--prompt-a", "my card: ", "--prompt-b", "the fee: "]
+    assert main([*argv, "--out", str(tmp_path / "prompted")]) == 0
+    pairs = [("is lost", "has not arrived"), ("has not arrived", "is lost")]
+    expected = scored(tiny, [(f"my card: {a}", f"the fee: {b}") for a, b in pairs])
+    np.testing.assert_allclose(scored(read_bundle(tmp_path / "prompted"), pairs), expected, rtol=0, atol=1e-5)
+
+
 # mine
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from simile.artifacts import Bundle
+from simile.artifacts import Bundle, Combine
 from simile.errors import BundleError, InputError
 from simile.scoring import GOLDEN_PAIRS, Encoder, Runtime, Scorer, choose_runtime
 from tests.tiny_ensembles import graph, table
@@ -106,9 +106,9 @@ def test_unknown_tokens_are_counted_once_per_text_and_their_share_leaves_special
 
 def test_each_different_text_is_computed_once(bundle):
     class Watched(Encoder):
-        def tokenize(self, texts):
+        def tokenize(self, texts, sides=None):
             seen.extend(texts)
-            return super().tokenize(texts)
+            return super().tokenize(texts, sides)
 
     seen: list[str] = []
     scorer = Scorer(bundle, CPU)
@@ -147,6 +147,26 @@ def test_prompt_is_put_before_every_text(ensemble, scorer):
     expected = small(scorer, [(f"My card {a}", f"My card {b}") for a, b in GOLDEN_PAIRS])
     np.testing.assert_allclose(small(prompted, GOLDEN_PAIRS), expected, rtol=0, atol=1e-6)
     assert np.abs(small(prompted, GOLDEN_PAIRS) - small(scorer, GOLDEN_PAIRS)).max() > 0.01
+
+
+def test_each_side_of_a_pair_has_its_own_prompt(ensemble, scorer):
+    sided = Scorer(ensemble.write("sided", sides=("My card ", "The ")), CPU)
+    assert sided.has_sides
+    # The same text on both sides, and in other pairs.
+    pairs = [*GOLDEN_PAIRS, *((b, a) for a, b in GOLDEN_PAIRS), *((a, a) for a, _ in GOLDEN_PAIRS)]
+    expected = small(scorer, [(f"My card {a}", f"The {b}") for a, b in pairs])
+    np.testing.assert_allclose(small(sided, pairs), expected, rtol=0, atol=1e-6)
+    assert sided.score_members([("The", "The"), ("water", "The")]).num_texts == 3
+
+
+def test_embeddings_of_two_sides_need_the_side(ensemble):
+    bundle = ensemble.write("sided", sides=("My card ", "The "))
+    update = {"members": bundle.manifest.members[:1], "combine": Combine(weights={"small": 1.0})}
+    sided = Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), CPU)
+    first, second = (sided.embed(["water"], side=side)[0] for side in (0, 1))
+    assert float(first @ second) == pytest.approx(float(sided.score([("water", "water")])[0]), abs=1e-6)
+    with pytest.raises(InputError, match="its two sides have different prompts, need side=0 or side=1"):
+        sided.embed(["water"])
 
 
 def test_prompt_counts_towards_the_length_and_is_never_cut(ensemble):

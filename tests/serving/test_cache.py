@@ -12,26 +12,26 @@ def embedding(value: float, dimension: int = 100) -> Embedding:
 
 def test_cache_returns_the_embedding_of_the_encoder_and_the_text():
     cache = Cache(10_000)
-    cache.put(0, "a", embedding(1))
-    cache.put(1, "a", embedding(2))
-    assert cache.get(0, "a").vector_D[0] == 1
-    assert cache.get(1, "a").vector_D[0] == 2
-    assert cache.get(0, "b") is None
+    cache.put(0, 0, "a", embedding(1))
+    cache.put(1, 0, "a", embedding(2))
+    assert cache.get(0, 0, "a").vector_D[0] == 1
+    assert cache.get(1, 0, "a").vector_D[0] == 2
+    assert cache.get(0, 0, "b") is None
 
 
 def test_cache_evicts_the_least_recently_used_embedding():
     cache = Cache(3 * (1 + 100 * 4 + _OVERHEAD_BYTES))
     for text in "abc":
-        cache.put(0, text, embedding(0))
-    cache.get(0, "a")
-    cache.put(0, "d", embedding(0))
-    assert [text for text in "abcd" if cache.get(0, text)] == ["a", "c", "d"]
+        cache.put(0, 0, text, embedding(0))
+    cache.get(0, 0, "a")
+    cache.put(0, 0, "d", embedding(0))
+    assert [text for text in "abcd" if cache.get(0, 0, text)] == ["a", "c", "d"]
 
 
 def test_cache_stays_within_its_bytes():
     cache = Cache(20_000)
     for i in range(200):
-        cache.put(0, f"text {i} " * (i % 7), embedding(i))
+        cache.put(0, 0, f"text {i} " * (i % 7), embedding(i))
         assert cache.entries.currsize <= 20_000
     assert len(cache.entries) > 10
 
@@ -39,15 +39,15 @@ def test_cache_stays_within_its_bytes():
 @pytest.mark.parametrize("max_bytes", [0, 500])
 def test_embedding_larger_than_the_cache_is_not_cached(max_bytes):
     cache = Cache(max_bytes)
-    cache.put(0, "a", embedding(1))
+    cache.put(0, 0, "a", embedding(1))
     assert (len(cache.entries), cache.entries.currsize) == (0, 0)
 
 
 def test_putting_a_text_again_changes_nothing():
     cache = Cache(10_000)
-    cache.put(0, "a", embedding(1))
+    cache.put(0, 0, "a", embedding(1))
     before = cache.entries.currsize
-    cache.put(0, "a", embedding(1))
+    cache.put(0, 0, "a", embedding(1))
     assert (len(cache.entries), cache.entries.currsize) == (1, before)
 
 
@@ -58,7 +58,7 @@ def test_counted_bytes_agree_with_the_memory_used(letter):
     cache = Cache(2**24)
     for i in range(2000):
         cache.put(
-            0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False, num_unknown=0)
+            0, 0, f"{i}{letter * 50}", Embedding(np.zeros(384, dtype=np.float32), 1000 + i, is_cut=False, num_unknown=0)
         )
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

@@ -115,6 +115,46 @@ def test_embedding_is_cut_to_the_dimensions_that_the_encoder_was_trained_for(mat
         assert client.get("/v1/bundle").json()["members"][0]["matryoshka"] == [8, 4]
 
 
+@pytest.fixture
+def sided(encoder_alone, scorer) -> Scorer:
+    """A bundle of the encoder with a prompt for each side."""
+    (encoder,) = encoder_alone.manifest.members
+    member = encoder.model_copy(update={"prompt_a": "My card ", "prompt_b": "The "})
+    manifest = encoder_alone.manifest.model_copy(update={"members": (member,)})
+    return Scorer(Bundle(encoder_alone.path, manifest, encoder_alone.data), scorer.runtime)
+
+
+def test_the_sides_of_a_pair_are_embedded_with_their_own_prompts(sided):
+    pairs = [("no signal", "no bars"), ("no bars", "no signal"), ("late", "late")]
+    with TestClient(create_app(Settings(), sided)) as client:
+        expected = sided.score(pairs)
+        # The second time, all embeddings are cached.
+        for _ in range(2):
+            answer = client.post("/v1/similarity", json={"pairs": pairs}).json()
+            np.testing.assert_allclose(answer["scores"], expected, rtol=0, atol=1e-6)
+        assert answer["usage"]["texts"] == 6
+        one = client.post("/score", json={"text_1": "no signal", "text_2": ["no bars", "late"]}).json()
+        expected = sided.score([("no signal", "no bars"), ("no signal", "late")])
+        np.testing.assert_allclose([item["score"] for item in one["data"]], expected, rtol=0, atol=1e-6)
+
+
+def test_embeddings_of_two_sides_need_the_input_type(sided, client, alone):
+    with TestClient(create_app(Settings(), sided)) as other:
+
+        def embed(kind):
+            answer = other.post("/v1/embeddings", json={"input": "no signal", "input_type": kind}).json()
+            return np.array(answer["data"][0]["embedding"])
+
+        score = sided.score([("no signal", "no signal")])[0]
+        assert embed("query") @ embed("document") == pytest.approx(float(score), abs=1e-6)
+        refused = other.post("/v1/embeddings", json={"input": "no signal"})
+        assert error_of(refused) == (422, "invalid_request", "input_type")
+        assert "need query or document: this bundle has a prompt for each" in refused.text
+    # Without sides, the type has no effect.
+    answer = client.post("/v1/embeddings", json={"input": "no signal", "input_type": "document"}).json()
+    np.testing.assert_allclose(answer["data"][0]["embedding"], alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
+
+
 def test_base64_is_float32_little_endian(client, alone):
     answer = client.post("/v1/embeddings", json={"input": ["no signal"], "encoding_format": "base64"}).json()
     vector_D = np.frombuffer(base64.b64decode(answer["data"][0]["embedding"]), dtype="<f4")

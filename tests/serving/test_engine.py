@@ -92,10 +92,10 @@ def test_cancelled_call_is_not_computed_unless_another_call_needs_its_texts(watc
 def test_dropped_texts_are_not_tokenized(watched):
     tokenize, gate, seen = watched.encoder.tokenize, threading.Event(), []
 
-    def slow(texts):
+    def slow(texts, sides):
         assert gate.wait(10)
         seen.extend(texts)
-        return tokenize(texts)
+        return tokenize(texts, sides)
 
     watched.encoder.tokenize = slow
     texts = [f"cold water {i} " * 20 for i in range(1000)]
@@ -116,9 +116,9 @@ def test_dropped_texts_are_not_tokenized(watched):
 def test_long_call_of_short_texts_is_tokenized_in_threads(watched):
     tokenize, threads = watched.encoder.tokenize, set()
 
-    def noting(texts):
+    def noting(texts, sides):
         threads.add(threading.current_thread().name)
-        return tokenize(texts)
+        return tokenize(texts, sides)
 
     watched.encoder.tokenize = noting
     asyncio.run(engine_of(watched).score([(f"a {i}", f"no {i}") for i in range(1000)]))
@@ -167,10 +167,10 @@ def test_text_that_breaks_the_model_fails_only_its_own_calls(watched, step):
     ids = encoder.tokenize([poison])[0].ids.tolist()
     whole = getattr(encoder, step)
 
-    def fragile(batch):
+    def fragile(batch, *sides):
         if any(text == poison if isinstance(text, str) else text.tolist() == ids for text in batch):
             raise RuntimeError("the graph broke")
-        return whole(batch)
+        return whole(batch, *sides)
 
     async def scenario():
         engine = engine_of(watched)

@@ -14,7 +14,7 @@ def queue_of(*, max_tokens=10_000, batch_tokens=256, max_padding=16, min_share=0
 
 
 def job_of(length: int, encoder: int = 0, guess: int | None = None) -> Job:
-    job = Job(encoder, "text", length if guess is None else guess, arrived=0.0)
+    job = Job(encoder, 0, "text", length if guess is None else guess, arrived=0.0)
     job.ids = np.zeros(length, dtype=np.int64)
     return job
 

@@ -12,6 +12,7 @@ from pipeline.commands.join import join
 from simile.artifacts import Pair, PairSet, read_bundle, read_labelled_pairs, read_training_texts, text_hash, text_key
 from simile.errors import InputError
 from simile.scoring import Scorer, choose_runtime, load
+from training.baseline import make_baseline
 from training.config import TrainConfig
 from training.distillation import Distillation, embed_with_teacher, near_pairs
 from training.interpolation import general_clusters
@@ -48,18 +49,20 @@ def pairs(material):
     return read_labelled_pairs(material.pairs)
 
 
-def test_teacher_loss_is_its_definition():
+@pytest.mark.parametrize("have_sides", [False, True])
+def test_teacher_loss_is_its_definition(have_sides):
     student_TD, teacher_TD = 3 * unit(6, 4, 0), unit(6, 9, 1)
     text_T = torch.tensor([0, 1, 2, 3, 1, 4])
     expected = 0.0
     for i in range(6):
-        others = [j for j in range(6) if text_T[j] != text_T[i]]
+        others = [j for j in range(6) if text_T[j] != text_T[i] and not (have_sides and (i < 3) == (j < 3))]
         q, p = (
             (20 * torch.stack([x_TD[i] @ x_TD[j] for j in others])).softmax(0)
             for x_TD in (torch.nn.functional.normalize(student_TD, dim=1), teacher_TD)
         )
         expected += float((p * (p / q).log()).sum()) / 6
-    assert float(teacher_loss(student_TD, teacher_TD, text_T)) == pytest.approx(expected, rel=1e-4)
+    loss = teacher_loss(student_TD, teacher_TD, text_T, have_sides=have_sides)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
 def test_teacher_loss_is_zero_where_the_student_has_the_teachers_similarities():
@@ -77,7 +80,7 @@ def test_pairs_without_labels_teach_the_teachers_scores_only(make_base):
         columns = [model.preprocess([getattr(row, name) for row in rows]) for name in ("text_a", "text_b")]
         teacher_ND = unit(len(numbered_texts(rows)), 5, 0)
         weights = {"ranking": 1.0, "cosent": 0.3, "teacher": 1.0}
-        values = PairLoss(model, weights, teacher_ND=teacher_ND)(columns, torch.tensor(loss_labels(rows)))
+        values = PairLoss(model, weights, teacher_SND=teacher_ND[None])(columns, torch.tensor(loss_labels(rows)))
         return {name: value.item() for name, value in values.items()}
 
     alone, both, without = losses(labelled), losses([*labelled, *unlabelled]), losses(unlabelled)
@@ -114,12 +117,22 @@ def test_the_teacher_embeds_pairs_unlabelled_texts_and_general_sentences(tiny, p
     assert teacher.index.keys() == {text_key(text) for text in texts}
     some = [UNLABELLED[3], pairs.rows[5].text_a]
     np.testing.assert_allclose(
-        teacher.rows_of([text_key(text) for text in some]), load(tiny.path).embed(some), atol=1e-2
+        teacher.rows_of([text_key(text) for text in some]), load(tiny.path).embed(some)[None], atol=1e-2
     )
     taught = {text for pair in teacher.pairs for text in (pair.text_a, pair.text_b)}
     assert set(UNLABELLED[1:]) < taught
     assert UNLABELLED[0] not in taught
     assert all(pair.target is None for pair in teacher.pairs)
+
+
+@pytest.mark.usefixtures("few_clusters")
+def test_a_teacher_with_two_sides_teaches_scores_across_them(make_base, pairs, tmp_path):
+    bundle = make_baseline(str(make_base("bert")), tmp_path / "sided", prompts=("my card ", "the fee "))
+    teacher = embed_with_teacher(Distillation(bundle), [pairs], [], seed=0)
+    keys = [text_key(text) for text in pairs.texts[0]]
+    first, second = teacher.rows_of(keys)
+    score = load(bundle.path).score([pairs.texts[0], pairs.texts[0][::-1]])
+    assert [float(first[0] @ second[1]), float(first[1] @ second[0])] == pytest.approx(score.tolist(), abs=1e-2)
 
 
 @pytest.mark.usefixtures("few_clusters")
@@ -163,6 +176,12 @@ def test_the_loss_of_a_teacher_needs_one(material, settings, tmp_path):
     config = TrainConfig(**settings(loss={"teacher": 1.0}))
     with pytest.raises(InputError, match="got the loss 'teacher' without a teacher, need simile distill"):
         train(config, [read_labelled_pairs(material.few)], [], tmp_path / "bundle")
+
+
+def test_a_teacher_takes_one_file_of_pairs(tiny, material, settings, pairs, tmp_path):
+    config = TrainConfig(**settings(loss={"teacher": 1.0}))
+    with pytest.raises(InputError, match="got 2 files of pairs, need one to distill a teacher"):
+        train(config, [pairs, pairs], [], tmp_path / "bundle", distillation=Distillation(tiny))
 
 
 def test_a_teacher_whose_training_texts_are_unknown_is_refused(trained, pairs, tmp_path):

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
 from simile.errors import SimileError
-from simile.scoring import GOLDEN_PAIRS, Encoder, choose_runtime
+from simile.scoring import GOLDEN_PAIRS, Encoder, Scorer, choose_runtime
 from simile.scoring.provider import open_session
 from tests.tiny_bases import POOLING
 from training.baseline import make_baseline
@@ -177,6 +177,17 @@ def test_saved_weights_use_the_prompt_as_the_bundle_does(trained):
     weights = SentenceTransformer(str(run.weights), device="cpu")
     np.testing.assert_allclose(embed(run.bundle, TEXTS), weights.encode(TEXTS), rtol=0, atol=1e-4)
     assert np.abs(weights.encode(TEXTS) - weights.encode(TEXTS, prompt="")).max() > 1e-3
+
+
+def test_saved_weights_have_a_prompt_for_each_side_as_the_bundle_does(trained):
+    run = trained(method="full", prompt_a="my card ", prompt_b="the fee ")
+    weights, scorer = (
+        SentenceTransformer(str(run.weights), device="cpu"),
+        Scorer(run.bundle, choose_runtime("cpu", "fp32")),
+    )
+    for side, encode in ((0, weights.encode_query), (1, weights.encode_document)):
+        np.testing.assert_allclose(scorer.embed(TEXTS, side=side), encode(TEXTS), rtol=0, atol=1e-4)
+    assert np.abs(scorer.embed(TEXTS, side=0) - scorer.embed(TEXTS, side=1)).max() > 1e-3
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

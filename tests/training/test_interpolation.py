@@ -116,7 +116,7 @@ def test_no_other_weights_are_nearer_to_the_outputs_of_both(layers, monkeypatch)
 def test_moments_leave_out_padding(make_base, kind):
     base = load_encoder(str(make_base(kind)))
     texts = ["a short text", "another text that is far longer than the first one, by many words", "a short text"]
-    together = input_moments(base, texts, "")
+    together = input_moments(base, texts, ("", ""))
     inputs = {name: [] for name in linear_layers(base.transformer.model)}
     assert set(together) == set(inputs)
     for name, seen in inputs.items():
@@ -141,7 +141,7 @@ def test_moments_of_many_training_texts_come_from_an_even_part_of_them(make_base
     monkeypatch.setattr("training.interpolation._MAX_TOKENS", max_tokens)
     base, tuned = (load_encoder(str(make_base("bert")), max_length=24) for _ in range(2))
     texts = [f"{i} " + "word " * 100 for i in range(64)]
-    interpolate(base, tuned, [*texts, *texts], [], "", min_base_agreement=0.9, unseen={})
+    interpolate(base, tuned, [*texts, *texts], [], ("", ""), min_base_agreement=0.9, unseen={})
     assert given[1] == texts[:: 64 // num_texts]
 
 
@@ -170,7 +170,7 @@ def test_beside_a_small_dev_set_the_others_do_not_choose(make_base, material, mo
     dev = read_labelled_pairs(material.dev)
     sets = [dev, *(dataclasses.replace(dev, name=name, rows=dev.rows[:80]) for name in beside)]
     base, tuned = (load_encoder(str(make_base("bert"))) for _ in range(2))
-    assert interpolate(base, tuned, ["a text"], sets, "", min_base_agreement=0.5, unseen={})[-1].alpha == chosen
+    assert interpolate(base, tuned, ["a text"], sets, ("", ""), min_base_agreement=0.5, unseen={})[-1].alpha == chosen
 
 
 def test_adapters_are_interpolated_as_all_weights_are(trained):

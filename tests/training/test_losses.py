@@ -66,6 +66,24 @@ def test_ranking_loss_is_its_definition(meanings, seed):
     assert float(loss) == pytest.approx(brute_force(embedding_TD, meaning_T), abs=1e-4)
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8), st.integers(0, 99))
+def test_texts_of_two_sides_are_ranked_across_the_sides_only(meanings, seed):
+    num = len(meanings)
+    embedding_TD = torch.randn(2 * num, 6, generator=torch.Generator().manual_seed(seed))
+    meaning_T = torch.tensor([a for a, _ in meanings] + [b for _, b in meanings])
+    score_TT = 20 * torch.nn.functional.normalize(embedding_TD) @ torch.nn.functional.normalize(embedding_TD).T
+    losses = []
+    for anchor in range(2 * num):
+        across = range(num, 2 * num) if anchor < num else range(num)
+        others = sum(math.exp(score_TT[anchor, j]) for j in across if meaning_T[j] != meaning_T[anchor])
+        partners = [float(score_TT[anchor, j]) for j in across if meaning_T[j] == meaning_T[anchor]]
+        losses += [math.log(math.exp(score) + others) - score for score in partners]
+    loss = ranking_loss(
+        embedding_TD, torch.arange(2 * num), meaning_T, meaning_T[:num] == meaning_T[num:], have_sides=True
+    )
+    assert float(loss) == pytest.approx(sum(losses) / len(losses) if losses else 0.0, abs=1e-4)
+
+
 def test_positive_pair_without_groups_is_ranked():
     embedding_TD = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     without = ranked(embedding_TD, torch.full((6,), -1.0), torch.tensor([True, False, False]))

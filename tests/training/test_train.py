@@ -24,11 +24,14 @@ from simile.artifacts import (
     read_training_texts,
     text_hash,
     text_key,
+    work_folder,
 )
 from simile.errors import InputError
 from simile.files import alone
-from simile.scoring import load
+from simile.scoring import Scorer, choose_runtime, load
 from simile.scoring.metrics import spearman
+from training import losses
+from training.baseline import make_baseline
 from training.config import Loss, TrainConfig
 from training.inputs import TrainingInputs
 from training.torch_encoder import linear_layers, load_encoder
@@ -560,3 +563,23 @@ def test_matryoshka_with_all_dimensions_is_refused_before_anything_is_written(fe
     with pytest.raises(InputError, match="got matryoshka 32, need from 1 to 31 dimensions"):
         train(config, [few], [], tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
+
+
+def test_each_side_trains_and_is_judged_with_its_own_prompt(settings, material, tmp_path, monkeypatch, without_export):
+    base, seen = load_encoder(str(settings()["base"])), []
+    real = losses.embed
+
+    def spy(model, columns):
+        seen.append([ids[:2].tolist() for column in columns for ids in column["input_ids"][:1]])
+        return real(model, columns)
+
+    monkeypatch.setattr("training.losses.embed", spy)
+    config = TrainConfig(**settings(prompt_a="my card ", prompt_b="the fee "))
+    train(config, [read_labelled_pairs(material.few)], [read_labelled_pairs(material.dev)], tmp_path / "bundle")
+    expected = [base.model.tokenizer(prompt)["input_ids"][:2] for prompt in config.prompts]
+    assert all(starts == expected for starts in seen)
+    bundle = make_baseline(settings()["base"], tmp_path / "base", prompts=config.prompts, max_length=32)
+    dev = read_labelled_pairs(material.dev)
+    score_P = Scorer(bundle, choose_runtime("cpu", "fp32")).score(dev.texts)
+    untouched = read_training_history(work_folder(tmp_path / "bundle")).epochs[0].dev["dev"].spearman
+    assert untouched == pytest.approx(spearman(score_P, dev.target_P), abs=1e-3)
