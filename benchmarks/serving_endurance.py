@@ -113,7 +113,7 @@ def main() -> None:
         help="duration of the overload, after a tenth of it to find the throughput; a full queue waits 15 s",
     )
     parser.add_argument("--pairs", type=int, default=200_000, help="pairs of the soak")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
     args = parser.parse_args()
     bundle = args.work / "serving" / "minilm"
     if not bundle.is_dir():

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--infinity-model", type=Path, metavar="FOLDER", help="folder of its model, with onnx/model.onnx"
     )
-    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16", "int8"))
     parser.add_argument("--cache-bytes", type=int, default=0)
     parser.add_argument("--texts", choices=("stsb", "mixed"), default="stsb")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load, after a warm-up of a fifth")

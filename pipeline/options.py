@@ -105,7 +105,7 @@ class ScoringOptions(CommandOptions):
     """Share of positives that probabilities assume (default: that of the pairs that calibration was fitted on)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that encoders run on."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     """Precision that encoders run in."""
 
 

@@ -86,7 +86,8 @@ async def bundle(service: TheService) -> BundleResponse:
         name=manifest.name,
         digest=manifest.digest,
         members=[
-            member.model_dump(exclude={"model", "model_fp16", "tokenizer", "vocabulary"}) for member in manifest.members
+            member.model_dump(exclude={"model", "model_fp16", "model_int8", "tokenizer", "vocabulary"})
+            for member in manifest.members
         ],
         combine=manifest.combine,
         thresholds=manifest.thresholds,

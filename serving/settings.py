@@ -55,7 +55,7 @@ class Settings(BaseModel):
     device: Device = "auto"
     """Device that encoders run on: ``auto``, ``cpu`` or ``cuda``."""
     precision: Precision = "auto"
-    """Precision that encoders run in: ``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    """Precision that encoders run in: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``."""
     digest: Annotated[str, Field(pattern=DIGEST)] | None = None
     """Digest that every served bundle must have, from a source that you trust."""
     load_s: _Seconds = 120

@@ -31,6 +31,15 @@ def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:
     return has_amx or ("avx512_bf16" in flags and vendor == "AuthenticAMD")
 
 
+def has_int8_products(cpuinfo: Path = _CPUINFO) -> bool:
+    """Return whether this processor multiplies 8-bit integers exactly and fast: VNNI on x86, dot products on Arm.
+
+    Without VNNI, ONNX Runtime adds pairs of products in 16 bits, which saturate: scores would be wrong.
+    """
+    _, flags, _ = _processor(cpuinfo)
+    return not flags.isdisjoint({"avx512_vnni", "avx_vnni", "asimddp"})
+
+
 def num_cuda_devices() -> int:
     """Return the number of CUDA devices that the driver reports; 0 without a driver.
 
@@ -68,7 +77,9 @@ def _processor(cpuinfo: Path) -> tuple[str, frozenset[str], int]:
         key, _, value = line.partition(":")
         fields[key.strip()] = value.strip()
     level = fields.get("cpuid level", "0")
-    return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split()), int(level) if level.isdigit() else 0
+    # Arm calls them features.
+    flags = fields.get("flags") or fields.get("Features", "")
+    return fields.get("vendor_id", ""), frozenset(flags.split()), int(level) if level.isdigit() else 0
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:

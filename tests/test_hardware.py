@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simile.hardware import bf16_pays, guard_amx, num_cuda_devices, usable_cores
+from simile.hardware import bf16_pays, guard_amx, has_int8_products, num_cuda_devices, usable_cores
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 ISA = "ONEDNN_MAX_CPU_ISA"
@@ -84,6 +84,19 @@ def test_process_bound_to_one_core_may_use_one():
 )
 def test_bf16_pays_where_the_processor_has_it(tmp_path, vendor, flags, level, expected):
     assert bf16_pays(cpuinfo(tmp_path, vendor=vendor, flags=flags, level=level)) is expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx512_vnni", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False), ("", False)]
+)
+def test_int8_products_need_vnni(tmp_path, flags, expected):
+    assert has_int8_products(cpuinfo(tmp_path, flags=flags)) is expected
+
+
+def test_int8_products_need_dot_products_on_arm(tmp_path):
+    (tmp_path / "with").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n\n")
+    (tmp_path / "without").write_text("processor\t: 0\nFeatures\t: fp asimd\n\n")
+    assert [has_int8_products(tmp_path / name) for name in ("with", "without")] == [True, False]
 
 
 def test_bf16_does_not_pay_on_an_unknown_processor(tmp_path):

@@ -111,6 +111,7 @@ class Ensemble:
             name="small",
             model=entry["members/small/model.onnx"],
             model_fp16=entry["members/small/model.fp16.onnx"],
+            model_int8=entry.get("members/small/model.int8.onnx"),
             tokenizer=entry["members/small/tokenizer.json"],
             base="random",
             revision=None,

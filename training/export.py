@@ -26,6 +26,7 @@ from simile.errors import SimileError
 from simile.progress import say
 from simile.scoring import Scorer, choose_runtime, golden_pairs, unscored_pairs
 from simile.scoring.provider import TOLERANCE, open_session
+from training.int8 import to_int8
 from training.interpolation import general_clusters
 from training.torch_encoder import TorchEncoder
 from training.unpadded import Unpadded, attention_masks, can_unpad
@@ -36,8 +37,15 @@ _PARITY, _PARITY_LENGTHS, _MAX_PARITY_LENGTH = 1e-4, (1, 12, 40, 128), 2048
 the encoder's own up to a limit, since attention in torch takes memory with the square of the length."""
 _MAX_HALF = 1e4
 """Bound for fp16 values, which reach 65,504: attention masks are clipped to it so that sums with them stay finite."""
+_CALIBRATION_TEXTS, _CALIBRATION_BATCH = 128, 16
+"""The number of general sentences whose activations smooth the int8 graph, and of those that are computed together."""
+_MIN_INT8_COSINE = 0.98
+"""The least cosine of an embedding by the int8 graph with the same by torch."""
 _RMS_NORM = ("Pow", "ReduceMean", "Sqrt", "Div", "Reciprocal")
 """Operators of an RMS norm, which ONNX Runtime 1.24 fails to fuse, and so to load, in fp16."""
+
+
+Floats = NDArray[np.float32]
 
 
 class _Graph(nn.Module):
@@ -81,18 +89,23 @@ def export_member(
     if can_unpad(transformer):
         model = _to_onnx(_Graph(Unpadded(transformer), encoder).eval())
         _check_parity(graph, model, encoder)
+    int8 = _to_int8(graph, model, encoder, prompts)
+    if int8 is None:
+        say(f"note: {encoder.name} exceeds what int8 can hold, so the bundle has no graph in int8")
     files = {
         f"members/{name}/model.onnx": model,
         f"members/{name}/tokenizer.json": encoder.model.tokenizer.backend_tokenizer.to_str().encode(),
     }
     has_sides = prompts[0] != prompts[1]
     graph_entry, tokenizer_entry = (file_entry(*item) for item in files.items())
-    if half is not None:
-        files[f"members/{name}/model.fp16.onnx"] = half
+    for precision, content in (("fp16", half), ("int8", int8)):
+        if content is not None:
+            files[f"members/{name}/model.{precision}.onnx"] = content
     member = EncoderMember(
         name=name,
         model=graph_entry,
         model_fp16=None if half is None else file_entry(f"members/{name}/model.fp16.onnx", half),
+        model_int8=None if int8 is None else file_entry(f"members/{name}/model.int8.onnx", int8),
         tokenizer=tokenizer_entry,
         base=encoder.name,
         revision=encoder.revision,
@@ -161,16 +174,39 @@ def _to_half(graph: _Graph, model: bytes, encoder: TorchEncoder) -> bytes | None
     return None
 
 
+def _to_int8(graph: _Graph, model: bytes, encoder: TorchEncoder, prompts: Prompts) -> bytes | None:
+    """Return the graph in int8; None where its embeddings are too far from torch's.
+
+    Its activations are those of general sentences, with the prompts that the member has.
+    """
+    sentences = [sentence for cluster in general_clusters()[::2] for sentence in cluster][:_CALIBRATION_TEXTS]
+    texts = [prompt + text for prompt in dict.fromkeys(prompts) for text in sentences]
+    batches = []
+    for start in range(0, len(texts), _CALIBRATION_BATCH):
+        tokens = encoder.model.preprocess(texts[start : start + _CALIBRATION_BATCH])
+        batches.append((tokens["input_ids"].numpy(), tokens["attention_mask"].numpy()))
+    data = to_int8(model, batches)
+    cosines = [(ours_BD * by_torch_BD).sum(1).min() for ours_BD, by_torch_BD, _ in _compared(graph, data, encoder)]
+    return data if min(cosines) >= _MIN_INT8_COSINE else None
+
+
 def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder, tolerance: float = _PARITY) -> None:
+    for embedding_BD, expected_BD, shape in _compared(graph, model, encoder):
+        difference = float(np.abs(embedding_BD - expected_BD).max())
+        if not difference <= tolerance:
+            raise SimileError(
+                f"export of {encoder.name}: {difference:.1e} from torch at shape {shape}, need {tolerance:.0e}"
+            )
+
+
+def _compared(graph: _Graph, model: bytes, encoder: TorchEncoder) -> Iterator[tuple[Floats, Floats, tuple[int, ...]]]:
+    """Yield the embeddings of batches of running text by the model and by torch, and the shape of the batch."""
     session = open_session(model, choose_runtime("cpu", "fp32"))
     for ids_BT, mask_BT in _parity_inputs(encoder):
         with torch.no_grad():
             expected_BD = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy()
         (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        difference = float(np.abs(embedding_BD - expected_BD).max())
-        if not difference <= tolerance:
-            at = f"{difference:.1e} from torch at shape {ids_BT.shape}"
-            raise SimileError(f"export of {encoder.name}: {at}, need {tolerance:.0e}")
+        yield np.asarray(embedding_BD), expected_BD, ids_BT.shape
 
 
 def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

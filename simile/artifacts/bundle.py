@@ -1,7 +1,7 @@
 """The bundle: a directory that holds everything that scoring needs.
 
 manifest.json      what the bundle is; the digest is the hash of its canonical form
-members/<name>/    model.onnx, model.fp16.onnx, tokenizer.json    kind "encoder"
+members/<name>/    model.onnx, model.fp16.onnx, model.int8.onnx, tokenizer.json    kind "encoder"
 members/<name>/    lexical.npz                                    kind "lexical"
 texts.sha256       the hashes of the training texts; the manifest states their digest
 evaluation.json    the evaluation reports; not part of the digest
@@ -58,6 +58,8 @@ class EncoderMember(StrictModel):
     model: FileEntry
     model_fp16: FileEntry | None = None
     """The graph for CUDA."""
+    model_int8: Annotated[FileEntry | None, Field(exclude_if=lambda entry: entry is None)] = None
+    """The graph whose products are of 8-bit integers, for processors without bf16. None is left out of the digest."""
     tokenizer: FileEntry
     base: str
     """Public name of the model that it was made from."""
@@ -92,7 +94,7 @@ class EncoderMember(StrictModel):
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of the member."""
-        return tuple(file for file in (self.model, self.model_fp16, self.tokenizer) if file)
+        return tuple(file for file in (self.model, self.model_fp16, self.model_int8, self.tokenizer) if file)
 
 
 def prompts_of(prompt: str, prompt_a: str | None, prompt_b: str | None) -> Prompts:

@@ -19,7 +19,7 @@ class EvaluatedBundle(StrictModel):
     """The sha256 of the bundle's canonical manifest."""
     provider: str
     """ONNX Runtime's execution provider."""
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Figures(StrictModel):

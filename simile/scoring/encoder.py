@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
-from simile.artifacts import Bundle, EncoderMember
+from simile.artifacts import Bundle, EncoderMember, FileEntry
 from simile.errors import BundleError, InputError
 from simile.scoring.faults import blaming
 from simile.scoring.graph import Graph
@@ -67,7 +67,7 @@ class Encoder:
             self._tokenizer.no_padding()
         self.num_special: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         """Number of tokens that the tokenizer adds to every text."""
-        model = member.model_fp16 if runtime.precision != "fp32" and member.model_fp16 else member.model
+        model = _graph_for(runtime, member, bundle)
         graph = bundle.data[model.path]
         try:
             self._graph = Graph(graph, runtime)
@@ -135,6 +135,20 @@ class Encoder:
             ids_BT[row, : len(text)] = text
             mask_BT[row, : len(text)] = 1
         return self._graph.embed(ids_BT, mask_BT)
+
+
+def _graph_for(runtime: Runtime, member: EncoderMember, bundle: Bundle) -> FileEntry:
+    """Return the member's graph that the runtime computes with, or raise a `BundleError` where it has none."""
+    match runtime.precision:
+        case "fp32":
+            return member.model
+        case "int8":
+            if member.model_int8 is None:
+                raise BundleError(f"{bundle.path}: member {member.name} has no graph in int8, try --precision fp32")
+            return member.model_int8
+        case _:
+            # OpenVINO lacks an operator of the graph without padding, which the fp16 graph does without.
+            return member.model_fp16 or member.model
 
 
 def _unknown_id(tokenizer: Tokenizer, content: bytes) -> int:

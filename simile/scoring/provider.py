@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from simile.errors import InputError
-from simile.hardware import bf16_pays, guard_amx, num_cuda_devices, usable_cores
+from simile.hardware import bf16_pays, guard_amx, has_int8_products, num_cuda_devices, usable_cores
 from simile.scoring.graph_check import require_plain_graph
 
 guard_amx()
@@ -16,7 +16,7 @@ guard_amx()
 import onnxruntime  # noqa: E402 - the guard has to run before
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 _CUDA, _OPENVINO, _CPU = "CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider"
 
@@ -29,8 +29,9 @@ _OPENVINO_CACHE = 200
 """Entries of the runtime cache per concurrent batch, several per input shape. A service sees new shapes for hours: with
 OpenVINO's default of 5,000, its memory grows by a GiB."""
 
-TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3}
-"""Maximum difference of a score from the fp32 score of another provider: bf16 has 8 bits of mantissa, fp16 has 11."""
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 5e-3, "int8": 5e-2}
+"""Maximum difference of a score from the fp32 score of another provider: bf16 has 8 bits of mantissa, fp16 has 11, and
+each activation in int8 has 8 bits for all values of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Runtime:
 
     provider: str
     """The execution provider by its name in ONNX Runtime."""
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
 
     def __str__(self) -> str:
         return f"{self.provider.removesuffix('ExecutionProvider')} {self.precision}"
@@ -63,7 +64,7 @@ def choose_runtime(
     Args:
         device: ``auto`` takes CUDA if there is a device.
         precision: ``auto`` takes fp16 on CUDA, bf16 on processors where it is faster, else fp32.
-        evaluated: runtimes among which ``auto`` chooses, if this machine has one of them.
+        evaluated: runtimes among which ``auto`` chooses, if this machine has one of them. It takes int8 from here only.
     """
     here = _runtimes_here()
     fitting = [
@@ -77,6 +78,8 @@ def choose_runtime(
         raise InputError(f"got --device {device} --precision {precision}; this machine and environment have: {have}")
     if precision == "auto" or device == "auto":
         fitting = [runtime for runtime in fitting if runtime in evaluated] or fitting
+    if precision == "auto":
+        fitting = [runtime for runtime in fitting if runtime.precision != "int8" or runtime in evaluated]
     return fitting[0]
 
 
@@ -84,8 +87,10 @@ def _runtimes_here() -> list[Runtime]:
     """Return the runtimes that this environment has, fastest first."""
     available = onnxruntime.get_available_providers()
     runtimes = [Runtime(_CPU, "fp32")]
+    if has_int8_products():
+        runtimes.insert(0, Runtime(_CPU, "int8"))
     if _OPENVINO in available:
-        runtimes.insert(0 if bf16_pays() else 1, Runtime(_OPENVINO, "bf16"))
+        runtimes.insert(0 if bf16_pays() else len(runtimes), Runtime(_OPENVINO, "bf16"))
     if _CUDA in available and num_cuda_devices() > 0:
         runtimes = [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32"), *runtimes]
     return runtimes

@@ -202,11 +202,12 @@ def load(
 
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
-    """Return the different runtimes under which this very bundle was evaluated."""
+    """Return the different runtimes under which this very bundle was evaluated; in int8, it has to have passed."""
     runtimes = (
         Runtime(report.bundle.provider, report.bundle.precision)
         for report in stored_evaluations(bundle)
         if report.bundle.digest == bundle.manifest.digest
+        and (report.bundle.precision != "int8" or report.verdict == "pass")
     )
     return list(dict.fromkeys(runtimes))
 

@@ -5,7 +5,7 @@ import pytest
 import simile
 from simile.artifacts import EVALUATION, StoredEvaluations
 from simile.errors import BundleError, InputError
-from simile.hardware import bf16_pays, num_cuda_devices
+from simile.hardware import bf16_pays, has_int8_products, num_cuda_devices
 from simile.scoring import (
     GOLDEN_PAIRS,
     Runtime,
@@ -18,21 +18,26 @@ from simile.scoring import (
 )
 from simile.scoring.provider import TOLERANCE
 from tests.evaluation_reports import evaluation_report
+from tests.tiny_ensembles import graph, table
 
 AVAILABLE = onnxruntime.get_available_providers()
 CAN_BF16 = "OpenVINOExecutionProvider" in AVAILABLE
 FP32 = Runtime("CPUExecutionProvider", "fp32")
 BF16, FP16 = Runtime("OpenVINOExecutionProvider", "bf16"), Runtime("CUDAExecutionProvider", "fp16")
+INT8 = Runtime("CPUExecutionProvider", "int8")
 
 needs_bf16 = pytest.mark.skipif(not CAN_BF16, reason="bf16 needs OpenVINO")
+needs_int8 = pytest.mark.skipif(not has_int8_products(), reason="int8 needs VNNI, or dot products on Arm")
 needs_no_gpu = pytest.mark.skipif(FP16.provider in AVAILABLE and num_cuda_devices() > 0, reason="CUDA is there")
 
 
-def remember(bundle, *runtimes: Runtime, digest: str | None = None) -> None:
+def remember(bundle, *runtimes: Runtime, digest: str | None = None, verdict: str | None = None) -> None:
     """Write an evaluation under these runtimes into the bundle."""
     digest = digest or bundle.manifest.digest
     reports = [
-        evaluation_report(bundle={"digest": digest, "provider": runtime.provider, "precision": runtime.precision})
+        evaluation_report(
+            bundle={"digest": digest, "provider": runtime.provider, "precision": runtime.precision}, verdict=verdict
+        )
         for runtime in runtimes
     ]
     (bundle.path / EVALUATION).write_text(StoredEvaluations(reports=reports).model_dump_json())
@@ -69,6 +74,45 @@ def test_bf16_is_chosen_if_it_is_asked_for():
 @pytest.mark.parametrize("runtime", [FP32, BF16], ids=str)
 def test_auto_picks_what_the_bundle_was_evaluated_with(runtime):
     assert choose_runtime("cpu", evaluated=[runtime]) == runtime
+
+
+@needs_int8
+def test_int8_is_chosen_only_if_it_is_asked_for_or_evaluated(monkeypatch):
+    assert choose_runtime("cpu", "int8") == INT8
+    monkeypatch.setattr("simile.scoring.provider.bf16_pays", lambda: False)
+    assert choose_runtime("cpu") == choose_runtime("cpu", evaluated=[FP16]) == FP32
+    assert choose_runtime("cpu", evaluated=[FP32, INT8]) == INT8
+
+
+def test_int8_is_refused_where_the_processor_would_saturate(monkeypatch):
+    monkeypatch.setattr("simile.scoring.provider.has_int8_products", lambda: False)
+    with pytest.raises(
+        InputError, match="got --device cpu --precision int8; this machine and environment have: .*CPU fp32"
+    ):
+        choose_runtime("cpu", "int8")
+
+
+@needs_int8
+def test_load_takes_int8_only_after_the_gate_has_passed_in_int8(ensemble):
+    graphs = {"members/small/model.int8.onnx": graph(table())}
+    bundle = ensemble.write(replace=graphs)
+    for verdict, expected in ((None, []), ("fail", []), ("pass", [INT8])):
+        remember(bundle, INT8, verdict=verdict)
+        assert evaluated_runtimes(bundle) == expected
+    assert load(bundle.path, device="cpu").runtime == INT8
+
+
+@needs_int8
+def test_bundle_without_a_graph_in_int8_says_so(ensemble):
+    with pytest.raises(BundleError, match="member small has no graph in int8, try --precision fp32"):
+        load(ensemble.write().path, device="cpu", precision="int8")
+
+
+@needs_int8
+def test_int8_runs_its_own_graph(ensemble):
+    bundle = ensemble.write(replace={"members/small/model.int8.onnx": graph(table(seed=1))})
+    with pytest.raises(BundleError, match="golden pairs differ by"):
+        load(bundle.path, device="cpu", precision="int8")
 
 
 @needs_no_gpu

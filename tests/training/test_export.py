@@ -88,6 +88,11 @@ def by_torch(base, ids_BT, mask_BT):
         return base.model.eval()(features)["sentence_embedding"].numpy()
 
 
+def computed(session, ids_BT, mask_BT):
+    """Return the embeddings by the graph of a session."""
+    return session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})[0]
+
+
 def embed(bundle, texts):
     encoder = Encoder(bundle, bundle.manifest.members[0], choose_runtime("cpu", "fp32"))
     return encoder.embed_tokens(encoder.tokenize(texts))
@@ -161,8 +166,49 @@ def test_fp16_graph_that_differs_from_torch_is_left_out(make_base, monkeypatch, 
     monkeypatch.setattr("training.export._MAX_HALF", 1e-3)
     member, files = export_member(load_encoder(str(make_base("bert"))), name="encoder")
     assert member.model_fp16 is None
-    assert sorted(files) == ["members/encoder/model.onnx", "members/encoder/tokenizer.json"]
+    names = ("model.int8.onnx", "model.onnx", "tokenizer.json")
+    assert sorted(files) == [f"members/encoder/{name}" for name in names]
     assert "note: tiny-bert exceeds what fp16 can hold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_int8_embeddings_are_near_those_of_torch(exported, architecture):
+    base, member, files = exported(architecture)
+    session = open_session(files[member.model_int8.path], choose_runtime("cpu", "fp32"))
+    for ids_BT, mask_BT in batches(base, sizes=(3,)):
+        cosine_B = (computed(session, ids_BT, mask_BT) * by_torch(base, ids_BT, mask_BT)).sum(axis=1)
+        assert cosine_B.min() > 0.97, ids_BT.shape
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_int8_embedding_does_not_depend_on_the_other_texts_of_its_batch(exported, architecture):
+    base, member, files = exported(architecture)
+    session = open_session(files[member.model_int8.path], choose_runtime("cpu", "fp32"))
+    for ids_BT, mask_BT in batches(base, sizes=(12,)):
+        together_BD = computed(session, ids_BT, mask_BT)
+        for row, length in enumerate(mask_BT.sum(1)):
+            alone_D = computed(session, ids_BT[row : row + 1, :length], mask_BT[row : row + 1, :length])[0]
+            np.testing.assert_allclose(alone_D, together_BD[row], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_all_products_with_weights_and_the_word_embeddings_are_in_int8(exported, architecture):
+    _, member, files = exported(architecture)
+    graph = onnx.load_from_string(files[member.model_int8.path]).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert not [node for node in products if node.input[1] in weights]
+    tables = [weights[node.input[0]] for node in graph.node if node.op_type == "Gather" and node.input[0] in weights]
+    assert max(tables, key=lambda tensor: np.prod(tensor.dims)).data_type == onnx.TensorProto.INT8
+    assert {node.domain for node in graph.node} <= {"", "com.microsoft"}
+
+
+def test_graph_whose_int8_embeddings_are_far_from_torch_is_left_out(make_base, monkeypatch, capsys):
+    monkeypatch.setattr("training.export._MIN_INT8_COSINE", 1.1)
+    member, files = export_member(load_encoder(str(make_base("bert"))), name="encoder")
+    assert member.model_int8 is None
+    assert "members/encoder/model.int8.onnx" not in files
+    assert "note: tiny-bert exceeds what int8 can hold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -8,7 +8,7 @@ import pytest
 from peft import PeftModel
 from sentence_transformers import SentenceTransformer
 
-from simile.hardware import bf16_pays
+from simile.hardware import bf16_pays, has_int8_products
 from simile.scoring import Scorer, choose_runtime, load
 from simile.scoring.metrics import spearman
 from simile.scoring.provider import TOLERANCE
@@ -48,8 +48,8 @@ def test_published_figure_of_the_sts_benchmark_is_reproduced(bundle, stsb):
 
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_bundle_scores_as_torch_does(bundle, pairs, precision):
-    if precision == "bf16" and not bf16_pays():
-        pytest.skip("this processor has no bf16")
+    if (precision == "bf16" and not bf16_pays()) or (precision == "int8" and not has_int8_products()):
+        pytest.skip(f"this processor has no {precision}")
     if precision == "fp16":
         # A CPU computes fp16 graphs as well, but the service does not offer it there.
         (member,) = bundle.manifest.members
