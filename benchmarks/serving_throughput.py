@@ -73,6 +73,7 @@ class Load:
 def main() -> None:
     """Measure each server under each load, and write the section."""
     parser = place_parser(__doc__)
+    parser.add_argument("--base", default="bundled:minilm", help="the encoder that is served (default: %(default)s)")
     parser.add_argument("--infinity", metavar="COMMAND", help="the infinity_emb command of another environment")
     parser.add_argument(
         "--infinity-model", type=Path, metavar="FOLDER", help="folder of its model, with onnx/model.onnx"
@@ -83,9 +84,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load, after a warm-up of a fifth")
     parser.add_argument("--rounds", type=int, default=1, help="starts of each server; the (upper) median is reported")
     args = parser.parse_args()
-    bundle = args.work / "serving" / "minilm"
+    encoder = args.base.rpartition(":")[2]
+    bundle = args.work / "serving" / encoder
     if not bundle.is_dir():
-        run([*SIMILE, "baseline", "bundled:minilm", "--out", bundle])
+        run([*SIMILE, "baseline", args.base, "--out", bundle])
     pairs = draw_pairs(args.data / GUARD / "test.jsonl.gz", args.texts)
     results: dict[str, dict[tuple[int, int], list[Load]]] = {}
     for _ in range(args.rounds):
@@ -96,7 +98,8 @@ def main() -> None:
                     results.setdefault(server.name, {}).setdefault(load_, []).append(one)
                     print(f"{server.name} {load_}: {one}", file=sys.stderr, flush=True)
     bare = {precision: bare_loop(bundle, pairs, precision) for precision in args.precisions}
-    name = f"serving-{args.texts}-{'cached' if args.cache_bytes else 'uncached'}"
+    of_encoder = "" if encoder == "minilm" else f"{encoder}-"
+    name = f"serving-{of_encoder}{args.texts}-{'cached' if args.cache_bytes else 'uncached'}"
     replace_section(args.out, name, section(results, bare, args))
 
 
@@ -247,7 +250,7 @@ def section(
         rows.append([name, *cells])
     alone = ", ".join(f"{pairs:,.0f} in {precision}" for precision, pairs in bare.items())
     about = (
-        f"Commit {commit()}, on {machine()}, {args.seconds:g} s each, {args.rounds} round(s), texts of {args.texts}, "
+        f"Commit {commit()}, {args.base}, on {machine()}, {args.seconds:g} s each, {args.rounds} round(s), texts of {args.texts}, "
         f"cache of {args.cache_bytes:,} bytes. Pairs per second (p50 and p99 latency of a request in ms), by clients x "
         "pairs per request. "
         f"ONNX Runtime alone on these texts, tokenized and sorted by length: {alone} pairs per second."
