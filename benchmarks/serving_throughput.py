@@ -250,9 +250,9 @@ def section(
         rows.append([name, *cells])
     alone = ", ".join(f"{pairs:,.0f} in {precision}" for precision, pairs in bare.items())
     about = (
-        f"Commit {commit()}, {args.base}, on {machine()}, {args.seconds:g} s each, {args.rounds} round(s), texts of {args.texts}, "
-        f"cache of {args.cache_bytes:,} bytes. Pairs per second (p50 and p99 latency of a request in ms), by clients x "
-        "pairs per request. "
+        f"Commit {commit()}, {args.base}, on {machine()}, {args.seconds:g} s each, {args.rounds} round(s), texts of "
+        f"{args.texts}, cache of {args.cache_bytes:,} bytes. Pairs per second (p50 and p99 latency of a request in "
+        "ms), by clients x pairs per request. "
         f"ONNX Runtime alone on these texts, tokenized and sorted by length: {alone} pairs per second."
     )
     header = ["server", *(f"{clients} x {size}" for clients, size in LOADS)]

@@ -80,5 +80,5 @@ def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = 
             expose_headers=["retry-after", "server-timing", "x-simile-bundle"],
         )
     # The last one added is the outermost: it observes the responses of all others.
-    app.add_middleware(Observe, metrics=service.metrics, routes=_PATHS, with_timing=settings.timing_headers)
+    app.add_middleware(Observe, service=service, routes=_PATHS, with_timing=settings.timing_headers)
     return app

@@ -4,6 +4,7 @@ Each connection holds a file descriptor, and a process has few.
 """
 
 import asyncio
+import random
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -11,6 +12,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 _MAX_HEAD_BYTES = 64 * 1024
 """Size of a request's line and headers after the first piece that arrives. The parser itself has no limit, and no API
 key has been checked yet."""
+_MAX_REQUESTS = 10_000
+"""Requests per connection."""
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n"
     b'{"error":{"type":"head_too_large","message":"the line and headers of the request are too long","param":null}}'
@@ -21,12 +24,16 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     """A uvicorn connection that waits at most ``transfer_s`` for the head of a request, and limits its size.
 
     uvicorn itself waits forever for the first request, and for any request whose first byte has arrived, and accepts
-    a head of any size. `serving.body` limits the body.
+    a head of any size. `serving.body` limits the body. The first request after about ``max_age_s``, or the last of
+    `_MAX_REQUESTS`, has ``is_last`` in its state: its response should close the connection.
     """
 
-    def __init__(self, *arguments: Any, transfer_s: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, transfer_s: float, max_age_s: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._transfer_s = transfer_s
+        # Clients that connected together must not all come back together.
+        self._last_at = self.loop.time() + max_age_s * random.uniform(0.9, 1.1)
+        self._num_requests = 0
         self._closing: asyncio.TimerHandle | None = None
         self._head_bytes: int | None = None
         """Bytes of the current head so far; None outside of one."""
@@ -57,6 +64,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         """Stop to count: the rest is the body."""
         self._head_bytes = None
+        self._num_requests += 1
+        if self._num_requests >= _MAX_REQUESTS or self.loop.time() > self._last_at:
+            self.scope["state"]["is_last"] = True
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

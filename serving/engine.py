@@ -14,7 +14,9 @@ import logging
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from serving.cache import Cache, Embedding
 from serving.call import Call, Results, Timing
 from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
+from serving.health import Health
 from serving.inference import Inference, batch_limits
 from serving.job_queue import Job, JobQueue, estimated_tokens
 from serving.lexical import LexicalScoring
@@ -57,8 +60,11 @@ class Engine:
         refuse = settings.long_texts == "refuse"
         self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, refuse_long_texts=refuse)
         self._lexical = LexicalScoring(lexicals, self.queue, self._results)
-        self._inference = Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics)
-        metrics.sample_queue(self.queue)
+        self.health = Health(self.queue.max_age_s)
+        Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics, self.health)
+        self._probes = count()
+        self._probe: asyncio.Future[Any] | None = None
+        metrics.sample(self.queue, self.health)
 
     async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
         """Return the scores of one call's pairs, and fill in its timing.
@@ -106,6 +112,12 @@ class Engine:
         call = await self._run(DistinctTexts(list(rows), [side] * len(rows), _NO_PAIRS), timing)
         embedding_ND = self.scorer.join(call.embeddings)[[rows[text] for text in texts]]
         return embedding_ND, sum(call.token_counts), call.num_unknown
+
+    def probe(self) -> None:
+        """Compute a text that is not cached, to find out whether batches succeed again; one at a time."""
+        if self._probe is None or self._probe.done():
+            text = f"health check {next(self._probes)}"
+            self._probe = asyncio.ensure_future(asyncio.gather(self.score([(text, text)]), return_exceptions=True))
 
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, let the waiting ones finish, and refuse those not finished after ``timeout_s``."""
@@ -175,7 +187,7 @@ class Engine:
                 waits.append((job, row))
         # All work of the call is admitted at once, so that an idle engine takes any call.
         if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs):
-            num_tokens, tokens_per_s = self.queue.num_tokens, self._inference.tokens_per_s
+            num_tokens, tokens_per_s = self.queue.num_tokens, self.health.tokens_per_s
             seconds = math.ceil(num_tokens / tokens_per_s) if tokens_per_s else 1
             raise OverloadedError(
                 f"{num_tokens} tokens are waiting already, try again later", retry_after_s=max(1, seconds)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from serving.call import Results
+from serving.health import Health
 from serving.job_queue import BatchLimits, Job, JobQueue
 from serving.metrics import Metrics
 from simile.scoring import Encoder, Runtime
@@ -39,25 +40,28 @@ class Inference:
     queue: JobQueue
     results: Results
     metrics: Metrics
-    tokens_per_s: float = 0.0
-    """Recent throughput of all threads together; 0 before the first batch."""
+    health: Health
 
     def __post_init__(self) -> None:
         # Daemon threads, so that an engine that was never closed does not keep its process alive.
-        for _ in range(self.runtime.batches_at_once):
-            threading.Thread(target=self._run, name="inference", daemon=True).start()
+        self.health.threads = [
+            threading.Thread(target=self._run, name="inference", daemon=True)
+            for _ in range(self.runtime.batches_at_once)
+        ]
+        for thread in self.health.threads:
+            thread.start()
 
     def _run(self) -> None:
         while jobs := self.queue.take():
             start = perf_counter()
             self.metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
-            self._compute(jobs)
-            seconds = perf_counter() - start
             num_tokens = sum(job.num_tokens for job in jobs)
+            self.health.begin(num_tokens)
+            self._compute(jobs)
+            self.health.end()
+            seconds = perf_counter() - start
             self.metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
-            # The average weights the newest batch by 0.1. It is read when the budget is spent and all threads are busy.
-            rate = num_tokens / max(seconds, 1e-9) * self.runtime.batches_at_once
-            self.tokens_per_s += (rate - self.tokens_per_s) * (0.1 if self.tokens_per_s else 1)
+        self.health.threads = ()
 
     def _compute(self, jobs: Sequence[Job]) -> None:
         encoder = self.encoders[jobs[0].encoder]
@@ -71,5 +75,17 @@ class Inference:
                     self._compute([job])
             else:
                 self.results.post(self.results.on_failed, jobs[0], error)
+                self._check(encoder)
         else:
+            self.health.note_check(has_passed=True)
             self.results.post(self.results.on_embedded, jobs, embedding_BD)
+
+    def _check(self, encoder: Encoder) -> None:
+        """Find out whether the encoder fails on good texts too, after it has failed on one that may be bad."""
+        try:
+            encoder.check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the encoder does not work
+            _log.error("a check of the encoder has failed: %s", error)
+            self.health.note_check(has_passed=False)
+        else:
+            self.health.note_check(has_passed=True)

@@ -9,6 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from serving.drift import EDGES, Drift
+from serving.health import Health
 from serving.job_queue import JobQueue
 from simile.scoring import Scored, Scorer
 from simile.version import __version__
@@ -35,9 +36,11 @@ class Metrics:
         self.request_seconds = histogram("simile_request_duration_seconds", text, ["route"], buckets=_SECONDS)
         text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
         self.stage_seconds = histogram("simile_stage_duration_seconds", text, ["stage"], buckets=_SECONDS)
-        self.ready = gauge("simile_ready", "1 while the service accepts requests, else 0.")
+        self.ready = gauge("simile_ready", "1 while the service welcomes new clients, as /readyz says, else 0.")
         self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens that are admitted and not yet begun.")
         self._oldest = gauge("simile_waiting_oldest_seconds", "Age of the text that has waited longest.")
+        text = "1 while the engine makes no progress (docs/runbooks.md), else 0; load alone does not set it."
+        self._fault = gauge("simile_fault", text)
 
         self._batch_texts = histogram("simile_batch_texts", "Texts per batch.", buckets=_TEXTS)
         self._batch_tokens = histogram("simile_batch_tokens", "Tokens per batch, without padding.", buckets=_TOKENS)
@@ -77,10 +80,11 @@ class Metrics:
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
 
-    def sample_queue(self, queue: JobQueue) -> None:
-        """Read the length and the age of the queue at every scrape."""
+    def sample(self, queue: JobQueue, health: Health) -> None:
+        """Read the length and the age of the queue, and the engine's health, at every scrape."""
         self._waiting_tokens.set_function(lambda: queue.num_tokens)
         self._oldest.set_function(queue.max_age_s)
+        self._fault.set_function(lambda: health.fault is not None)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

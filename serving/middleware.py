@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import UnauthorizedError, error_response, internal_error_response
-from serving.metrics import Metrics
+from serving.service import Service
 
 PROBES = ("/healthz", "/readyz")
 _NOT_TIMED = (408, 429)
@@ -24,13 +24,14 @@ class Observe:
     """Counts, times and logs each request, and answers an uncaught exception with a bare 500.
 
     The paths in ``routes`` have a label of their own. All others share one, so that the number of labels is bounded.
-    With ``with_timing``, the header ``server-timing`` has the milliseconds of each stage.
+    With ``with_timing``, the header ``server-timing`` has the milliseconds of each stage. The connection is closed by
+    the last response on it (`serving.connection`), and by every response once the service is leaving.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str], *, with_timing: bool) -> None:
+    def __init__(self, app: ASGIApp, service: Service, routes: Collection[str], *, with_timing: bool) -> None:
         self._app = app
         self._with_timing = with_timing
-        self._metrics = metrics
+        self._service, self._metrics = service, service.metrics
         self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +46,9 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._extra_headers(scope["state"], perf_counter() - start)]
+                own = dict(self._extra_headers(scope["state"], perf_counter() - start))
+                # Some errors close the connection in any case.
+                message["headers"] = [*own.items(), *(item for item in message["headers"] if item[0] not in own)]
             await send(message)
 
         try:
@@ -60,6 +63,8 @@ class Observe:
             self._note(scope, status or 499, perf_counter() - start)
 
     def _extra_headers(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
+        if self._service.is_leaving or "is_last" in state:
+            yield b"connection", b"close"
         if "bundle" in state:
             yield b"x-simile-bundle", state["bundle"].encode()
         if self._with_timing and "timing" in state:

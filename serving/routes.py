@@ -99,16 +99,17 @@ async def bundle(service: TheService) -> BundleResponse:
     )
 
 
-@probes.get("/healthz")
-async def healthz() -> StatusResponse:
-    """Return whether the process is alive; the model is not used."""
+@probes.get("/healthz", responses=documented(503))
+async def healthz(service: TheService) -> StatusResponse:
+    """Return whether the process should go on: 503 where it has made no progress for a while, whatever the load."""
+    service.require_alive()
     return StatusResponse(status="alive")
 
 
 @probes.get("/readyz", responses=documented(503))
 async def readyz(service: TheService) -> StatusResponse:
-    """Return whether requests are accepted: the bundle is verified, its golden pairs agree, and the model is warm."""
-    _ = service.engine
+    """Return whether new clients are welcome: the bundle is verified, its golden pairs agree, and batches succeed."""
+    service.require_ready()
     return StatusResponse(status="ready")
 
 

@@ -29,8 +29,7 @@ from simile.scoring import Scorer, require_prior
 from simile.scoring.trial import load_warm
 
 _LAST_ANSWERS_S = 2
-"""Seconds to send the last responses after the engine has drained. With the default ``drain_s``, shutdown fits the 30
-seconds that Kubernetes allows."""
+"""Seconds to send the last responses after the engine has drained."""
 _COLLECTION_THRESHOLD = 50_000
 """Allocated objects after which garbage is collected. With Python's default of 700, parsing a body of 4 MB blocks the
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
@@ -48,6 +47,8 @@ class VisibleFormatter(logging.Formatter):
 
 def run(bundle_path: str | Path, settings: Settings) -> int:
     """Serve the bundle until SIGTERM or SIGINT; return the exit code. SIGHUP loads the path again.
+
+    After SIGTERM, requests are answered for ``linger_s`` more.
 
     A bundle is tried in another process before this one loads it, because a bad one may hang or end the process.
     /healthz and /metrics answer from the start, everything else once the bundle is verified and warm.
@@ -97,7 +98,9 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=partial(Connection, transfer_s=service.settings.transfer_s),
+            http=partial(
+                Connection, transfer_s=service.settings.transfer_s, max_age_s=service.settings.connection_age_s
+            ),
             lifespan="on",
             # The application writes its own access log, without texts.
             access_log=False,
@@ -112,7 +115,10 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     # uvicorn's own handler closes the listener at once. Here it stays open while the engine drains, so that /readyz can
     # inform load balancers, and late requests receive a 503 instead of a refused connection.
-    server.handle_exit = lambda _signal, _frame: loop.call_soon_threadsafe(service.stop)
+    # A person who presses Ctrl-C does not wait for load balancers.
+    server.handle_exit = lambda number, _frame: loop.call_soon_threadsafe(
+        service.leave if number == signal.SIGTERM else service.stop
+    )
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:

@@ -34,12 +34,15 @@ class Service:
         """The error by which loading the bundle failed."""
         self.stopping = asyncio.Event()
         """Set once the process must end: it received a signal, or it has no bundle to serve."""
+        self.is_leaving = False
+        """Whether clients should connect elsewhere, although requests are still answered: SIGTERM has come."""
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
         self._is_reload_waiting = False
         self._trying: asyncio.Future[str] | None = None
         self._replaced: Engine | None = None
         """The previous engine, while it answers its last calls and the new one accepts requests."""
+        self.metrics.ready.set_function(lambda: self.is_ready)
 
     @property
     def engine(self) -> Engine:
@@ -54,6 +57,26 @@ class Service:
             raise NotReadyError("the bundle is still loading")
         return self._engine
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients are welcome."""
+        return self._engine is not None and not self.is_leaving and self._engine.health.fault is None
+
+    def require_ready(self) -> None:
+        """Refuse, by a `NotReadyError`, to get new clients while leaving, or while the engine makes no progress."""
+        engine = self.engine
+        if self.is_leaving:
+            raise NotReadyError("the server is shutting down")
+        if fault := engine.health.fault:
+            if engine.health.is_failing:
+                engine.probe()
+            raise NotReadyError(fault)
+
+    def require_alive(self) -> None:
+        """Refuse, by a `NotReadyError`, to stay alive: a fault of the engine lasts."""
+        if self._engine and (fault := self._engine.health.lasting_fault):
+            raise NotReadyError(fault)
+
     async def open(self) -> None:
         """Load the bundle; store the error if that fails."""
         async with self._loading:
@@ -64,8 +87,6 @@ class Service:
                 self.failure = error
                 self.stop()
                 return
-        if not self.stopping.is_set():
-            self.metrics.ready.set(1)
 
     async def reload(self) -> None:
         """Load the bundle's path again and serve the result; if that fails, the current bundle stays."""
@@ -121,10 +142,18 @@ class Service:
         finally:
             self._trying = None
 
+    def leave(self) -> None:
+        """Become unready, but answer for ``linger_s`` more, until load balancers know; then `stop`. Twice: at once."""
+        if self._engine is None or self.is_leaving or not self.settings.linger_s:
+            self.stop()
+            return
+        self.is_leaving = True
+        asyncio.get_running_loop().call_later(self.settings.linger_s, self.stop)
+
     def stop(self) -> None:
         """Accept no more requests."""
+        self.is_leaving = True
         self.stopping.set()
-        self.metrics.ready.set(0)
 
     async def close(self) -> None:
         """Accept no more requests, and wait up to ``drain_s`` for the current ones."""

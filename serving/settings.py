@@ -89,8 +89,12 @@ class Settings(BaseModel):
     """Seconds in which a request must arrive, and in which its response must be received."""
     deadline_s: _Seconds = 30
     """Seconds after which a request is abandoned."""
+    connection_age_s: _Seconds = 600
+    """Seconds after which a connection is closed at the end of a response, so that new replicas get clients."""
+    linger_s: Annotated[float, Field(ge=0, le=10**6)] = 5
+    """Seconds after SIGTERM in which requests are still answered, until load balancers know."""
     drain_s: _Seconds = 25
-    """Seconds that running requests have to finish after SIGTERM."""
+    """Seconds after that in which running requests have to finish."""
 
     def all_api_keys(self) -> tuple[str, ...]:
         """Return the keys of the environment and of the file; empty where everybody may call."""

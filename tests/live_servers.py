@@ -111,6 +111,7 @@ class Process:
 def started(bundle: Path, log: Path, **environ: str) -> Iterator[Process]:
     """Start the service, and yield it once it is ready."""
     options = {"SIMILE_PORT": "0", "SIMILE_METRICS_PORT": "0", "SIMILE_DEVICE": "cpu", "SIMILE_PRECISION": "fp32"}
+    options["SIMILE_LINGER_S"] = "0"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, bundle],

@@ -3,6 +3,8 @@ import logging
 import shutil
 import signal
 import socket
+import time
+from functools import partial
 
 import httpx2
 import pytest
@@ -12,6 +14,7 @@ from serving.server import VisibleFormatter, listening, open_scorer, run, serve
 from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.errors import BundleError, InputError
+from simile.scoring import load
 from tests.live_servers import started
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]], "members": True}
@@ -45,6 +48,59 @@ def test_chunked_body_beyond_the_limit_is_answered_over_a_socket(process):
             yield b" " * 2**17
 
     assert httpx2.post(f"{process.url}/v1/similarity", content=chunks()).status_code == 413
+
+
+def test_leaving_process_answers_for_a_while_and_closes_its_connections(bundle, tmp_path):
+    with started(bundle.path, tmp_path / "log", SIMILE_LINGER_S="1.5") as process, httpx2.Client() as kept:
+        ask = partial(kept.post, f"{process.url}/v1/similarity", json=BODY)
+        assert "connection" not in ask().headers
+        process.process.send_signal(signal.SIGTERM)
+        start, answers = time.monotonic(), []
+        while time.monotonic() < start + 1:
+            answers.append(ask())
+            answers.append(httpx2.post(f"{process.url}/v1/similarity", json=BODY))
+        assert {answer.status_code for answer in answers} == {200}
+        # The signal may arrive after the first response has begun.
+        assert {answer.headers.get("connection") for answer in answers[2:]} == {"close"}
+        assert httpx2.get(f"{process.url}/readyz").status_code == 503
+        assert httpx2.get(f"{process.url}/healthz").status_code == 200
+        assert process.process.wait(10) == 0, process.log.read_text()
+        assert time.monotonic() - start > 1.4
+
+
+def test_second_sigterm_ends_the_process_at_once(bundle, tmp_path):
+    with started(bundle.path, tmp_path / "log", SIMILE_LINGER_S="30") as process:
+        process.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.process.poll() is None
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(10) == 0, process.log.read_text()
+
+
+def test_old_connections_are_closed_after_a_response(bundle, tmp_path):
+    with started(bundle.path, tmp_path / "log", SIMILE_CONNECTION_AGE_S="0.5") as process, httpx2.Client() as kept:
+        ask = partial(kept.post, f"{process.url}/v1/similarity", json=BODY)
+        assert "connection" not in ask().headers
+        time.sleep(0.6)
+        old, fresh = ask(), ask()
+        assert (old.status_code, old.headers["connection"]) == (200, "close")
+        assert (fresh.status_code, fresh.headers.get("connection")) == (200, None)
+
+
+def test_connection_has_a_limited_number_of_requests(bundle, monkeypatch):
+    monkeypatch.setattr("serving.connection._MAX_REQUESTS", 3)
+
+    async def scenario(scorer):
+        app, listener = create_app(Settings(linger_s=0), scorer), socket.create_server(("127.0.0.1", 0))
+        serving = asyncio.create_task(serve(app, listener))
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            answers = [await client.get("/healthz") for _ in range(7)]
+        app.state.service.stop()
+        await serving
+        return ["connection" in answer.headers for answer in answers]
+
+    closing = asyncio.run(scenario(load(bundle.path, device="cpu", precision="fp32")))
+    assert closing == [False, False, True, False, False, True, False]
 
 
 def test_sigint_ends_the_process_as_sigterm_does(process):

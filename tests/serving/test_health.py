@@ -1,0 +1,168 @@
+"""Health tells the truth: a wedged, dead or failing engine is unready, then unhealthy; a busy one never is."""
+
+import asyncio
+import threading
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.app import create_app
+from serving.health import Health
+from serving.settings import Settings
+from tests.live_servers import until
+from tests.serving.engines import OTHER, TWO, block, engine_of
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves."""
+    now = [1000.0]
+    monkeypatch.setattr("serving.health.monotonic", lambda: now[0])
+    return now
+
+
+def health_of(clock, *, waiting_since: float | None = None) -> Health:
+    return Health(lambda: 0.0 if waiting_since is None else clock[0] - waiting_since)
+
+
+def test_an_idle_engine_is_healthy_for_ever(clock):
+    health = health_of(clock)
+    clock[0] += 10**6
+    assert health.fault is None
+
+
+def test_a_batch_that_does_not_end_is_a_fault_that_passes_when_it_ends(clock):
+    health = health_of(clock)
+    health.begin(100)
+    clock[0] += 3.9
+    assert health.fault is None
+    clock[0] += 0.2
+    assert health.fault == "no batch has ended for 4 s, and texts are waiting"
+    assert health.lasting_fault is None
+    clock[0] += 20.1
+    assert health.lasting_fault is not None
+    health.end()
+    assert health.fault is health.lasting_fault is None
+
+
+def test_long_texts_have_the_time_that_the_throughput_so_far_suggests(clock):
+    health = health_of(clock)
+    health.threads = [threading.current_thread()]
+    health.begin(1000)
+    clock[0] += 2
+    health.end()
+    assert health.tokens_per_s == 500
+    health.begin(8000)
+    clock[0] += 160
+    assert health.fault is None
+    clock[0] += 10
+    assert health.fault is not None
+
+
+def test_batches_that_go_on_ending_are_progress_however_long_the_queue_is(clock):
+    health = health_of(clock, waiting_since=0.0)
+    for _ in range(1000):
+        health.begin(500)
+        clock[0] += 2.5
+        assert health.fault is None
+        health.end()
+
+
+def test_texts_that_wait_although_nothing_runs_are_a_fault(clock):
+    health = health_of(clock, waiting_since=1000.0)
+    clock[0] += 2.9
+    assert health.fault is None
+    clock[0] += 0.2
+    assert "texts are waiting" in health.fault
+
+
+def test_a_dead_thread_is_a_fault(clock):
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    health = health_of(clock)
+    health.threads = [threading.current_thread(), thread]
+    assert health.fault == "an inference thread has died"
+
+
+def test_wedged_session_is_unready_and_then_unhealthy_and_recovers(watched, monkeypatch):
+    monkeypatch.setattr("serving.health._STALLED_S", 0.2)
+    monkeypatch.setattr("serving.health._GRACE_S", 0.5)
+    with TestClient(create_app(Settings(), watched)) as client:
+        service = client.app.state.service
+        client.post("/v1/similarity", json={"pairs": TWO})
+
+        async def scenario():
+            blocking = await block(service.engine, watched)
+            await until(lambda: service.engine.health.fault)
+            return blocking
+
+        watched.batches.clear()
+        blocking = client.portal.call(scenario)
+        refused = client.get("/readyz")
+        assert refused.status_code == 503
+        assert "no batch has ended" in refused.json()["error"]["message"]
+        assert client.get("/healthz").status_code == 200
+        value = service.metrics.registry.get_sample_value
+        assert value("simile_fault") == 1
+        client.portal.call(asyncio.sleep, 0.6)
+        assert client.get("/healthz").status_code == 503
+        watched.gate.set()
+        client.portal.call(asyncio.wait_for, blocking, 10)
+        assert [client.get(path).status_code for path in ("/readyz", "/healthz")] == [200, 200]
+        assert value("simile_fault") == 0
+
+
+def test_session_that_always_fails_is_unready_until_it_works_again(watched):
+    works = watched.encoder.embed_batch
+
+    def broken(ids):
+        raise RuntimeError("the session is broken")
+
+    with TestClient(create_app(Settings(), watched), raise_server_exceptions=False) as client:
+        watched.encoder.embed_batch = broken
+        assert client.get("/readyz").status_code == 200
+        for _ in range(2):
+            # Each of the two texts fails alone as well.
+            assert client.post("/v1/similarity", json={"pairs": OTHER}).status_code == 500
+        refused = client.get("/readyz")
+        assert refused.status_code == 503
+        assert "batches of good texts have failed in a row" in refused.json()["error"]["message"]
+        watched.encoder.embed_batch = works
+
+        async def recover():
+            async with asyncio.timeout(10):
+                while client.app.state.service.engine.health.fault:
+                    client.app.state.service.engine.probe()
+                    await asyncio.sleep(0.01)
+
+        client.portal.call(recover)
+        assert client.get("/readyz").status_code == 200
+
+
+def test_texts_that_break_the_model_are_no_fault_of_it(watched):
+    works, poison = watched.encoder.embed_batch, watched.encoder.tokenize(["The poison"])[0].ids.tolist()
+
+    def fragile(ids):
+        if any(text.tolist() == poison for text in ids):
+            raise RuntimeError("the graph broke")
+        return works(ids)
+
+    watched.encoder.embed_batch = fragile
+    with TestClient(create_app(Settings(), watched), raise_server_exceptions=False) as client:
+        for _ in range(10):
+            assert client.post("/v1/similarity", json={"pairs": [("The poison", "a")]}).status_code == 500
+        assert client.get("/readyz").status_code == 200
+
+
+def test_inference_thread_that_dies_is_a_fault(watched, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr("serving.inference.Inference._compute", lambda *_: (_ for _ in ()).throw(SystemExit))
+
+    async def scenario():
+        engine = engine_of(watched, deadline_s=0.2)
+        with pytest.raises(Exception, match=r"not answered within 0\.2 s"):
+            await engine.score(TWO)
+        return engine.health.fault
+
+    assert asyncio.run(scenario()) == "an inference thread has died"
