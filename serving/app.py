@@ -16,13 +16,14 @@ from serving.errors import add_error_handlers
 from serving.middleware import PROBES, Observe, RequireKey
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
+from serving.rerank import router as rerank
 from serving.routes import documented, probes, router
 from serving.service import Load, Service, Trial
 from serving.settings import Settings
 from simile.scoring import Scorer
 from simile.version import __version__
 
-_ROUTES = [*router.routes, *compatible.routes, *probes.routes, *page.routes]
+_ROUTES = [*router.routes, *compatible.routes, *rerank.routes, *probes.routes, *page.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/openapi.json"}
 _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 """Paths that need no API key: probes send none, and a person has to read the pages to learn where to enter one."""
@@ -62,7 +63,7 @@ def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = 
     keys = settings.all_api_keys()
     # This only documents the key; RequireKey enforces it, on every path.
     keyed: dict[str, Any] = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": documented(401)}
-    for with_key in (router, compatible):
+    for with_key in (router, compatible, rerank):
         app.include_router(with_key, **(keyed if keys else {}))
     app.include_router(probes)
     app.include_router(page)

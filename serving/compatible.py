@@ -1,7 +1,7 @@
 """Routes compatible with other servers, so that their clients work here unchanged.
 
 Fields that have no meaning here (a model's name, a user) are ignored. Fields that would change the result in a way that
-this server does not support are refused.
+this server does not support are refused by name.
 """
 
 import base64
@@ -11,12 +11,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, StrictBool
+from pydantic_core import PydanticCustomError
 
 from serving.call import Timing
 from serving.errors import InvalidRequestError
-from serving.routes import ERRORS, TheService, answer, check_limits, score_pairs
+from serving.routes import ERRORS, TheService, answer, check_limits, documented, score_pairs
 from serving.schemas import Many, OneOrMany, Text, example
+from simile.scoring import Encoder, Scored
+from simile.version import __version__
 
 router = APIRouter()
 
@@ -28,12 +32,30 @@ class SentenceInputs(BaseModel):
     sentences: Many[Text]
 
 
+class Truncation(BaseModel):
+    """What text-embeddings-inference lets a client say about long texts and prompts."""
+
+    truncate: StrictBool | None = Field(
+        None, description="false refuses texts that are longer than the bundle reads; else the service's setting holds"
+    )
+    truncation_direction: Literal["right", "Right"] | None = Field(None, description="texts are cut on the right")
+    prompt_name: None = Field(None, description="not supported: the bundle has its own prompts")
+
+
+def require_whole(asked: Truncation | None, scored: Scored) -> None:
+    """Refuse, by an `InvalidRequestError`, texts that were cut where the client has forbidden it."""
+    if asked and asked.truncate is False and scored.num_cut:
+        got = f"got {scored.num_cut} texts that are longer than the bundle reads"
+        raise InvalidRequestError(f"{got}, need shorter ones or truncate=true", "truncate")
+
+
 class SentenceSimilarityRequest(BaseModel):
-    """The request of text-embeddings-inference; its parameters have no effect here."""
+    """The request of text-embeddings-inference."""
 
     model_config = example(inputs={"source_sentence": "no signal", "sentences": ["My phone shows no bars."]})
 
     inputs: SentenceInputs
+    parameters: Truncation | None = None
 
 
 @router.post("/similarity", responses=ERRORS)
@@ -47,6 +69,7 @@ async def sentence_similarity(body: SentenceSimilarityRequest, request: Request,
     places = {"inputs.source_sentence": [source], "inputs.sentences[{}]": texts}
     check_limits(len(texts), "inputs.sentences", places, service.settings)
     _, scored = await score_pairs(request, service, [(source, text) for text in texts])
+    require_whole(body.parameters, scored)
     return list(scored.score_P.tolist())
 
 
@@ -55,8 +78,11 @@ class ScoreRequest(BaseModel):
 
     model_config = example(text_1="no signal", text_2=["My phone shows no bars.", "The parcel is late."])
 
-    text_1: OneOrMany
-    text_2: OneOrMany
+    text_1: OneOrMany = Field(validation_alias=AliasChoices("text_1", "data_1", "queries"))
+    text_2: OneOrMany = Field(validation_alias=AliasChoices("text_2", "data_2", "documents"))
+    truncate_prompt_tokens: Literal[-1] | None = Field(
+        None, description="only the bundle's own limit is supported (-1)"
+    )
 
 
 class Score(BaseModel):
@@ -101,8 +127,17 @@ async def score(body: ScoreRequest, request: Request, service: TheService) -> Sc
         created=int(time.time()),
         model=engine.scorer.bundle.identity,
         data=[Score(index=i, score=value) for i, value in enumerate(scored.score_P.tolist())],
-        usage=_usage(scored.num_tokens, scored.num_unknown),
+        usage=usage_of(scored.num_tokens, scored.num_unknown),
     )
+
+
+def _refuse_token_ids(value: Any) -> Any:
+    """Refuse tokens of OpenAI's tokenizer, which mean nothing to this bundle's."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
+        hint = "in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False"
+        raise PydanticCustomError("token_ids", "got token ids, need texts: {hint}", {"hint": hint})
+    return value
 
 
 class EmbeddingsRequest(BaseModel):
@@ -110,8 +145,12 @@ class EmbeddingsRequest(BaseModel):
 
     model_config = example(input=["no signal", "My phone shows no bars."], encoding_format="base64")
 
-    input: OneOrMany
-    encoding_format: Literal["float", "base64"] = "float"
+    input: Annotated[OneOrMany, BeforeValidator(_refuse_token_ids)]
+    encoding_format: Literal["float", "base64", "int8", "binary", "ubinary"] | None = Field(
+        None,
+        description="float (default); base64 of little-endian float32 bytes; int8: scaled so that the largest number "
+        "is 127; ubinary and binary: a bit per dimension, 1 where it is positive, packed in bytes (binary: less 128)",
+    )
     dimensions: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         None,
         description="dimensions per embedding: the bundle's own number, or a smaller one that its encoder supports",
@@ -128,7 +167,7 @@ class EmbeddingData(BaseModel):
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | str = Field(description="the numbers, or base64 of their little-endian float32 bytes")
+    embedding: list[float] | list[int] | str
 
 
 class EmbeddingsResponse(BaseModel):
@@ -148,7 +187,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     bundle has different prompts for first and second texts, the cosine of a query and a document is their score.
     """
     texts = _as_list(body.input)
-    check_limits(len(texts), "input", {"input[{}]": texts}, service.settings)
+    # As many texts as a request of pairs may have.
+    check_limits(len(texts), "input", {"input[{}]": texts}, service.settings, most=2 * service.settings.max_pairs)
     engine, timing = service.engine, Timing()
     supported = engine.scorer.dimensions
     if body.dimensions not in (None, *supported):
@@ -164,18 +204,85 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
         # A cut vector is scaled to length 1 again; one that is all zeros stays so.
         length_N1 = np.linalg.norm(embedding_ND, axis=1, keepdims=True)
         embedding_ND = embedding_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
-    if body.encoding_format == "base64":
-        rows: list[Any] = [base64.b64encode(row_D).decode() for row_D in embedding_ND.astype("<f4")]
-    else:
-        rows = embedding_ND.astype(np.float64).tolist()
+    rows = _encoded(embedding_ND, body.encoding_format)
     return EmbeddingsResponse(
         data=[EmbeddingData(index=i, embedding=row) for i, row in enumerate(rows)],
         model=engine.scorer.bundle.identity,
-        usage=_usage(num_tokens, num_unknown),
+        usage=usage_of(num_tokens, num_unknown),
     )
 
 
-def _usage(num_tokens: int, num_unknown: int) -> TokenUsage:
+class Model(BaseModel):
+    """The served bundle, as OpenAI lists models."""
+
+    id: str = Field(description="name@sha256:digest")
+    object: Literal["model"] = "model"
+    created: int = Field(description="0: a bundle does not say when it was made")
+    owned_by: str
+
+
+class ModelsResponse(BaseModel):
+    """The one model that is served."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/v1/models", responses=documented(503))
+async def models(service: TheService) -> ModelsResponse:
+    """List the served bundle, as OpenAI does."""
+    return ModelsResponse(data=[Model(id=service.engine.scorer.bundle.identity, created=0, owned_by="simile")])
+
+
+class InfoResponse(BaseModel):
+    """The served bundle and its limits, by the names of text-embeddings-inference."""
+
+    model_id: str = Field(description="the bundle's name")
+    model_sha: str = Field(description="the bundle's digest")
+    model_dtype: str
+    max_input_length: int = Field(description="tokens of a text that every encoder reads")
+    max_client_batch_size: int = Field(description="pairs per request")
+    max_batch_tokens: int = Field(description="tokens that may wait")
+    auto_truncate: bool = Field(description="whether longer texts are cut instead of refused")
+    version: str = Field(description="version of the service")
+
+
+@router.get("/info", responses=documented(503))
+async def info(service: TheService) -> InfoResponse:
+    """Describe the bundle and its limits, as text-embeddings-inference does."""
+    scorer, settings = service.engine.scorer, service.settings
+    encoders = [member for member in scorer.members if isinstance(member, Encoder)]
+    return InfoResponse(
+        model_id=scorer.bundle.manifest.name,
+        model_sha=scorer.bundle.manifest.digest,
+        model_dtype=scorer.runtime.precision,
+        max_input_length=min((encoder.max_length for encoder in encoders), default=settings.max_characters),
+        max_client_batch_size=settings.max_pairs,
+        max_batch_tokens=settings.max_waiting_tokens,
+        auto_truncate=settings.long_texts == "cut",
+        version=__version__,
+    )
+
+
+def _encoded(embedding_ND: NDArray[np.float32], encoding: str | None) -> list[Any]:
+    """Return each embedding in the encoding of the request."""
+    match encoding:
+        case "base64":
+            return [base64.b64encode(row_D).decode() for row_D in embedding_ND.astype("<f4")]
+        case "int8":
+            # A cosine does not depend on the lengths of its vectors, so each has a scale of its own.
+            largest_N1 = np.abs(embedding_ND).max(axis=1, keepdims=True)
+            scaled_ND = embedding_ND * (127 / np.maximum(largest_N1, np.finfo(np.float32).tiny))
+            return list(np.rint(scaled_ND).astype(int).tolist())
+        case "binary" | "ubinary":
+            bytes_NB = np.packbits(embedding_ND > 0, axis=1).astype(int)
+            return list((bytes_NB - (128 if encoding == "binary" else 0)).tolist())
+        case _:
+            return list(embedding_ND.astype(np.float64).tolist())
+
+
+def usage_of(num_tokens: int, num_unknown: int) -> TokenUsage:
+    """Return the numbers of tokens as OpenAI's clients read them."""
     return TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens, unknown_tokens=num_unknown)
 
 

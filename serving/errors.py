@@ -12,10 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.schemas import PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
+from serving.schemas import OBJECT_FORM, PAIR_FORMS, RERANK_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
 
 _MAX_PLACE_CHARACTERS = 200
 """Length limit of ``param``: the client chooses the name of an unknown field, and its length."""
+_FORMS = (*PAIR_FORMS, *TEXT_FORMS, OBJECT_FORM, *RERANK_FORMS)
+"""What pydantic puts into the location of an error besides the place in the body."""
 _CLOSE = {"connection": "close"}
 """Sent where the rest of the body is not read, so that the connection cannot carry another request."""
 
@@ -126,6 +128,6 @@ def _respond(
 
 def _place(location: Sequence[str | int]) -> str | None:
     """Return pydantic's location as a path into the body, such as ``pairs[3].text_a``; None means the whole body."""
-    parts = [part for part in location[1:] if part not in PAIR_FORMS + TEXT_FORMS]
+    parts = [part for part in location[1:] if part not in _FORMS]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return path.removeprefix(".")[:_MAX_PLACE_CHARACTERS] or None

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import UnauthorizedError, error_response, internal_error_response
 from serving.service import Service
 
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz", "/health")
 _NOT_TIMED = (408, 429)
 
 _log = logging.getLogger(__name__)

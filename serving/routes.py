@@ -106,6 +106,7 @@ async def healthz(service: TheService) -> StatusResponse:
     return StatusResponse(status="alive")
 
 
+@probes.get("/health", responses=documented(503))
 @probes.get("/readyz", responses=documented(503))
 async def readyz(service: TheService) -> StatusResponse:
     """Return whether new clients are welcome: the bundle is verified, its golden pairs agree, and batches succeed."""
@@ -130,13 +131,16 @@ def _pairs(body: SimilarityRequest, settings: Settings) -> Pairs:
     return [(body.text, text) for text in body.texts]
 
 
-def check_limits(count: int, many: str, texts: Mapping[str, Sequence[str]], settings: Settings) -> None:
+def check_limits(
+    count: int, many: str, texts: Mapping[str, Sequence[str]], settings: Settings, most: int | None = None
+) -> None:
     """Refuse a request whose field ``many`` holds too few or too many pairs, or that has too long a text.
 
-    The keys of ``texts`` are the places of the texts in the request, with braces for the index.
+    The keys of ``texts`` are the places of the texts in the request, with braces for the index. ``most`` stands in for
+    the limit of pairs.
     """
-    if not 1 <= count <= settings.max_pairs:
-        raise InvalidRequestError(f"got {count} {many}, need 1 to {settings.max_pairs}", many)
+    if not 1 <= count <= (most := most or settings.max_pairs):
+        raise InvalidRequestError(f"got {count} {many}, need 1 to {most}", many)
     for place, of_place in texts.items():
         for i, text in enumerate(of_place):
             if len(text) > settings.max_characters:

@@ -39,7 +39,7 @@ def test_every_key_is_accepted(scorer, key):
         {"authorization": f"Basic {KEY}"},
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/similarity", "/score", "/similarity", "/", "/v1/embeddings"])
+@pytest.mark.parametrize("path", ["/v1/similarity", "/score", "/similarity", "/", "/v1/embeddings", "/rerank"])
 def test_without_a_key_nothing_is_scored(scorer, headers, path):
     with client_of(scorer, api_keys=(KEY,)) as client:
         answer = client.post(path, json=BODY, headers=headers)

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from huggingface_hub import InferenceClient
 from openai import OpenAI, UnprocessableEntityError
+from sentence_transformers.util import quantize_embeddings
 
 from serving.app import create_app
 from serving.service import Service
@@ -161,6 +162,72 @@ def test_base64_is_float32_little_endian(client, alone):
     np.testing.assert_allclose(vector_D, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
 
 
+def embedded(client, **fields):
+    answer = client.post("/v1/embeddings", json={"input": TEXTS[:4], **fields})
+    assert answer.status_code == 200, answer.text
+    return np.array([one["embedding"] for one in answer.json()["data"]])
+
+
+def test_no_encoding_format_means_floats(client, alone):
+    np.testing.assert_allclose(embedded(client, encoding_format=None), alone.embed(TEXTS[:4]), rtol=0, atol=1e-6)
+
+
+def test_int8_embeddings_keep_the_cosines(client, alone):
+    embedding_ND = embedded(client, encoding_format="int8")
+    assert (embedding_ND.dtype, np.abs(embedding_ND).max(axis=1).tolist()) == (np.int64, [127] * 4)
+    unit_ND = embedding_ND / np.linalg.norm(embedding_ND, axis=1, keepdims=True)
+    expected_ND = alone.embed(TEXTS[:4])
+    np.testing.assert_allclose(unit_ND @ unit_ND.T, expected_ND @ expected_ND.T, rtol=0, atol=0.02)
+
+
+def test_binary_embeddings_are_those_of_sentence_transformers(client, alone):
+    embedding_ND = alone.embed(TEXTS[:4])
+    for name in ("binary", "ubinary"):
+        expected_NB = quantize_embeddings(embedding_ND, precision=name)
+        np.testing.assert_array_equal(embedded(client, encoding_format=name), expected_NB)
+
+
+def test_twice_as_many_texts_as_pairs_are_embedded(client):
+    assert client.post("/v1/embeddings", json={"input": ["a"] * 16}).status_code == 200
+    refused = client.post("/v1/embeddings", json={"input": ["a"] * 17})
+    assert error_of(refused) == (422, "invalid_request", "input")
+    assert "got 17 input, need 1 to 16" in refused.text
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [[1, 2], [3]]])
+def test_token_ids_are_refused_with_what_to_set_in_the_client(client, ids):
+    refused = client.post("/v1/embeddings", json={"input": ids})
+    assert error_of(refused) == (422, "invalid_request", "input")
+    assert "got token ids, need texts: in LangChain's OpenAIEmbeddings set" in refused.text
+
+
+@pytest.mark.parametrize(("first", "second"), [("data_1", "data_2"), ("queries", "documents")])
+def test_vllms_other_names_of_the_two_sides(client, alone, first, second):
+    answer = client.post("/score", json={first: "no", second: ["signal", "bars"]}).json()
+    expected = alone.score([("no", "signal"), ("no", "bars")])
+    np.testing.assert_allclose([item["score"] for item in answer["data"]], expected, rtol=0, atol=1e-6)
+
+
+def test_models_info_and_health_describe_the_bundle(client, url, alone):
+    (model,) = OpenAI(base_url=f"{url}/v1", api_key="any").models.list().data
+    assert model.id == alone.bundle.identity
+    told = client.get("/info").json()
+    assert (told["model_id"], told["model_sha"]) == (alone.bundle.manifest.name, alone.bundle.manifest.digest)
+    assert (told["model_dtype"], told["max_input_length"], told["max_client_batch_size"]) == ("fp32", 40, 8)
+    assert client.get("/health").status_code == 200
+
+
+def test_long_texts_are_refused_where_truncation_is_forbidden(client):
+    inputs = {"source_sentence": "no", "sentences": ["water " * 33]}
+    refused = client.post("/similarity", json={"inputs": inputs, "parameters": {"truncate": False}})
+    # The text fits: it has 34 tokens.
+    assert refused.status_code == 200
+    inputs["sentences"] = ["a " * 60]
+    refused = client.post("/similarity", json={"inputs": inputs, "parameters": {"truncate": False}})
+    assert error_of(refused) == (422, "invalid_request", "truncate")
+    assert client.post("/similarity", json={"inputs": inputs}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/score", "/v1/score"])
 @pytest.mark.parametrize(
     ("first", "second", "pairs"),
@@ -204,8 +271,8 @@ def test_sentence_similarity_answers_a_bare_list(client, alone, path):
         ("/score", {"text_1": "a", "text_2": 3}, "text_2"),
         ("/score", {"text_1": "a", "text_2": ["b", 3]}, "text_2[1]"),
         ("/v1/embeddings", {"input": []}, "input"),
-        ("/v1/embeddings", {"input": [[1, 2]]}, "input[0]"),
-        ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ("/v1/embeddings", {"input": [[1, 2]]}, "input"),
+        ("/v1/embeddings", {"input": "a", "encoding_format": "int4"}, "encoding_format"),
         ("/v1/embeddings", {"input": "a" * 201}, "input[0]"),
     ],
 )

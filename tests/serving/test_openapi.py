@@ -26,6 +26,12 @@ OPERATIONS = {
     ("POST", "/score"),
     ("POST", "/v1/score"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/rerank"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v2/rerank"),
+    ("GET", "/v1/models"),
+    ("GET", "/info"),
+    ("GET", "/health"),
     ("GET", "/v1/bundle"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -89,6 +95,8 @@ def body_of(path: str, text: str = "no signal"):
         return {"pairs": [[text, "no bars"]]}
     if path in ("/", "/similarity"):
         return {"inputs": {"source_sentence": text, "sentences": ["no bars"]}}
+    if path.endswith("/rerank"):
+        return {"query": text, "documents": ["no bars"]}
     return {"input": text} if path == "/v1/embeddings" else {"text_1": text, "text_2": "no bars"}
 
 
