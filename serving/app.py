@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from serving.body import LimitBody
 from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
+from serving.keys import Keys
 from serving.middleware import PROBES, Observe, RequireKey
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
@@ -39,13 +40,14 @@ def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        opening = asyncio.create_task(service.open())
+        opening, watching = asyncio.create_task(service.open()), asyncio.create_task(keys.watch())
         if isinstance(scorer, Scorer):
             await opening
         yield
         await service.close()
-        opening.cancel()
-        await asyncio.wait([opening])
+        for task in (opening, watching):
+            task.cancel()
+        await asyncio.wait([opening, watching])
 
     app = FastAPI(
         title="Simile",
@@ -60,7 +62,7 @@ def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = 
         strict_content_type=False,
     )
     app.state.service = service
-    keys = settings.all_api_keys()
+    keys = app.state.keys = Keys(settings)
     # This only documents the key; RequireKey enforces it, on every path.
     keyed: dict[str, Any] = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": documented(401)}
     for with_key in (router, compatible, rerank):

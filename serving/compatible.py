@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from serving.call import Timing
 from serving.errors import InvalidRequestError
-from serving.routes import ERRORS, TheService, answer, check_limits, documented, score_pairs
+from serving.routes import ERRORS, TheService, answer, check_limits, client_of, documented, score_pairs
 from serving.schemas import Many, OneOrMany, Text, example
-from simile.scoring import Encoder, Scored
+from simile.scoring import Encoder, Scored, Side
 from simile.version import __version__
 
 router = APIRouter()
@@ -197,8 +197,10 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     has_sides = engine.scorer.has_sides
     if body.input_type is None and has_sides:
         raise InvalidRequestError("need query or document: this bundle has a prompt for each", "input_type")
-    call = engine.embed(texts, timing, side=1 if has_sides and body.input_type == "document" else 0)
+    side: Side = 1 if has_sides and body.input_type == "document" else 0
+    call = engine.embed(texts, timing, side=side, client=client_of(request))
     embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, call, timing)
+    request.state.num_tokens = num_tokens
     if body.dimensions in supported[1:]:
         embedding_ND = embedding_ND[:, : body.dimensions]
         # A cut vector is scaled to length 1 again; one that is all zeros stays so.

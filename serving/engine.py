@@ -27,7 +27,7 @@ from serving.drift import Drift
 from serving.errors import DeadlineError, InvalidRequestError, NotFiniteError, NotReadyError, OverloadedError
 from serving.health import Health
 from serving.inference import Inference, batch_limits
-from serving.job_queue import Job, JobQueue, estimated_tokens
+from serving.job_queue import ANYBODY, Client, Job, JobQueue, estimated_tokens
 from serving.lexical import LexicalScoring
 from serving.metrics import Metrics
 from serving.settings import Settings
@@ -66,7 +66,7 @@ class Engine:
         self._probe: asyncio.Future[Any] | None = None
         metrics.sample(self.queue, self.health)
 
-    async def score(self, pairs: Pairs, timing: Timing | None = None) -> Scored:
+    async def score(self, pairs: Pairs, timing: Timing | None = None, *, client: Client = ANYBODY) -> Scored:
         """Return the scores of one call's pairs, and fill in its timing.
 
         The work of a call that is cancelled is dropped if it has not begun.
@@ -79,7 +79,7 @@ class Engine:
             InvalidRequestError: a text is too long, and long texts are refused.
         """
         distinct = distinct_texts(pairs, have_sides=self.scorer.has_sides)
-        call = await self._run(distinct, timing)
+        call = await self._run(distinct, timing, client)
         embeddings = iter(call.embeddings)
         scores = {
             member.name: call.lexical_scores[member.name]
@@ -97,7 +97,7 @@ class Engine:
         return scored
 
     async def embed(
-        self, texts: Sequence[str], timing: Timing | None = None, *, side: Side = 0
+        self, texts: Sequence[str], timing: Timing | None = None, *, side: Side = 0, client: Client = ANYBODY
     ) -> tuple[NDArray[np.float32], int, int]:
         """Return the ensemble's embeddings of one call's texts, their number of tokens, and that of the unknown ones.
 
@@ -109,7 +109,8 @@ class Engine:
         if len(self._encoders) < len(self.scorer.members):
             raise InvalidRequestError("this bundle has a lexical member, which has no embeddings")
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        call = await self._run(DistinctTexts(list(rows), [side] * len(rows), _NO_PAIRS), timing)
+        distinct = DistinctTexts(list(rows), [side] * len(rows), _NO_PAIRS)
+        call = await self._run(distinct, timing, client)
         embedding_ND = self.scorer.join(call.embeddings)[[rows[text] for text in texts]]
         return embedding_ND, sum(call.token_counts), call.num_unknown
 
@@ -149,13 +150,13 @@ class Engine:
             del self._open[done]
             done.set_result(None)
 
-    async def _run(self, distinct: DistinctTexts, timing: Timing | None) -> Call:
+    async def _run(self, distinct: DistinctTexts, timing: Timing | None, client: Client) -> Call:
         """Return the call of these texts with all its embeddings, and the lexical scores of its pairs."""
         async with self._answering():
             self._results.loop = asyncio.get_running_loop()
             call = Call(distinct, [encoder.dimension for encoder in self._encoders])
             self._lexical.plan(call)
-            new = self._join(call)
+            new = self._join(call, client)
             try:
                 self._tokenization.submit(new)
                 self._lexical.submit(call)
@@ -171,7 +172,7 @@ class Engine:
             call.fill_in(timing)
         return call
 
-    def _join(self, call: Call) -> list[Job]:
+    def _join(self, call: Call, client: Client) -> list[Job]:
         """Fill in the cached texts, have the call wait for the others, and return the jobs that are new."""
         now = perf_counter()
         waits: list[tuple[Job, int]] = []
@@ -186,7 +187,7 @@ class Engine:
                     new.append(job)
                 waits.append((job, row))
         # All work of the call is admitted at once, so that an idle engine takes any call.
-        if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs):
+        if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs, client):
             num_tokens, tokens_per_s = self.queue.num_tokens, self.health.tokens_per_s
             seconds = math.ceil(num_tokens / tokens_per_s) if tokens_per_s else 1
             raise OverloadedError(

@@ -2,7 +2,8 @@
 
 Padding costs as much as text, and starting a batch has a cost of its own. So texts of similar length share a batch,
 and those of neighbouring lengths join where padding them is cheaper than a batch of their own. The order follows
-start-time fair queueing (Goyal, Vin and Cheng 1996) over tokens, so a short call does not wait for all of a long one.
+start-time fair queueing (Goyal, Vin and Cheng 1996) over tokens, first among clients, then among the calls of a client:
+neither does a client wait for all that another has sent, nor a short call for all of a long one.
 """
 
 import math
@@ -24,6 +25,34 @@ _LENGTH_RATIO = 1.25
 """Lengths of one class differ by less than this factor: an eighth of padding on average."""
 _CHARACTERS_PER_TOKEN = 4
 """About what English text has."""
+_SHARE_OF_FREE = 3
+"""A client with a key may have this many times as many tokens waiting as are free (a dynamic threshold, Choudhury and
+Hahne 1998): one alone fills three quarters of the budget, and there is always room for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sends a call, and whether it may wait until nobody else's does."""
+
+    key_name: str = ""
+    """The name of its API key; empty where there are no keys."""
+    is_batch: bool = False
+    """Whether its work is done only while no other waits."""
+
+
+ANYBODY = Client()
+
+
+@dataclass(slots=True)
+class _Share:
+    """What a client has waiting, and what it has been given."""
+
+    num_tokens: int = 0
+    """Tokens that are waiting."""
+    num_served: float = 0.0
+    """Tokens that were begun, counted from where the others stood when the client had nothing waiting."""
+    turn: float = 0.0
+    """Where the next call of the client queues among its calls."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +73,8 @@ class Job:
     is_cut: bool = False
     num_unknown: int = 0
     """Number of tokens that stand for something the tokenizer does not know."""
+    client: Client = ANYBODY
+    """The client whose turn it takes: the first one that needs the text."""
     turn: float = 0.0
     ready: float = 0.0
     begun: float = 0.0
@@ -64,37 +95,49 @@ class BatchLimits:
     """Tokens below which a thread takes all ready jobs instead of sharing them with other idle threads."""
 
 
+_Class = tuple[Client, int, int]
+"""Client, encoder and length class."""
+
+
 class JobQueue:
     """The jobs that are admitted and not yet begun. Safe to use from any thread.
 
-    The admission budget is ``max_tokens``, but an empty queue admits any call.
+    The admission budget is ``max_tokens``, but an empty queue admits any call. Clients with a key, and batch work, may
+    have a part of it each.
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
         self._max_tokens = max_tokens
         self._limits = limits
         self._changed = threading.Condition()
-        self._heaps: dict[tuple[int, int], list[tuple[float, int, Job]]] = {}
-        """Ready jobs by encoder and length class, in the order of their turns."""
+        self._heaps: dict[_Class, list[tuple[float, int, Job]]] = {}
+        """Ready jobs by client, encoder and length class, in the order of their turns."""
+        self._shares: dict[Client, _Share] = {}
+        self._num_served = 0.0
+        """The `_Share.num_served` of the client that was served last."""
         self._jobs: set[Job] = set()
         self._numbers = count()
-        self._turn = 0.0
         self._is_closed = False
         self.num_takers = 0
         """Threads inside `take`."""
         self._ready_tokens = 0
         self.num_tokens = 0
 
-    def admit(self, jobs: Sequence[Job]) -> bool:
+    def admit(self, jobs: Sequence[Job], client: Client = ANYBODY) -> bool:
         """Add the jobs of one call, all or none of them; return whether they fit the budget."""
         with self._changed:
+            share = self._shares.setdefault(client, _Share())
             num_new = sum(job.num_tokens for job in jobs)
-            if self.num_tokens and self.num_tokens + num_new > self._max_tokens:
+            if self.num_tokens and not self._fits(num_new, client, share):
                 return False
+            if not share.num_tokens:
+                # Nobody saves up turns while having nothing to do.
+                share.num_served = max(share.num_served, self._num_served)
             self.num_tokens += num_new
-            turn = self._turn
+            share.num_tokens += num_new
+            turn = share.turn
             for job in jobs:
-                job.turn = turn
+                job.client, job.turn = client, turn
                 turn += job.num_tokens
             self._jobs.update(jobs)
             return True
@@ -105,11 +148,13 @@ class JobQueue:
         with self._changed:
             for job in jobs:
                 if job.is_waiting and job.ids is not None:
-                    self.num_tokens += len(job.ids) - job.num_tokens
+                    num_more = len(job.ids) - job.num_tokens
+                    self.num_tokens += num_more
+                    self._shares[job.client].num_tokens += num_more
                     job.num_tokens = len(job.ids)
                     job.ready = now
                     self._ready_tokens += job.num_tokens
-                    heap = self._heaps.setdefault((job.encoder, length_class(job.num_tokens)), [])
+                    heap = self._heaps.setdefault((job.client, job.encoder, length_class(job.num_tokens)), [])
                     heappush(heap, (job.turn, next(self._numbers), job))
             self._changed.notify(len(jobs))
 
@@ -135,12 +180,17 @@ class JobQueue:
             max_tokens = self._limits.max_tokens
             share = math.ceil(self._ready_tokens / self.num_takers) if self.num_takers > 1 else max_tokens
             self.num_takers -= 1
-            key = min(heads, key=lambda key: heads[key])
-            batch = self._batch(key, min(max(share, self._limits.min_share), max_tokens))
-            # Jobs admitted from now on must queue behind those that have waited longer.
-            self._turn = max(self._turn, batch[0].turn + batch[0].num_tokens)
-            now = perf_counter()
+            first = min(heads, key=lambda key: (key[0].is_batch, self._shares[key[0]].num_served, heads[key]))
+            batch = self._batch(first, min(max(share, self._limits.min_share), max_tokens))
+            self._num_served = self._shares[first[0]].num_served
+            now, seen = perf_counter(), set()
             for job in batch:
+                own = self._shares[job.client]
+                if job.client not in seen:
+                    # Its jobs that are admitted from now on must queue behind those that have waited longer.
+                    own.turn = max(own.turn, job.turn + job.num_tokens)
+                    seen.add(job.client)
+                own.num_served += job.num_tokens
                 job.begun = now
                 self._remove(job)
         return sorted(batch, key=lambda job: -job.num_tokens)
@@ -161,10 +211,17 @@ class JobQueue:
         job.is_waiting = False
         self._jobs.discard(job)
         self.num_tokens -= job.num_tokens
+        self._shares[job.client].num_tokens -= job.num_tokens
         if job.ready:
             self._ready_tokens -= job.num_tokens
 
-    def _heads(self) -> Iterator[tuple[tuple[int, int], tuple[float, int]]]:
+    def _fits(self, num_new: int, client: Client, share: _Share) -> bool:
+        num_free = self._max_tokens - self.num_tokens
+        return num_new <= num_free and (
+            client == ANYBODY or not share.num_tokens or share.num_tokens + num_new <= _SHARE_OF_FREE * num_free
+        )
+
+    def _heads(self) -> Iterator[tuple[_Class, tuple[float, int]]]:
         """Yield the key of each class that has jobs, with the turn of its first job; discard dropped jobs."""
         for key, heap in list(self._heaps.items()):
             while heap and not heap[0][2].is_waiting:
@@ -174,33 +231,45 @@ class JobQueue:
             else:
                 del self._heaps[key]
 
-    def _batch(self, key: tuple[int, int], max_tokens: int) -> list[Job]:
-        """Remove and return jobs of the class, and of neighbouring classes where joining them is cheaper."""
-        heap = self._heaps[key]
-        batch = [heappop(heap)[2]]
-        longest = batch[0].num_tokens
-        while heap:
-            job = heap[0][2]
-            longest = max(longest, job.num_tokens)
-            if (len(batch) + 1) * longest > max_tokens:
-                return batch
-            heappop(heap)
-            if job.is_waiting:
-                batch.append(job)
-        encoder, own = key
-        classes = sorted(length for of, length in self._heaps if of == encoder)
-        for neighbours in ([c for c in reversed(classes) if c < own], [c for c in classes if c > own]):
+    def _batch(self, first: _Class, max_tokens: int) -> list[Job]:
+        """Remove and return jobs of the class, and of neighbouring classes where joining them is cheaper.
+
+        The client's own jobs come first; others with the same priority fill the batch.
+        """
+        batch: list[Job] = []
+        longest = 0
+        for heap in self._heaps_of(first, first[2]):
+            while heap:
+                job = heap[0][2]
+                longest = max(longest, job.num_tokens)
+                if batch and (len(batch) + 1) * longest > max_tokens:
+                    return batch
+                heappop(heap)
+                if job.is_waiting:
+                    batch.append(job)
+        classes = sorted({key[2] for key in self._heaps if key[1] == first[1]})
+        below, above = [c for c in reversed(classes) if c < first[2]], [c for c in classes if c > first[2]]
+        for neighbours in (below, above):
             for neighbour in neighbours:
-                jobs = [job for _, _, job in self._heaps[encoder, neighbour] if job.is_waiting]
+                heaps = self._heaps_of(first, neighbour)
+                jobs = [job for heap in heaps for _, _, job in heap if job.is_waiting]
                 length = max((longest, *(job.num_tokens for job in jobs)))
                 padded = length * (len(batch) + len(jobs))
                 padding = padded - longest * len(batch) - sum(job.num_tokens for job in jobs)
                 if padding > self._limits.max_padding or padded > max_tokens:
                     break
-                del self._heaps[encoder, neighbour]
+                for heap in heaps:
+                    heap.clear()
                 batch += jobs
                 longest = length
         return batch
+
+    def _heaps_of(self, first: _Class, length: int) -> list[list[tuple[float, int, Job]]]:
+        """Return the heaps of this length class that may join a batch of the first class, its client's own first."""
+        client, encoder, _ = first
+        keys = [key for key in self._heaps if key[1:] == (encoder, length) and key[0].is_batch == client.is_batch]
+        keys.sort(key=lambda key: (key[0] != client, self._shares[key[0]].num_served))
+        return [self._heaps[key] for key in keys]
 
 
 def length_class(length: int) -> int:

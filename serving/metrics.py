@@ -32,6 +32,10 @@ class Metrics:
         histogram, info = partial(Histogram, registry=self.registry), partial(Info, registry=self.registry)
 
         self.requests = counter("simile_requests", "Requests answered.", ["route", "code"])
+        self._key_requests, self._key_tokens = (
+            counter("simile_key_requests", "Requests answered, by the name of their key.", ["key", "code"]),
+            counter("simile_key_tokens", "Tokens of the requests, by the name of their key.", ["key"]),
+        )
         text = "Time from the first byte of a request to the last byte of its response."
         self.request_seconds = histogram("simile_request_duration_seconds", text, ["route"], buckets=_SECONDS)
         text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
@@ -92,6 +96,11 @@ class Metrics:
         start = perf_counter()
         yield
         self.stage_seconds.labels(name).observe(perf_counter() - start)
+
+    def count_of_key(self, name: str, status: int, num_tokens: int) -> None:
+        """Count a request with a key of this name."""
+        self._key_requests.labels(name, str(status)).inc()
+        self._key_tokens.labels(name).inc(num_tokens)
 
     def count_texts(self, **sources: int) -> None:
         """Count the texts of one request by the source of their embeddings."""

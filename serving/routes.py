@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from serving.call import Timing
 from serving.engine import Engine
 from serving.errors import ClientGoneError, InvalidRequestError
+from serving.job_queue import Client
 from serving.schemas import (
     BundleResponse,
     ErrorBody,
@@ -152,7 +153,22 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
     """Return the scores of the pairs, and the engine that computed them."""
     engine, timing = service.engine, Timing()
     request.state.num_pairs = len(pairs)
-    return engine, await answer(request, service, engine, engine.score(pairs, timing), timing)
+    call = engine.score(pairs, timing, client=client_of(request))
+    scored = await answer(request, service, engine, call, timing)
+    request.state.num_tokens = scored.num_tokens
+    return engine, scored
+
+
+def client_of(request: Request) -> Client:
+    """Return whose turn a request takes, and which; refuse an unknown priority."""
+    match request.headers.get("x-simile-priority", "interactive"):
+        case "interactive":
+            is_batch = False
+        case "batch":
+            is_batch = True
+        case _:
+            raise InvalidRequestError("need interactive or batch in the header x-simile-priority")
+    return Client(getattr(request.state, "key_name", ""), is_batch=is_batch)
 
 
 async def answer(

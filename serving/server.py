@@ -122,6 +122,7 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
+        app.state.keys.reload()
         reloads.add(task := asyncio.create_task(service.reload()))
         task.add_done_callback(reloads.discard)
 

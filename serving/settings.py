@@ -17,16 +17,17 @@ _Count = Annotated[int, Field(ge=1, lt=2**63)]
 _Seconds = Annotated[float, Field(gt=0, le=10**6)]
 _Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
-_NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
+NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
 
 
-def _is_key(text: str) -> bool:
-    return len(text) >= _MIN_KEY_LENGTH and text.isascii() and text.isprintable()
+def is_key(text: str) -> bool:
+    """Return whether this can be an API key."""
+    return len(text) >= _MIN_KEY_LENGTH and text.isascii() and text.isprintable() and " " not in text
 
 
 def _check_key(key: SecretStr) -> SecretStr:
-    if not _is_key(key.get_secret_value()):
-        raise ValueError(f"need {_NEED_KEYS}")
+    if not is_key(key.get_secret_value()):
+        raise ValueError(f"need {NEED_KEYS}")
     return key
 
 
@@ -80,7 +81,8 @@ class Settings(BaseModel):
     api_keys: Annotated[tuple[_Key, ...] | None, _Words, Field(min_length=1)] = None
     """API keys, separated by spaces or commas."""
     api_keys_file: Path | None = None
-    """File of API keys, one per line. Without any key, everybody may call."""
+    """File of API keys, one per line as KEY or NAME:KEY, read again when it changes. Without any key, everybody may
+    call."""
     cors_origins: Annotated[tuple[str, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
     drift_folder: Path | None = None
@@ -95,19 +97,6 @@ class Settings(BaseModel):
     """Seconds after SIGTERM in which requests are still answered, until load balancers know."""
     drain_s: _Seconds = 25
     """Seconds after that in which running requests have to finish."""
-
-    def all_api_keys(self) -> tuple[str, ...]:
-        """Return the keys of the environment and of the file; empty where everybody may call."""
-        keys = [key.get_secret_value() for key in self.api_keys or ()]
-        if self.api_keys_file:
-            try:
-                in_file = self.api_keys_file.read_text(encoding="utf-8").split()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{self.api_keys_file}: cannot be read as API keys ({type(error).__name__})") from None
-            if not in_file or not all(map(_is_key, in_file)):
-                raise InputError(f"{self.api_keys_file}: need API {_NEED_KEYS}, one per line")
-            keys += in_file
-        return tuple(keys)
 
     @classmethod
     def resolve(cls, overrides: Mapping[str, object], environ: Mapping[str, str]) -> Self:

@@ -12,6 +12,7 @@ from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
 from serving import server
 from serving.app import create_app
+from serving.keys import Keys
 from serving.metrics import Metrics
 from serving.settings import ENVIRONMENT_PREFIX, Settings
 from simile.errors import InputError, StoppedError
@@ -108,7 +109,7 @@ def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_pat
                 (mount,) = [one for one in pod.spec["containers"][0]["volumeMounts"] if one["name"] == "keys"]
                 assert variables["SIMILE_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
                 variables |= {"SIMILE_API_KEYS_FILE": str(keys)}
-            assert Settings.resolve({}, variables).all_api_keys() is not None
+            assert Keys(Settings.resolve({}, variables)) is not None
 
 
 def test_unknown_variable_is_detected(production):

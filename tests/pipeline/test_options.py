@@ -22,8 +22,8 @@ DUMMY = '''    dummy: Annotated[int, Field(ge=3)] = 5
 '''
 DECLARED_BEFORE = {
     "mining/config.py": "    @model_validator",
-    "training/config.py": '    @field_validator("loss", mode="before")',
-    "serving/settings.py": "    def all_api_keys",
+    "training/config.py": "    @property\n    def prompts",
+    "serving/settings.py": "    @classmethod\n    def resolve",
     "pipeline/commands/score.py": "def run(",
 }
 """Where the dummy goes: the last field of each model."""

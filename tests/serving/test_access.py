@@ -1,11 +1,13 @@
 import json
 import logging
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import generate_latest
 
 from serving.app import create_app
+from serving.keys import Keys
 from serving.settings import Settings
 from simile.errors import InputError
 from tests.tiny_ensembles import MAX_LENGTH
@@ -62,13 +64,80 @@ def test_keys_are_also_read_from_a_file(scorer, tmp_path):
         assert client.post("/v1/similarity", json=BODY).status_code == 401
 
 
-@pytest.mark.parametrize("content", [None, "", "short\n", "schl\u00fcssel-1\n"])
-def test_file_without_a_key_is_refused(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "", "# none\n\n", "short\n", "schl\u00fcssel-1\n", f"{KEY} {OTHER}\n"])
+def test_file_without_a_key_is_refused_and_not_shown(tmp_path, content):
     file = tmp_path / "keys"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(InputError, match="API keys"):
-        Settings(api_keys_file=file).all_api_keys()
+    with pytest.raises(InputError, match="API keys") as refused:
+        Keys(Settings(api_keys_file=file))
+    assert KEY not in str(refused.value)
+
+
+def test_lines_of_the_file_may_have_names_and_comments(tmp_path):
+    file = tmp_path / "keys"
+    file.write_bytes(f"\ufeff# of the shop\n\n  shop : {KEY}\nshop:{KEY}\r\n{OTHER}\na:b:c:d:e:f:g:h\n".encode())
+    with pytest.raises(InputError, match=r"keys:3: need KEY or NAME:KEY"):
+        Keys(Settings(api_keys_file=file))
+    file.write_bytes(f"\ufeff# of the shop\n\nshop:{KEY}\r\n{OTHER}\na:b:c:d:e:f:g:h\n".encode())
+    keys = Keys(Settings(api_keys_file=file, api_keys=("from-the-environment",)))
+    names = [keys.owner_of(key) for key in (KEY, OTHER, "b:c:d:e:f:g:h", "from-the-environment", "unknown-key")]
+    assert names == ["shop", "unnamed", "a", "unnamed", None]
+
+
+def test_keys_rotate_while_the_service_runs(scorer, tmp_path, monkeypatch, caplog):
+    """As Kubernetes does it: the file is a link into a folder that a link names, which is replaced."""
+    monkeypatch.setattr("serving.keys._CHECK_S", 0.02)
+    for name, content in (("old", f"shop:{KEY}\n"), ("broken", "short\n"), ("new", f"shop:{OTHER}\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keys").write_text(content)
+    (tmp_path / "data").symlink_to("old")
+    (tmp_path / "keys").symlink_to("data/keys")
+
+    def swap(name: str) -> None:
+        (tmp_path / "next").symlink_to(name)
+        (tmp_path / "next").rename(tmp_path / "data")
+
+    def statuses() -> list[int]:
+        return [client.post("/v1/similarity", json=BODY, headers=bearer(key)).status_code for key in (KEY, OTHER)]
+
+    def becomes(expected: list[int]) -> bool:
+        deadline = time.monotonic() + 5
+        while statuses() != expected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return statuses() == expected
+
+    with client_of(scorer, api_keys_file=tmp_path / "keys") as client:
+        assert statuses() == [200, 401]
+        swap("broken")
+        time.sleep(0.2)
+        assert statuses() == [200, 401]
+        assert "keys not replaced" in caplog.text
+        swap("new")
+        assert becomes([401, 200])
+
+
+def test_names_of_keys_are_in_metrics_and_log_and_keys_are_not(scorer, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "keys"
+    file.write_text(f"shop:{KEY}\nbank:{OTHER}\n")
+    with client_of(scorer, api_keys_file=file) as client:
+        usage = client.post("/v1/similarity", json=BODY, headers=bearer(KEY)).json()["usage"]
+        client.post("/v1/embeddings", json={"input": "water"}, headers=bearer(OTHER))
+        value = client.app.state.service.metrics.registry.get_sample_value
+        assert value("simile_key_requests_total", {"key": "shop", "code": "200"}) == 1
+        assert value("simile_key_tokens_total", {"key": "shop"}) == usage["tokens"]
+        # The bundle has a lexical member, so it has no embeddings.
+        assert value("simile_key_requests_total", {"key": "bank", "code": "422"}) == 1
+    assert "pairs key shop" in caplog.text
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(("priority", "status"), [("batch", 200), ("interactive", 200), ("low", 422)])
+def test_priority_is_interactive_or_batch(scorer, priority, status):
+    with client_of(scorer) as client:
+        answer = client.post("/v1/similarity", json=BODY, headers={"x-simile-priority": priority})
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize("written", ["", " , ", "schl\u00fcssel-1", "tiny"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.job_queue import BatchLimits, Job, JobQueue, length_class
+from serving.job_queue import BatchLimits, Client, Job, JobQueue, length_class
 
 
 def queue_of(*, max_tokens=10_000, batch_tokens=256, max_padding=16, min_share=0) -> JobQueue:
@@ -19,8 +19,8 @@ def job_of(length: int, encoder: int = 0, guess: int | None = None) -> Job:
     return job
 
 
-def add(queue: JobQueue, *jobs: Job) -> None:
-    assert queue.admit(jobs)
+def add(queue: JobQueue, *jobs: Job, **of_client) -> None:
+    assert queue.admit(jobs, **of_client)
     queue.ready(jobs)
 
 
@@ -192,3 +192,86 @@ def test_lengths_of_a_class_differ_by_at_most_a_quarter(length):
     assert length_class(length) <= length_class(length + 1)
     if length > 8:
         assert length_class(int(length * 1.26) + 1) > length_class(length)
+
+
+GREEDY, OTHER = Client("greedy"), Client("other")
+LATER = Client("other", is_batch=True)
+
+
+def test_another_client_waits_for_one_batch_however_many_calls_a_greedy_one_sends():
+    queue = queue_of(batch_tokens=64)
+    for _ in range(100):
+        add(queue, job_of(16), client=GREEDY)
+    assert {job.client for job in queue.take()} == {GREEDY}
+    add(queue, job_of(16), client=OTHER)
+    batch = queue.take()
+    assert OTHER in {job.client for job in batch}
+    # The rest of the batch is filled.
+    assert len(batch) == 4
+
+
+def test_clients_share_by_tokens():
+    queue, num_tokens = queue_of(batch_tokens=20, max_tokens=100_000), {GREEDY: 0, OTHER: 0}
+    for _ in range(200):
+        add(queue, job_of(19), client=GREEDY)
+    for _ in range(100):
+        add(queue, job_of(10), client=OTHER)
+    for _ in range(60):
+        for job in queue.take():
+            num_tokens[job.client] += job.num_tokens
+    assert abs(num_tokens[GREEDY] - num_tokens[OTHER]) <= 40
+
+
+def test_a_client_saves_up_no_turns_while_it_is_idle():
+    queue = queue_of(batch_tokens=20)
+    for _ in range(20):
+        add(queue, job_of(20), client=GREEDY)
+        queue.take()
+    for _ in range(10):
+        add(queue, job_of(20), client=OTHER)
+        add(queue, job_of(20), client=GREEDY)
+    taken = [queue.take()[0].client for _ in range(10)]
+    assert 4 <= taken.count(OTHER) <= 6
+
+
+def test_batch_work_waits_until_no_other_does_and_shares_no_batch_with_it():
+    queue = queue_of()
+    add(queue, job_of(9), job_of(9), client=LATER)
+    add(queue, job_of(9), client=GREEDY)
+    add(queue, job_of(9), client=OTHER)
+    assert [{job.client for job in queue.take()} for _ in range(2)] == [{GREEDY, OTHER}, {LATER}]
+
+
+def test_a_greedy_client_leaves_room_in_the_budget_for_others():
+    queue = queue_of(max_tokens=1000)
+    while queue.admit([job_of(10)], GREEDY):
+        pass
+    assert 700 <= queue.num_tokens <= 760
+    while queue.admit([job_of(10)], OTHER):
+        pass
+    assert 850 <= queue.num_tokens < 1000
+    assert queue.admit([job_of(10)], Client("third"))
+
+
+def test_the_only_client_without_a_key_has_the_whole_budget():
+    queue = queue_of(max_tokens=1000)
+    while queue.admit([job_of(10)]):
+        pass
+    assert queue.num_tokens == 1000
+
+
+@given(st.lists(st.tuples(st.sampled_from([GREEDY, OTHER, LATER]), st.integers(1, 300), st.booleans()), max_size=60))
+def test_every_job_is_taken_or_dropped_once_and_the_budget_is_free_again(calls):
+    queue, expected, taken = queue_of(max_tokens=10**6), [], []
+    for client, length, is_dropped in calls:
+        job = job_of(length, guess=7)
+        add(queue, job, client=client)
+        if is_dropped:
+            queue.drop(job)
+        else:
+            expected.append(job)
+    while queue.num_tokens:
+        taken += queue.take()
+    assert {id(job) for job in taken} == {id(job) for job in expected}
+    assert len(taken) == len(expected)
+    assert all(share.num_tokens == 0 for share in queue._shares.values())
