@@ -32,6 +32,8 @@ def test_settings_read_every_option_from_the_environment():
         "cors_origins": ("https://a.example", "https://b.example"),
         "transfer_s": 3.5,
         "deadline_s": 1.5,
+        "connection_age_s": 4.5,
+        "linger_s": 0.5,
         "drain_s": 2.5,
     }
     assert set(values) == set(Settings.model_fields)
