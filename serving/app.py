@@ -21,6 +21,7 @@ from serving.rerank import router as rerank
 from serving.routes import documented, probes, router
 from serving.service import Load, Service, Trial
 from serving.settings import Settings
+from serving.tracing import Tracer
 from simile.scoring import Scorer
 from simile.version import __version__
 
@@ -30,7 +31,9 @@ _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 """Paths that need no API key: probes send none, and a person has to read the pages to learn where to enter one."""
 
 
-def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, scorer: Scorer | Load, trial: Trial | None = None, tracer: Tracer | None = None
+) -> FastAPI:
     """Return the application; its `Service` is ``app.state.service``.
 
     A function that loads the scorer runs in a thread once the application has started, and again at each
@@ -80,8 +83,8 @@ def create_app(settings: Settings, scorer: Scorer | Load, trial: Trial | None = 
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
-            expose_headers=["retry-after", "server-timing", "x-simile-bundle"],
+            expose_headers=["retry-after", "server-timing", "traceparent", "x-request-id", "x-simile-bundle"],
         )
     # The last one added is the outermost: it observes the responses of all others.
-    app.add_middleware(Observe, service=service, routes=_PATHS, with_timing=settings.timing_headers)
+    app.add_middleware(Observe, service=service, routes=_PATHS, tracer=tracer, with_timing=settings.timing_headers)
     return app

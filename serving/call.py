@@ -20,6 +20,10 @@ LexicalScores = Mapping[str, NDArray[np.float32]]
 """The scores of a call's pairs, shape ``(P,)``, by the name of the lexical member."""
 
 
+STAGES = ("tokenize", "queue", "infer")
+"""The stages of a call that `Timing` has the seconds of, in their order."""
+
+
 @dataclass(slots=True)
 class Timing:
     """Consecutive seconds of one call: until its last text was tokenized, until it was begun, until it was computed."""
@@ -27,6 +31,8 @@ class Timing:
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
+    start: float = 0.0
+    """When the call arrived, by `time.perf_counter`."""
 
 
 class Call:
@@ -84,6 +90,7 @@ class Call:
         """Record the seconds of the finished call, counted from its arrival even if its texts were requested before."""
         ready = max((self._arrived, *(job.ready for job in self.jobs)))
         begun = max((ready, *(job.begun for job in self.jobs)))
+        timing.start = self._arrived
         timing.tokenize, timing.queue = ready - self._arrived, begun - ready
         timing.infer = self._embedded - begun if self.jobs else 0.0
 

@@ -1,7 +1,7 @@
 """The errors of a request, and the response to each.
 
-The body of every error response is ``{"error": {"type", "message", "param"}}``, including those to unknown paths (404),
-wrong methods (405) and defects of the service (500).
+The body of every error response is ``{"error": {"type", "message", "param", "request_id"}}``, including those to unknown
+paths (404), wrong methods (405) and defects of the service (500).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from serving.logs import REQUEST_ID
 from serving.schemas import OBJECT_FORM, PAIR_FORMS, RERANK_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
 
 _MAX_PLACE_CHARACTERS = 200
@@ -122,7 +123,8 @@ def add_error_handlers(app: FastAPI) -> None:
 def _respond(
     status: int, error_type: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    body = ErrorBody(error=ErrorDetail(type=error_type, message=message, param=param))
+    detail = ErrorDetail(type=error_type, message=message, param=param, request_id=REQUEST_ID.get() or None)
+    body = ErrorBody(error=detail)
     return JSONResponse(body.model_dump(), status, headers)
 
 

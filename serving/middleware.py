@@ -1,20 +1,25 @@
 """Middleware for every request: API keys, access log, metrics, and the response to unexpected errors."""
 
 import logging
+import re
+import secrets
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.call import STAGES, Timing
 from serving.errors import UnauthorizedError, error_response, internal_error_response
 from serving.keys import Keys
+from serving.logs import REQUEST_ID
 from serving.service import Service
+from serving.tracing import RequestSpan, Tracer
 
 PROBES = ("/healthz", "/readyz", "/health")
 _NOT_TIMED = (408, 429)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger(__name__)
 
@@ -24,11 +29,14 @@ class Observe:
 
     The paths in ``routes`` have a label of their own. All others share one, so that the number of labels is bounded.
     With ``with_timing``, the header ``server-timing`` has the milliseconds of each stage. The connection is closed by
-    the last response on it (`serving.connection`), and by every response once the service is leaving.
+    the last response on it (`serving.connection`), and by every response once the service is leaving. Each request has
+    an id, the client's ``x-request-id`` or a new one.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, routes: Collection[str], *, with_timing: bool) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, service: Service, routes: Collection[str], *, tracer: Tracer | None, with_timing: bool
+    ) -> None:
+        self._app, self._tracer = app, tracer
         self._with_timing = with_timing
         self._service, self._metrics = service, service.metrics
         self._routes = frozenset(routes)
@@ -38,14 +46,21 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = perf_counter(), 0
-        scope.setdefault("state", {})["start"] = start
+        start, status, headers = perf_counter(), 0, Headers(scope=scope)
+        state = scope.setdefault("state", {})
+        state["start"] = start
+        given = headers.get("x-request-id", "")
+        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        token = REQUEST_ID.set(state["request_id"])
+        route = scope["path"] if scope["path"] in self._routes else "unmatched"
+        if self._tracer and route not in PROBES:
+            state["span"] = self._tracer.begin(f"{scope['method']} {route}", headers, start)
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = dict(self._extra_headers(scope["state"], perf_counter() - start))
+                own = dict(self._extra_headers(state, perf_counter() - start))
                 # Some errors close the connection in any case.
                 message["headers"] = [*own.items(), *(item for item in message["headers"] if item[0] not in own)]
             await send(message)
@@ -59,29 +74,55 @@ class Observe:
                 await internal_error_response()(scope, receive, send_noting_status)
         finally:
             # There is no status if the task was cancelled, because the client left or the process ends.
-            self._note(scope, status or 499, perf_counter() - start)
+            self._note(route, state, status or 499, perf_counter() - start)
+            REQUEST_ID.reset(token)
 
     def _extra_headers(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
         if self._service.is_leaving or "is_last" in state:
             yield b"connection", b"close"
+        yield b"x-request-id", state["request_id"].encode()
+        if "span" in state:
+            yield b"traceparent", state["span"].traceparent.encode()
         if "bundle" in state:
             yield b"x-simile-bundle", state["bundle"].encode()
         if self._with_timing and "timing" in state:
-            steps = asdict(state["timing"]) | {"total": seconds}
+            timing: Timing = state["timing"]
+            steps = {step: getattr(timing, step) for step in STAGES} | {"total": seconds}
             yield b"server-timing", ", ".join(f"{step};dur={s * 1000:.2f}" for step, s in steps.items()).encode()
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in self._routes else "unmatched"
+    def _note(self, route: str, state: Mapping[str, Any], status: int, seconds: float) -> None:
+        """Count, log and trace the request, now that it is answered."""
         self._metrics.requests.labels(route, str(status)).inc()
+        span: RequestSpan | None = state.get("span")
         # The time of a refusal or of a slow upload is not a response time.
         if status not in _NOT_TIMED:
-            self._metrics.request_seconds.labels(route).observe(seconds)
-        level = logging.DEBUG if route in PROBES else logging.INFO
-        num_pairs, name = scope["state"].get("num_pairs", 0), scope["state"].get("key_name")
+            exemplar = {"trace_id": span.trace_id} if span else None
+            self._metrics.request_seconds.labels(route).observe(seconds, exemplar)
+        num_pairs, num_tokens, name = (state.get(fact) for fact in ("num_pairs", "num_tokens", "key_name"))
         if name is not None:
-            self._metrics.count_of_key(name, status, scope["state"].get("num_tokens", 0))
-        of_key = f" key {name}" if name else ""
-        _log.log(level, "%s %d %.1f ms %d pairs%s", route, status, seconds * 1000, num_pairs, of_key)
+            self._metrics.count_of_key(name, status, num_tokens or 0)
+        facts = {"pairs": num_pairs, "tokens": num_tokens, "truncated": state.get("num_cut"), "key": name}
+        known = {fact: value for fact, value in facts.items() if value is not None}
+        if _log.isEnabledFor(level := logging.DEBUG if route in PROBES else logging.INFO):
+            milliseconds = round(seconds * 1000, 1)
+            fields = {"route": route, "status": status, "milliseconds": milliseconds, **known}
+            shown = "".join(f" {fact} {value}" for fact, value in {**known, "id": state["request_id"]}.items())
+            _log.log(level, "%s %d %.1f ms%s", route, status, milliseconds, shown, extra={"fields": fields})
+        if self._tracer and span:
+            attributes = {"http.route": route, "http.response.status_code": status}
+            attributes |= {f"simile.{fact}": value for fact, value in known.items()}
+            self._tracer.end(span, attributes, _stages(state))
+
+
+def _stages(state: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return when each stage of the request began and ended, as far as it came."""
+    moments = {"receive": (state["start"], state.get("arrived")), "parse": (state.get("arrived"), state.get("parsed"))}
+    stages = {name: (begun, ended) for name, (begun, ended) in moments.items() if begun and ended}
+    if timing := state.get("timing"):
+        moment = timing.start
+        for step in STAGES:
+            stages[step] = (moment, moment := moment + getattr(timing, step))
+    return stages
 
 
 class RequireKey:

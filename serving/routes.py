@@ -155,7 +155,7 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
     request.state.num_pairs = len(pairs)
     call = engine.score(pairs, timing, client=client_of(request))
     scored = await answer(request, service, engine, call, timing)
-    request.state.num_tokens = scored.num_tokens
+    request.state.num_tokens, request.state.num_cut = scored.num_tokens, scored.num_cut
     return engine, scored
 
 
@@ -177,7 +177,8 @@ async def answer(
     """Return the result of a call to the engine; cancel it if the client closes the connection."""
     state = request.state
     service.metrics.stage_seconds.labels("receive").observe(state.arrived - state.start)
-    service.metrics.stage_seconds.labels("parse").observe(perf_counter() - state.arrived)
+    state.parsed = perf_counter()
+    service.metrics.stage_seconds.labels("parse").observe(state.parsed - state.arrived)
     try:
         async with asyncio.timeout(None) as scope:
             watching = asyncio.create_task(_expire_when_gone(request, scope))

@@ -186,6 +186,7 @@ class ErrorDetail(BaseModel):
     type: str
     message: str
     param: str | None = Field(description="the place in the request, such as pairs[3].text_a")
+    request_id: str | None = Field(None, description="the request's x-request-id, as in the server's log")
 
 
 class ErrorBody(BaseModel):

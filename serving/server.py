@@ -18,13 +18,14 @@ from prometheus_client import start_http_server
 
 from serving.app import create_app
 from serving.connection import Connection
+from serving.logs import JsonFormatter, VisibleFormatter
 from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
+from serving.tracing import tracing
 from serving.trial import is_loading, try_bundle
 from simile.artifacts import require_digest
 from simile.errors import InputError
-from simile.progress import visible
 from simile.scoring import Scorer, require_prior
 from simile.scoring.trial import load_warm
 
@@ -35,14 +36,6 @@ _COLLECTION_THRESHOLD = 50_000
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
 
 _log = logging.getLogger(__name__)
-
-
-class VisibleFormatter(logging.Formatter):
-    """Formats a log line with the control characters of names and messages as visible escapes."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line; a traceback follows it on lines of its own."""
-        return visible(super().formatMessage(record))
 
 
 def run(bundle_path: str | Path, settings: Settings) -> int:
@@ -60,7 +53,8 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
         # Nothing has been read yet that could be read again.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     handler = logging.StreamHandler()
-    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    as_text = VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else as_text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # The engine has tokenizer threads of its own. Those of the tokenizers library would take cores from the model, and
     # for a few texts waking them takes longer than the work.
@@ -69,10 +63,12 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTION_THRESHOLD, 50, 50)
-    app = create_app(settings, lambda: open_scorer(bundle_path, settings), partial(try_bundle, bundle_path, settings))
-    service: Service = app.state.service
-    with listening(settings) as listener, _metrics_server(settings, service.metrics):
-        asyncio.run(serve(app, listener))
+    load, trial = partial(open_scorer, bundle_path, settings), partial(try_bundle, bundle_path, settings)
+    with tracing(os.environ) as tracer:
+        app = create_app(settings, load, trial, tracer)
+        service: Service = app.state.service
+        with listening(settings) as listener, _metrics_server(settings, service.metrics):
+            asyncio.run(serve(app, listener))
     if service.failure:
         raise service.failure
     if is_loading():

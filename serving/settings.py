@@ -73,6 +73,8 @@ class Settings(BaseModel):
     """Most tokens that may wait; requests beyond are refused (back-pressure)."""
     cache_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 64 * 2**20
     """Memory for the embeddings of recent texts, in bytes; 0 turns the cache off."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written: as ``text`` for people, or each as an object in ``json``."""
     timing_headers: bool = True
     """Report how long each step of a request took, in the response's ``server-timing`` header."""
     long_texts: Literal["cut", "refuse"] = "cut"

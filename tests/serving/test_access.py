@@ -86,7 +86,7 @@ def test_lines_of_the_file_may_have_names_and_comments(tmp_path):
 
 
 def test_keys_rotate_while_the_service_runs(scorer, tmp_path, monkeypatch, caplog):
-    """As Kubernetes does it: the file is a link into a folder that a link names, which is replaced."""
+    """Kubernetes replaces a link to a folder, into which the file is a link."""
     monkeypatch.setattr("serving.keys._CHECK_S", 0.02)
     for name, content in (("old", f"shop:{KEY}\n"), ("broken", "short\n"), ("new", f"shop:{OTHER}\n")):
         (tmp_path / name).mkdir()
@@ -129,7 +129,7 @@ def test_names_of_keys_are_in_metrics_and_log_and_keys_are_not(scorer, tmp_path,
         assert value("simile_key_tokens_total", {"key": "shop"}) == usage["tokens"]
         # The bundle has a lexical member, so it has no embeddings.
         assert value("simile_key_requests_total", {"key": "bank", "code": "422"}) == 1
-    assert "pairs key shop" in caplog.text
+    assert "key shop" in caplog.text
     assert KEY not in caplog.text
 
 

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from serving.app import create_app
-from serving.server import VisibleFormatter, listening, open_scorer, run, serve
+from serving.logs import VisibleFormatter
+from serving.server import listening, open_scorer, run, serve
 from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.errors import BundleError, InputError

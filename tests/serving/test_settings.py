@@ -24,6 +24,7 @@ def test_settings_read_every_option_from_the_environment():
         "max_characters": 100,
         "max_waiting_tokens": 20,
         "cache_bytes": 0,
+        "log_format": "json",
         "timing_headers": False,
         "drift_folder": "drift",
         "long_texts": "refuse",
