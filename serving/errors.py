@@ -1,7 +1,7 @@
 """The errors of a request, and the response to each.
 
-The body of every error response is ``{"error": {"type", "message", "param", "request_id"}}``, including those to unknown
-paths (404), wrong methods (405) and defects of the service (500).
+The body of every error response is ``{"error": {"type", "message", "param", "request_id"}}``, including those to
+unknown paths (404), wrong methods (405) and defects of the service (500).
 """
 
 from collections.abc import Mapping, Sequence
