@@ -131,7 +131,7 @@ def _make_baseline(config: RunConfig) -> None:
     from training.torch_encoder import fingerprint
 
     out, member = config.out / "baseline", config.train[0]
-    inputs = member.model_dump(mode="json", include={"base", "revision", "max_length"}) | {"prompts": member.prompts}
+    inputs = member.model_dump(mode="json", include={"base", "revision", "max_length"}) | {"prompts": [*member.prompts]}
     base = f"{member.base}@{member.revision}" if member.revision else member.base
     _stage(
         out,

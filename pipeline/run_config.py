@@ -86,6 +86,8 @@ class RunConfig(TableOptions):
             raise ValueError(f"got {num_members} members named {name!r}, need a 'name' of its own for each")
         if len(methods := {member.calibration for member in self.train}) > 1:
             raise ValueError(f"got members of calibration {' and '.join(sorted(methods))}, need one for the ensemble")
+        if self.documents and any(member.has_sides for member in self.train):
+            raise ValueError("got prompt_a or prompt_b with 'documents': mined pairs have no sides, need one 'prompt'")
         # Training refuses a wrong number of epochs too, but only after mining.
         num_files = len(PHASES) if self.documents and self.mine.strategy == "curriculum" else 1
         for member in self.train:

@@ -82,7 +82,7 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["authorization", "content-type", "traceparent", "x-request-id", "x-simile-priority"],
             expose_headers=["retry-after", "server-timing", "traceparent", "x-request-id", "x-simile-bundle"],
         )
     # The last one added is the outermost: it observes the responses of all others.

@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -50,8 +51,8 @@ class Engine:
         self._encoders = [member for member in scorer.members if isinstance(member, Encoder)]
         lexicals = [member for member in scorer.members if isinstance(member, Lexical)]
         self._cache = Cache(settings.cache_bytes)
-        self._jobs: dict[tuple[int, Side, str], Job] = {}
-        """Jobs that wait or are being computed; another call for the same text on the same side joins them."""
+        self._jobs: dict[tuple[Client, int, Side, str], Job] = {}
+        """Jobs that wait or are being computed; another call of the client for the same text and side joins them."""
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
         self._is_closing = False
@@ -60,7 +61,7 @@ class Engine:
         refuse = settings.long_texts == "refuse"
         self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, refuse_long_texts=refuse)
         self._lexical = LexicalScoring(lexicals, self.queue, self._results)
-        self.health = Health(self.queue.max_age_s)
+        self.health = Health(partial(self.queue.max_age_s, of_encoders=True))
         Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics, self.health)
         self._probes = count()
         self._probe: asyncio.Future[Any] | None = None
@@ -118,7 +119,7 @@ class Engine:
         """Compute a text that is not cached, to find out whether batches succeed again; one at a time."""
         if self._probe is None or self._probe.done():
             text = f"health check {next(self._probes)}"
-            self._probe = asyncio.ensure_future(asyncio.gather(self.score([(text, text)]), return_exceptions=True))
+            self._probe = asyncio.gather(self.score([(text, text)]), return_exceptions=True)
 
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, let the waiting ones finish, and refuse those not finished after ``timeout_s``."""
@@ -179,10 +180,10 @@ class Engine:
         new: list[Job] = []
         for number, encoder in enumerate(self._encoders):
             for row, (text, side) in enumerate(zip(call.texts, call.sides, strict=True)):
-                if (embedding := self._cache.get(number, side, text)) is not None:
+                if (embedding := self._cache.get(number, side if encoder.has_sides else 0, text)) is not None:
                     call.fill(number, row, embedding)
                     continue
-                if (job := self._jobs.get((number, side, text))) is None:
+                if (job := self._jobs.get((client, number, side, text))) is None:
                     job = Job(number, side, text, min(encoder.max_length, estimated_tokens(text)), now)
                     new.append(job)
                 waits.append((job, row))
@@ -196,7 +197,7 @@ class Engine:
         for job, row in waits:
             call.wait_for(job, row)
         for job in new:
-            self._jobs[job.encoder, job.side, job.text] = job
+            self._jobs[client, job.encoder, job.side, job.text] = job
         num_cached = len(self._encoders) * len(call.texts) - len(waits)
         self._metrics.count_texts(computed=len(new), cached=num_cached, shared=len(waits) - len(new))
         return new
@@ -211,8 +212,9 @@ class Engine:
                 self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        if self._jobs.get((job.encoder, job.side, job.text)) is job:
-            del self._jobs[job.encoder, job.side, job.text]
+        key = (job.client, job.encoder, job.side, job.text)
+        if self._jobs.get(key) is job:
+            del self._jobs[key]
 
     def _on_embedded(self, jobs: Sequence[Job], embedding_BD: NDArray[np.float32]) -> None:
         is_finite_B = np.asarray(np.isfinite(embedding_BD).all(axis=1))
@@ -226,7 +228,8 @@ class Engine:
             embedding = Embedding(vector_D, job.num_tokens, job.is_cut, job.num_unknown)
             for call in job.rows:
                 call.receive(job, embedding)
-            self._cache.put(job.encoder, job.side, job.text, embedding)
+            side: Side = job.side if self._encoders[job.encoder].has_sides else 0
+            self._cache.put(job.encoder, side, job.text, embedding)
 
     def _on_failed(self, job: Job, error: Exception) -> None:
         self._forget(job)

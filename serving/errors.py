@@ -78,7 +78,7 @@ class NotFiniteError(ServingError, status=500, error_type="not_finite"):
 
 
 class NotReadyError(ServingError, status=503, error_type="not_ready", headers={"retry-after": "1"}):
-    """The bundle is still loading, or the process is shutting down."""
+    """The bundle is still loading, the process is shutting down, or the engine makes no progress."""
 
 
 class DeadlineError(ServingError, status=504, error_type="deadline"):
@@ -107,7 +107,7 @@ def add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return error_response(MalformedError(f"the body is not valid JSON ({first['ctx']['error']})"))
-        if first["type"] in ("model_attributes_type", "missing") and len(first["loc"]) == 1:
+        if first["type"] in ("model_attributes_type", "missing") and _place(first["loc"]) is None:
             return error_response(InvalidRequestError("need a JSON object, sent as content-type application/json"))
         return error_response(InvalidRequestError(first["msg"], _place(first["loc"])))
 

@@ -5,14 +5,18 @@ inference thread has died; or batches fail, and so do texts that are known to be
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-_STALLED_S, _SLOWDOWN, _USUAL_TOKENS_PER_S = 3.0, 10, 1000
-"""Seconds without the end of a batch that are a fault, beyond `_SLOWDOWN` times what the running batches should take;
-and the throughput that is assumed before one is known."""
+_STALLED_S = 3.0
+"""Seconds without the end of a batch that are a fault, beyond what the running batches may take."""
+_SLOWDOWN = 10
+"""How many times as long as usual a batch may take."""
+_USUAL_TOKENS_PER_S = 1000
+"""The throughput that is assumed before one is known."""
 _MAX_FAILED = 3
-"""Failed checks in a row that are a fault."""
+"""Consecutive failures of one encoder on good texts that are a fault."""
 _GRACE_S = 20
 """Seconds after which a fault is not expected to pass: the process should be replaced."""
 
@@ -21,7 +25,7 @@ class Health:
     """The progress of an engine's inference threads. Safe to use from any thread."""
 
     def __init__(self, max_waiting_s: Callable[[], float]) -> None:
-        """``max_waiting_s`` returns the age of the text that has waited longest, 0 if none waits."""
+        """``max_waiting_s`` returns how long the oldest text has waited for an encoder, 0 if none waits."""
         self.threads: Sequence[threading.Thread] = ()
         self.tokens_per_s = 0.0
         """Recent throughput of all threads together; 0 before the first batch."""
@@ -29,7 +33,8 @@ class Health:
         self._running: dict[int, tuple[float, int]] = {}
         """When each running batch began, and its tokens, by its thread."""
         self._last_end = monotonic()
-        self._num_failed = 0
+        self._num_failed: Counter[str] = Counter()
+        """Consecutive failures on good texts, by the encoder's name."""
         self._since: float | None = None
         """When the current fault was first seen."""
 
@@ -37,17 +42,20 @@ class Health:
         """Note that this thread begins a batch."""
         self._running[threading.get_ident()] = (monotonic(), num_tokens)
 
-    def end(self) -> None:
-        """Note that this thread's batch has ended."""
+    def end(self, *, has_succeeded: bool) -> None:
+        """Note that this thread's batch has ended, and whether it has succeeded."""
         begun, num_tokens = self._running.pop(threading.get_ident())
         self._last_end = now = monotonic()
-        # The average weights the newest batch by 0.1. It is read when all threads are busy.
-        rate = num_tokens / max(now - begun, 1e-9) * len(self.threads)
-        self.tokens_per_s += (rate - self.tokens_per_s) * (0.1 if self.tokens_per_s else 1)
+        if has_succeeded:
+            # The average weights the newest batch by 0.1. It is read when all threads are busy.
+            rate = num_tokens / max(now - begun, 1e-9) * len(self.threads)
+            self.tokens_per_s += (rate - self.tokens_per_s) * (0.1 if self.tokens_per_s else 1)
+        # Two stalls with progress between them are two faults.
+        _ = self.fault
 
-    def note_check(self, *, has_passed: bool) -> None:
-        """Note whether a batch, or after a failed one a check with good texts, has succeeded."""
-        self._num_failed = 0 if has_passed else self._num_failed + 1
+    def note_check(self, encoder: str, *, has_passed: bool) -> None:
+        """Note whether a batch of the encoder, or after a failed one a check with good texts, has succeeded."""
+        self._num_failed[encoder] = 0 if has_passed else self._num_failed[encoder] + 1
 
     @property
     def fault(self) -> str | None:
@@ -65,13 +73,14 @@ class Health:
     @property
     def is_failing(self) -> bool:
         """Whether only another check can tell if batches succeed again."""
-        return self._num_failed >= _MAX_FAILED
+        return max(self._num_failed.values(), default=0) >= _MAX_FAILED
 
     def _fault(self) -> str | None:
         if not all(thread.is_alive() for thread in self.threads):
             return "an inference thread has died"
         if self.is_failing:
-            return f"{self._num_failed} batches of good texts have failed in a row"
+            name, num_failed = self._num_failed.most_common(1)[0]
+            return f"member {name} has failed on good texts {num_failed} times in a row"
         now, running = monotonic(), list(self._running.values())
         oldest_s = max((self._max_waiting_s(), *(now - begun for begun, _ in running)))
         seconds = min(now - self._last_end, oldest_s)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import numpy as np
+
 from serving.call import Results
 from serving.health import Health
 from serving.job_queue import BatchLimits, Job, JobQueue
@@ -57,13 +59,14 @@ class Inference:
             self.metrics.stage_seconds.labels("queue").observe(start - min(job.arrived for job in jobs))
             num_tokens = sum(job.num_tokens for job in jobs)
             self.health.begin(num_tokens)
-            self._compute(jobs)
-            self.health.end()
+            has_succeeded = self._compute(jobs)
+            self.health.end(has_succeeded=has_succeeded)
             seconds = perf_counter() - start
             self.metrics.count_batch(len(jobs), num_tokens, jobs[0].num_tokens * len(jobs), seconds)
         self.health.threads = ()
 
-    def _compute(self, jobs: Sequence[Job]) -> None:
+    def _compute(self, jobs: Sequence[Job]) -> bool:
+        """Send on the embeddings of the jobs, or the error of each that fails; return whether none has failed."""
         encoder = self.encoders[jobs[0].encoder]
         try:
             embedding_BD = encoder.embed_batch([job.ids for job in jobs if job.ids is not None])
@@ -76,9 +79,13 @@ class Inference:
             else:
                 self.results.post(self.results.on_failed, jobs[0], error)
                 self._check(encoder)
+            return False
+        if is_finite := bool(np.isfinite(embedding_BD).all()):
+            self.health.note_check(encoder.name, has_passed=True)
         else:
-            self.health.note_check(has_passed=True)
-            self.results.post(self.results.on_embedded, jobs, embedding_BD)
+            self._check(encoder)
+        self.results.post(self.results.on_embedded, jobs, embedding_BD)
+        return is_finite
 
     def _check(self, encoder: Encoder) -> None:
         """Find out whether the encoder fails on good texts too, after it has failed on one that may be bad."""
@@ -86,6 +93,6 @@ class Inference:
             encoder.check()
         except Exception as error:  # noqa: BLE001 - whatever it is, the encoder does not work
             _log.error("a check of the encoder has failed: %s", error)
-            self.health.note_check(has_passed=False)
+            self.health.note_check(encoder.name, has_passed=False)
         else:
-            self.health.note_check(has_passed=True)
+            self.health.note_check(encoder.name, has_passed=True)

@@ -41,15 +41,16 @@ class Client:
 
 
 ANYBODY = Client()
+"""The client of all interactive calls where there are no keys."""
 
 
 @dataclass(slots=True)
 class _Share:
-    """What a client has waiting, and what it has been given."""
+    """Token counts of one client."""
 
     num_tokens: int = 0
     """Tokens that are waiting."""
-    num_served: float = 0.0
+    served_tokens: float = 0.0
     """Tokens that were begun, counted from where the others stood when the client had nothing waiting."""
     turn: float = 0.0
     """Where the next call of the client queues among its calls."""
@@ -113,8 +114,8 @@ class JobQueue:
         self._heaps: dict[_Class, list[tuple[float, int, Job]]] = {}
         """Ready jobs by client, encoder and length class, in the order of their turns."""
         self._shares: dict[Client, _Share] = {}
-        self._num_served = 0.0
-        """The `_Share.num_served` of the client that was served last."""
+        self._virtual_time = {False: 0.0, True: 0.0}
+        """The largest `_Share.served_tokens` of a client when its turn came, of interactive and of batch work."""
         self._jobs: set[Job] = set()
         self._numbers = count()
         self._is_closed = False
@@ -132,7 +133,7 @@ class JobQueue:
                 return False
             if not share.num_tokens:
                 # Nobody saves up turns while having nothing to do.
-                share.num_served = max(share.num_served, self._num_served)
+                share.served_tokens = max(share.served_tokens, self._virtual_time[client.is_batch])
             self.num_tokens += num_new
             share.num_tokens += num_new
             turn = share.turn
@@ -148,9 +149,9 @@ class JobQueue:
         with self._changed:
             for job in jobs:
                 if job.is_waiting and job.ids is not None:
-                    num_more = len(job.ids) - job.num_tokens
-                    self.num_tokens += num_more
-                    self._shares[job.client].num_tokens += num_more
+                    token_correction = len(job.ids) - job.num_tokens
+                    self.num_tokens += token_correction
+                    self._shares[job.client].num_tokens += token_correction
                     job.num_tokens = len(job.ids)
                     job.ready = now
                     self._ready_tokens += job.num_tokens
@@ -180,9 +181,11 @@ class JobQueue:
             max_tokens = self._limits.max_tokens
             share = math.ceil(self._ready_tokens / self.num_takers) if self.num_takers > 1 else max_tokens
             self.num_takers -= 1
-            first = min(heads, key=lambda key: (key[0].is_batch, self._shares[key[0]].num_served, heads[key]))
+            first = min(heads, key=lambda key: (key[0].is_batch, self._shares[key[0]].served_tokens, heads[key]))
             batch = self._batch(first, min(max(share, self._limits.min_share), max_tokens))
-            self._num_served = self._shares[first[0]].num_served
+            client = first[0]
+            served_tokens = self._shares[client].served_tokens
+            self._virtual_time[client.is_batch] = max(self._virtual_time[client.is_batch], served_tokens)
             now, seen = perf_counter(), set()
             for job in batch:
                 own = self._shares[job.client]
@@ -190,7 +193,7 @@ class JobQueue:
                     # Its jobs that are admitted from now on must queue behind those that have waited longer.
                     own.turn = max(own.turn, job.turn + job.num_tokens)
                     seen.add(job.client)
-                own.num_served += job.num_tokens
+                own.served_tokens += job.num_tokens
                 job.begun = now
                 self._remove(job)
         return sorted(batch, key=lambda job: -job.num_tokens)
@@ -201,11 +204,12 @@ class JobQueue:
             self._is_closed = True
             self._changed.notify_all()
 
-    def max_age_s(self) -> float:
-        """Return the age of the job that has waited longest; 0 if none waits."""
+    def max_age_s(self, *, of_encoders: bool = False) -> float:
+        """Return the age of the job that has waited longest, of all or ``of_encoders`` only; 0 if none waits."""
         now = perf_counter()
         with self._changed:
-            return max((now - job.arrived for job in self._jobs), default=0.0)
+            jobs = (job for job in self._jobs if job.encoder >= 0 or not of_encoders)
+            return max((now - job.arrived for job in jobs), default=0.0)
 
     def _remove(self, job: Job) -> None:
         job.is_waiting = False
@@ -268,7 +272,7 @@ class JobQueue:
         """Return the heaps of this length class that may join a batch of the first class, its client's own first."""
         client, encoder, _ = first
         keys = [key for key in self._heaps if key[1:] == (encoder, length) and key[0].is_batch == client.is_batch]
-        keys.sort(key=lambda key: (key[0] != client, self._shares[key[0]].num_served))
+        keys.sort(key=lambda key: (key[0] != client, self._shares[key[0]].served_tokens))
         return [self._heaps[key] for key in keys]
 
 

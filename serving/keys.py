@@ -85,7 +85,7 @@ def _read_file(path: Path) -> dict[bytes, str]:
         name, key = (named["name"], named["key"].strip()) if named else (UNNAMED, line)
         # The line itself is a secret.
         if not is_key(key):
-            raise InputError(f"{path}:{number}: need KEY or NAME:KEY with API {NEED_KEYS}, without spaces")
+            raise InputError(f"{path}:{number}: need KEY or NAME:KEY with API {NEED_KEYS}")
         names[_digest(key)] = name
     if not names:
         raise InputError(f"{path}: got no API keys, need one per line")

@@ -40,7 +40,7 @@ class Metrics:
         self.request_seconds = histogram("simile_request_duration_seconds", text, ["route"], buckets=_SECONDS)
         text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
         self.stage_seconds = histogram("simile_stage_duration_seconds", text, ["stage"], buckets=_SECONDS)
-        self.ready = gauge("simile_ready", "1 while the service welcomes new clients, as /readyz says, else 0.")
+        self.ready = gauge("simile_ready", "1 while /readyz says that the service is ready, else 0.")
         self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens that are admitted and not yet begun.")
         self._oldest = gauge("simile_waiting_oldest_seconds", "Age of the text that has waited longest.")
         text = "1 while the engine makes no progress (docs/runbooks.md), else 0; load alone does not set it."

@@ -102,7 +102,7 @@ async def bundle(service: TheService) -> BundleResponse:
 
 @probes.get("/healthz", responses=documented(503))
 async def healthz(service: TheService) -> StatusResponse:
-    """Return whether the process should go on: 503 where it has made no progress for a while, whatever the load."""
+    """Return whether the process is alive and makes progress: 503 where it has made none for a while."""
     service.require_alive()
     return StatusResponse(status="alive")
 
@@ -110,7 +110,7 @@ async def healthz(service: TheService) -> StatusResponse:
 @probes.get("/health", responses=documented(503))
 @probes.get("/readyz", responses=documented(503))
 async def readyz(service: TheService) -> StatusResponse:
-    """Return whether new clients are welcome: the bundle is verified, its golden pairs agree, and batches succeed."""
+    """Return whether requests should be sent: the bundle is verified, its golden pairs agree, and batches succeed."""
     service.require_ready()
     return StatusResponse(status="ready")
 
@@ -160,14 +160,15 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
 
 
 def client_of(request: Request) -> Client:
-    """Return whose turn a request takes, and which; refuse an unknown priority."""
+    """Return the client (key name and priority) that a request is queued for; refuse an unknown priority."""
     match request.headers.get("x-simile-priority", "interactive"):
         case "interactive":
             is_batch = False
         case "batch":
             is_batch = True
-        case _:
-            raise InvalidRequestError("need interactive or batch in the header x-simile-priority")
+        case other:
+            got = f"got {other[:40]!r} in the header x-simile-priority"
+            raise InvalidRequestError(f"{got}, need interactive or batch")
     return Client(getattr(request.state, "key_name", ""), is_batch=is_batch)
 
 

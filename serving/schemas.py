@@ -116,7 +116,7 @@ class Usage(BaseModel):
     """The size of a request."""
 
     pairs: int
-    texts: int = Field(description="distinct texts among the pairs")
+    texts: int = Field(description="distinct texts among the pairs, on each side where the bundle has two prompts")
     tokens: int = Field(description="tokens of those texts, summed over the members")
     unknown_tokens: int = Field(
         description="those among them that stand for what a tokenizer does not know: texts that differ in these only "

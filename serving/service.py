@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """The state that the routes share. It is ready from the end of `open` to the beginning of `close`."""
+    """The state that the routes share: the engine, and whether requests should come."""
 
     def __init__(self, settings: Settings, load: Load, trial: Trial | None = None) -> None:
         self.settings = settings
@@ -59,11 +59,11 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether new clients are welcome."""
+        """Whether `require_ready` would pass."""
         return self._engine is not None and not self.is_leaving and self._engine.health.fault is None
 
     def require_ready(self) -> None:
-        """Refuse, by a `NotReadyError`, to get new clients while leaving, or while the engine makes no progress."""
+        """Raise a `NotReadyError` if `engine` does, while leaving, or while the engine makes no progress."""
         engine = self.engine
         if self.is_leaving:
             raise NotReadyError("the server is shutting down")
@@ -73,7 +73,7 @@ class Service:
             raise NotReadyError(fault)
 
     def require_alive(self) -> None:
-        """Refuse, by a `NotReadyError`, to stay alive: a fault of the engine lasts."""
+        """Raise a `NotReadyError` if a fault of the engine lasts, so that the process should be replaced."""
         if self._engine and (fault := self._engine.health.lasting_fault):
             raise NotReadyError(fault)
 
@@ -86,7 +86,6 @@ class Service:
             except Exception as error:  # noqa: BLE001
                 self.failure = error
                 self.stop()
-                return
 
     async def reload(self) -> None:
         """Load the bundle's path again and serve the result; if that fails, the current bundle stays."""

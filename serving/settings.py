@@ -17,7 +17,7 @@ _Count = Annotated[int, Field(ge=1, lt=2**63)]
 _Seconds = Annotated[float, Field(gt=0, le=10**6)]
 _Words = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 _MIN_KEY_LENGTH = 8
-NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more"
+NEED_KEYS = f"keys of {_MIN_KEY_LENGTH} printable ASCII characters or more, without spaces"
 
 
 def is_key(text: str) -> bool:
@@ -96,9 +96,9 @@ class Settings(BaseModel):
     connection_age_s: _Seconds = 600
     """Seconds after which a connection is closed at the end of a response, so that new replicas get clients."""
     linger_s: Annotated[float, Field(ge=0, le=10**6)] = 5
-    """Seconds after SIGTERM in which requests are still answered, until load balancers know."""
+    """Seconds after SIGTERM in which requests are still answered, so that load balancers can stop sending them."""
     drain_s: _Seconds = 25
-    """Seconds after that in which running requests have to finish."""
+    """Seconds in which running requests have to finish once ``linger_s`` is over."""
 
     @classmethod
     def resolve(cls, overrides: Mapping[str, object], environ: Mapping[str, str]) -> Self:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from simile.artifacts.bundle import CalibrationMethod, Name, Prompts, prompts_of
+from simile.artifacts.bundle import CalibrationMethod, Name, Prompts, have_sides, prompts_of
 
 MIN_LENGTH = 8
 """Fewest tokens per text."""
@@ -95,7 +95,7 @@ class TrainConfig(BaseModel):
     @property
     def has_sides(self) -> bool:
         """Whether a text has another embedding as a first than as a second text of pairs."""
-        return self.prompts[0] != self.prompts[1]
+        return have_sides(self.prompts)
 
     @field_validator("loss", mode="before")
     @classmethod

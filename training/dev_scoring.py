@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simile.artifacts import MIN_DEV_PAIRS, ClassCounts, EpochEntry, Figures, PairSet
-from simile.artifacts.bundle import Prompts
+from simile.artifacts.bundle import Prompts, have_sides
 from simile.progress import say
 from simile.scoring import Pairs, cosines, distinct_texts
 from simile.scoring.metrics import class_counts, figures, known, spearman
@@ -66,7 +66,7 @@ def shown(spearmans: dict[str, float | None]) -> str:
 
 def pair_cosines(encoder: TorchEncoder, pairs: Pairs, prompts: Prompts) -> NDArray[np.float32]:
     """Return the cosine of each pair, shape ``(P,)``, with each text encoded once per prompt."""
-    texts, sides, pair_P2 = distinct_texts(pairs, have_sides=prompts[0] != prompts[1])
+    texts, sides, pair_P2 = distinct_texts(pairs, have_sides=have_sides(prompts))
     embedding_ND = np.empty((len(texts), encoder.dimension), dtype=np.float32)
     for side in sorted(set(sides)):
         rows = [row for row, of_row in enumerate(sides) if of_row == side]

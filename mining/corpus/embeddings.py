@@ -15,7 +15,7 @@ from simile.scoring import Scorer, cosines
 class Vectors:
     """The baseline's embeddings of a fixed collection of texts, with the prompt of first texts.
 
-    Documents have no side, and a target is matched by what is measured of both in the same way.
+    Documents have no side, so documents and target are embedded with the same prompt.
     """
 
     def __init__(self, baseline: Scorer, texts: Sequence[str]) -> None:

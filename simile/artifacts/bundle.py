@@ -102,6 +102,11 @@ def prompts_of(prompt: str, prompt_a: str | None, prompt_b: str | None) -> Promp
     return prompt if prompt_a is None else prompt_a, prompt if prompt_b is None else prompt_b
 
 
+def have_sides(prompts: Prompts) -> bool:
+    """Return whether first and second texts have different prompts."""
+    return prompts[0] != prompts[1]
+
+
 class LexicalMember(StrictModel):
     """A TF-IDF cosine (sublinear term frequency, smoothed inverse document frequency), as scikit-learn defines it."""
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
 from simile.artifacts import Bundle, EncoderMember, FileEntry
+from simile.artifacts.bundle import have_sides
 from simile.errors import BundleError, InputError
 from simile.scoring.faults import blaming
 from simile.scoring.graph import Graph
@@ -54,7 +55,7 @@ class Encoder:
         self.name, self.dimension, self.max_length = member.name, member.dimension, member.max_length
         self.runtime = runtime
         self._prompts, self._pad_id = member.prompts, member.pad_id
-        self.has_sides = self._prompts[0] != self._prompts[1]
+        self.has_sides = have_sides(member.prompts)
         """Whether a text has another embedding as a first than as a second text of pairs."""
         self._max_characters = member.max_length * _CHARACTERS_PER_TOKEN
         self._bundle_path = bundle.path

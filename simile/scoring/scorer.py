@@ -202,14 +202,12 @@ def load(
 
 
 def evaluated_runtimes(bundle: Bundle) -> list[Runtime]:
-    """Return the different runtimes under which this very bundle was evaluated; in int8, it has to have passed."""
-    runtimes = (
-        Runtime(report.bundle.provider, report.bundle.precision)
-        for report in stored_evaluations(bundle)
-        if report.bundle.digest == bundle.manifest.digest
-        and (report.bundle.precision != "int8" or report.verdict == "pass")
-    )
-    return list(dict.fromkeys(runtimes))
+    """Return the different runtimes under which this very bundle was evaluated; in int8, its last verdict is a pass."""
+    reports = [report for report in stored_evaluations(bundle) if report.bundle.digest == bundle.manifest.digest]
+    runtimes = dict.fromkeys(Runtime(report.bundle.provider, report.bundle.precision) for report in reports)
+    # The latest report is the last one.
+    verdict = {report.bundle.precision: report.verdict for report in reports if report.verdict is not None}
+    return [runtime for runtime in runtimes if runtime.precision != "int8" or verdict.get("int8") == "pass"]
 
 
 def unscored_pairs(members: Iterable[str]) -> tuple[GoldenPair, ...]:

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -31,14 +34,14 @@ needs_int8 = pytest.mark.skipif(not has_int8_products(), reason="int8 needs VNNI
 needs_no_gpu = pytest.mark.skipif(FP16.provider in AVAILABLE and num_cuda_devices() > 0, reason="CUDA is there")
 
 
-def remember(bundle, *runtimes: Runtime, digest: str | None = None, verdict: str | None = None) -> None:
+def remember(bundle, *runtimes: Runtime, digest: str | None = None, verdicts: Sequence[str | None] = ()) -> None:
     """Write an evaluation under these runtimes into the bundle."""
     digest = digest or bundle.manifest.digest
     reports = [
         evaluation_report(
             bundle={"digest": digest, "provider": runtime.provider, "precision": runtime.precision}, verdict=verdict
         )
-        for runtime in runtimes
+        for runtime, verdict in zip_longest(runtimes, verdicts)
     ]
     (bundle.path / EVALUATION).write_text(StoredEvaluations(reports=reports).model_dump_json())
 
@@ -94,8 +97,8 @@ def test_int8_is_refused_where_the_processor_would_saturate(monkeypatch):
 def test_load_takes_int8_only_after_the_gate_has_passed_in_int8(ensemble):
     graphs = {"members/small/model.int8.onnx": graph(table())}
     bundle = ensemble.write(replace=graphs)
-    for verdict, expected in ((None, []), ("fail", []), ("pass", [INT8])):
-        remember(bundle, INT8, verdict=verdict)
+    for verdicts, expected in (([None], []), (["fail"], []), (["pass", "fail"], []), (["fail", "pass", None], [INT8])):
+        remember(bundle, *[INT8] * len(verdicts), verdicts=verdicts)
         assert evaluated_runtimes(bundle) == expected
     assert load(bundle.path, device="cpu").runtime == INT8
 

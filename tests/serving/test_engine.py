@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from serving.errors import DeadlineError, NotFiniteError, NotReadyError, OverloadedError
+from serving.job_queue import Client
 from simile.scoring import GOLDEN_PAIRS, Scorer
 from tests.live_servers import until
 from tests.serving.engines import FIRST, OTHER, THREE, TWO, block, engine_of, sources, tokens_of
@@ -87,6 +88,23 @@ def test_cancelled_call_is_not_computed_unless_another_call_needs_its_texts(watc
 
     assert len(asyncio.run(scenario()).score_P) == 3
     assert watched.sizes == [2, 4, 6]
+
+
+def test_a_call_does_not_wait_for_the_turn_of_another_clients_batch_work(watched):
+    """Both ask for the same text, which is then computed twice."""
+
+    async def scenario():
+        engine = engine_of(watched, max_waiting_tokens=10**6)
+        blocking = await block(engine, watched)
+        later = asyncio.create_task(engine.score(TWO, client=Client("shop", is_batch=True)))
+        await asyncio.sleep(0.01)
+        now = asyncio.create_task(engine.score(TWO, client=Client("shop")))
+        await asyncio.sleep(0.01)
+        watched.gate.set()
+        await asyncio.gather(blocking, later, now)
+        return sources(engine)["computed"]
+
+    assert asyncio.run(scenario()) == 2 + 4 + 4
 
 
 def test_dropped_texts_are_not_tokenized(watched):

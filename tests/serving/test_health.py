@@ -2,13 +2,17 @@
 
 import asyncio
 import threading
+import time
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from serving.app import create_app
 from serving.health import Health
 from serving.settings import Settings
+from simile.artifacts import Bundle, Combine
+from simile.scoring import Scorer
 from tests.live_servers import until
 from tests.serving.engines import OTHER, TWO, block, engine_of
 
@@ -41,8 +45,26 @@ def test_a_batch_that_does_not_end_is_a_fault_that_passes_when_it_ends(clock):
     assert health.lasting_fault is None
     clock[0] += 20.1
     assert health.lasting_fault is not None
-    health.end()
+    health.end(has_succeeded=True)
     assert health.fault is health.lasting_fault is None
+
+
+def test_two_short_stalls_are_two_faults(clock):
+    health = health_of(clock)
+    for _ in range(2):
+        health.begin(100)
+        clock[0] += 15
+        assert health.fault is not None
+        assert health.lasting_fault is None
+        health.end(has_succeeded=True)
+
+
+def test_failed_batches_say_nothing_about_the_throughput(clock):
+    health = health_of(clock)
+    health.begin(500)
+    clock[0] += 0.001
+    health.end(has_succeeded=False)
+    assert health.tokens_per_s == 0
 
 
 def test_long_texts_have_the_time_that_the_throughput_so_far_suggests(clock):
@@ -50,7 +72,7 @@ def test_long_texts_have_the_time_that_the_throughput_so_far_suggests(clock):
     health.threads = [threading.current_thread()]
     health.begin(1000)
     clock[0] += 2
-    health.end()
+    health.end(has_succeeded=True)
     assert health.tokens_per_s == 500
     health.begin(8000)
     clock[0] += 160
@@ -65,7 +87,7 @@ def test_batches_that_go_on_ending_are_progress_however_long_the_queue_is(clock)
         health.begin(500)
         clock[0] += 2.5
         assert health.fault is None
-        health.end()
+        health.end(has_succeeded=True)
 
 
 def test_texts_that_wait_although_nothing_runs_are_a_fault(clock):
@@ -127,17 +149,64 @@ def test_session_that_always_fails_is_unready_until_it_works_again(watched):
             assert client.post("/v1/similarity", json={"pairs": OTHER}).status_code == 500
         refused = client.get("/readyz")
         assert refused.status_code == 503
-        assert "batches of good texts have failed in a row" in refused.json()["error"]["message"]
+        assert "member small has failed on good texts" in refused.json()["error"]["message"]
         watched.encoder.embed_batch = works
+        # The probes of Kubernetes are the only requests of an unready pod.
+        deadline = time.monotonic() + 10
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
-        async def recover():
-            async with asyncio.timeout(10):
-                while client.app.state.service.engine.health.fault:
-                    client.app.state.service.engine.probe()
-                    await asyncio.sleep(0.01)
 
-        client.portal.call(recover)
-        assert client.get("/readyz").status_code == 200
+@pytest.fixture
+def twins(encoder_alone, scorer):
+    """A scorer of two encoders, the second of which always fails."""
+    bundle = encoder_alone
+    (member,) = bundle.manifest.members
+    update = {
+        "members": (member, member.model_copy(update={"name": "other"})),
+        "combine": Combine(weights={"small": 0.5, "other": 0.5}),
+    }
+    twins = Scorer(Bundle(bundle.path, bundle.manifest.model_copy(update=update), bundle.data), scorer.runtime)
+    twins.members[1].embed_batch = lambda _: 1 / 0
+    return twins
+
+
+def test_one_broken_encoder_of_two_is_a_fault(twins):
+    with TestClient(create_app(Settings(), twins), raise_server_exceptions=False) as client:
+        for _ in range(3):
+            assert client.post("/v1/similarity", json={"pairs": OTHER}).status_code == 500
+        refused = client.get("/readyz")
+        assert refused.status_code == 503
+        assert "member other has failed on good texts" in refused.json()["error"]["message"]
+
+
+def test_session_that_returns_no_numbers_is_a_fault(watched):
+    watched.encoder.embed_batch = lambda ids: np.full((len(ids), watched.encoder.dimension), np.nan, dtype=np.float32)
+    with TestClient(create_app(Settings(), watched), raise_server_exceptions=False) as client:
+        for _ in range(3):
+            assert client.post("/v1/similarity", json={"pairs": OTHER}).status_code == 500
+        assert client.get("/readyz").status_code == 503
+
+
+def test_waiting_words_of_a_lexical_member_are_no_fault(watched, monkeypatch):
+    monkeypatch.setattr("serving.health._STALLED_S", 0.05)
+    gate = threading.Event()
+    monkeypatch.setattr("serving.lexical.LexicalScoring._scores", lambda *_: gate.wait(10) and {})
+
+    async def scenario():
+        engine = engine_of(watched, max_waiting_tokens=10**6)
+        texts = [f"{'water ' * 40}{i}" for i in range(100)]
+        waiting = [asyncio.create_task(engine.score([(text, text)] * 20)) for text in texts[:2]]
+        await asyncio.sleep(0.5)
+        assert engine.queue.max_age_s() > 0.3
+        fault = engine.health.fault
+        for task in waiting:
+            task.cancel()
+        gate.set()
+        return fault
+
+    assert asyncio.run(scenario()) is None
 
 
 def test_texts_that_break_the_model_are_no_fault_of_it(watched):

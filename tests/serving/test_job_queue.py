@@ -234,6 +234,18 @@ def test_a_client_saves_up_no_turns_while_it_is_idle():
     assert 4 <= taken.count(OTHER) <= 6
 
 
+def test_an_interactive_client_is_not_set_back_by_batch_work_of_others():
+    queue = queue_of(batch_tokens=20)
+    for client in (*[GREEDY] * 50, LATER, GREEDY):
+        add(queue, job_of(20), client=client)
+        queue.take()
+    for _ in range(10):
+        add(queue, job_of(20), client=OTHER)
+        add(queue, job_of(20), client=GREEDY)
+    taken = [queue.take()[0].client for _ in range(10)]
+    assert 4 <= taken.count(GREEDY) <= 6
+
+
 def test_batch_work_waits_until_no_other_does_and_shares_no_batch_with_it():
     queue = queue_of()
     add(queue, job_of(9), job_of(9), client=LATER)
