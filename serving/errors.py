@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serving.logs import REQUEST_ID
-from serving.schemas import OBJECT_FORM, PAIR_FORMS, RERANK_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
+from serving.schemas import OBJECT_FORM, PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
 
 _MAX_PLACE_CHARACTERS = 200
 """Length limit of ``param``: the client chooses the name of an unknown field, and its length."""
-_FORMS = (*PAIR_FORMS, *TEXT_FORMS, OBJECT_FORM, *RERANK_FORMS)
+_FORMS = (*PAIR_FORMS, *TEXT_FORMS, OBJECT_FORM)
 """What pydantic puts into the location of an error besides the place in the body."""
 _CLOSE = {"connection": "close"}
 """Sent where the rest of the body is not read, so that the connection cannot carry another request."""

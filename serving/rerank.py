@@ -4,14 +4,15 @@ A document's relevance is the score of the pair of query and document: a cosine,
 """
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Discriminator, Field, StrictBool, Tag
 
 from serving.compatible import TokenUsage, Truncation, require_whole, usage_of
+from serving.errors import InvalidRequestError
 from serving.routes import ERRORS, TheService, check_limits, score_pairs
-from serving.schemas import OBJECT_FORM, RERANK_FORMS, TEXT_FORMS, Many, Text, example
+from serving.schemas import OBJECT_FORM, TEXT_FORMS, Many, Text, example
 from simile.scoring import Scored
 
 router = APIRouter()
@@ -32,21 +33,22 @@ Document = Annotated[
 ]
 
 
-class DocumentsRequest(BaseModel):
-    """The request of Cohere and of vLLM."""
+class RerankRequest(Truncation):
+    """The request of Cohere and of vLLM (``documents``), or of text-embeddings-inference (``texts``)."""
 
     model_config = example(query="no signal", documents=["My phone shows no bars.", "The parcel is late."], top_n=1)
 
     query: Text
-    documents: Many[Document]
+    documents: Many[Document] | None = Field(None, description="the documents to sort, or else texts")
+    texts: Many[Text] | None = Field(None, description="the texts to sort, for an answer as a bare list")
     top_n: Annotated[int, Field(ge=1, strict=True)] | None = Field(None, description="number of results (default: all)")
-    return_documents: StrictBool = Field(False, description="also return the text of each result")
+    return_documents: StrictBool = Field(False, description="also return the text of each document")
+    return_text: StrictBool = Field(False, description="also return each text")
+    raw_scores: StrictBool = Field(False, description="without effect: scores are cosines in any case")
     max_tokens_per_doc: None = Field(None, description="not supported: the bundle's own limit holds")
     max_chunks_per_doc: None = Field(None, description="not supported: the bundle's own limit holds")
     rank_fields: None = Field(None, description="not supported: need texts")
-    truncate_prompt_tokens: Literal[-1] | None = Field(
-        None, description="only the bundle's own limit is supported (-1)"
-    )
+    truncate_prompt_tokens: Literal[-1] | None = Field(None, description="only -1 is supported: the bundle's limit")
 
 
 class RankedDocument(BaseModel):
@@ -66,17 +68,6 @@ class DocumentsResponse(BaseModel):
     usage: TokenUsage
 
 
-class TextsRequest(Truncation):
-    """The request of text-embeddings-inference."""
-
-    model_config = example(query="no signal", texts=["My phone shows no bars.", "The parcel is late."])
-
-    query: Text
-    texts: Many[Text]
-    raw_scores: StrictBool = Field(False, description="without effect: scores are cosines in any case")
-    return_text: StrictBool = Field(False, description="also return the text of each result")
-
-
 class RankedText(BaseModel):
     """One text and its score."""
 
@@ -85,41 +76,26 @@ class RankedText(BaseModel):
     text: str | None = None
 
 
-def _request_form(body: Any) -> str:
-    is_of_texts = isinstance(body, TextsRequest) or (isinstance(body, dict) and "texts" in body)
-    return RERANK_FORMS[1] if is_of_texts else RERANK_FORMS[0]
-
-
-RerankRequest = Annotated[
-    Annotated[DocumentsRequest, Tag(RERANK_FORMS[0])] | Annotated[TextsRequest, Tag(RERANK_FORMS[1])],
-    Discriminator(_request_form),
-]
-
-
 @router.post("/rerank", response_model_exclude_none=True, responses=ERRORS)
 @router.post("/v1/rerank", response_model_exclude_none=True, responses=ERRORS)
 @router.post("/v2/rerank", response_model_exclude_none=True, responses=ERRORS)
 async def rerank(body: RerankRequest, request: Request, service: TheService) -> DocumentsResponse | list[RankedText]:
     """Sort documents by their score with a query, as Cohere and vLLM do; or texts, as text-embeddings-inference."""
-    if isinstance(body, TextsRequest):
-        texts, many = body.texts, "texts"
-    else:
-        texts, many = [one if isinstance(one, str) else one.text for one in body.documents], "documents"
+    if (body.documents is None) == (body.texts is None):
+        raise InvalidRequestError("need either documents or texts", "documents")
+    many = "texts" if body.documents is None else "documents"
+    texts = [one if isinstance(one, str) else one.text for one in body.documents or body.texts or ()]
     check_limits(len(texts), many, {"query": [body.query], f"{many}[{{}}]": texts}, service.settings)
     engine, scored = await score_pairs(request, service, [(body.query, text) for text in texts])
-    ranked = _ranked(scored)
-    if isinstance(body, TextsRequest):
-        require_whole(body, scored)
+    require_whole(body, scored)
+    ranked = _ranked(scored)[: body.top_n]
+    if body.documents is None:
         return [RankedText(index=i, score=score, text=texts[i] if body.return_text else None) for i, score in ranked]
+    shown = [TextObject(text=text) if body.return_documents else None for text in texts]
     return DocumentsResponse(
         id=f"rerank-{secrets.token_hex(16)}",
         model=engine.scorer.bundle.identity,
-        results=[
-            RankedDocument(
-                index=i, relevance_score=score, document=TextObject(text=texts[i]) if body.return_documents else None
-            )
-            for i, score in ranked[: body.top_n]
-        ],
+        results=[RankedDocument(index=i, relevance_score=score, document=shown[i]) for i, score in ranked],
         usage=usage_of(scored.num_tokens, scored.num_unknown),
     )
 

@@ -26,8 +26,6 @@ _ONE, _SEVERAL = TEXT_FORMS = ("a text", "several texts")
 """The two forms of a list of texts; pydantic puts the one it chose into the location of an error."""
 OBJECT_FORM = "an object"
 """The form of a document that is an object."""
-RERANK_FORMS = ("of documents", "of texts")
-"""The two forms of a request to rerank."""
 
 # A body can contain a million errors, and listing them all takes seconds; the first one is enough.
 _Element = TypeVar("_Element")

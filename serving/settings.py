@@ -83,8 +83,7 @@ class Settings(BaseModel):
     api_keys: Annotated[tuple[_Key, ...] | None, _Words, Field(min_length=1)] = None
     """API keys, separated by spaces or commas."""
     api_keys_file: Path | None = None
-    """File of API keys, one per line as KEY or NAME:KEY, read again when it changes. Without any key, everybody may
-    call."""
+    """File of API keys (KEY or NAME:KEY per line), read again when it changes. Without any, everybody may call."""
     cors_origins: Annotated[tuple[str, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
     drift_folder: Path | None = None

@@ -3,7 +3,9 @@ import { curl, element } from "./shared.js";
 let schemas = {};
 
 /** Return the schema that a reference points to, or the schema itself. */
-const resolved = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").pop()] : schema);
+const referred = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").pop()] : schema);
+/** The same, of the first one where a schema has several forms. */
+const resolved = (schema) => referred(schema?.anyOf?.[0] ?? schema);
 const jsonOf = (content) => resolved(content?.content?.["application/json"]?.schema);
 
 const paragraphs = (text) => text.split(/\n\s*\n/).map((part) => element("p", {}, part));

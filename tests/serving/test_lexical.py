@@ -137,7 +137,7 @@ def test_encoder_computes_while_words_are_counted(watched, words_alone, monkeypa
     async def scenario():
         engine = engine_of(watched)
         call = asyncio.create_task(engine.score(FIRST))
-        await until(lambda: engine._inference.tokens_per_s)
+        await until(lambda: engine.health.tokens_per_s)
         assert not call.done()
         gate.set()
         return await call
@@ -180,7 +180,7 @@ def test_call_that_ends_early_drops_its_lexical_work(watched, monkeypatch, in_th
         assert gate.wait(10)
         return np.zeros(len(pair_P2), dtype=np.float32)
 
-    def broken(texts):
+    def broken(texts, sides):
         raise RuntimeError("the tokens broke")
 
     monkeypatch.setattr(watched.members[1], "cosines", slow)

@@ -169,6 +169,6 @@ def test_constant_dev_scores_have_no_figure_to_choose_by(few, make_base, capsys)
     for weights in encoder.model.parameters():
         torch.nn.init.zeros_(weights)
     many = dataclasses.replace(few, rows=few.rows * (100 // len(few.rows) + 1))
-    entry = score_epoch(encoder, [many], "", 1, "epoch 1")
+    entry = score_epoch(encoder, [many], ("", ""), 1, "epoch 1")
     assert (entry.mean, entry.dev["pairs"].spearman) == (None, None)
     assert "epoch 1: dev Spearman pairs undefined" in capsys.readouterr().err
