@@ -7,8 +7,9 @@ import copy
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,15 +83,15 @@ def export_member(
     transformer = copy.deepcopy(encoder.transformer.model).float().cpu().eval()
     transformer.set_attn_implementation("eager")
     graph = _Graph(transformer, encoder).eval()
-    model = _to_onnx(graph)
-    _check_parity(graph, model, encoder)
-    half = _to_half(graph, model, encoder)
+    model, checks = _to_onnx(graph), list(_parity_checks(graph, encoder))
+    _check_parity(checks, model, encoder)
+    half = _to_half(checks, model, encoder)
     if half is None:
         say(f"note: {encoder.name} exceeds what fp16 can hold, so the bundle has a graph in fp32 only")
     if can_unpad(transformer):
         model = _to_onnx(_Graph(Unpadded(transformer), encoder).eval())
-        _check_parity(graph, model, encoder)
-    int8 = _to_int8(graph, model, encoder, prompts)
+        _check_parity(checks, model, encoder)
+    int8 = _to_int8(checks, model, encoder, prompts)
     if int8 is None:
         say(f"note: {encoder.name} exceeds what int8 can hold, so the bundle has no graph in int8")
     files = {
@@ -160,7 +161,7 @@ def _to_onnx(graph: _Graph) -> bytes:
     return buffer.getvalue()
 
 
-def _to_half(graph: _Graph, model: bytes, encoder: TorchEncoder) -> bytes | None:
+def _to_half(checks: Sequence["_ParityCheck"], model: bytes, encoder: TorchEncoder) -> bytes | None:
     """Return the graph in fp16, with the operators of an RMS norm in fp32 where needed; None where fp16 is too small.
 
     Gemma's hidden states, for example, exceed the largest fp16 number.
@@ -170,12 +171,12 @@ def _to_half(graph: _Graph, model: bytes, encoder: TorchEncoder) -> bytes | None
         half = convert_float_to_float16(loaded, max_finite_val=_MAX_HALF, keep_io_types=True, op_block_list=blocked)
         data: bytes = half.SerializeToString()
         with suppress(SimileError):
-            _check_parity(graph, data, encoder, TOLERANCE["fp16"])
+            _check_parity(checks, data, encoder, TOLERANCE["fp16"])
             return data
     return None
 
 
-def _to_int8(graph: _Graph, model: bytes, encoder: TorchEncoder, prompts: Prompts) -> bytes | None:
+def _to_int8(checks: Sequence["_ParityCheck"], model: bytes, encoder: TorchEncoder, prompts: Prompts) -> bytes | None:
     """Return the graph in int8; None where its embeddings are too far from torch's.
 
     Its activations are those of general sentences, with the prompts that the member has.
@@ -190,27 +191,41 @@ def _to_int8(graph: _Graph, model: bytes, encoder: TorchEncoder, prompts: Prompt
     if not has_int8_products():
         say("note: this processor cannot check the graph in int8; loading checks the golden pairs")
         return data
-    cosines = [(ours_BD * by_torch_BD).sum(1).min() for ours_BD, by_torch_BD, _ in _compared(graph, data, encoder)]
+    cosines = [(ours_BD * check.expected_BD).sum(1).min() for check, ours_BD in _computed(checks, data)]
     return data if min(cosines) >= _MIN_INT8_COSINE else None
 
 
-def _check_parity(graph: _Graph, model: bytes, encoder: TorchEncoder, tolerance: float = _PARITY) -> None:
-    for embedding_BD, expected_BD, shape in _compared(graph, model, encoder):
-        difference = float(np.abs(embedding_BD - expected_BD).max())
-        if not difference <= tolerance:
-            raise SimileError(
-                f"export of {encoder.name}: {difference:.1e} from torch at shape {shape}, need {tolerance:.0e}"
-            )
+@dataclass(frozen=True, slots=True)
+class _ParityCheck:
+    """A batch of running text, and its embeddings by torch."""
+
+    ids_BT: NDArray[np.int64]
+    mask_BT: NDArray[np.int64]
+    expected_BD: Floats
 
 
-def _compared(graph: _Graph, model: bytes, encoder: TorchEncoder) -> Iterator[tuple[Floats, Floats, tuple[int, ...]]]:
-    """Yield the embeddings of batches of running text by the model and by torch, and the shape of the batch."""
-    session = open_session(model, choose_runtime("cpu", "fp32"))
+def _parity_checks(graph: _Graph, encoder: TorchEncoder) -> Iterator[_ParityCheck]:
     for ids_BT, mask_BT in _parity_inputs(encoder):
         with torch.no_grad():
-            expected_BD = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy()
-        (embedding_BD,) = session.run(None, {"input_ids": ids_BT, "attention_mask": mask_BT})
-        yield np.asarray(embedding_BD), expected_BD, ids_BT.shape
+            yield _ParityCheck(ids_BT, mask_BT, graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT)).numpy())
+
+
+def _computed(checks: Sequence[_ParityCheck], model: bytes) -> Iterator[tuple[_ParityCheck, Floats]]:
+    """Yield each check with the embeddings that the model gives."""
+    session = open_session(model, choose_runtime("cpu", "fp32"))
+    for check in checks:
+        (embedding_BD,) = session.run(None, {"input_ids": check.ids_BT, "attention_mask": check.mask_BT})
+        yield check, np.asarray(embedding_BD)
+
+
+def _check_parity(
+    checks: Sequence[_ParityCheck], model: bytes, encoder: TorchEncoder, tolerance: float = _PARITY
+) -> None:
+    for check, embedding_BD in _computed(checks, model):
+        difference = float(np.abs(embedding_BD - check.expected_BD).max())
+        if not difference <= tolerance:
+            at = f"{difference:.1e} from torch at shape {check.ids_BT.shape}"
+            raise SimileError(f"export of {encoder.name}: {at}, need {tolerance:.0e}")
 
 
 def _parity_inputs(encoder: TorchEncoder) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -12,6 +12,9 @@ from simile.artifacts import named_pair_paths
 
 _DEFAULTS = ("most_pairs=null", "min_base_agreement=0")
 """Settings that replace the config's unless ``--set`` gives them. Interpolation would undo what the teacher taught."""
+_WEIGHT = 5.0
+"""Weight of the loss ``teacher`` beside the config's losses: their gradients are about five times as long as its own
+(docs/log.md)."""
 
 
 class Options(TrainingOptions):
@@ -39,7 +42,7 @@ def run(options: Options) -> int:
 
     config = read_train_config(options.into, [*_DEFAULTS, *options.set])
     if "teacher" not in config.loss:
-        config = config.model_copy(update={"loss": config.loss | {"teacher": 1.0}})
+        config = config.model_copy(update={"loss": config.loss | {"teacher": _WEIGHT}})
     require_columns_of(options.columns, "documents", "pairs")
     dev = with_mined_sets(options.dev, "dev")
     read = [options.teacher, options.pairs, *options.unlabelled, *named_pair_paths(dev).values(), *options.calibrate]
