@@ -167,7 +167,7 @@ class EmbeddingData(BaseModel):
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | list[int] | str
+    embedding: list[float] | list[int] | str = Field(description="numbers, or base64, as encoding_format asks")
 
 
 class EmbeddingsResponse(BaseModel):

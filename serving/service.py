@@ -142,7 +142,7 @@ class Service:
             self._trying = None
 
     def leave(self) -> None:
-        """Become unready, but answer for ``linger_s`` more, until load balancers know; then `stop`. Twice: at once."""
+        """Become unready, answer for ``linger_s`` more, then `stop`; a second call stops at once."""
         if self._engine is None or self.is_leaving or not self.settings.linger_s:
             self.stop()
             return

@@ -43,7 +43,6 @@ class Tracer:
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._provider = provider
         self._tracer = provider.get_tracer("simile", __version__)
         self._propagator = TraceContextTextMapPropagator()
 

@@ -224,11 +224,11 @@ def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor, *, ha
     texts, between which there is nothing to learn. With ``have_sides``, the distribution of a first text is over the
     second texts, and the other way round.
     """
-    is_same_TT = text_T[:, None] == text_T[None, :]
-    is_same_TT = is_same_TT | ~_compared(len(text_T), have_sides=have_sides, device=text_T.device)
+    is_compared_TT = _compared(len(text_T), have_sides=have_sides, device=text_T.device)
+    is_masked_TT = (text_T[:, None] == text_T[None, :]) | ~is_compared_TT
     unit_TD = nn.functional.normalize(embedding_TD.float(), dim=1)
     log_p, log_p_of_teacher = (
-        (_SCALE * x_TD @ x_TD.T).masked_fill(is_same_TT, -1e4).log_softmax(1)
+        (_SCALE * x_TD @ x_TD.T).masked_fill(is_masked_TT, -1e4).log_softmax(1)
         for x_TD in (unit_TD, teacher_TD.to(unit_TD.device))
     )
     return nn.functional.kl_div(log_p, log_p_of_teacher, reduction="batchmean", log_target=True)
@@ -236,8 +236,10 @@ def teacher_loss(embedding_TD: Tensor, teacher_TD: Tensor, text_T: Tensor, *, ha
 
 def _compared(num_texts: int, *, have_sides: bool, device: torch.device) -> Tensor:
     """Return which of a batch's texts are compared with each other: all, or only those of different sides."""
+    if not have_sides:
+        return torch.ones(num_texts, num_texts, dtype=torch.bool, device=device)
     is_second_T = torch.arange(num_texts, device=device) >= num_texts // 2
-    return (is_second_T[:, None] != is_second_T[None, :]) | torch.tensor(not have_sides, device=device)
+    return is_second_T[:, None] != is_second_T[None, :]
 
 
 def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:

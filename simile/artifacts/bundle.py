@@ -2,7 +2,7 @@
 
 manifest.json      what the bundle is; the digest is the hash of its canonical form
 members/<name>/    model.onnx, model.fp16.onnx, model.int8.onnx, tokenizer.json    kind "encoder"
-members/<name>/    lexical.npz                                    kind "lexical"
+members/<name>/    lexical.npz                                                      kind "lexical"
 texts.sha256       the hashes of the training texts; the manifest states their digest
 evaluation.json    the evaluation reports; not part of the digest
 README.md          the model card; not part of the digest

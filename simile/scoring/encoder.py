@@ -148,7 +148,7 @@ def _graph_for(runtime: Runtime, member: EncoderMember, bundle: Bundle) -> FileE
                 raise BundleError(f"{bundle.path}: member {member.name} has no graph in int8, try --precision fp32")
             return member.model_int8
         case _:
-            # OpenVINO lacks an operator of the graph without padding, which the fp16 graph does without.
+            # The fp16 graph is padded: OpenVINO lacks an operator of the graph without padding.
             return member.model_fp16 or member.model
 
 

@@ -198,6 +198,14 @@ GREEDY, OTHER = Client("greedy"), Client("other")
 LATER = Client("other", is_batch=True)
 
 
+def taken_in_turn(queue: JobQueue) -> list[Client]:
+    """Return the clients of the next ten batches of one text, after both clients have sent ten texts each."""
+    for _ in range(10):
+        add(queue, job_of(20), client=OTHER)
+        add(queue, job_of(20), client=GREEDY)
+    return [queue.take()[0].client for _ in range(10)]
+
+
 def test_another_client_waits_for_one_batch_however_many_calls_a_greedy_one_sends():
     queue = queue_of(batch_tokens=64)
     for _ in range(100):
@@ -227,10 +235,7 @@ def test_a_client_saves_up_no_turns_while_it_is_idle():
     for _ in range(20):
         add(queue, job_of(20), client=GREEDY)
         queue.take()
-    for _ in range(10):
-        add(queue, job_of(20), client=OTHER)
-        add(queue, job_of(20), client=GREEDY)
-    taken = [queue.take()[0].client for _ in range(10)]
+    taken = taken_in_turn(queue)
     assert 4 <= taken.count(OTHER) <= 6
 
 
@@ -239,10 +244,7 @@ def test_an_interactive_client_is_not_set_back_by_batch_work_of_others():
     for client in (*[GREEDY] * 50, LATER, GREEDY):
         add(queue, job_of(20), client=client)
         queue.take()
-    for _ in range(10):
-        add(queue, job_of(20), client=OTHER)
-        add(queue, job_of(20), client=GREEDY)
-    taken = [queue.take()[0].client for _ in range(10)]
+    taken = taken_in_turn(queue)
     assert 4 <= taken.count(GREEDY) <= 6
 
 
