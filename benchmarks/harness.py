@@ -37,7 +37,8 @@ def place_parser(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = os.environ.get("SIMILE_DATA")
     parser.add_argument("--data", type=Path, default=data, required=not data, help="the corpora (default: SIMILE_DATA)")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"), help="folders that may be deleted")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="one file per measured row")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     return parser
 

@@ -1,7 +1,7 @@
 """Measure Simile on small corpora beside plain sentence-transformers, both with their defaults.
 
 A point is a corpus that is cut to some documents per group, some groups, or one category, or that is replaced by some
-labelled pairs of its documents. A stopped benchmark resumes: points with a result under --work are skipped. The figures
+labelled pairs of its documents. A stopped benchmark resumes: points with a result in --results are skipped. The figures
 go into docs/results.md, the picture into its folder images.
 """
 
@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from harness import SIMILE, end_with_children, evaluate, place_parser, run, write_jsonl
 from learning_curve_report import SETS, write_section
-from results_file import commit
+from results_file import write_result
 from sample_corpus import SAMPLE, split_sample
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from simile.artifacts import read_training_history, work_folder
 from simile.artifacts.reading import read_rows
-from simile.files import write_whole
 
 CORPUS, DEV, PAIRS, TESTS = "corpus", "dev", "pairs", SETS[:2]
 TIERS = ("target", "matched", "group")
@@ -69,30 +68,26 @@ def main() -> None:
     parser.add_argument("--only-write", action="store_true", help="write the existing results without measuring")
     args = parser.parse_args()
     end_with_children()
-    work = args.work / "learning-curve"
+    work, results = (folder / "learning-curve" for folder in (args.work, args.results))
     if not args.only_write:
         for seed in range(args.seeds):
             for name in args.points:
-                measure(name, seed, args.data, work)
-    write_section(args.out, results_of(work))
+                measure(name, seed, args.data, work, results)
+    write_section(args.out, results_of(results))
 
 
-def result_file(work: Path, name: str, seed: int) -> Path:
-    """Return the file with the result of a point and a seed."""
-    return work / f"{name}-seed-{seed}.json"
-
-
-def results_of(work: Path) -> dict[str, list[Row]]:
+def results_of(results: Path) -> dict[str, list[Row]]:
     """Return the results of each point that has any, with one result per seed."""
-    files = {name: sorted(work.glob(result_file(work, name, 0).name.replace("-0.", "-*."))) for name in POINTS}
+    files = {name: sorted(results.glob(f"{name}-seed-*.json")) for name in POINTS}
     return {name: [json.loads(file.read_text()) for file in of_point] for name, of_point in files.items() if of_point}
 
 
-def measure(name: str, seed: int, data: Path, work: Path) -> None:
+def measure(name: str, seed: int, data: Path, work: Path, results: Path) -> None:
     """Train Simile and the peer on a point and evaluate both, unless there is a result; keep only the result."""
-    if result_file(work, name, seed).is_file():
-        return
     point, folder = POINTS[name], work / f"{name}-seed-{seed}"
+    file = results / f"{folder.name}.json"
+    if file.is_file():
+        return
     shutil.rmtree(folder, ignore_errors=True)
     sets = cut(load(point.corpus, data), point)
     for set_name, rows in sets.items():
@@ -110,7 +105,6 @@ def measure(name: str, seed: int, data: Path, work: Path) -> None:
     tiers = Counter(row.fields.get("tier") for row in read_rows(pairs_file(folder)))
     documents = sets.get(CORPUS, [])
     result = {
-        "commit": commit(),
         "documents": len(documents),
         "groups": len({row["group"] for row in documents}),
         "tiers": {tier: tiers[tier] for tier in TIERS},
@@ -128,7 +122,7 @@ def measure(name: str, seed: int, data: Path, work: Path) -> None:
             for set_name, entry in peer[kind].items()
         },
     }
-    write_whole(result_file(work, name, seed), json.dumps(result, indent=2) + "\n")
+    write_result(file, result)
     shutil.rmtree(folder)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from harness import GUARD
-from results_file import machine, replace_section, table
+from results_file import origin, replace_section, table
 
 from simile.files import write_whole
 from simile.reports.drawing import COLOURS, HEIGHT, WIDTH, draw_curves
@@ -49,8 +49,7 @@ means over the seeds."""
 
 def write_section(path: Path, results: Results) -> None:
     """Write the section ``learning-curve`` of the results, and the picture if there is something to draw."""
-    commits = {result["commit"] for of_point in results.values() for result in of_point}
-    parts = [f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:", f"```\n{COMMAND}\n```", ABOUT]
+    parts = [origin(result for of_point in results.values() for result in of_point), f"```\n{COMMAND}\n```", ABOUT]
     if (drawing := picture(results)) is not None:
         (path.parent / PICTURE).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path.parent / PICTURE, drawing)

@@ -1,7 +1,7 @@
 """Repeat the experiment that Simile was made for, with its encoder: all-mpnet-base-v2 (`make mpnet` installs it).
 
 Easy pairs had made it worse on hard ones. Each row is a training of that time, the preset of today, or plain
-sentence-transformers. A stopped benchmark resumes from its results under --work.
+sentence-transformers. A stopped benchmark resumes from its results in --results.
 """
 
 import json
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run
-from results_file import commit, evaluations_table, machine, replace_section
+from results_file import evaluations_table, origin, replace_section, write_result
 
 from pipeline.run_config import PHASES
-from simile.files import write_whole
 
 CORPORA = ("clinc150", "helpdesk")
 BASE, PRESET, PEER = "bundled:mpnet", "mpnet-bundled", "sentence-transformers"
@@ -59,27 +58,34 @@ def main() -> None:
     args = parser.parse_args()
     end_with_children()
     for corpus in args.corpora:
-        folder = args.work / "original-experiment" / corpus
+        folder, results = (folder / "original-experiment" / corpus for folder in (args.work, args.results))
         if not args.only_write:
             for name in args.rows:
-                measure(name, args.data, corpus, folder)
-        write_section(args.out, corpus, folder)
+                measure(name, args.data / corpus, folder, result_file(results, name))
+        write_section(args.out, corpus, results)
 
 
-def result_file(folder: Path, name: str) -> Path:
+def result_file(results: Path, name: str) -> Path:
     """Return the file with the result of a row."""
-    return folder / f"{name.replace(' ', '-')}.json"
+    return results / f"{name.replace(' ', '-').replace(',', '')}.json"
 
 
-def measure(name: str, data: Path, corpus: str, folder: Path) -> None:
-    """Train and evaluate the row unless it has a result; keep the result, and the bundles of peer and preset."""
-    if result_file(folder, name).is_file():
+def measure(name: str, given: Path, folder: Path, file: Path) -> None:
+    """Train and evaluate the row unless it has a result; keep the result, and the bundles of peer and preset.
+
+    Args:
+        name: name of the row.
+        given: folder of the corpus.
+        folder: folder of the baseline, the mined pairs and the bundles.
+        file: the file of the result.
+    """
+    if file.is_file():
         return
-    row, given = ROWS[name], data / corpus
+    row = ROWS[name]
     documents, dev = given / "corpus.jsonl.gz", given / "dev.jsonl.gz"
     tests = [path for test in TESTS if (path := given / f"{test}.jsonl.gz").is_file()]
     held_out = [word for path in tests for word in ("--held-out", path)]
-    baseline, bundle = folder / "baseline", folder / result_file(folder, name).stem
+    baseline, bundle = folder / "baseline", folder / file.stem
     if not baseline.is_dir():
         run([*SIMILE, "baseline", BASE, "--out", baseline])
     if name == PEER:
@@ -94,21 +100,19 @@ def measure(name: str, data: Path, corpus: str, folder: Path) -> None:
         pairs = [word for name in names for word in ("--pairs", mined / f"{name}.jsonl")]
         changes = [word for setting in row.settings for word in ("--set", setting)]
         usage = run([*SIMILE, "train", PRESET, *pairs, "--dev", dev, *changes, "--out", bundle])
-    evaluation = evaluate(bundle, tests, baseline, data, folder / "evaluation.json")
-    result = {"commit": commit(), "minutes": usage.seconds / 60, "evaluation": evaluation}
-    write_whole(result_file(folder, name), json.dumps(result, indent=2) + "\n")
+    evaluation = evaluate(bundle, tests, baseline, given.parent, folder / "evaluation.json")
+    write_result(file, {"minutes": usage.seconds / 60, "evaluation": evaluation})
     for path in folder.glob(f"{bundle.name}*"):
         if path.is_dir() and (path != bundle or row != Row()):
             shutil.rmtree(path)
 
 
-def write_section(path: Path, corpus: str, folder: Path) -> None:
+def write_section(path: Path, corpus: str, results: Path) -> None:
     """Write the corpus' section of the results."""
-    files = {name: result_file(folder, name) for name in ROWS}
+    files = {name: result_file(results, name) for name in ROWS}
     rows = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
-    commits = {result["commit"] for result in rows.values()}
     parts = [
-        f"Commit {', '.join(sorted(commits)) or 'none yet'}, on {machine()}:",
+        origin(rows.values()),
         f"```\npython benchmarks/original_experiment.py --corpora {corpus} --data DIR\n```",
         ABOUT,
     ]

@@ -1,5 +1,6 @@
 """Sections of docs/results.md: tables, and the commit and machine that they were measured with."""
 
+import json
 import os
 import platform
 import subprocess
@@ -12,9 +13,9 @@ from simile.files import write_whole
 
 
 def commit() -> str:
-    """Return the current commit, and whether the code (without docs) has local changes."""
+    """Return the current commit, and whether the code (without docs and results) has local changes."""
     head = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--", ".", ":!docs")
+    changed = _git("status", "--porcelain", "--", ".", ":!docs", ":!benchmarks/results")
     return f"{head} with changes" if changed else head
 
 
@@ -30,6 +31,19 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
+
+
+def write_result(file: Path, figures: Mapping[str, Any]) -> None:
+    """Write the figures of one row atomically, with the commit and the machine that they were measured with."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps({"commit": commit(), "machine": machine(), **figures}, indent=2) + "\n")
+
+
+def origin(results: Iterable[Mapping[str, Any]]) -> str:
+    """Return the line that names the commits and machines of the results."""
+    rows = list(results)
+    commits, machines = (", ".join(sorted({row[key] for row in rows})) for key in ("commit", "machine"))
+    return f"Commit {commits}, on {machines}:" if rows else "Not measured yet:"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -144,6 +144,7 @@ def result(simile):
     figures["difference"] = {"spearman": simile - 0.6, "low": -0.1, "high": 0.3}
     return {
         "commit": "abc",
+        "machine": "a processor, 2 cores",
         "documents": 1000,
         "groups": 100,
         "tiers": {"target": 4000, "matched": 20, "group": 0},
@@ -154,16 +155,17 @@ def result(simile):
 
 
 def test_a_point_with_a_result_is_not_measured_again(curve, tmp_path, monkeypatch):
-    work = tmp_path / "learning-curve"
-    work.mkdir()
+    results = tmp_path / "learning-curve"
+    results.mkdir()
     for seed, simile in enumerate((0.7, 0.8)):
-        curve.result_file(work, "dstc11", seed).write_text(json.dumps(result(simile)))
-    options = ["--data", "nowhere", "--work", str(tmp_path), "--out", str(tmp_path / "results.md")]
+        (results / f"dstc11-seed-{seed}.json").write_text(json.dumps(result(simile)))
+    options = ["--data", "nowhere", "--results", str(tmp_path), "--out", str(tmp_path / "results.md")]
     monkeypatch.setattr("sys.argv", ["learning_curve.py", "--points", "dstc11", "--seeds", "2", *options])
     # Measuring would fail, as there is no corpus.
     curve.main()
     lines = (tmp_path / "results.md").read_text().splitlines()
     cell = "0.500, 0.600, **0.750**; +0.150 [-0.100, +0.300]"
+    assert "Commit abc, on a processor, 2 cores:" in lines
     assert f"| dstc11 | 1,000 | 100 | 2 | {cell} | {cell} | {cell} |" in lines
     assert "| dstc11 | 4,000 | 20 | 0 | 130 | 0.1 | 2.0 | 1.0 |" in lines
     assert not (tmp_path / "images").exists()
