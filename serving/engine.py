@@ -67,6 +67,11 @@ class Engine:
         self._probe: asyncio.Future[Any] | None = None
         metrics.sample(self.queue, self.health)
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last batch ended; 0 while texts wait or are computed."""
+        return 0.0 if self.queue.num_tokens else self.health.idle_s
+
     async def score(self, pairs: Pairs, timing: Timing | None = None, *, client: Client = ANYBODY) -> Scored:
         """Return the scores of one call's pairs, and fill in its timing.
 

@@ -58,6 +58,11 @@ class Health:
         self._num_failed[encoder] = 0 if has_passed else self._num_failed[encoder] + 1
 
     @property
+    def idle_s(self) -> float:
+        """Seconds since the last batch ended; 0 while one is computed."""
+        return 0.0 if self._running else monotonic() - self._last_end
+
+    @property
     def fault(self) -> str | None:
         """Why the engine makes no progress; None if it does, or has nothing to do."""
         reason = self._fault()

@@ -6,11 +6,13 @@ from functools import partial
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from serving.drift import EDGES, Drift
 from serving.health import Health
 from serving.job_queue import JobQueue
+from simile.artifacts import Manifest
 from simile.scoring import Scored, Scorer
 from simile.version import __version__
 
@@ -19,6 +21,7 @@ _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _GAPS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 _SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+_DIFFERENCES = (-0.3, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 _SCORES = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -124,3 +127,32 @@ class Metrics:
         if len(scored.members) > 1:
             for gap in np.ptp(list(scored.members.values()), axis=0).tolist():
                 self.disagreement.observe(gap)
+
+
+class ShadowMetrics:
+    """The metrics of a shadow bundle. Safe to use from any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        text = "Calls that the shadow bundle was given: scored, dropped for lack of time, or failed."
+        self.calls = Counter("simile_shadow_calls", text, ["result"], registry=registry)
+        for result in ("scored", "dropped", "failed"):
+            self.calls.labels(result)
+        text = "The shadow bundle's score minus the served one."
+        self._difference = Histogram("simile_shadow_difference", text, buckets=_DIFFERENCES, registry=registry)
+        text = "Pairs on which the shadow bundle decides differently, each bundle by its own threshold."
+        self._crossings = Counter("simile_shadow_crossings", text, registry=registry)
+        text = "Spearman correlation of the shadow bundle's recent scores and the served ones; NaN until known."
+        self.rank_agreement = Gauge("simile_shadow_rank_agreement", text, registry=registry)
+        self._bundle = Info("simile_shadow_bundle", "The shadow bundle.", registry=registry)
+
+    def describe(self, manifest: Manifest) -> None:
+        """Describe the shadow bundle."""
+        self._bundle.info({"name": manifest.name, "digest": manifest.digest})
+
+    def count_scored(self, difference_P: NDArray[np.float32], has_crossed_P: NDArray[np.bool_] | None) -> None:
+        """Count a call and its differences; ``has_crossed_P`` is None where a bundle has no threshold."""
+        self.calls.labels("scored").inc()
+        for difference in difference_P.tolist():
+            self._difference.observe(difference)
+        if has_crossed_P is not None:
+            self._crossings.inc(int(has_crossed_P.sum()))

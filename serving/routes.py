@@ -97,6 +97,7 @@ async def bundle(service: TheService) -> BundleResponse:
         provider=scorer.runtime.provider,
         precision=scorer.runtime.precision,
         limits=Limits.model_validate(service.settings, from_attributes=True),
+        shadow=service.shadow.summary() if service.shadow else None,
     )
 
 
@@ -156,6 +157,8 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
     call = engine.score(pairs, timing, client=client_of(request))
     scored = await answer(request, service, engine, call, timing)
     request.state.num_tokens, request.state.num_cut = scored.num_tokens, scored.num_cut
+    if service.shadow:
+        service.shadow.offer(engine, pairs, scored.score_P)
     return engine, scored
 
 

@@ -155,6 +155,23 @@ class Limits(BaseModel):
     deadline_s: float = Field(description="seconds from its arrival to the response")
 
 
+class ShadowSummary(BaseModel):
+    """How the shadow bundle differs from the served one on the most recent pairs."""
+
+    name: str
+    digest: str
+    share: float = Field(description="share of the calls that the shadow scores too, as far as it has time")
+    pairs: int = Field(description="the most recent pairs that the figures are of, at most 2000")
+    mean_difference: float | None = Field(description="the mean of the shadow's score minus the served one")
+    rank_agreement: float | None = Field(
+        description="the Spearman correlation of the two scores; null for fewer than 100 pairs"
+    )
+    crossing_share: float | None = Field(
+        description="the share of pairs on which the two bundles decide differently, each by its threshold best_f1; "
+        "null where one has none"
+    )
+
+
 class BundleResponse(BaseModel):
     """The served bundle, its runtime and its limits."""
 
@@ -170,6 +187,7 @@ class BundleResponse(BaseModel):
     provider: str
     precision: str
     limits: Limits
+    shadow: ShadowSummary | None = Field(description="the shadow bundle (--shadow), once it is loaded")
 
 
 class StatusResponse(BaseModel):

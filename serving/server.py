@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +23,9 @@ from serving.logs import JsonFormatter, VisibleFormatter
 from serving.metrics import Metrics
 from serving.service import Service
 from serving.settings import Settings
+from serving.shadow import THREAD
 from serving.tracing import tracing
-from serving.trial import is_loading, try_bundle
+from serving.trial import LOADING, try_bundle
 from simile.artifacts import require_digest
 from simile.errors import InputError
 from simile.scoring import Scorer, require_prior
@@ -71,8 +73,8 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
             asyncio.run(serve(app, listener))
     if service.failure:
         raise service.failure
-    if is_loading():
-        # Python's own way to end would pull ONNX Runtime from under that thread.
+    if any(thread.name in (LOADING, THREAD) for thread in threading.enumerate()):
+        # Python's own way to end would pull ONNX Runtime from under that thread, which may be an abandoned one.
         logging.shutdown()
         os._exit(0)
     return 0

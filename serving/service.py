@@ -9,6 +9,7 @@ from serving.engine import Engine
 from serving.errors import NotReadyError
 from serving.metrics import Metrics
 from serving.settings import Settings
+from serving.shadow import Shadow
 from serving.trial import in_thread
 from simile.errors import BundleError
 from simile.scoring import Scorer
@@ -42,6 +43,7 @@ class Service:
         self._trying: asyncio.Future[str] | None = None
         self._replaced: Engine | None = None
         """The previous engine, while it answers its last calls and the new one accepts requests."""
+        self.shadow = Shadow(settings.shadow, settings, self.metrics.registry) if settings.shadow else None
         self.metrics.ready.set_function(lambda: self.is_ready)
 
     @property
@@ -129,6 +131,8 @@ class Service:
         self._engine = Engine(scorer, self.metrics, drift, self.settings)
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
+        if self.shadow:
+            self.shadow.follow(self._engine)
 
     async def _tried(self, trial: Trial) -> str:
         self._trying = asyncio.ensure_future(trial())
@@ -157,5 +161,7 @@ class Service:
     async def close(self) -> None:
         """Accept no more requests, and wait up to ``drain_s`` for the current ones."""
         self.stop()
+        if self.shadow:
+            self.shadow.close()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))

@@ -86,6 +86,10 @@ class Settings(BaseModel):
     """File of API keys (KEY or NAME:KEY per line), read again when it changes. Without any, everybody may call."""
     cors_origins: Annotated[tuple[str, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
+    shadow: Path | None = None
+    """A second bundle that scores a share of the calls too, while nothing else is to do, to learn how it differs."""
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the calls that the shadow scores too."""
     drift_folder: Path | None = None
     """Folder that stores what each bundle's first traffic was like, to detect drift."""
     transfer_s: _Seconds = 30

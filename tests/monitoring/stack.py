@@ -21,6 +21,8 @@ from typing import Any
 import httpx2
 import yaml
 
+from tests.tiny_ensembles import Ensemble
+
 ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load((ROOT / "k8s/components/monitoring/rules.yaml").read_text())["spec"]
 DASHBOARD = json.loads((ROOT / "k8s/components/monitoring/dashboard.json").read_text())
@@ -84,6 +86,7 @@ def running(bundle: Path, folder: Path, *, also: dict[str, str] | None = None) -
         http = stack.enter_context(_client(f"http://{address(port)}"))
         start = partial(_process, stack, folder)
         options = ["--device", "cpu", "--precision", "fp32", "--max-waiting-tokens", "4000"]
+        options += ["--shadow", str(Ensemble(folder / "shadow").write(seed=1).path)]
         ports = ["--port", str(api), "--metrics-port", str(metrics)]
         start("simile", sys.executable, "-m", "pipeline.cli", "serve", str(bundle), *ports, *options)
         start("gateway", "prometheus-pushgateway", f"--web.listen-address={address(gateway)}")

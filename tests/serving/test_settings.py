@@ -26,6 +26,8 @@ def test_settings_read_every_option_from_the_environment():
         "cache_bytes": 0,
         "log_format": "json",
         "timing_headers": False,
+        "shadow": "candidate",
+        "shadow_share": 0.2,
         "drift_folder": "drift",
         "long_texts": "refuse",
         "api_keys": ("first-key", "second-key"),
