@@ -26,6 +26,7 @@ from serving.settings import Settings
 from serving.shadow import THREAD
 from serving.tracing import tracing
 from serving.trial import LOADING, try_bundle
+from serving.waiting import Waiting, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
 from simile.scoring import Scorer, require_prior
@@ -33,6 +34,9 @@ from simile.scoring.trial import load_warm
 
 _LAST_ANSWERS_S = 2
 """Seconds to send the last responses after the engine has drained."""
+_ACCEPTED_AT_ONCE = 64
+_BACKLOG = 2048
+"""Connections that the kernel completes before they are accepted."""
 _COLLECTION_THRESHOLD = 50_000
 """Allocated objects after which garbage is collected. With Python's default of 700, parsing a body of 4 MB blocks the
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
@@ -93,12 +97,17 @@ def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
 async def serve(app: FastAPI, listener: socket.socket) -> None:
     """Serve the application on the listener until a signal arrives, or until its service fails or is stopped."""
     service: Service = app.state.service
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             http=partial(
-                Connection, transfer_s=service.settings.transfer_s, max_age_s=service.settings.connection_age_s
+                Connection,
+                transfer_s=service.settings.transfer_s,
+                max_age_s=service.settings.connection_age_s,
+                waiting=Waiting(most_connections()),
             ),
+            # asyncio accepts as many connections at once, before it serves any of them.
+            backlog=_ACCEPTED_AT_ONCE,
             lifespan="on",
             # The application writes its own access log, without texts.
             access_log=False,
@@ -138,12 +147,21 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
     serving.result()
 
 
+class _Server(uvicorn.Server):  # type: ignore[misc]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        await super().startup(sockets)
+        # asyncio takes one number for what it accepts at once and for what the kernel completes before that.
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+
+
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
     """Listen on the address of the settings."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with _reporting(settings.host, settings.port):
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     with listener:
         # Connections inherit the options. The kernel closes one whose client reads none of its response for that long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):

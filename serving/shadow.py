@@ -218,7 +218,8 @@ def rank_agreement(score_P2: NDArray[np.floating]) -> float:
         _, index_P, count_V = np.unique(score_P, return_inverse=True, return_counts=True)
         ranks.append((np.cumsum(count_V) - (count_V - 1) / 2)[index_P])
     with np.errstate(invalid="ignore"):
-        return float(np.corrcoef(ranks)[0, 1])
+        correlation_22: NDArray[np.float64] = np.corrcoef(np.stack(ranks))
+    return float(correlation_22[0, 1])
 
 
 def _in_portions(pairs: Pairs) -> Iterator[Pairs]:

@@ -24,7 +24,7 @@ class Recorded:
 def test_writes_of_one_loop_iteration_are_joined():
     async def scenario():
         transport = Recorded()
-        joined = JoinedWrites(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop(), lambda: None)
         joined.write(b"head ")
         joined.write(b"body")
         assert transport.done == []
@@ -39,7 +39,7 @@ def test_writes_of_one_loop_iteration_are_joined():
 def test_close_flushes_pending_writes_first():
     async def scenario():
         transport = Recorded()
-        joined = JoinedWrites(transport, asyncio.get_running_loop())
+        joined = JoinedWrites(transport, asyncio.get_running_loop(), lambda: None)
         joined.write(b"head ")
         joined.write(b"body")
         joined.close()

@@ -227,6 +227,117 @@ def test_client_that_does_not_read_its_response_leaves_nothing(alone, does, capl
     assert "Traceback" not in caplog.text
 
 
+def test_endless_trailers_are_refused(scorer):
+    async def scenario():
+        async with running(scorer, transfer_s=20) as (client, connect):
+            reader, writer = await connect()
+            writer.write(
+                b"POST /v1/similarity HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+            )
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 10_000_000 and not reader.at_eof():
+                    writer.write(b"x: y\r\n" * 10_000)
+                    await writer.drain()
+                    sent += 60_000
+                    await asyncio.sleep(0.01)
+            writer.close()
+            assert await is_served(client)
+            return sent
+
+    assert asyncio.run(scenario()) < 2_000_000
+
+
+def test_pipelined_requests_are_answered_in_their_order(scorer):
+    num_requests = 2000
+    body = json.dumps(BODY).encode()
+    post = b"POST /v1/similarity HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    async def scenario():
+        async with running(scorer) as (_, connect):
+            reader, writer = await connect()
+            writer.write((post + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n") * (num_requests // 2))
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            answers = await reader.read()
+            writer.close()
+            return answers
+
+    answers = asyncio.run(scenario())
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers.split(b"HTTP/1.1 200 OK")[1:]]
+    assert len(bodies) == num_requests + 1
+    assert all(body.startswith(b'{"scores"') for body in bodies[:-1:2])
+    assert all(body == b'{"status":"alive"}' for body in [*bodies[1::2], bodies[-1]])
+
+
+def test_a_client_that_pipelines_and_reads_nothing_is_read_no_further(alone):
+    async def scenario():
+        async with running(alone, num_buffered=4096, transfer_s=20) as (client, connect):
+            _, writer = await connect()
+            sent = 0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while sent < 200 * 2**20:
+                        writer.write(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 10_000)
+                        await writer.drain()
+                        sent += 430_000
+            assert await is_served(client)
+            writer.transport.abort()
+            return sent
+
+    assert asyncio.run(scenario()) < 20 * 2**20
+
+
+def test_an_upgrade_to_http_2_is_ignored(scorer):
+    async def scenario():
+        async with running(scorer) as (client, _):
+            offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"}
+            for _ in range(2):
+                answer = await client.post("/v1/similarity", json=BODY, headers=offer)
+                assert answer.status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_takes_its_response_byte_by_byte_is_disconnected(alone):
+    async def scenario():
+        async with running(alone, num_buffered=4096, transfer_s=1) as (client, _):
+            loop = asyncio.get_running_loop()
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.setblocking(False)
+                await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
+                await loop.sock_sendall(connection, large_request())
+                async with asyncio.timeout(15):
+                    with suppress(ConnectionResetError):
+                        while await loop.sock_recv(connection, 100):
+                            await asyncio.sleep(0.02)
+            assert await is_served(client)
+
+    asyncio.run(scenario())
+
+
+def test_unfinished_bodies_of_all_connections_together_are_limited(scorer):
+    size = 2 * 2**20
+    head = b"POST /v1/similarity HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (size + 1)
+
+    async def scenario():
+        async with running(scorer, transfer_s=20) as (client, connect):
+            connections = [await connect() for _ in range(40)]
+            for _, writer in connections:
+                writer.write(head + b" " * size)
+                with suppress(ConnectionError):
+                    await writer.drain()
+                assert await is_served(client)
+            await asyncio.sleep(0.2)
+            ended = [reader.at_eof() or reader.exception() is not None for reader, _ in connections]
+            for _, writer in connections:
+                writer.transport.abort()
+            return ended
+
+    # 64 MiB hold the last 31 bodies.
+    assert asyncio.run(scenario()) == [True] * 9 + [False] * 31
+
+
 @pytest.fixture
 def many_files():
     """Raise the limit of open files, for this test and for the service that it starts."""
