@@ -8,6 +8,7 @@ import pytest
 from simile.reports import theme
 from simile.reports.charts import NUM_COLOURS
 from simile.reports.drawing import _CLASSES, COLOURS
+from tests.colours import contrast, linear
 
 CSS = files("simile.reports").joinpath("style.css").read_text("utf-8")
 THEME = theme()
@@ -24,17 +25,7 @@ SEEN_BY = {
 def palette(scheme):
     light, dark = THEME.split("@media (prefers-color-scheme: dark)")
     codes = dict(re.findall(r"--(\w+): #(\w{6});", light if scheme == "light" else dark))
-    return {name: linear(code) for name, code in codes.items()}
-
-
-def linear(code):
-    value = np.array([int(code[at : at + 2], 16) for at in (0, 2, 4)]) / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(one, other):
-    low, high = sorted(float(colour @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
-    return (high + 0.05) / (low + 0.05)
+    return {name: linear(*bytes.fromhex(code)) for name, code in codes.items()}
 
 
 def lab(colour):
