@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from simile.reports import theme
 
 _HEADERS = {
-    # page.js sets inner.style.width by script, which style-src does not restrict.
+    # results.js and heatmap.js set styles of single elements by script, which style-src does not restrict.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -18,7 +18,8 @@ _HEADERS = {
     "cache-control": "no-cache",
 }
 _FILES = {"/": "index.html", "/docs": "docs.html"}
-_FILES |= {f"/{name}": name for name in ("page.css", "page.js", "docs.js", "shared.js")}
+_SCRIPTS = ("page.js", "api.js", "entries.js", "results.js", "table.js", "heatmap.js", "docs.js", "shared.js")
+_FILES |= {f"/{name}": name for name in ("page.css", *_SCRIPTS)}
 PATHS = tuple(_FILES)
 
 router = APIRouter(include_in_schema=False)

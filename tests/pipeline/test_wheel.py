@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.presets import PRESETS
+from serving.page import PATHS
 from simile import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -84,10 +85,8 @@ def test_wheel_holds_the_packages_the_sample_the_presets_the_recipes_and_the_sty
         "simile/reports/templates/blocks.html",
         "simile/reports/templates/page.html",
         "simile/reports/theme.css",
-        *(
-            f"serving/page/{name}"
-            for name in ("index.html", "docs.html", "page.css", "page.js", "docs.js", "shared.js")
-        ),
+        *(f"serving/page/{name}" for name in ("index.html", "docs.html")),
+        *(f"serving/page{path}" for path in PATHS if "." in path),
     }
     packages = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
     assert {name.partition("/")[0] for name in files} == packages | {f"simile_pairs-{__version__}.dist-info"}
