@@ -57,6 +57,10 @@ class BodyTooLargeError(ServingError, status=413, error_type="body_too_large", h
     """The body has more bytes than the limit."""
 
 
+class WrongHostError(ServingError, status=421, error_type="wrong_host", headers=_CLOSE):
+    """The header Host names another host than the service's."""
+
+
 class InvalidRequestError(ServingError, status=422, error_type="invalid_request"):
     """The body is JSON, but has another shape or exceeds a limit."""
 

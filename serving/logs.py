@@ -2,13 +2,48 @@
 
 import json
 import logging
+import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from http import HTTPStatus
+from time import monotonic
+from typing import TextIO
 
 from simile.progress import visible
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task answers."""
+
+
+_LINES_PER_S = 50
+
+
+class LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes log lines to stderr, at most 50 per second about refused requests and faults.
+
+    Any client can cause these. What is left out is counted in a line of its own; requests that were answered are always
+    logged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second, self._num_lines, self._num_left_out = 0, 0, 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, unless there were too many in this second."""
+        if (second := int(monotonic())) != self._second:
+            self._second, self._num_lines, num_left_out, self._num_left_out = second, 0, self._num_left_out, 0
+            if num_left_out:
+                message = "%d messages about refused requests and faults were left out"
+                super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_left_out,), None))
+        status = getattr(record, "fields", {}).get("status", HTTPStatus.OK)
+        if record.levelno >= logging.WARNING or status >= HTTPStatus.BAD_REQUEST:
+            if self._num_lines >= _LINES_PER_S:
+                self._num_left_out += 1
+                return
+            in_traceback = len(traceback.format_exception(*record.exc_info)) * 2 if record.exc_info else 0
+            self._num_lines += 1 + in_traceback
+        super().emit(record)
 
 
 class VisibleFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.call import STAGES, Timing
-from serving.errors import UnauthorizedError, error_response, internal_error_response
+from serving.errors import UnauthorizedError, WrongHostError, error_response, internal_error_response
 from serving.keys import Keys
 from serving.logs import REQUEST_ID
 from serving.service import Service
@@ -19,6 +19,8 @@ from serving.tracing import RequestSpan, Tracer
 
 PROBES = ("/healthz", "/readyz", "/health")
 _NOT_TIMED = (408, 429)
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_PORT = re.compile(r":\d*$")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger(__name__)
@@ -123,6 +125,30 @@ def _stages(state: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         for step in STAGES:
             stages[step] = (moment, moment := moment + getattr(timing, step))
     return stages
+
+
+class CheckHost:
+    """Answers 421 where the header ``Host`` names none of the hosts (without ports); ``*`` stands for all.
+
+    Without hosts, a service on a loopback address may only be called by the names of this machine: a page whose domain
+    is made to lead to it (DNS rebinding) could read its responses otherwise. Requests without the header pass.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], address: str) -> None:
+        self._app = app
+        is_local = address in ("localhost", "::1") or address.startswith("127.")
+        names = hosts or ((address, *_LOCAL_HOSTS) if is_local else ("*",))
+        self._hosts = frozenset(name.lower().strip("[]") for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        given = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        name = _PORT.sub("", given).lower().strip("[]")
+        if not given or "*" in self._hosts or name in self._hosts:
+            await self._app(scope, receive, send)
+        else:
+            error = WrongHostError("the header Host names another host, need one that the service knows (--hosts)")
+            await error_response(error)(scope, receive, send)
 
 
 class RequireKey:

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import start_http_server
+from prometheus_client import make_asgi_app
 
 from serving.app import create_app
 from serving.connection import Connection
-from serving.logs import JsonFormatter, VisibleFormatter
-from serving.metrics import Metrics
+from serving.logs import JsonFormatter, LimitedHandler, VisibleFormatter
+from serving.middleware import CheckHost
 from serving.service import Service
 from serving.settings import Settings
 from serving.shadow import THREAD
@@ -34,6 +35,7 @@ from simile.scoring.trial import load_warm
 
 _LAST_ANSWERS_S = 2
 """Seconds to send the last responses after the engine has drained."""
+_METRICS_CONNECTIONS = 64
 _ACCEPTED_AT_ONCE = 64
 _BACKLOG = 2048
 """Connections that the kernel completes before they are accepted."""
@@ -58,7 +60,7 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     if hasattr(signal, "SIGHUP"):
         # Nothing has been read yet that could be read again.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    handler = logging.StreamHandler()
+    handler = LimitedHandler()
     as_text = VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else as_text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -73,8 +75,8 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
     with tracing(os.environ) as tracer:
         app = create_app(settings, load, trial, tracer)
         service: Service = app.state.service
-        with listening(settings) as listener, _metrics_server(settings, service.metrics):
-            asyncio.run(serve(app, listener))
+        with listening(settings) as listener, listening(settings, for_metrics=True) as metrics_listener:
+            asyncio.run(serve(app, listener, metrics_listener))
     if service.failure:
         raise service.failure
     if any(thread.name in (LOADING, THREAD) for thread in threading.enumerate()):
@@ -94,31 +96,18 @@ def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
     return scorer
 
 
-async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Serve the application on the listener until a signal arrives, or until its service fails or is stopped."""
+async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.socket | None = None) -> None:
+    """Serve the application on the listener until a signal arrives, or until its service fails or is stopped.
+
+    The metrics are served on a listener of their own, from before the first request to after the last.
+    """
     service: Service = app.state.service
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http=partial(
-                Connection,
-                transfer_s=service.settings.transfer_s,
-                max_age_s=service.settings.connection_age_s,
-                waiting=Waiting(most_connections()),
-            ),
-            # asyncio accepts as many connections at once, before it serves any of them.
-            backlog=_ACCEPTED_AT_ONCE,
-            lifespan="on",
-            # The application writes its own access log, without texts.
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            # The service does not use the client's address.
-            proxy_headers=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
-        )
-    )
+    checked = CheckHost(app, service.settings.hosts, service.settings.host)
+    server = _Server(_config(checked, service.settings, Waiting(most_connections())))
+    metrics = make_asgi_app(service.metrics.registry)
+    metrics_server = _Server(_config(metrics, service.settings, Waiting(_METRICS_CONNECTIONS), lifespan="off"))
+    if metrics_listener:
+        await metrics_server.begin(metrics_listener)
     loop = asyncio.get_running_loop()
     # uvicorn's own handler closes the listener at once. Here it stays open while the engine drains, so that /readyz can
     # inform load balancers, and late requests receive a 503 instead of a refused connection.
@@ -144,7 +133,27 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
         task.cancel()
     # A trial that is given up ends its process.
     await asyncio.wait([serving, *reloads])
+    if metrics_listener:
+        await metrics_server.shutdown([metrics_listener])
     serving.result()
+
+
+def _config(app: Any, settings: Settings, waiting: Waiting, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=partial(Connection, transfer_s=settings.transfer_s, max_age_s=settings.connection_age_s, waiting=waiting),
+        # asyncio accepts as many connections at once, before it serves any of them.
+        backlog=_ACCEPTED_AT_ONCE,
+        lifespan=lifespan,
+        # The application writes its own access log, without texts.
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        # The service does not use the client's address.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS_S,
+    )
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc]
@@ -155,13 +164,23 @@ class _Server(uvicorn.Server):  # type: ignore[misc]
         for listener in sockets or ():
             listener.listen(_BACKLOG)
 
+    async def begin(self, listener: socket.socket) -> None:
+        """Serve without handling signals, until `shutdown`."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup([listener])
+
 
 @contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings."""
+def listening(settings: Settings, *, for_metrics: bool = False) -> Iterator[socket.socket]:
+    """Listen on the address of the settings, at the port of the API or of the metrics."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with _reporting(settings.host, settings.port):
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    port = settings.metrics_port if for_metrics else settings.port
+    try:
+        listener = socket.create_server((settings.host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        need = "need an address of this machine and a free port (--host, --port, --metrics-port)"
+        raise InputError(f"cannot listen on {settings.host}:{port} ({error}): {need}") from error
     with listener:
         # Connections inherit the options. The kernel closes one whose client reads none of its response for that long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -169,27 +188,6 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         # asyncio does not set it for a listener that was created without naming TCP, as here; the body of a response
         # would then wait 40 ms until the client acknowledges the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+        address = f"http://{settings.host}:{listener.getsockname()[1]}"
+        _log.info(*(("metrics on %s/metrics", address) if for_metrics else ("listening on %s", address)))
         yield listener
-
-
-@contextmanager
-def _metrics_server(settings: Settings, metrics: Metrics) -> Iterator[None]:
-    with _reporting(settings.host, settings.metrics_port):
-        server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
-    _log.info("metrics on http://%s:%d/metrics", settings.host, server.server_port)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def _reporting(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, OverflowError, UnicodeError) as error:
-        need = "need an address of this machine and a free port (--host, --port, --metrics-port)"
-        raise InputError(f"cannot listen on {host}:{port} ({error}): {need}") from error

@@ -1,5 +1,6 @@
 """Settings of the service: each option is declared once, and read from the command line or SIMILE_* variables."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -32,6 +33,17 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 _Key = Annotated[SecretStr, AfterValidator(_check_key)]
+
+_ORIGIN = re.compile(r"https?://[^/\s?#@*]+|null|\*")
+
+
+def _check_origin(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("need origins as browsers send them, such as https://example.org, without a path")
+    return origin
+
+
+_Origin = Annotated[str, AfterValidator(_check_origin)]
 
 ENVIRONMENT_ONLY = frozenset({"api_keys"})
 """Secrets, which are no options of the command line: every user of the machine can read that."""
@@ -84,7 +96,10 @@ class Settings(BaseModel):
     """API keys, separated by spaces or commas."""
     api_keys_file: Path | None = None
     """File of API keys (KEY or NAME:KEY per line), read again when it changes. Without any, everybody may call."""
-    cors_origins: Annotated[tuple[str, ...], _Words] = ()
+    hosts: Annotated[tuple[str, ...], _Words] = ()
+    """Names that clients may call the service by (header ``Host``), separated by spaces or commas; ``*`` allows all.
+    By default, those of this machine if the service listens on a loopback address, else all."""
+    cors_origins: Annotated[tuple[_Origin, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
     shadow: Path | None = None
     """A second bundle that scores a share of the calls too, while nothing else is to do, to learn how it differs."""

@@ -5,9 +5,11 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import generate_latest
+from starlette.responses import PlainTextResponse
 
 from serving.app import create_app
 from serving.keys import Keys
+from serving.middleware import CheckHost
 from serving.settings import Settings
 from simile.errors import InputError
 from tests.tiny_ensembles import MAX_LENGTH
@@ -195,3 +197,30 @@ def test_long_texts_are_refused_if_the_setting_says_so(scorer):
     assert f"need at most {MAX_LENGTH} tokens" in refused.json()["error"]["message"]
     with client_of(scorer) as client:
         assert client.post("/v1/similarity", json={"pairs": [["no", long]]}).json()["usage"]["truncated"] == 1
+
+
+async def _hello(scope, receive, send):
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts", "named", "status"),
+    [
+        ("127.0.0.1", (), "localhost:8080", 200),
+        ("127.0.0.1", (), "LOCALHOST", 200),
+        ("127.0.0.1", (), "[::1]:8080", 200),
+        ("127.0.0.2", (), "127.0.0.2:80", 200),
+        ("127.0.0.1", (), "rebound.example:8080", 421),
+        ("127.0.0.1", (), "localhost.rebound.example", 421),
+        ("127.0.0.1", ("*",), "rebound.example", 200),
+        ("127.0.0.1", ("simile.example",), "simile.example:443", 200),
+        ("127.0.0.1", ("simile.example",), "localhost", 421),
+        ("0.0.0.0", (), "simile.example", 200),
+        ("0.0.0.0", ("simile.example",), "10.0.0.1:8080", 421),
+    ],
+)
+def test_requests_to_another_host_are_refused(address, hosts, named, status):
+    answer = TestClient(CheckHost(_hello, hosts, address)).get("/", headers={"host": named})
+    assert answer.status_code == status
+    if status == 421:
+        assert answer.json()["error"]["type"] == "wrong_host"

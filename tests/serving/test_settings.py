@@ -32,6 +32,7 @@ def test_settings_read_every_option_from_the_environment():
         "long_texts": "refuse",
         "api_keys": ("first-key", "second-key"),
         "api_keys_file": "keys",
+        "hosts": ("simile.example", "127.0.0.1"),
         "cors_origins": ("https://a.example", "https://b.example"),
         "transfer_s": 3.5,
         "deadline_s": 1.5,
@@ -65,6 +66,8 @@ def test_settings_put_the_command_line_over_the_environment():
         ({"max_pairs": 0}, {"SIMILE_MAX_PAIRS": "5"}, "--max-pairs"),
         ({"prot": 1}, {}, "--prot"),
         ({"cache_bytes": -1}, {}, "--cache-bytes"),
+        ({"cors_origins": "example.org"}, {}, "--cors-origins"),
+        ({}, {"SIMILE_CORS_ORIGINS": "https://a.example/path"}, "SIMILE_CORS_ORIGINS"),
     ],
 )
 def test_settings_name_the_bad_value_in_one_line(overrides, environ, source):

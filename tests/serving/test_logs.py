@@ -1,0 +1,51 @@
+"""What the service's log leaves out."""
+
+import logging
+
+import pytest
+
+from serving import logs
+from serving.logs import LimitedHandler
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """Yields a logger, a function that returns its lines, and a function that sets the time in seconds."""
+    handler, lines, now = LimitedHandler(), [], [100.0]
+    monkeypatch.setattr(logs, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logging.StreamHandler, "emit", lambda _self, record: lines.append(record.getMessage()))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    return logger, lines, lambda seconds: now.__setitem__(0, seconds)
+
+
+def note(logger, status):
+    logger.info("request", extra={"fields": {"status": status}})
+
+
+def test_answered_requests_are_always_logged(log):
+    logger, lines, _ = log
+    for _ in range(200):
+        note(logger, 200)
+    assert len(lines) == 200
+
+
+@pytest.mark.parametrize("write", [lambda logger: note(logger, 401), lambda logger: logger.warning("request")])
+def test_refused_requests_and_warnings_are_limited_and_counted(log, write):
+    logger, lines, set_time = log
+    for _ in range(80):
+        write(logger)
+    assert len(lines) == 50
+    set_time(101.0)
+    write(logger)
+    assert lines[50:] == ["30 messages about refused requests and faults were left out", "request"]
+
+
+def test_a_traceback_counts_for_its_lines(log):
+    logger, lines, _ = log
+    for _ in range(50):
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            logger.exception("fault")
+    assert 5 <= len(lines) <= 25
