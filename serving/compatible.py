@@ -7,10 +7,11 @@ this server does not support are refused by name.
 import base64
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, StrictBool
 from pydantic_core import PydanticCustomError
@@ -23,6 +24,9 @@ from simile.scoring import Encoder, Scored, Side
 from simile.version import __version__
 
 router = APIRouter()
+
+_BYTES_PER_NUMBER = 13
+"""Bytes of a number and a comma in JSON, with the digits that tell a float32 from its neighbours."""
 
 
 class SentenceInputs(BaseModel):
@@ -179,8 +183,8 @@ class EmbeddingsResponse(BaseModel):
     usage: TokenUsage
 
 
-@router.post("/v1/embeddings", responses=ERRORS)
-async def embeddings(body: EmbeddingsRequest, request: Request, service: TheService) -> EmbeddingsResponse:
+@router.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=ERRORS)
+async def embeddings(body: EmbeddingsRequest, request: Request, service: TheService) -> Response:
     """Embed texts, as OpenAI does.
 
     The embedding of an ensemble joins those of its members, each scaled by the square root of its weight. Where the
@@ -198,20 +202,20 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
     if body.input_type is None and has_sides:
         raise InvalidRequestError("need query or document: this bundle has a prompt for each", "input_type")
     side: Side = 1 if has_sides and body.input_type == "document" else 0
-    call = engine.embed(texts, timing, side=side, client=client_of(request))
-    embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, call, timing)
-    request.state.num_tokens = num_tokens
-    if body.dimensions in supported[1:]:
-        embedding_ND = embedding_ND[:, : body.dimensions]
-        # A cut vector is scaled to length 1 again; one that is all zeros stays so.
-        length_N1 = np.linalg.norm(embedding_ND, axis=1, keepdims=True)
-        embedding_ND = embedding_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
-    rows = _encoded(embedding_ND, body.encoding_format)
-    return EmbeddingsResponse(
-        data=[EmbeddingData(index=i, embedding=row) for i, row in enumerate(rows)],
-        model=engine.scorer.bundle.identity,
-        usage=usage_of(num_tokens, num_unknown),
-    )
+    client = client_of(request)
+    async with service.answers.room(len(texts) * supported[0] * _BYTES_PER_NUMBER):
+        call = engine.embed(texts, timing, side=side, client=client)
+        embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, call, timing)
+        request.state.num_tokens = num_tokens
+        rows = _encoded(_cut(embedding_ND, body.dimensions), body.encoding_format)
+        return await service.answers.render(
+            {
+                "object": "list",
+                "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)],
+                "model": engine.scorer.bundle.identity,
+                "usage": usage_of(num_tokens, num_unknown).model_dump(),
+            }
+        )
 
 
 class Model(BaseModel):
@@ -266,7 +270,17 @@ async def info(service: TheService) -> InfoResponse:
     )
 
 
-def _encoded(embedding_ND: NDArray[np.float32], encoding: str | None) -> list[Any]:
+def _cut(embedding_ND: NDArray[np.float32], dimension: int | None) -> NDArray[np.float32]:
+    """Return the embeddings with this number of dimensions; None leaves them as they are."""
+    if dimension in (None, embedding_ND.shape[1]):
+        return embedding_ND
+    cut_ND = embedding_ND[:, :dimension]
+    # A cut vector is scaled to length 1 again; one that is all zeros stays so.
+    length_N1 = np.linalg.norm(cut_ND, axis=1, keepdims=True)
+    return np.asarray(cut_ND / np.maximum(length_N1, np.finfo(np.float32).tiny))
+
+
+def _encoded(embedding_ND: NDArray[np.float32], encoding: str | None) -> Iterable[Any]:
     """Return each embedding in the encoding of the request."""
     match encoding:
         case "base64":
@@ -275,12 +289,13 @@ def _encoded(embedding_ND: NDArray[np.float32], encoding: str | None) -> list[An
             # A cosine does not depend on the lengths of its vectors, so each has a scale of its own.
             largest_N1 = np.abs(embedding_ND).max(axis=1, keepdims=True)
             scaled_ND = embedding_ND * (127 / np.maximum(largest_N1, np.finfo(np.float32).tiny))
-            return list(np.rint(scaled_ND).astype(int).tolist())
+            return np.asarray(np.rint(scaled_ND).astype(np.int8))
         case "binary" | "ubinary":
-            bytes_NB = np.packbits(embedding_ND > 0, axis=1).astype(int)
-            return list((bytes_NB - (128 if encoding == "binary" else 0)).tolist())
+            bytes_NB = np.packbits(embedding_ND > 0, axis=1)
+            # Subtracting 128 from a byte flips its highest bit, and reads it as signed.
+            return (bytes_NB ^ 128).view(np.int8) if encoding == "binary" else bytes_NB
         case _:
-            return list(embedding_ND.astype(np.float64).tolist())
+            return np.ascontiguousarray(embedding_ND)
 
 
 def usage_of(num_tokens: int, num_unknown: int) -> TokenUsage:

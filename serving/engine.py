@@ -35,6 +35,9 @@ from serving.settings import Settings
 from serving.tokenization import Tokenization
 from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Scorer, Side, cosines, distinct_texts
 
+_MAX_WAITING_S = 2.0
+"""What waits should take no longer to compute: a request should be answered in 2.5 s."""
+_MIN_WAITING_TOKENS = 2048
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 _log = logging.getLogger(__name__)
@@ -43,8 +46,12 @@ _log = logging.getLogger(__name__)
 class Engine:
     """A loaded bundle's scorer, shared by many calls of one event loop; only the inference threads run its encoders."""
 
-    def __init__(self, scorer: Scorer, metrics: Metrics, drift: Drift, settings: Settings) -> None:
+    def __init__(
+        self, scorer: Scorer, metrics: Metrics, drift: Drift, settings: Settings, *, tokens_per_s: float = 0.0
+    ) -> None:
+        """Start the engine; ``tokens_per_s`` is the scorer's throughput on full batches, 0 if it is not known yet."""
         self.scorer = scorer
+        self._max_waiting_tokens = settings.max_waiting_tokens
         self._metrics = metrics
         self._drift = drift
         self._deadline_s = settings.deadline_s
@@ -56,12 +63,17 @@ class Engine:
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
         self._is_closing = False
-        self.queue = JobQueue(settings.max_waiting_tokens, batch_limits(scorer.runtime))
+        limits = batch_limits(scorer.runtime)
+        self.queue = JobQueue(settings.max_waiting_tokens, limits)
         self._results = Results(self._on_embedded, self._on_failed)
         refuse = settings.long_texts == "refuse"
         self._tokenization = Tokenization(self._encoders, self.queue, self._results, metrics, refuse_long_texts=refuse)
         self._lexical = LexicalScoring(lexicals, self.queue, self._results)
-        self.health = Health(partial(self.queue.max_age_s, of_encoders=True))
+        self.health = Health(
+            partial(self.queue.max_age_s, of_encoders=True),
+            full_tokens=limits.max_tokens // 2,
+            tokens_per_s=tokens_per_s,
+        )
         Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics, self.health)
         self._probes = count()
         self._probe: asyncio.Future[Any] | None = None
@@ -71,6 +83,17 @@ class Engine:
     def idle_s(self) -> float:
         """Seconds since the last batch ended; 0 while texts wait or are computed."""
         return 0.0 if self.queue.num_tokens else self.health.idle_s
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the texts of one call, as an encoder counts them; None while the throughput is unknown.
+
+        It is what half of the deadline suffices for, and never less than two texts have.
+        """
+        if not (tokens_per_s := self.health.full_tokens_per_s):
+            return None
+        longest = 2 * max(encoder.max_length for encoder in self._encoders)
+        return max(longest, int(self._deadline_s / 2 * tokens_per_s / len(self._encoders)))
 
     async def score(self, pairs: Pairs, timing: Timing | None = None, *, client: Client = ANYBODY) -> Scored:
         """Return the scores of one call's pairs, and fill in its timing.
@@ -192,9 +215,11 @@ class Engine:
                     job = Job(number, side, text, min(encoder.max_length, estimated_tokens(text)), now)
                     new.append(job)
                 waits.append((job, row))
+        self._require_answerable(new)
         # All work of the call is admitted at once, so that an idle engine takes any call.
         if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs, client):
-            num_tokens, tokens_per_s = self.queue.num_tokens, self.health.tokens_per_s
+            num_tokens = self.queue.num_tokens
+            tokens_per_s = self.health.full_tokens_per_s or self.health.tokens_per_s
             seconds = math.ceil(num_tokens / tokens_per_s) if tokens_per_s else 1
             raise OverloadedError(
                 f"{num_tokens} tokens are waiting already, try again later", retry_after_s=max(1, seconds)
@@ -206,6 +231,17 @@ class Engine:
         num_cached = len(self._encoders) * len(call.texts) - len(waits)
         self._metrics.count_texts(computed=len(new), cached=num_cached, shared=len(waits) - len(new))
         return new
+
+    def _require_answerable(self, jobs: Sequence[Job]) -> None:
+        """Refuse a call that could not be answered in time, and set the budget to what is computed in time."""
+        if (max_tokens := self.max_tokens) is None:
+            return
+        num_tokens = sum(job.num_tokens for job in jobs) // len(self._encoders)
+        if num_tokens > max_tokens:
+            got = f"got texts of about {num_tokens} tokens, which take more than half of {self._deadline_s:g} s"
+            raise InvalidRequestError(f"{got}, need at most {max_tokens} tokens per request")
+        in_time = max(_MIN_WAITING_TOKENS, int(_MAX_WAITING_S * self.health.full_tokens_per_s))
+        self.queue.max_tokens = min(self._max_waiting_tokens, in_time)
 
     def _leave(self, call: Call) -> None:
         """Drop the jobs that no other call waits for; a call that was answered has none left."""

@@ -24,11 +24,20 @@ _GRACE_S = 20
 class Health:
     """The progress of an engine's inference threads. Safe to use from any thread."""
 
-    def __init__(self, max_waiting_s: Callable[[], float]) -> None:
-        """``max_waiting_s`` returns how long the oldest text has waited for an encoder, 0 if none waits."""
+    def __init__(self, max_waiting_s: Callable[[], float], *, full_tokens: int, tokens_per_s: float = 0.0) -> None:
+        """Begin with an idle engine.
+
+        Args:
+            max_waiting_s: returns how long the oldest text has waited for an encoder, 0 if none waits.
+            full_tokens: tokens of a batch that counts as full.
+            tokens_per_s: throughput of full batches, 0 where it was not measured.
+        """
+        self._full_tokens = full_tokens
         self.threads: Sequence[threading.Thread] = ()
         self.tokens_per_s = 0.0
         """Recent throughput of all threads together; 0 before the first batch."""
+        self.full_tokens_per_s = tokens_per_s
+        """The same of full batches only, which is what the engine can do; 0 before the first one."""
         self._max_waiting_s = max_waiting_s
         self._running: dict[int, tuple[float, int]] = {}
         """When each running batch began, and its tokens, by its thread."""
@@ -50,6 +59,10 @@ class Health:
             # The average weights the newest batch by 0.1. It is read when all threads are busy.
             rate = num_tokens / max(now - begun, 1e-9) * len(self.threads)
             self.tokens_per_s += (rate - self.tokens_per_s) * (0.1 if self.tokens_per_s else 1)
+            if num_tokens >= self._full_tokens and rate:
+                # Encoders of an ensemble take turns: the mean is one of seconds per token.
+                previous = self.full_tokens_per_s or rate
+                self.full_tokens_per_s = 1 / (0.9 / previous + 0.1 / rate)
         # Two stalls with progress between them are two faults.
         _ = self.fault
 

@@ -16,7 +16,7 @@ from serving.call import Results
 from serving.health import Health
 from serving.job_queue import BatchLimits, Job, JobQueue
 from serving.metrics import Metrics
-from simile.scoring import Encoder, Runtime
+from simile.scoring import Encoder, Runtime, Scorer
 
 _LIMITS = {
     "CPU": BatchLimits(max_tokens=512, max_padding=128),
@@ -25,12 +25,33 @@ _LIMITS = {
 }
 """Limits per execution provider. Those for CPU fit a core's cache and a graph that skips padding except in attention;
 those for CUDA are not measured yet."""
+_MEASURED_TOKENS = 30
+"""Tokens per text of a measured batch, without those that begin and end a text."""
+_MEASUREMENTS = 3
+
 _log = logging.getLogger(__name__)
 
 
 def batch_limits(runtime: Runtime) -> BatchLimits:
     """Return the limits that make the most of the runtime."""
     return replace(_LIMITS[runtime.provider.removesuffix("ExecutionProvider")], min_share=runtime.few_tokens)
+
+
+def tokens_per_s(scorer: Scorer) -> float:
+    """Return the throughput of the scorer's encoders on full batches, all threads together; 0 without encoders."""
+    encoders = [member for member in scorer.members if isinstance(member, Encoder)]
+    num_tokens = batch_limits(scorer.runtime).max_tokens
+    seconds = 0.0
+    for encoder in encoders:
+        (text,) = encoder.tokenize([" ".join(["word"] * _MEASURED_TOKENS)])
+        ids = [text.ids] * max(1, num_tokens // len(text.ids))
+        times = []
+        for _ in range(_MEASUREMENTS):
+            start = perf_counter()
+            encoder.embed_batch(ids)
+            times.append((perf_counter() - start) / (len(ids) * len(text.ids)))
+        seconds += min(times)
+    return scorer.runtime.batches_at_once * len(encoders) / seconds if encoders else 0.0
 
 
 @dataclass

@@ -25,6 +25,8 @@ _LENGTH_RATIO = 1.25
 """Lengths of one class differ by less than this factor: an eighth of padding on average."""
 _CHARACTERS_PER_TOKEN = 4
 """About what English text has."""
+_LEARNED_TOKENS = 2000
+"""Tokens that outweigh all that was learned before about the estimates."""
 _SHARE_OF_FREE = 3
 """A client with a key may have this many times as many tokens waiting as are free (a dynamic threshold, Choudhury and
 Hahne 1998): one alone fills three quarters of the budget, and there is always room for another."""
@@ -108,7 +110,10 @@ class JobQueue:
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
+        """The admission budget."""
+        self._tokens_per_estimate = 1.0
+        """Recent ratio of tokens to what was estimated."""
         self._limits = limits
         self._changed = threading.Condition()
         self._heaps: dict[_Class, list[tuple[float, int, Job]]] = {}
@@ -128,6 +133,8 @@ class JobQueue:
         """Add the jobs of one call, all or none of them; return whether they fit the budget."""
         with self._changed:
             share = self._shares.setdefault(client, _Share())
+            for job in jobs:
+                job.num_tokens = math.ceil(job.num_tokens * self._tokens_per_estimate)
             num_new = sum(job.num_tokens for job in jobs)
             if self.num_tokens and not self._fits(num_new, client, share):
                 return False
@@ -147,6 +154,7 @@ class JobQueue:
         """Make admitted jobs, whose ``ids`` are set by now, available to `take`."""
         now = perf_counter()
         with self._changed:
+            self._learn(jobs)
             for job in jobs:
                 if job.is_waiting and job.ids is not None:
                     token_correction = len(job.ids) - job.num_tokens
@@ -219,8 +227,17 @@ class JobQueue:
         if job.ready:
             self._ready_tokens -= job.num_tokens
 
+    def _learn(self, jobs: Sequence[Job]) -> None:
+        """Adapt the estimates to the tokens of these jobs, so that what waits stays within the budget."""
+        num_tokens = sum(len(job.ids) for job in jobs if job.ids is not None)
+        num_estimated = sum(job.num_tokens for job in jobs if job.ids is not None)
+        if num_estimated:
+            ratio = self._tokens_per_estimate * num_tokens / num_estimated
+            weight = min(1.0, num_tokens / _LEARNED_TOKENS)
+            self._tokens_per_estimate += (min(max(ratio, 0.25), 4.0) - self._tokens_per_estimate) * weight
+
     def _fits(self, num_new: int, client: Client, share: _Share) -> bool:
-        num_free = self._max_tokens - self.num_tokens
+        num_free = self.max_tokens - self.num_tokens
         return num_new <= num_free and (
             client == ANYBODY or not share.num_tokens or share.num_tokens + num_new <= _SHARE_OF_FREE * num_free
         )
@@ -283,4 +300,6 @@ def length_class(length: int) -> int:
 
 def estimated_tokens(text: str) -> int:
     """Return how many tokens the text probably has, for the budget until it is tokenized."""
-    return len(text) // _CHARACTERS_PER_TOKEN + 2
+    estimate = len(text) // _CHARACTERS_PER_TOKEN + 2
+    # Characters that take three bytes or four, as Chinese ones do, are words or syllables.
+    return estimate if text.isascii() else estimate + (len(text.encode(errors="replace")) - len(text)) // 2

@@ -148,6 +148,9 @@ class Limits(BaseModel):
     max_pairs: int
     max_characters: int
     max_waiting_tokens: int
+    max_tokens: int | None = Field(
+        description="tokens of a request's texts, by the measured throughput: what is computed in half of deadline_s"
+    )
     long_texts: Literal["cut", "refuse"] = Field(
         description="what happens to texts of more tokens than a member's max_length"
     )

@@ -3,10 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from serving.answers import Answers
 from serving.drift import Drift
 from serving.engine import Engine
 from serving.errors import NotReadyError
+from serving.inference import tokens_per_s
 from serving.metrics import Metrics
 from serving.settings import Settings
 from serving.shadow import Shadow
@@ -31,6 +34,7 @@ class Service:
         self.settings = settings
         self._load, self._trial = load, trial
         self.metrics = Metrics()
+        self.answers = Answers()
         self.failure: Exception | None = None
         """The error by which loading the bundle failed."""
         self.stopping = asyncio.Event()
@@ -128,7 +132,9 @@ class Service:
         if digest not in (None, scorer.bundle.manifest.digest):
             raise BundleError(f"{scorer.bundle.path}: got another bundle than the one that was tried, load it again")
         drift = Drift(self.settings.drift_folder, scorer.bundle.manifest.digest)
-        self._engine = Engine(scorer, self.metrics, drift, self.settings)
+        # Without a trial, the scorer comes from the same process, as in tests.
+        rate = await in_thread(partial(tokens_per_s, scorer)) if self._trial else 0.0
+        self._engine = Engine(scorer, self.metrics, drift, self.settings, tokens_per_s=rate)
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
         if self.shadow:

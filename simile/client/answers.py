@@ -62,6 +62,7 @@ class Limits(_Received):
 
     max_pairs: Annotated[int, Field(ge=1)]
     max_body_bytes: int
+    max_tokens: int | None = None
 
 
 class _Member(_Received):

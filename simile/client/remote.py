@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 _BUNDLE, _SIMILARITY = "/v1/bundle", "/v1/similarity"
 _PART_PAIRS = 256
 """Maximum number of pairs in a request, even if the server takes more: they would not be faster, only later."""
+_BYTES_PER_TOKEN = 2
+"""Bytes of a request's pairs for each token that it may have, so that it does not have more."""
 _RETRIED_STATUSES = (429, 503)
 _UNAVAILABLE_STATUSES = (*_RETRIED_STATUSES, 502, 504)
 _FIRST_BACKOFF_S, _DOUBLINGS = 0.25, 5
@@ -119,7 +121,10 @@ class Remote:
         """Return the results for all pairs, or stop as soon as two requests' bundles differ."""
         head, tail = b'{"pairs":[', b'],"members":true}' if members else b"]}"
         room = served.limits.max_body_bytes - len(head) - len(tail)
-        parts = list(split([len(pair) for pair in encoded], served.limits.max_pairs, room))
+        limits = served.limits
+        # A token takes four bytes or more, and a pair of short texts twice as many tokens as its bytes say.
+        part_bytes = room if limits.max_tokens is None else min(room, _BYTES_PER_TOKEN * limits.max_tokens)
+        parts = list(split([len(pair) for pair in encoded], limits.max_pairs, room, part_bytes))
         bundles: set[str] = set()
 
         async def send(part: range) -> Similarity:
@@ -190,13 +195,16 @@ def encode_pairs(pairs: Pairs) -> list[bytes]:
     return [_encode(pair).encode() for pair in checked_pairs(pairs)]
 
 
-def split(sizes: Sequence[int], max_pairs: int, max_bytes: int) -> Iterator[range]:
-    """Yield the range of pairs for each request, from the bytes of each pair; refuse a pair that exceeds the limit."""
+def split(sizes: Sequence[int], max_pairs: int, max_bytes: int, part_bytes: int) -> Iterator[range]:
+    """Yield the range of pairs for each request, from the bytes of each pair; refuse a pair that exceeds the limit.
+
+    A request has at most ``part_bytes``, unless one pair alone has more.
+    """
     start = num_bytes = 0
     for i, size in enumerate(sizes):
         if size > max_bytes:
             raise InputError(f"pairs[{i}]: got {size} bytes as JSON, need at most {max_bytes}")
-        if i - start == min(max_pairs, _PART_PAIRS) or num_bytes + size > max_bytes:
+        if i - start == min(max_pairs, _PART_PAIRS) or (num_bytes and num_bytes + size > part_bytes):
             yield range(start, i)
             start, num_bytes = i, 0
         num_bytes += size + 1

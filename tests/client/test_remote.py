@@ -177,7 +177,7 @@ def test_limits_are_asked_for_once_and_again_after_a_refusal():
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 7), st.integers(40, 120))
 def test_parts_hold_all_pairs_in_order_within_the_limits_and_none_could_hold_one_more(sizes, max_pairs, max_bytes):
-    parts = list(split(sizes, max_pairs, max_bytes))
+    parts = list(split(sizes, max_pairs, max_bytes, max_bytes))
     assert [i for part in parts for i in part] == list(range(len(sizes)))
 
     def fits(pairs):
@@ -188,12 +188,12 @@ def test_parts_hold_all_pairs_in_order_within_the_limits_and_none_could_hold_one
 
 
 def test_part_is_never_larger_than_what_a_server_computes_at_once():
-    assert [len(part) for part in split([1] * 600, 1024, 10**6)] == [256, 256, 88]
+    assert [len(part) for part in split([1] * 600, 1024, 10**6, 10**6)] == [256, 256, 88]
 
 
 def test_pair_beyond_the_limit_is_named():
     with pytest.raises(InputError, match=r"pairs\[1\]: got 11 bytes as JSON, need at most 10"):
-        list(split([10, 11], 8, 10))
+        list(split([10, 11], 8, 10, 10))
 
 
 def test_body_is_the_pairs_as_json():

@@ -25,8 +25,11 @@ def clock(monkeypatch):
     return now
 
 
+FULL_TOKENS = 256
+
+
 def health_of(clock, *, waiting_since: float | None = None) -> Health:
-    return Health(lambda: 0.0 if waiting_since is None else clock[0] - waiting_since)
+    return Health(lambda: 0.0 if waiting_since is None else clock[0] - waiting_since, full_tokens=FULL_TOKENS)
 
 
 def test_an_idle_engine_is_healthy_for_ever(clock):
@@ -235,3 +238,24 @@ def test_inference_thread_that_dies_is_a_fault(watched, monkeypatch):
         return engine.health.fault
 
     assert asyncio.run(scenario()) == "an inference thread has died"
+
+
+def test_the_throughput_of_an_ensemble_is_the_mean_of_seconds_per_token(clock):
+    health = health_of(clock)
+    health.threads = [threading.current_thread()]
+    for _ in range(200):
+        for seconds in (1.0, 3.0):
+            health.begin(FULL_TOKENS)
+            clock[0] += seconds
+            health.end(has_succeeded=True)
+    assert health.full_tokens_per_s == pytest.approx(FULL_TOKENS / 2, rel=0.1)
+
+
+def test_small_batches_say_nothing_about_what_full_ones_take(clock):
+    health = health_of(clock)
+    health.threads = [threading.current_thread()]
+    health.begin(FULL_TOKENS - 1)
+    clock[0] += 1
+    health.end(has_succeeded=True)
+    assert health.tokens_per_s == FULL_TOKENS - 1
+    assert health.full_tokens_per_s == 0

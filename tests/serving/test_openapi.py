@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.app import create_app
-from serving.errors import ClientGoneError, ServingError, UnauthorizedError
+from serving.errors import ClientGoneError, ServingError, UnauthorizedError, WrongHostError
 from serving.middleware import PROBES
 from serving.schemas import ErrorBody
 from serving.settings import Settings
@@ -194,5 +194,6 @@ def test_every_error_that_a_client_can_see_is_documented(client):
     seen = {error.status for error in ServingError.__subclasses__()} - {
         ClientGoneError.status,
         UnauthorizedError.status,
+        WrongHostError.status,
     }
     assert set(documented) == {"200", *map(str, seen)}

@@ -1,0 +1,129 @@
+"""Room for large answers, and what large calls may ask for."""
+
+import asyncio
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.answers import Answers
+from serving.app import create_app
+from serving.errors import InvalidRequestError, OverloadedError
+from serving.inference import tokens_per_s
+from serving.job_queue import BatchLimits, Job, JobQueue, estimated_tokens
+from serving.settings import Settings
+from tests.serving.engines import engine_of
+
+MIB = 2**20
+
+
+def test_large_answers_share_a_limited_room():
+    async def scenario():
+        answers = Answers()
+        async with answers.room(100 * MIB):
+            with pytest.raises(OverloadedError):
+                async with answers.room(MIB):
+                    pass
+            async with answers.room(1000):
+                pass
+        async with answers.room(60 * MIB), answers.room(4 * MIB):
+            pass
+
+    asyncio.run(scenario())
+
+
+def test_others_have_their_turn_between_two_answers():
+    turns = []
+
+    async def other():
+        for _ in range(20):
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    async def scenario():
+        answers = Answers()
+
+        async def render():
+            await answers.render({})
+            turns.append("answer")
+
+        await asyncio.gather(other(), *(render() for _ in range(5)))
+
+    asyncio.run(scenario())
+    numbers = [i for i, turn in enumerate(turns) if turn == "answer"]
+    assert all("other" in turns[first:second] for first, second in pairwise(numbers))
+
+
+def test_embeddings_are_written_with_the_digits_of_their_precision(alone):
+    with TestClient(create_app(Settings(), alone)) as client:
+        answer = client.post("/v1/embeddings", json={"input": ["The water was cold."]})
+    written = json.loads(answer.text, parse_float=str)["data"][0]["embedding"]
+    exact = alone.embed(["The water was cold."])[0]
+    assert np.array_equal(np.array(written, dtype=np.float32), exact)
+    assert max(len(number) for number in written) <= 16
+
+
+def test_a_call_that_takes_more_than_half_of_the_deadline_is_refused(alone):
+    async def scenario():
+        engine = engine_of(alone, deadline_s=10.0)
+        assert engine.max_tokens is None
+        engine.health.full_tokens_per_s = 100.0
+        assert engine.max_tokens == 500
+        assert len((await engine.score([("water", "cold")] * 1000)).score_P) == 1000
+        with pytest.raises(InvalidRequestError, match="need at most 500 tokens per request"):
+            await engine.score([(f"water {i}", f"cold {i}") for i in range(200)])
+
+    asyncio.run(scenario())
+
+
+def test_a_pair_of_the_longest_texts_is_never_too_much(alone):
+    async def scenario():
+        engine = engine_of(alone)
+        engine.health.full_tokens_per_s = 0.001
+        await engine.score([("water " * 5000, "cold " * 5000)])
+
+    asyncio.run(scenario())
+
+
+def test_what_may_wait_follows_the_throughput(alone):
+    async def scenario():
+        engine = engine_of(alone, max_waiting_tokens=100_000)
+        for tokens_per_second, budget in ((10.0, 2048), (20_000.0, 40_000), (10**6, 100_000)):
+            engine.health.full_tokens_per_s = tokens_per_second
+            await engine.score([(f"water {tokens_per_second}", "cold")])
+            assert engine.queue.max_tokens == budget
+
+    asyncio.run(scenario())
+
+
+def test_the_throughput_is_measured(alone, scorer):
+    assert tokens_per_s(alone) > 0
+    assert tokens_per_s(scorer) > 0
+
+
+def test_estimates_learn_from_the_tokens_of_the_traffic():
+    def admitted() -> int:
+        queue.num_tokens = 0
+        jobs = [Job(0, 0, text, estimated_tokens(text), 0.0) for _ in range(50)]
+        queue.admit(jobs)
+        num_tokens = queue.num_tokens
+        for job in jobs:
+            job.ids = np.zeros(3 * estimated_tokens(text), dtype=np.int64)
+        queue.ready(jobs)
+        queue.drop(*jobs)
+        return num_tokens
+
+    text = "x" * 200
+    queue = JobQueue(10**9, BatchLimits(max_tokens=512, max_padding=128))
+    estimates = [admitted() for _ in range(5)]
+    assert estimates[0] == 50 * estimated_tokens(text)
+    assert estimates[-1] == pytest.approx(3 * estimates[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"), [("x" * 100, 25, 30), ("水" * 100, 100, 150), ("Grüße " * 10, 15, 40)]
+)
+def test_estimates_know_characters_that_are_words(text, least, most):
+    assert least <= estimated_tokens(text) <= most
