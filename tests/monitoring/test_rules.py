@@ -12,6 +12,7 @@ import yaml
 from serving.compatible import router as compatible
 from serving.metrics import Metrics
 from serving.page import router as page
+from serving.rerank import router as rerank
 from serving.routes import router as api
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_runbooks_are_of_the_alerts_in_their_order_and_each_is_whole():
 
 
 def test_objectives_are_of_the_routes_that_compute_something():
-    routes = [*api.routes, *compatible.routes, *page.routes]
+    routes = [*api.routes, *compatible.routes, *rerank.routes, *page.routes]
     posted = {route.path for route in routes if "POST" in route.methods}
     (pattern,) = {route for rule in ALL for route in re.findall(r'route=~"([^"]*)"', rule["expr"])}
     assert {route.path for route in routes if re.fullmatch(pattern, route.path)} == posted
