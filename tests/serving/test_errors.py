@@ -42,7 +42,7 @@ def test_body_in_another_encoding_is_malformed(client, encoding):
 
 def test_every_error_has_a_status_and_a_type_of_its_own():
     classes = errors.ServingError.__subclasses__()
-    assert len({error.status for error in classes}) == len({error.type for error in classes}) == len(classes) == 10
+    assert len({error.status for error in classes}) == len({error.type for error in classes}) == len(classes) == 11
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 1500])
@@ -116,7 +116,7 @@ def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed
 
 @pytest.mark.parametrize("value", ["[]", "{}", "1", "[[[]]]", '"a,b", 1'])
 def test_more_values_than_any_request_may_have_are_refused_before_they_are_parsed(scorer, value):
-    content = '{"pairs": [' + ",".join([value] * 5100) + "]}"
+    content = '{"pairs": [' + ",".join([value] * 6200) + "]}"
     with TestClient(create_app(Settings(), scorer)) as client:
         answer = client.post("/v1/similarity", content=content)
     assert error_of(answer) == (422, "invalid_request", None)
