@@ -15,17 +15,23 @@ from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
 from serving.keys import Keys
 from serving.middleware import PROBES, Observe, RequireKey
+from serving.open_inference import probes as open_inference_probes
+from serving.open_inference import router as open_inference
 from serving.page import PATHS as PAGE_PATHS
 from serving.page import router as page
 from serving.rerank import router as rerank
 from serving.routes import documented, probes, router
+from serving.schemas import ErrorBody, OpenInferenceErrorBody
 from serving.service import Load, Service, Trial
 from serving.settings import Settings
 from serving.tracing import Tracer
 from simile.scoring import Scorer
 from simile.version import __version__
 
-_ROUTES = [*router.routes, *compatible.routes, *rerank.routes, *probes.routes, *page.routes]
+_KEYED = ((router, ErrorBody), (compatible, ErrorBody), (rerank, ErrorBody), (open_inference, OpenInferenceErrorBody))
+"""The routers whose routes need an API key if the service has any, and the body of their errors."""
+_KEYLESS = (probes, open_inference_probes, page)
+_ROUTES = [route for part in (*(part for part, _ in _KEYED), *_KEYLESS) for route in part.routes]
 _PATHS = {route.path for route in _ROUTES if isinstance(route, APIRoute)} | {"/openapi.json"}
 _PUBLIC = (*PROBES, *PAGE_PATHS, "/openapi.json")
 """Paths that need no API key: probes send none, and a person has to read the pages to learn where to enter one."""
@@ -67,11 +73,12 @@ def create_app(
     app.state.service = service
     keys = app.state.keys = Keys(settings)
     # This only documents the key; RequireKey enforces it, on every path.
-    keyed: dict[str, Any] = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": documented(401)}
-    for with_key in (router, compatible, rerank):
-        app.include_router(with_key, **(keyed if keys else {}))
-    app.include_router(probes)
-    app.include_router(page)
+    key = [Security(HTTPBearer(auto_error=False))]
+    for part, error_body in _KEYED:
+        keyed: dict[str, Any] = {"dependencies": key, "responses": documented(401, body=error_body)}
+        app.include_router(part, **(keyed if keys else {}))
+    for part in _KEYLESS:
+        app.include_router(part)
     add_error_handlers(app)
     app.add_middleware(LimitBody, settings=settings)
     if keys:

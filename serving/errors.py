@@ -1,7 +1,8 @@
 """The errors of a request, and the response to each.
 
 The body of every error response is ``{"error": {"type", "message", "param", "request_id"}}``, including those to
-unknown paths (404), wrong methods (405) and defects of the service (500).
+unknown paths (404), wrong methods (405) and defects of the service (500). Paths of the Open Inference Protocol differ:
+there ``error`` is a text, as the protocol says, and the other fields stand beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from serving.logs import REQUEST_ID
-from serving.schemas import OBJECT_FORM, PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail
+from serving.schemas import OBJECT_FORM, PAIR_FORMS, TEXT_FORMS, ErrorBody, ErrorDetail, OpenInferenceErrorBody
 
 _MAX_PLACE_CHARACTERS = 200
 """Length limit of ``param``: the client chooses the name of an unknown field, and its length."""
@@ -47,6 +49,10 @@ class MalformedError(ServingError, status=400, error_type="malformed"):
 
 class UnauthorizedError(ServingError, status=401, error_type="unauthorized", headers={"www-authenticate": "Bearer"}):
     """The request has none of the service's API keys."""
+
+
+class UnknownModelError(ServingError, status=404, error_type="unknown_model"):
+    """The path names a model, or a version of it, that is not the served bundle."""
 
 
 class BodyTooSlowError(ServingError, status=408, error_type="body_too_slow", headers=_CLOSE):
@@ -128,8 +134,29 @@ def _respond(
     status: int, error_type: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     detail = ErrorDetail(type=error_type, message=message, param=param, request_id=REQUEST_ID.get() or None)
-    body = ErrorBody(error=detail)
-    return JSONResponse(body.model_dump(), status, headers)
+    return _ErrorResponse(detail, status, headers)
+
+
+class _ErrorResponse(JSONResponse):
+    """An error in the form that clients of the request's path read.
+
+    Triton's client puts ``error`` into its exception as it is: one that is an object makes ``str(exception)`` fail.
+    """
+
+    def __init__(self, detail: ErrorDetail, status: int, headers: Mapping[str, str] | None) -> None:
+        super().__init__(ErrorBody(error=detail).model_dump(), status, headers)
+        place = f"{detail.param}: " if detail.param else ""
+        body = OpenInferenceErrorBody(error=place + detail.message, **detail.model_dump(exclude={"message"}))
+        self._open_inference = JSONResponse(body.model_dump(), status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the error."""
+        path = scope["path"]
+        # Cohere's second version has its reranking below /v2 as well.
+        if path == "/v2" or (path.startswith("/v2/") and path != "/v2/rerank"):
+            await self._open_inference(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _place(location: Sequence[str | int]) -> str | None:

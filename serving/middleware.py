@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.call import STAGES, Timing
@@ -17,7 +18,7 @@ from serving.logs import REQUEST_ID
 from serving.service import Service
 from serving.tracing import RequestSpan, Tracer
 
-PROBES = ("/healthz", "/readyz", "/health")
+PROBES = ("/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready")
 _NOT_TIMED = (408, 429)
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _PORT = re.compile(r":\d*$")
@@ -29,7 +30,8 @@ _log = logging.getLogger(__name__)
 class Observe:
     """Counts, times and logs each request, and answers an uncaught exception with a bare 500.
 
-    The paths in ``routes`` have a label of their own. All others share one, so that the number of labels is bounded.
+    The paths in ``routes`` have a label of their own; one with parameters, such as ``/v2/models/{name}``, is itself the
+    label of all paths that match it. All others share one, so that the number of labels is bounded.
     With ``with_timing``, the header ``server-timing`` has the milliseconds of each stage. The connection is closed by
     the last response on it (`serving.connection`), and by every response once the service is leaving. Each request has
     an id, the client's ``x-request-id`` or a new one.
@@ -41,7 +43,8 @@ class Observe:
         self._app, self._tracer = app, tracer
         self._with_timing = with_timing
         self._service, self._metrics = service, service.metrics
-        self._routes = frozenset(routes)
+        self._routes = frozenset(path for path in routes if "{" not in path)
+        self._templates = {path: compile_path(path)[0] for path in routes if "{" in path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -54,7 +57,7 @@ class Observe:
         given = headers.get("x-request-id", "")
         state["request_id"] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         token = REQUEST_ID.set(state["request_id"])
-        route = scope["path"] if scope["path"] in self._routes else "unmatched"
+        route = self._route_of(scope["path"])
         if self._tracer and route not in PROBES:
             state["span"] = self._tracer.begin(f"{scope['method']} {route}", headers, start)
 
@@ -78,6 +81,11 @@ class Observe:
             # There is no status if the task was cancelled, because the client left or the process ends.
             self._note(route, state, status or 499, perf_counter() - start)
             REQUEST_ID.reset(token)
+
+    def _route_of(self, path: str) -> str:
+        if path in self._routes:
+            return path
+        return next((route for route, pattern in self._templates.items() if pattern.match(path)), "unmatched")
 
     def _extra_headers(self, state: Mapping[str, Any], seconds: float) -> Iterator[tuple[bytes, bytes]]:
         if self._service.is_leaving or "is_last" in state:

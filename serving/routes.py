@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 
 from serving.call import Timing
 from serving.engine import Engine
@@ -30,11 +31,10 @@ _RETRY_AFTER = {
 }
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of a route's error responses."""
     return {
-        status: {"model": ErrorBody} | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
-        for status in statuses
+        status: {"model": body} | ({"headers": _RETRY_AFTER} if status in (429, 503) else {}) for status in statuses
     }
 
 

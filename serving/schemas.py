@@ -209,6 +209,15 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every error response."""
+    """The body of an error response."""
 
     error: ErrorDetail
+
+
+class OpenInferenceErrorBody(BaseModel):
+    """The body of an error response to a path of the Open Inference Protocol, whose clients read a text."""
+
+    error: str = Field(description="the place in the request, if there is one, and the message")
+    type: str
+    param: str | None = Field(description="the place in the request, such as inputs[0].data[3]")
+    request_id: str | None = Field(None, description="the request's x-request-id, as in the server's log")

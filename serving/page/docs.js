@@ -1,6 +1,7 @@
 import { curl, element } from "./shared.js";
 
 let schemas = {};
+let bundle = {};
 
 /** Return the schema that a reference points to, or the schema itself. */
 const referred = (schema) => (schema?.$ref ? schemas[schema.$ref.split("/").pop()] : schema);
@@ -10,6 +11,15 @@ const jsonOf = (content) => resolved(content?.content?.["application/json"]?.sch
 
 const paragraphs = (text) => text.split(/\n\s*\n/).map((part) => element("p", {}, part));
 const code = (text) => element("pre", { tabindex: "0" }, element("code", {}, text));
+
+/** Return the name and the version of the served bundle; nothing if its description needs a key. */
+async function served(api) {
+  if (api.paths["/v1/bundle"].get.security) return {};
+  const answer = await fetch("v1/bundle");
+  if (!answer.ok) return {};
+  const { name, digest } = await answer.json();
+  return { name, version: digest.slice(0, 12) };
+}
 
 /** Return a table of the properties that have a description; nothing if none has one. */
 function fields(caption, schema) {
@@ -24,8 +34,9 @@ function fields(caption, schema) {
 
 /** Return the description of an operation, with each example as a command. */
 function section(method, path, operation) {
+  const filled = path.replace(/{(\w+)}/g, (_, name) => bundle[name] ?? name.toUpperCase());
   // The address is relative, so that the commands also work behind a proxy's path.
-  const address = new URL(`.${path}`, document.baseURI).href;
+  const address = new URL(`.${filled}`, document.baseURI).href;
   const asked = jsonOf(operation.requestBody);
   const examples = operation.requestBody ? (asked?.examples ?? []) : [undefined];
   const answered = jsonOf(operation.responses[200]);
@@ -45,6 +56,7 @@ function section(method, path, operation) {
 try {
   const api = await (await fetch("openapi.json")).json();
   schemas = api.components.schemas;
+  bundle = await served(api);
   for (const [path, operations] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
       document.getElementById("operations").append(section(method, path, operation));

@@ -11,7 +11,9 @@ import yaml
 
 from serving.compatible import router as compatible
 from serving.metrics import Metrics
+from serving.open_inference import router as open_inference
 from serving.page import router as page
+from serving.rerank import router as rerank
 from serving.routes import router as api
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +86,7 @@ def test_runbooks_are_of_the_alerts_in_their_order_and_each_is_whole():
 
 
 def test_objectives_are_of_the_routes_that_compute_something():
-    routes = [*api.routes, *compatible.routes, *page.routes]
+    routes = [route for part in (api, compatible, rerank, open_inference, page) for route in part.routes]
     posted = {route.path for route in routes if "POST" in route.methods}
     (pattern,) = {route for rule in ALL for route in re.findall(r'route=~"([^"]*)"', rule["expr"])}
     assert {route.path for route in routes if re.fullmatch(pattern, route.path)} == posted

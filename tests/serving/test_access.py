@@ -55,9 +55,10 @@ def test_bundle_description_needs_a_key_and_probes_need_none(scorer):
     with client_of(scorer, api_keys=(KEY,)) as client:
         assert client.get("/v1/bundle").status_code == 401
         assert client.get("/v1/bundle", headers=bearer(KEY)).status_code == 200
-        assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/health", "/openapi.json")] == [
-            200
-        ] * 4
+        public = ("/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready", "/openapi.json")
+        assert [client.get(path).status_code for path in public] == [200] * len(public)
+        for path in ("/v2", "/v2/models/tiny", "/v2/models/tiny/ready"):
+            assert client.get(path).status_code == 401
 
 
 def test_keys_are_also_read_from_a_file(scorer, tmp_path):

@@ -1,4 +1,5 @@
 import base64
+import json
 from itertools import cycle
 
 import numpy as np
@@ -14,6 +15,7 @@ from serving.settings import Settings
 from simile.artifacts import Bundle, Combine
 from simile.scoring import GOLDEN_PAIRS, Scorer
 from tests.live_servers import served
+from tests.serving.clients import run_client
 
 TEXTS = [text for pair in GOLDEN_PAIRS[:4] for text in pair]
 
@@ -65,6 +67,31 @@ def test_openai_client_embeds_one_text_and_may_request_only_the_bundles_dimensio
     np.testing.assert_allclose(embedded.data[0].embedding, alone.embed(["no signal"])[0], rtol=0, atol=1e-6)
     with pytest.raises(UnprocessableEntityError, match="got 8 dimensions, need 16"):
         client.embeddings.create(model="any", input="no signal", dimensions=8)
+
+
+_LITELLM_PROGRAM = """
+import json, sys
+import litellm
+
+litellm.telemetry = False
+texts, api_base, answers = json.loads(sys.argv[1]), sys.argv[2], []
+for model in ("openai/any", "hosted_vllm/any"):
+    embedded = litellm.embedding(model=model, input=texts, api_base=api_base, api_key="any")
+    rows = [item["embedding"] for item in embedded.data]
+    answers.append([embedded.model, rows, embedded.usage.prompt_tokens])
+print(json.dumps(answers))
+"""
+
+
+def test_litellm_gets_embeddings(url, alone):
+    # With its own list of prices, it asks no other server.
+    offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    answers = run_client(_LITELLM_PROGRAM, json.dumps(TEXTS), f"{url}/v1", **offline)
+    assert len(answers) == 2
+    for identity, embedding_ND, num_tokens in answers:
+        np.testing.assert_allclose(embedding_ND, alone.embed(TEXTS), rtol=0, atol=1e-6)
+        assert identity == alone.bundle.identity
+        assert num_tokens > len(TEXTS)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_more_texts_than_any_request_may_have_are_refused_before_they_are_parsed
 
 @pytest.mark.parametrize("value", ["[]", "{}", "1", "[[[]]]", '"a,b", 1'])
 def test_more_values_than_any_request_may_have_are_refused_before_they_are_parsed(scorer, value):
-    content = '{"pairs": [' + ",".join([value] * 5100) + "]}"
+    content = '{"pairs": [' + ",".join([value] * 6200) + "]}"
     with TestClient(create_app(Settings(), scorer)) as client:
         answer = client.post("/v1/similarity", content=content)
     assert error_of(answer) == (422, "invalid_request", None)

@@ -45,6 +45,15 @@ def test_unknown_paths_share_one_label(client, registry):
     assert b"nope" not in generate_latest(registry)
 
 
+def test_models_and_versions_of_a_path_share_one_label(client, registry):
+    for i in range(3):
+        client.get(f"/v2/models/nope{i}")
+        client.post(f"/v2/models/tiny/versions/nope{i}/infer", json={})
+    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}/infer"):
+        assert registry.get_sample_value("simile_requests_total", {"route": path, "code": "404"}) == 3
+    assert b"nope" not in generate_latest(registry)
+
+
 def test_scored_pairs_texts_and_tokens_are_counted(client, registry):
     client.post("/v1/similarity", json=BODY)
     value = registry.get_sample_value

@@ -521,7 +521,9 @@ def test_commands_of_the_api_page_send_a_key_if_one_is_needed(browser, scorer):
         expect(page.locator("section").first).to_be_visible()
         calls = [text for text in texts_of(page, "pre") if text.startswith("curl")]
     keyless = [call for call in calls if "$SIMILE_API_KEY" not in call]
-    assert sorted(call.rstrip("'").rpartition("/")[2] for call in keyless) == ["health", "healthz", "readyz"]
+    paths = [call.rstrip("'").partition(url)[2] for call in keyless]
+    assert sorted(paths) == ["/health", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"]
+    assert any(f"{url}/v2/models/NAME/versions/VERSION/infer'" in call for call in calls)
 
 
 @needs_chromium

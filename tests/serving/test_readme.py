@@ -12,6 +12,7 @@ import pytest
 from serving.app import create_app
 from serving.settings import Settings
 from tests.live_servers import served
+from tests.serving.clients import fill
 
 ROOT = Path(__file__).parents[2]
 PAGES = [(ROOT / name).read_text() for name in ("README.md", "docs/serving.md")]
@@ -82,7 +83,7 @@ def test_examples_of_openapi_are_answered_as_it_says(alone):
                         if example is None
                         else f" -H 'content-type: application/json' -d {shlex.quote(json.dumps(example))}"
                     )
-                    status, answer = ask(f"curl -s {url}{path}{data}")
+                    status, answer = ask(f"curl -s {url}{fill(path, alone)}{data}")
                     schema = resolved(operation["responses"]["200"])
                     assert status == 200, answer
                     if schema["type"] == "object":

@@ -1,4 +1,6 @@
-"""Reranking, with Cohere's own client and with the bodies of vLLM and text-embeddings-inference."""
+"""Reranking, with the clients of Cohere and LiteLLM and with the bodies of vLLM and text-embeddings-inference."""
+
+import json
 
 import cohere
 import httpx
@@ -8,6 +10,7 @@ from fastapi.testclient import TestClient
 from serving.app import create_app
 from serving.settings import Settings
 from tests.live_servers import served
+from tests.serving.clients import run_client
 
 QUERY, TEXTS = "no signal", ["The water was cold.", "no bars", "no signal", "late"]
 PATHS = ["/rerank", "/v1/rerank", "/v2/rerank"]
@@ -40,6 +43,29 @@ def test_coheres_client_gets_the_best_documents_first(url, expected, make):
     assert [one.index for one in answer.results] == [index for index, _ in expected[:3]]
     scores = [one.relevance_score for one in answer.results]
     assert scores == pytest.approx([score for _, score in expected[:3]], abs=1e-6)
+
+
+_LITELLM_PROGRAM = """
+import json, sys
+import litellm
+
+litellm.telemetry = False
+url, query, documents, answers = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), []
+for model in ("cohere/any", "hosted_vllm/any", "huggingface/any", "jina_ai/any"):
+    answer = litellm.rerank(model=model, query=query, documents=documents, api_base=url, api_key="any", top_n=3)
+    answers.append([[one["index"], one["relevance_score"]] for one in answer.results])
+print(json.dumps(answers))
+"""
+
+
+def test_litellm_gets_the_best_documents_first(url, expected):
+    # With its own list of prices, it asks no other server.
+    offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    answers = run_client(_LITELLM_PROGRAM, url, QUERY, json.dumps(TEXTS), **offline)
+    assert len(answers) == 4
+    for ranked in answers:
+        assert [index for index, _ in ranked] == [index for index, _ in expected[:3]]
+        assert [score for _, score in ranked] == pytest.approx([score for _, score in expected[:3]], abs=1e-6)
 
 
 @pytest.mark.parametrize("path", PATHS)
