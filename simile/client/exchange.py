@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Protocol, TypeVar
 
-from simile.client.answers import Answer, Problem
+from simile.client.answers import Answer, Problem, status_words
 from simile.errors import ServerError, ServerRefusedError, ServerUnavailableError
 
 Item = TypeVar("Item")
@@ -58,13 +58,23 @@ class Exchange:
         timeout_s: seconds that a request may take with all its attempts and waits.
         retries: number of attempts after the first one.
         server: the server that is needed, in words, for the message about a response from something else.
+        key_place: where the user puts the key; if given, it replaces the server's message about a wrong key.
     """
 
     def __init__(
-        self, wire: Wire, url: str, *, secret: str | None, timeout_s: float, retries: int, server: str
+        self,
+        wire: Wire,
+        url: str,
+        *,
+        secret: str | None,
+        timeout_s: float,
+        retries: int,
+        server: str,
+        key_place: str | None = None,
     ) -> None:
         self.wire, self.url = wire, url
-        self._secret, self._timeout_s, self._retries, self._server = secret, timeout_s, retries, server
+        self._secret, self._timeout_s, self._retries = secret, timeout_s, retries
+        self._server, self._key_place = server, key_place
 
     async def request(self, path: str, body: bytes | None = None, *, problem: Callable[[Answer], Problem]) -> Answer:
         """Return the response after as many attempts as needed; ``problem`` reads the error of one without success."""
@@ -106,6 +116,9 @@ class Exchange:
             kind = ServerUnavailableError
         elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = ServerRefusedError
+        if status == HTTPStatus.UNAUTHORIZED and self._key_place:
+            # OpenAI's message repeats the first and the last characters of the key.
+            problem = Problem(type=status_words(status), message=f"need a valid key in {self._key_place}")
         shown = self._shown(problem)
         code, where = f"{status} " if status else "", f" ({shown.param})" if shown.param else ""
         tried = f", tried {attempt} times" if attempt > 1 else ""
