@@ -1,4 +1,4 @@
-"""Bundles and labelled pairs in, figures and a verdict out, measured on the artifact that is served.
+"""Bundles or endpoints and labelled pairs in, figures and a verdict out, measured on what is served.
 
 Shape suffix: P = pairs.
 """
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from evaluation.bootstrap import RESAMPLES, SEED, difference, unit_of
 from evaluation.gate import Gate, judge
+from evaluation.judged import Endpoint, Judged, calibration_of, evaluated, num_members, score, unknown_shares
 from simile.artifacts import (
+    BundleReport,
     Difference,
-    EvaluatedBundle,
     EvaluationReport,
     Figures,
     IntervalMethod,
@@ -25,7 +26,7 @@ from simile.artifacts import (
 )
 from simile.errors import InputError
 from simile.progress import Progress
-from simile.scoring import Scorer, probability, require_finite, require_prior
+from simile.scoring import probability, require_prior
 from simile.scoring.metrics import expected_calibration_error, figures, known, spearman, tfidf_cosines
 from simile.version import __version__, commit
 
@@ -40,78 +41,78 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer,
+    judged: Judged,
     sets: Sequence[PairSet],
     *,
-    baseline: Scorer | None = None,
+    baseline: Judged | None = None,
     guards: Sequence[PairSet] = (),
     gate: Gate | None = None,
     training_texts: Collection[str] | None = None,
     prior: float | None = None,
 ) -> Evaluation:
-    """Return the figures of the bundle on every set, beside the baseline's, and the gate's verdict.
+    """Return the figures on every set, beside the baseline's, and the gate's verdict.
+
+    The report is a `BundleReport` unless an endpoint takes part.
 
     Args:
-        scorer: scorer of the bundle.
+        judged: scorer of a bundle, or an endpoint.
         sets: labelled pairs to judge on.
-        baseline: scorer of another bundle, on the same runtime.
+        baseline: scorer of another bundle, on the same runtime, or an endpoint.
         guards: labelled pairs on which nothing may be lost.
-        gate: None for no verdict; needs a baseline.
+        gate: None for no verdict; needs a bundle and a baseline.
         training_texts: hashes of the bundle's training texts (`text_hash`); None where they are unknown.
         prior: share of positives that the probabilities assume; None for the calibrations' own.
 
     Raises:
         InputError: two sets have one name, a score is not finite, or a prior was given for an uncalibrated bundle.
+        ServerError: an endpoint does not give all scores.
     """
-    judged = [*sets, *guards]
-    names = [pairs.name for pairs in judged]
+    all_sets = [*sets, *guards]
+    names = [pairs.name for pairs in all_sets]
     if len(set(names)) < len(names):
         raise InputError(f"got sets named {', '.join(names)}, need a different name for each set")
-    require_prior(scorer.bundle, prior)
-    scorers = {"bundle": scorer} | ({"baseline": baseline} if baseline else {})
-    scores = _score_all(judged, scorers)
-    entries = {pairs.name: _compare(pairs, scores[pairs.name], scorers, prior) for pairs in judged}
-    report = EvaluationReport(
+    if not isinstance(judged, Endpoint):
+        require_prior(judged.bundle, prior)
+    roles = {"bundle": judged} | ({"baseline": baseline} if baseline else {})
+    scores = _score_all(all_sets, roles)
+    entries = {pairs.name: _compare(pairs, scores[pairs.name], roles, prior) for pairs in all_sets}
+    has_endpoint = any(isinstance(one, Endpoint) for one in roles.values())
+    report = (EvaluationReport if has_endpoint else BundleReport)(
         version=__version__,
         commit=commit(),
-        bundle=_evaluated(scorer),
-        baseline=_evaluated(baseline) if baseline else None,
+        bundle=evaluated(judged),
+        baseline=evaluated(baseline) if baseline else None,
         prior=prior,
         sets={pairs.name: entries[pairs.name] for pairs in sets},
         guards={pairs.name: entries[pairs.name] for pairs in guards},
-        interval=IntervalMethod(unit={pairs.name: unit_of(pairs) for pairs in judged}, resamples=RESAMPLES, seed=SEED),
-        leaked_texts=_num_leaked(judged, training_texts),
-        baseline_leaked_texts=_num_leaked(judged, read_training_texts(baseline.bundle) if baseline else None),
+        interval=IntervalMethod(
+            unit={pairs.name: unit_of(pairs) for pairs in all_sets}, resamples=RESAMPLES, seed=SEED
+        ),
+        leaked_texts=_num_leaked(all_sets, training_texts),
+        baseline_leaked_texts=_num_leaked(all_sets, _training_texts(baseline)),
     )
     return Evaluation(judge(report, gate, sets) if gate else report, scores)
 
 
-def _evaluated(scorer: Scorer) -> EvaluatedBundle:
-    return EvaluatedBundle(
-        name=scorer.bundle.manifest.name,
-        digest=scorer.bundle.manifest.digest,
-        provider=scorer.runtime.provider,
-        precision=scorer.runtime.precision,
-    )
+def _training_texts(judged: Judged | None) -> Collection[str] | None:
+    return None if judged is None or isinstance(judged, Endpoint) else read_training_texts(judged.bundle)
 
 
-def _score_all(sets: Sequence[PairSet], scorers: Mapping[str, Scorer]) -> dict[str, dict[str, NDArray[np.float32]]]:
+def _score_all(sets: Sequence[PairSet], roles: Mapping[str, Judged]) -> dict[str, dict[str, NDArray[np.float32]]]:
     num_texts = sum(len({text for pair in pairs.texts for text in pair}) for pairs in sets)
-    num_encoders = sum(len(scorer.members) for scorer in scorers.values())
+    num_encoders = sum(map(num_members, roles.values()))
     scores: dict[str, dict[str, NDArray[np.float32]]] = {pairs.name: {} for pairs in sets}
     with Progress("evaluating", num_texts * num_encoders, "texts") as progress:
         for pairs in sets:
-            for role, scorer in scorers.items():
-                score_P = scorer.score_members(pairs.texts, progress.advance).score_P
-                require_finite(score_P, scorer.runtime)
-                scores[pairs.name][role] = score_P
+            for role, judged in roles.items():
+                scores[pairs.name][role] = score(judged, pairs.texts, progress.advance)
     return scores
 
 
 def _compare(
-    pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], scorers: Mapping[str, Scorer], prior: float | None
+    pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], roles: Mapping[str, Judged], prior: float | None
 ) -> SetEvaluation:
-    by_role = {role: _figures(pairs, scores[role], scorer, prior) for role, scorer in scorers.items()}
+    by_role = {role: _figures(pairs, scores[role], judged, prior) for role, judged in roles.items()}
     gain = difference(pairs, scores["bundle"], scores["baseline"]) if "baseline" in scores else None
     lexical = known({"spearman": spearman(tfidf_cosines(pairs.texts), pairs.target_P)})
     return SetEvaluation(
@@ -122,13 +123,13 @@ def _compare(
         baseline=by_role.get("baseline"),
         difference=Difference(**known({"spearman": gain.value, "low": gain.low, "high": gain.high})) if gain else None,
         lexical=LexicalFigures(**lexical),
-        unknown_tokens=scorers["bundle"].unknown_shares(pairs.texts),
+        unknown_tokens=unknown_shares(roles["bundle"], pairs.texts),
     )
 
 
-def _figures(pairs: PairSet, score_P: NDArray[np.float32], scorer: Scorer, prior: float | None) -> Figures:
+def _figures(pairs: PairSet, score_P: NDArray[np.float32], judged: Judged, prior: float | None) -> Figures:
     values = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
-    calibration = scorer.bundle.manifest.calibration
+    calibration = calibration_of(judged)
     if calibration and not pairs.is_graded:
         probability_P = probability(calibration, score_P, prior=prior)
         values["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)

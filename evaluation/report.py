@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from evaluation.evaluate import Evaluation
 from simile import reports
-from simile.artifacts import EvaluationReport, PairSet, SetEvaluation
+from simile.artifacts import BundleReport, EvaluatedBundle, EvaluatedEndpoint, EvaluationReport, PairSet, SetEvaluation
 from simile.reports import Block, Value
 
 _NUM_EXAMPLES = 6
 _LEGEND = (
-    "Spearman's rank correlation of score and label for the baseline and for Simile, and their difference with its "
+    "Spearman's rank correlation of score and label for the baseline and for {judged}, and their difference with its "
     "95 % interval. With 0/1 labels in equal shares no model can exceed 0.866. TF-IDF alone is what word overlap "
     "reaches."
 )
+_NO_HASHES = "the bundle has no list of its training texts' hashes."
 
 
 def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[Block] = ()) -> str:
@@ -26,23 +27,35 @@ def to_page(evaluation: Evaluation, sets: Sequence[PairSet], *, extra: Sequence[
 
     It shows pairs of the sets (and guards), and ends with ``extra`` blocks, such as training curves.
     """
-    report, bundle = evaluation.report, evaluation.report.bundle
+    report, column = evaluation.report, evaluation.report.judged_column
     is_calibrated = any(entry.bundle.calibration_error is not None for entry in report.all_sets.values())
     blocks: list[Block] = [
         *_verdict(report),
         reports.heading("Figures"),
-        reports.paragraph(_LEGEND),
+        reports.paragraph(_LEGEND.format(judged="the endpoint" if column == "endpoint" else column)),
         *([reports.paragraph(_about_calibration(report))] if is_calibrated else []),
-        _table(report.all_sets, is_calibrated=is_calibrated),
+        _table(report.all_sets, column, is_calibrated=is_calibrated),
         *(reports.callout("note", text) for text in report.notes),
         *_intervals(report),
     ]
     for pairs in sets:
-        blocks += _scores_of(pairs, evaluation.scores[pairs.name])
+        blocks += _scores_of(pairs, evaluation.scores[pairs.name], column)
     blocks += [*extra, _method(report)]
-    provider = bundle.provider.removesuffix("ExecutionProvider")
-    subtitle = f"sha256:{bundle.digest[:16]} on {provider}, {bundle.precision}"
-    return reports.page(f"Evaluation of {bundle.name}", subtitle, blocks)
+    return reports.page(f"Evaluation of {report.bundle.name}", _subtitle(report), blocks)
+
+
+def _subtitle(report: EvaluationReport) -> str:
+    """Return what was judged, and the baseline where an endpoint takes part: its name alone says little."""
+    baseline = report.baseline
+    if baseline is None or isinstance(report, BundleReport):
+        return _told(report.bundle)
+    return f"{_told(report.bundle)}; baseline: {baseline.name}, {_told(baseline)}"
+
+
+def _told(judged: EvaluatedBundle | EvaluatedEndpoint) -> str:
+    if isinstance(judged, EvaluatedEndpoint):
+        return judged.told
+    return f"sha256:{judged.digest[:16]} on {judged.provider.removesuffix('ExecutionProvider')}, {judged.precision}"
 
 
 def _verdict(report: EvaluationReport) -> list[Block]:
@@ -62,7 +75,7 @@ def _about_calibration(report: EvaluationReport) -> str:
     )
 
 
-def _table(entries: Mapping[str, SetEvaluation], *, is_calibrated: bool) -> Block:
+def _table(entries: Mapping[str, SetEvaluation], column: str, *, is_calibrated: bool) -> Block:
     rows: list[dict[str, Value]] = []
     for name, entry in entries.items():
         figures, gain = entry.bundle, entry.difference
@@ -70,7 +83,7 @@ def _table(entries: Mapping[str, SetEvaluation], *, is_calibrated: bool) -> Bloc
             "set": name,
             "pairs": entry.pairs,
             "baseline": entry.baseline.spearman if entry.baseline else None,
-            "Simile": figures.spearman,
+            column: figures.spearman,
             "difference": gain.spearman if gain else None,
             "low": gain.low if gain else None,
             "high": gain.high if gain else None,
@@ -94,19 +107,19 @@ def _intervals(report: EvaluationReport) -> list[Block]:
     return [reports.intervals(title, rows, spec="+.3f")] if rows else []
 
 
-def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> list[Block]:
-    """Return the score histograms of a labelled set, and the pairs that the bundle gets most wrong."""
+def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], column: str) -> list[Block]:
+    """Return the score histograms of a labelled set, and the pairs that are scored most wrongly."""
     if pairs.is_graded:
         return []
     is_positive_P = pairs.target_P == 1
     panels = {
         title: {"positive pairs": scores[role][is_positive_P], "negative pairs": scores[role][~is_positive_P]}
-        for role, title in (("baseline", "baseline"), ("bundle", "Simile"))
+        for role, title in (("baseline", "baseline"), ("bundle", column))
         if role in scores
     }
     wrong = [
-        reports.examples("Positive pairs with the lowest scores", _worst(pairs, scores, positive=True)),
-        reports.examples("Negative pairs with the highest scores", _worst(pairs, scores, positive=False)),
+        reports.examples("Positive pairs with the lowest scores", _worst(pairs, scores, column, positive=True)),
+        reports.examples("Negative pairs with the highest scores", _worst(pairs, scores, column, positive=False)),
     ]
     return [
         reports.heading(pairs.name),
@@ -116,11 +129,11 @@ def _scores_of(pairs: PairSet, scores: Mapping[str, NDArray[np.float32]]) -> lis
 
 
 def _worst(
-    pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], *, positive: bool
+    pairs: PairSet, scores: Mapping[str, NDArray[np.float32]], column: str, *, positive: bool
 ) -> list[tuple[str, str, dict[str, Value]]]:
     index = np.flatnonzero(pairs.target_P == positive)
     order = index[np.argsort(scores["bundle"][index] * (1 if positive else -1), kind="stable")][:_NUM_EXAMPLES]
-    names = {"bundle": "Simile", "baseline": "baseline"}
+    names = {"bundle": column, "baseline": "baseline"}
     shown: list[dict[str, Value]] = [
         {names[role]: float(score_P[i]) for role, score_P in scores.items()} for i in order
     ]
@@ -136,8 +149,9 @@ def _method(report: EvaluationReport) -> Block:
         f"resampled are the {units}: pairs share them, and resampling pairs would make the intervals too narrow. They "
         "are widened by Student's t, because the resamples of few units vary too little."
     )
+    unknown = "a server does not tell." if isinstance(report.bundle, EvaluatedEndpoint) else _NO_HASHES
     leak = (
-        "Whether texts of these sets were trained on is unknown: the bundle has no list of its training texts' hashes."
+        f"Whether texts of these sets were trained on is unknown: {unknown}"
         if leaked is None
         else f"Number of texts of these sets that were trained on: {sum(leaked.values())}."
     )

@@ -117,7 +117,8 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     package = str(error.name).partition(".")[0]
     if package in ("simile", "mining", "training", "evaluation", "serving", "pipeline"):
         raise error
-    extras = "serve-cpu" if command in ("inspect", "score", "serve") else "train,serve-cpu"
+    serving = dict.fromkeys(("inspect", "score", "serve"), "serve-cpu")
+    extras = (serving | {"evaluate": "evaluate"}).get(command, "train,serve-cpu")
     if package == "httpx2":
         extras = "client"
     if command in ("push", "pull"):

@@ -69,13 +69,13 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
 
 
 def result_table(report: EvaluationReport) -> list[str]:
-    """Return the figures of an evaluation: baseline, Simile, and their difference with its 95 % interval."""
-    entries = report.sets
+    """Return the figures of an evaluation: baseline, what was judged, their difference with its 95 % interval."""
+    entries, judged = report.sets, report.judged_column
     if report.baseline is None:
-        columns = ["Spearman", "pairs", "Simile", "AUC", "separability", "overlap", "TF-IDF alone"]
+        columns = ["Spearman", "pairs", judged, "AUC", "separability", "overlap", "TF-IDF alone"]
         rows = [_row(name, entry) for name, entry in entries.items()]
     else:
-        columns = ["Spearman", "pairs", "baseline", "Simile", "difference", "95 % interval", "TF-IDF alone"]
+        columns = ["Spearman", "pairs", "baseline", judged, "difference", "95 % interval", "TF-IDF alone"]
         entries = entries | {f"{name} (guard)": entry for name, entry in report.guards.items()}
         rows = [_compared(name, entry) for name, entry in entries.items()]
     errors = [entry.bundle.calibration_error for entry in entries.values()]

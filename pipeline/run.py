@@ -259,9 +259,9 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
 def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> EvaluationReport:
     out, paths = config.out, _member_paths(config)
     options = evaluate.Options(
-        bundle=out / "bundle",
+        bundle=str(out / "bundle"),
         pairs=tuple(pairs.name for pairs in sets),
-        baseline=out / "baseline",
+        baseline=str(out / "baseline"),
         gate=True,
         guard_margin=config.guard_margin,
         allow_undecided_guards=config.allow_undecided_guards,

@@ -61,6 +61,7 @@ SLOW_FILES = (
     "pipeline/test_wheel.py",
     "pipeline/test_ensemble.py",
     "pipeline/test_score_by_server.py",
+    "pipeline/test_evaluate_endpoint.py",
     "mining/report/test_comparison.py",
     "monitoring/test_live.py",
     "serving/test_same_score.py",

@@ -1,9 +1,9 @@
 """Evaluation reports for tests of what reads them."""
 
-from simile.artifacts import EvaluationReport
+from simile.artifacts import BundleReport
 
 
-def evaluation_report(**changed) -> EvaluationReport:
+def evaluation_report(**changed) -> BundleReport:
     """Return a report of no sets, with some of its parts changed."""
     bundle = {"name": "my_bundle", "digest": "f" * 64, "provider": "CPUExecutionProvider", "precision": "fp32"}
     empty = {
@@ -15,4 +15,4 @@ def evaluation_report(**changed) -> EvaluationReport:
         "interval": {"unit": {}, "resamples": 1000, "seed": 0},
         "leaked_texts": None,
     }
-    return EvaluationReport.model_validate(empty | changed | {"bundle": bundle | changed.get("bundle", {})})
+    return BundleReport.model_validate(empty | changed | {"bundle": bundle | changed.get("bundle", {})})

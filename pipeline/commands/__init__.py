@@ -7,7 +7,7 @@ SUMMARIES = {
     "mine": "Mine pairs as hard as the test from documents",
     "train": "Train on pairs and write a bundle",
     "distill": "Train on a bundle's scores besides labelled pairs, and write a smaller bundle",
-    "evaluate": "Judge a bundle on labelled pairs",
+    "evaluate": "Judge a bundle or a server on labelled pairs",
     "join": "Join the members of several bundles in one ensemble",
     "score": "Score two texts, or a file of pairs",
     "serve": "Serve a bundle over HTTP",

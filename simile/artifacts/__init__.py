@@ -28,8 +28,10 @@ from simile.artifacts.bundle_files import (
 from simile.artifacts.card import model_card
 from simile.artifacts.documents import Document, read_documents
 from simile.artifacts.evaluation_report import (
+    BundleReport,
     Difference,
     EvaluatedBundle,
+    EvaluatedEndpoint,
     EvaluationReport,
     Figures,
     GuardResult,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, TEXTS, Bundle, FileEntry, Manifest
 from simile.artifacts.card import model_card
-from simile.artifacts.evaluation_report import EvaluationReport, StoredEvaluations
+from simile.artifacts.evaluation_report import BundleReport, StoredEvaluations
 from simile.artifacts.json_file import read_json, read_model, validated
 from simile.artifacts.texts import texts_content
 from simile.errors import BundleError, InputError
@@ -144,7 +144,7 @@ def _require_sha256(path: Path, entry: FileEntry, digest: str) -> None:
         raise BundleError(f"{path}: {entry.path} is damaged, got sha256 {digest[:12]}…, need {entry.sha256[:12]}…")
 
 
-def stored_evaluations(bundle: Bundle) -> tuple[EvaluationReport, ...]:
+def stored_evaluations(bundle: Bundle) -> tuple[BundleReport, ...]:
     """Return the evaluation reports in the bundle, the latest last, or raise a `BundleError` where they are damaged."""
     file = bundle.path / EVALUATION
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from simile.artifacts.bundle import EncoderMember, IsotonicCalibration, Manifest, Member
-from simile.artifacts.evaluation_report import EvaluationReport, SetEvaluation
+from simile.artifacts.evaluation_report import BundleReport, SetEvaluation
 from simile.artifacts.provenance import BaselineProvenance, trained_on
 from simile.flat import flat
 
@@ -16,7 +16,7 @@ _COLUMNS = ("set", "pairs", "baseline", "Simile", "difference", "95 % interval",
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> str:
+def model_card(manifest: Manifest, reports: Sequence[BundleReport] = ()) -> str:
     """Return the card: YAML for the hub, then Markdown; the latest of the evaluation reports is the last.
 
     Those with a verdict of the gate come first in the card, and give the hub's figures.
@@ -29,7 +29,7 @@ def model_card(manifest: Manifest, reports: Sequence[EvaluationReport] = ()) -> 
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _for_the_hub(manifest: Manifest, reports: Sequence[EvaluationReport]) -> dict[str, Any]:
+def _for_the_hub(manifest: Manifest, reports: Sequence[BundleReport]) -> dict[str, Any]:
     """Return the hub's metadata: how to load the bundle, its base models, and the figures of the latest evaluation."""
     bases = {member.base for member in manifest.members if isinstance(member, EncoderMember)}
     known: dict[str, Any] = {"library_name": "simile", "pipeline_tag": _TASK, "tags": ["simile", "onnx", _TASK]}
@@ -81,7 +81,7 @@ simile.load("{name}").score([("card lost", "where is my card")])
 ```"""
 
 
-def _evaluation(report: EvaluationReport) -> str:
+def _evaluation(report: BundleReport) -> str:
     bundle, baseline, leaked = report.bundle, report.baseline, report.leaked_texts
     where = f"{bundle.provider.removesuffix('ExecutionProvider')}, {bundle.precision}"
     where += f", against {baseline.name}@sha256:{baseline.digest[:12]}" if baseline else ""

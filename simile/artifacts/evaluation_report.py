@@ -22,6 +22,26 @@ class EvaluatedBundle(StrictModel):
     precision: Literal["fp32", "bf16", "fp16", "int8"]
 
 
+class EvaluatedEndpoint(StrictModel):
+    """A server that scored over HTTP. It has no digest: its weights are unknown, and may be others tomorrow."""
+
+    name: str
+    """What the user calls it."""
+    url: str
+    """The address that texts were sent to; it has neither user nor query."""
+    api: Literal["simile", "tei", "openai"]
+    """The API that was used: Simile's, text-embeddings-inference's or OpenAI's, of whose embeddings the cosine was
+    taken."""
+    model: str
+    """The model as the server names it."""
+
+    @property
+    def told(self) -> str:
+        """API, address and model in words."""
+        api = {"simile": "Simile's API", "tei": "TEI's API", "openai": "OpenAI's API"}[self.api]
+        return f"{api} at {self.url}, model {self.model}"
+
+
 class Figures(StrictModel):
     """How well scores order pairs; a graded set has its Spearman only."""
 
@@ -93,15 +113,16 @@ GuardResult = Literal["kept", "lost", "undecided"]
 
 
 class EvaluationReport(StrictModel):
-    """The figures of a bundle on every set, beside the baseline's, and the verdict of the gate."""
+    """The figures of a bundle or an endpoint on every set, beside the baseline's, and the verdict of the gate."""
 
     schema_version: Literal[2] = 2
     version: str | None = None
     """Version of the Simile that evaluated; None in a report of 0.2 or earlier."""
     commit: str | None = None
     """Commit of its source; None where it is unknown."""
-    bundle: EvaluatedBundle
-    baseline: EvaluatedBundle | None
+    bundle: EvaluatedBundle | EvaluatedEndpoint
+    """What was judged; the figures of an endpoint have the name ``bundle`` in each set too."""
+    baseline: EvaluatedBundle | EvaluatedEndpoint | None
     prior: float | None
     """Share of positives that the probabilities assume; None for the calibrations' own."""
     sets: dict[str, SetEvaluation]
@@ -126,9 +147,21 @@ class EvaluationReport(StrictModel):
         return self.sets | self.guards
 
     @property
+    def judged_column(self) -> str:
+        """The heading of the figures of what was judged, in tables."""
+        return "endpoint" if isinstance(self.bundle, EvaluatedEndpoint) else "Simile"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the figures has to know."""
         return tuple(unknown_notes({name: entry.unknown_tokens for name, entry in self.all_sets.items()}))
+
+
+class BundleReport(EvaluationReport):
+    """A report in which no endpoint takes part: the only kind that a bundle stores."""
+
+    bundle: EvaluatedBundle
+    baseline: EvaluatedBundle | None
 
 
 class StoredEvaluations(ChecksummedModel):
@@ -137,7 +170,7 @@ class StoredEvaluations(ChecksummedModel):
     Reports with and without a verdict are kept beside each other. The latest is the last.
     """
 
-    reports: tuple[EvaluationReport, ...]
+    reports: tuple[BundleReport, ...]
 
 
 def unknown_notes(shares_by_set: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

@@ -52,12 +52,13 @@ class Answer:
     content: bytes
 
 
-class _Received(BaseModel):
-    # Unknown fields are ignored, because a newer server may send more.
+class Received(BaseModel):
+    """Content of a response; unknown fields are ignored, because a newer server may send more."""
+
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Limits(_Received):
+class Limits(Received):
     """Limits of one request."""
 
     max_pairs: Annotated[int, Field(ge=1)]
@@ -65,11 +66,11 @@ class Limits(_Received):
     max_tokens: int | None = None
 
 
-class _Member(_Received):
+class _Member(Received):
     name: str
 
 
-class Served(_Received):
+class Served(Received):
     """The served bundle and the limits of a request."""
 
     name: str
@@ -90,7 +91,7 @@ class Served(_Received):
         )
 
 
-class _Scores(_Received):
+class _Scores(Received):
     scores: list[float]
     members: dict[str, list[float]] | None = None
     probabilities: list[float] | None = None
@@ -98,7 +99,7 @@ class _Scores(_Received):
     bundle: str
 
 
-class Problem(_Received):
+class Problem(Received):
     """The error of a response without scores."""
 
     type: str
@@ -106,11 +107,11 @@ class Problem(_Received):
     param: str | None = None
 
 
-class _ErrorBody(_Received):
+class _ErrorBody(Received):
     error: Problem
 
 
-Body = TypeVar("Body", bound=_Received)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def read(answer: Answer, body: type[Body]) -> Body:
@@ -145,9 +146,14 @@ def read_problem(answer: Answer) -> Problem:
     try:
         problem = _ErrorBody.model_validate_json(answer.content).error
     except ValidationError:
-        phrase = next((status.phrase for status in HTTPStatus if status == answer.status), "unknown status")
-        return Problem(type=phrase.lower().replace(" ", "_"), message="the response is not from a Simile server")
+        return Problem(type=status_words(answer.status), message="the response is not from a Simile server")
     return Problem(**{name: " ".join(text.split()) for name, text in problem if text is not None})
+
+
+def status_words(status: int) -> str:
+    """Return the HTTP status as the type of an error, such as ``not_found``."""
+    phrase = next((known.phrase for known in HTTPStatus if known == status), "unknown status")
+    return phrase.lower().replace(" ", "_")
 
 
 def join(parts: Sequence[Similarity]) -> Similarity:

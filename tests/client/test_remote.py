@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simile.client.answers import Answer
-from simile.client.remote import Remote, backoff_s, encode_pairs, retry_after_s, split
+from simile.client.exchange import Exchange, backoff_s, retry_after_s
+from simile.client.remote import SERVER, Remote, encode_pairs, split
 from simile.errors import InputError, ServerRefusedError, ServerUnavailableError
 
 NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
@@ -64,8 +65,12 @@ class FakeWire:
         return self.time
 
 
+def remote_over(wire, *, timeout_s, retries):
+    return Remote(Exchange(wire, "http://server", secret=None, timeout_s=timeout_s, retries=retries, server=SERVER))
+
+
 def ask(wire, *, timeout_s=30.0, retries=5, pairs=(("a", "b"),)):
-    remote = Remote(wire, "http://server", secret=None, timeout_s=timeout_s, retries=retries)
+    remote = remote_over(wire, timeout_s=timeout_s, retries=retries)
     return asyncio.run(remote.similarity(pairs, members=False, on_progress=None)).scores.tolist()
 
 
@@ -157,7 +162,7 @@ def test_wait_is_read_as_seconds_or_as_a_date(headers, seconds):
 
 def test_limits_are_asked_for_once_and_again_after_a_refusal():
     wire = FakeWire(SCORED, SCORED, refused(413), described(max_pairs=4), SCORED)
-    remote = Remote(wire, "http://server", secret=None, timeout_s=30, retries=0)
+    remote = remote_over(wire, timeout_s=30, retries=0)
 
     async def scenario():
         for expected in (None, None, ServerRefusedError, None):
