@@ -54,7 +54,7 @@ def _subtitle(report: EvaluationReport) -> str:
 
 def _told(judged: EvaluatedBundle | EvaluatedEndpoint) -> str:
     if isinstance(judged, EvaluatedEndpoint):
-        return judged.told
+        return judged.description
     return f"sha256:{judged.digest[:16]} on {judged.provider.removesuffix('ExecutionProvider')}, {judged.precision}"
 
 

@@ -128,7 +128,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
-        self._waiting.add(self)
+        self._waiting.add(self, is_stranger=not self._num_requests)
         self._stop_timeout()
         self._closing = self.loop.call_later(self._transfer_s, self._close)
 

@@ -45,6 +45,10 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             self._num_lines += 1 + in_traceback
         super().emit(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Count the record as left out; Python would write a traceback for each, as without free files."""
+        self._num_left_out += 1
+
 
 class VisibleFormatter(logging.Formatter):
     """Formats a log line with the control characters of names and messages as visible escapes."""

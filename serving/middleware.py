@@ -20,8 +20,8 @@ from serving.tracing import RequestSpan, Tracer
 
 PROBES = ("/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready")
 _NOT_TIMED = (408, 429)
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _PORT = re.compile(r":\d*$")
+_ADDRESS = re.compile(r"[\d.]+|\[[\da-f:.]+\]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger(__name__)
@@ -138,25 +138,29 @@ def _stages(state: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 class CheckHost:
     """Answers 421 where the header ``Host`` names none of the hosts (without ports); ``*`` stands for all.
 
-    Without hosts, a service on a loopback address may only be called by the names of this machine: a page whose domain
-    is made to lead to it (DNS rebinding) could read its responses otherwise. Requests without the header pass.
+    Without hosts, a service on a loopback address refuses domains: a page whose domain is made to lead to this machine
+    (DNS rebinding) could read its responses otherwise. No page can have an address or a name without a dot as its
+    domain. Requests without the header pass.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], address: str) -> None:
         self._app = app
-        is_local = address in ("localhost", "::1") or address.startswith("127.")
-        names = hosts or ((address, *_LOCAL_HOSTS) if is_local else ("*",))
-        self._hosts = frozenset(name.lower().strip("[]") for name in names)
+        self._hosts = frozenset(name.lower() for name in hosts)
+        self._is_local = address in ("localhost", "::1") or address.startswith("127.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         given = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
-        name = _PORT.sub("", given).lower().strip("[]")
-        if not given or "*" in self._hosts or name in self._hosts:
+        if not given or self._is_known(_PORT.sub("", given).lower()):
             await self._app(scope, receive, send)
         else:
             error = WrongHostError("the header Host names another host, need one that the service knows (--hosts)")
             await error_response(error)(scope, receive, send)
+
+    def _is_known(self, name: str) -> bool:
+        if self._hosts:
+            return "*" in self._hosts or name in self._hosts
+        return not self._is_local or "." not in name or name.endswith(".localhost") or bool(_ADDRESS.fullmatch(name))
 
 
 class RequireKey:

@@ -39,20 +39,26 @@ class Waiting:
     def __init__(self, max_connections: int, max_bytes: int = MAX_BYTES) -> None:
         self._max_connections, self._max_bytes = max_connections, max_bytes
         # Dictionaries keep the order of insertion, so the first one has waited longest.
-        self._waiters: dict[Waiter, None] = {}
+        self._strangers: dict[Waiter, None] = {}
+        """Those that have had no response yet: they are closed before the others."""
+        self._others: dict[Waiter, None] = {}
         self._heavy: dict[Waiter, int] = {}
         """Bytes of those that hold more than `_LIGHT_BYTES`."""
         self._heavy_bytes = 0
 
-    def add(self, waiter: Waiter) -> None:
-        """Note that a connection waits, unless that is known; close the first ones where there are too many."""
-        self._waiters.setdefault(waiter)
-        while len(self._waiters) > self._max_connections:
-            self._close(next(iter(self._waiters)))
+    def add(self, waiter: Waiter, *, is_stranger: bool = True) -> None:
+        """Note that a connection waits, unless that is known; close the first ones where there are too many.
+
+        A stranger has had no response yet.
+        """
+        if waiter not in self._strangers and waiter not in self._others:
+            (self._strangers if is_stranger else self._others)[waiter] = None
+        while len(self._strangers) + len(self._others) > self._max_connections:
+            self._close(next(iter(self._strangers or self._others)))
 
     def hold(self, waiter: Waiter, num_bytes: int) -> None:
         """Note how many bytes a waiting connection holds; close the first heavy ones where all hold too much."""
-        if waiter not in self._waiters:
+        if waiter not in self._strangers and waiter not in self._others:
             return
         self._heavy_bytes -= self._heavy.get(waiter, 0)
         if num_bytes > _LIGHT_BYTES:
@@ -65,7 +71,8 @@ class Waiting:
 
     def remove(self, waiter: Waiter) -> None:
         """Note that a connection does not wait any more."""
-        self._waiters.pop(waiter, None)
+        self._strangers.pop(waiter, None)
+        self._others.pop(waiter, None)
         self._heavy_bytes -= self._heavy.pop(waiter, 0)
 
     def _close(self, waiter: Waiter) -> None:

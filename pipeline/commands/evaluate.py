@@ -182,7 +182,7 @@ def _opened(argument: str, options: Options, *, runtime: "Runtime | None" = None
     from simile.client.endpoint import connect
 
     endpoint = connect(argument, os.environ)
-    say(f"{endpoint.name}: {evaluated_endpoint(endpoint).told}")
+    say(f"{endpoint.name}: {evaluated_endpoint(endpoint).description}")
     return endpoint
 
 

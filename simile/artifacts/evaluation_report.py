@@ -36,7 +36,7 @@ class EvaluatedEndpoint(StrictModel):
     """The model as the server names it."""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """API, address and model in words."""
         api = {"simile": "Simile's API", "tei": "TEI's API", "openai": "OpenAI's API"}[self.api]
         return f"{api} at {self.url}, model {self.model}"

@@ -42,7 +42,7 @@ def test_body_in_another_encoding_is_malformed(client, encoding):
 
 def test_every_error_has_a_status_and_a_type_of_its_own():
     classes = errors.ServingError.__subclasses__()
-    assert len({error.status for error in classes}) == len({error.type for error in classes}) == len(classes) == 11
+    assert len({error.status for error in classes}) == len({error.type for error in classes}) == len(classes) == 12
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"pairs": nope}', b'{"pairs": [["\xff", "a"]]}', b"[" * 1500])

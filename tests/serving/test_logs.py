@@ -49,3 +49,13 @@ def test_a_traceback_counts_for_its_lines(log):
         except ValueError:
             logger.exception("fault")
     assert 5 <= len(lines) <= 25
+
+
+def test_a_line_that_cannot_be_written_is_counted(capsys):
+    handler = LimitedHandler()
+    handler.format = lambda _record: 1 / 0
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    logger.error("fault")
+    assert capsys.readouterr().err == ""
+    assert handler._num_left_out == 1

@@ -32,6 +32,18 @@ def test_the_first_of_too_many_connections_is_closed(connections):
     assert closed(connections) == [0, 1]
 
 
+def test_strangers_are_closed_before_connections_that_had_a_response(connections):
+    waiting = Waiting(max_connections=2)
+    waiting.add(connections[0], is_stranger=False)
+    waiting.add(connections[1])
+    waiting.add(connections[2])
+    assert closed(connections) == [1]
+    waiting.remove(connections[2])
+    for connection in connections[2:]:
+        waiting.add(connection, is_stranger=False)
+    assert closed(connections) == [0, 1]
+
+
 def test_a_connection_that_waits_anew_is_the_last(connections):
     waiting = Waiting(max_connections=3)
     for connection in connections[:3]:
