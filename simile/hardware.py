@@ -40,6 +40,12 @@ def has_int8_products(cpuinfo: Path = _CPUINFO) -> bool:
     return not flags.isdisjoint({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
+def has_arm_bf16_products(cpuinfo: Path = _CPUINFO) -> bool:
+    """Return whether this is an Arm processor that multiplies bfloat16 matrices."""
+    _, flags, _ = _processor(cpuinfo)
+    return {"asimd", "bf16"} <= flags
+
+
 def num_cuda_devices() -> int:
     """Return the number of CUDA devices that the driver reports; 0 without a driver.
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from simile.hardware import bf16_pays, guard_amx, has_int8_products, num_cuda_devices, usable_cores
+from simile.hardware import (
+    bf16_pays,
+    guard_amx,
+    has_arm_bf16_products,
+    has_int8_products,
+    num_cuda_devices,
+    usable_cores,
+)
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 ISA = "ONEDNN_MAX_CPU_ISA"
@@ -97,6 +104,13 @@ def test_int8_products_need_dot_products_on_arm(tmp_path):
     (tmp_path / "with").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n\n")
     (tmp_path / "without").write_text("processor\t: 0\nFeatures\t: fp asimd\n\n")
     assert [has_int8_products(tmp_path / name) for name in ("with", "without")] == [True, False]
+
+
+def test_bf16_products_on_arm_need_the_processors_feature(tmp_path):
+    (tmp_path / "with").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp bf16\n\n")
+    (tmp_path / "without").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n\n")
+    assert [has_arm_bf16_products(tmp_path / name) for name in ("with", "without")] == [True, False]
+    assert not has_arm_bf16_products(cpuinfo(tmp_path, flags="avx512_bf16 bf16"))
 
 
 def test_bf16_does_not_pay_on_an_unknown_processor(tmp_path):

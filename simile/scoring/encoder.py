@@ -147,6 +147,9 @@ def _graph_for(runtime: Runtime, member: EncoderMember, bundle: Bundle) -> FileE
             if member.model_int8 is None:
                 raise BundleError(f"{bundle.path}: member {member.name} has no graph in int8, try --precision fp32")
             return member.model_int8
+        case "bf16" if runtime.provider == "CPUExecutionProvider":
+            # ONNX Runtime rounds the factors of the products in the graph in fp32.
+            return member.model
         case _:
             # The fp16 graph is padded: OpenVINO lacks an operator of the graph without padding.
             return member.model_fp16 or member.model

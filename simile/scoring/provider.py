@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any, Literal
 
 from simile.errors import InputError
-from simile.hardware import bf16_pays, guard_amx, has_int8_products, num_cuda_devices, usable_cores
+from simile.hardware import (
+    bf16_pays,
+    guard_amx,
+    has_arm_bf16_products,
+    has_int8_products,
+    num_cuda_devices,
+    usable_cores,
+)
 from simile.scoring.graph_check import require_plain_graph
 
 guard_amx()
@@ -63,7 +70,7 @@ def choose_runtime(
 
     Args:
         device: ``auto`` takes CUDA if there is a device.
-        precision: ``auto`` takes fp16 on CUDA, bf16 on processors where it is faster, else fp32.
+        precision: ``auto`` takes fp16 on CUDA, bf16 on x86 processors where it is faster, else fp32.
         evaluated: runtimes among which ``auto`` chooses, if this machine has one of them. It takes int8 from here only.
     """
     here = _runtimes_here()
@@ -91,6 +98,9 @@ def _runtimes_here() -> list[Runtime]:
         runtimes.insert(0, Runtime(_CPU, "int8"))
     if _OPENVINO in available:
         runtimes.insert(0 if bf16_pays() else len(runtimes), Runtime(_OPENVINO, "bf16"))
+    if has_arm_bf16_products():
+        # Not measured yet, so it comes after fp32.
+        runtimes.append(Runtime(_CPU, "bf16"))
     if _CUDA in available and num_cuda_devices() > 0:
         runtimes = [Runtime(_CUDA, "fp16"), Runtime(_CUDA, "fp32"), *runtimes]
     return runtimes
@@ -113,6 +123,8 @@ def open_session(model: bytes, runtime: Runtime, at_once: int | None = None) -> 
     options.log_severity_level = 4
     # Otherwise the first bytes decide, and ONNX Runtime's own format, which was not checked, could be read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    if runtime == Runtime(_CPU, "bf16"):
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     if runtime.provider == _CUDA:
         # CUDA and cuDNN from wheels are on no library path, so they have to be loaded by name.
         onnxruntime.preload_dlls()

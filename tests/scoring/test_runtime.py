@@ -79,6 +79,21 @@ def test_auto_picks_what_the_bundle_was_evaluated_with(runtime):
     assert choose_runtime("cpu", evaluated=[runtime]) == runtime
 
 
+def test_bf16_on_arm_is_chosen_only_if_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr("simile.scoring.provider.has_arm_bf16_products", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    arm = Runtime("CPUExecutionProvider", "bf16")
+    assert choose_runtime("cpu") == FP32
+    assert choose_runtime("cpu", "bf16") == arm
+
+
+def test_bf16_on_arm_runs_the_graph_in_fp32(ensemble):
+    bundle = ensemble.write(replace={"members/small/model.fp16.onnx": graph(table(seed=1))})
+    pairs = [("The water was cold.", "A cold drink of water.")]
+    arm = load(bundle.path, runtime=Runtime("CPUExecutionProvider", "bf16"))
+    assert arm.score(pairs) == pytest.approx(load(bundle.path, runtime=FP32).score(pairs), abs=2e-2)
+
+
 @needs_int8
 def test_int8_is_chosen_only_if_it_is_asked_for_or_evaluated(monkeypatch):
     assert choose_runtime("cpu", "int8") == INT8
