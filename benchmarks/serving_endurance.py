@@ -13,6 +13,7 @@ import socket
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,7 +150,8 @@ async def overload(port: int, metrics_port: int, texts: Sequence[str], seconds: 
     bodies = drawn(texts, lambda draw: draw.choice(lengths))
     best = await saturated(port, bodies, seconds / 10)
     memory, answers = Memory(), Answers()
-    watching = asyncio.create_task(memory.watch(metrics_port))
+    readiness: Counter[int] = Counter()
+    watching = asyncio.gather(memory.watch(metrics_port), watch_readiness(port, readiness))
     begin = time.monotonic()
     await flood(port, bodies, answers, 2 * best / PAIRS_PER_REQUEST, seconds)
     watching.cancel()
@@ -173,12 +175,25 @@ async def overload(port: int, metrics_port: int, texts: Sequence[str], seconds: 
             p99_ms <= MAX_REFUSAL_MS,
         ),
         Figure(
+            "unready",
+            f"{readiness.total() - readiness[200]} of {readiness.total():,} answers of /readyz",
+            "none",
+            readiness.total() == readiness[200],
+        ),
+        Figure(
             "responses other than 200 and 429", f"{num_lost:,} of {len(answers.got):,} requests", "none", num_lost == 0
         ),
         memory.figure(marks),
     ]
     load = f"twice the {best:,.0f} pairs per second of {SATURATING_CLIENTS} waiting clients"
     return f"{seconds:g} s of {load}, {PAIRS_PER_REQUEST} pairs per request, all texts distinct, cache off", figures
+
+
+async def watch_readiness(port: int, statuses: Counter[int]) -> None:
+    """Count the statuses of /readyz until cancelled."""
+    while True:
+        statuses[(await request(port, "GET", "/readyz"))[0]] += 1
+        await asyncio.sleep(_PERIOD_S)
 
 
 async def saturated(port: int, bodies: Iterator[bytes], seconds: float) -> float:

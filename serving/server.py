@@ -17,11 +17,15 @@ from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import make_asgi_app
+from prometheus_client.exposition import choose_encoder
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import create_app
 from serving.connection import Connection
 from serving.logs import JsonFormatter, LimitedHandler, VisibleFormatter
+from serving.metrics import Metrics
 from serving.middleware import CheckHost
 from serving.service import Service
 from serving.settings import Settings
@@ -120,8 +124,8 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
     service: Service = app.state.service
     checked = CheckHost(app, service.settings.hosts, service.settings.host)
     server = _Server(_config(checked, service.settings, Waiting(most_connections())))
-    metrics = make_asgi_app(service.metrics.registry)
-    metrics_server = _Server(_config(metrics, service.settings, Waiting(_METRICS_CONNECTIONS), lifespan="off"))
+    metrics_app = _exposition(service.metrics)
+    metrics_server = _Server(_config(metrics_app, service.settings, Waiting(_METRICS_CONNECTIONS), lifespan="off"))
     if metrics_listener:
         await metrics_server.begin(metrics_listener)
     loop = asyncio.get_running_loop()
@@ -152,6 +156,16 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
     if metrics_listener:
         await metrics_server.shutdown([metrics_listener])
     serving.result()
+
+
+def _exposition(metrics: Metrics) -> ASGIApp:
+    """Return the application that answers every path with the metrics."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        encode, content_type = choose_encoder(Headers(scope=scope).get("accept", ""))
+        await Response(encode(metrics.registry), headers={"content-type": content_type})(scope, receive, send)
+
+    return app
 
 
 def _config(app: Any, settings: Settings, waiting: Waiting, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
