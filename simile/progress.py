@@ -26,7 +26,8 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 class Progress:
     """Progress of one piece of work and its rate; use it as a context manager and call `advance`.
 
-    Without a total (a stream's length is known only at its end), neither a share nor the time left is shown.
+    Without a total (a stream's length is known only at its end), or beyond one that was too low, it shows neither a
+    share nor the time left.
     """
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
@@ -54,6 +55,8 @@ class Progress:
     def advance(self, num: int = 1, note: str | None = None) -> None:
         """Count more work as done, and replace the note beside the figures unless it is None."""
         self._done += num
+        if self._total is not None and self._done > self._total:
+            self._total = None
         if note is not None:
             self._note = visible(note)
         self._show()

@@ -89,6 +89,12 @@ def test_work_of_unknown_length_has_neither_share_nor_time_left(capsys):
     assert re.fullmatch(r"reading +12,345 documents  \d\.\d s", capsys.readouterr().err.splitlines()[-1])
 
 
+def test_work_beyond_the_total_shows_no_share(capsys):
+    with Progress("mining", 100, "pairs") as progress:
+        progress.advance(300)
+    assert capsys.readouterr().err.splitlines()[-1].split() == ["mining", "300", "pairs", "0.0", "s"]
+
+
 def test_say_writes_a_line_to_stderr(capsys):
     say("hello")
     assert capsys.readouterr() == ("", "hello\n")
