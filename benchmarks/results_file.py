@@ -42,8 +42,8 @@ def write_result(file: Path, figures: Mapping[str, Any]) -> None:
 def origin(results: Iterable[Mapping[str, Any]]) -> str:
     """Return the line that names the commits and machines of the results."""
     rows = list(results)
-    commits, machines = (", ".join(sorted({row[key] for row in rows})) for key in ("commit", "machine"))
-    return f"Commit {commits}, on {machines}:" if rows else "Not measured yet:"
+    commits, machines = (sorted({row[key] for row in rows}) for key in ("commit", "machine"))
+    return f"Commit {', '.join(commits)}, on {' and '.join(machines)}:" if rows else "Not measured yet:"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
