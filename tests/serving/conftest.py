@@ -1,4 +1,6 @@
+import os
 import threading
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -7,6 +9,7 @@ from serving.app import create_app
 from serving.settings import Settings
 from simile.artifacts import Bundle, Combine
 from simile.scoring import Runtime, Scorer
+from tests.tiny_ensembles import Ensemble
 
 
 @pytest.fixture
@@ -27,6 +30,12 @@ def encoder_alone(bundle) -> Bundle:
 def alone(encoder_alone, scorer) -> Scorer:
     """A scorer of the encoder only."""
     return Scorer(encoder_alone, scorer.runtime)
+
+
+@pytest.fixture
+def bundles(tmp_path):
+    """Two bundles of the same name with different scores."""
+    return [Ensemble(tmp_path / str(seed)).write(seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture
@@ -73,3 +82,10 @@ def watched(bundle, scorer) -> WatchedScorer:
 @pytest.fixture
 def watched_alone(encoder_alone, scorer) -> WatchedScorer:
     return WatchedScorer(encoder_alone, scorer.runtime)
+
+
+def lead_to(link: Path, target: Path) -> None:
+    """Have the link lead to the target, by one rename."""
+    new = link.with_name("next")
+    new.symlink_to(target)
+    os.replace(new, link)

@@ -15,16 +15,10 @@ from serving.server import open_scorer, serve
 from serving.settings import Settings
 from simile.scoring import load
 from tests.live_servers import until
-from tests.tiny_ensembles import Ensemble
+from tests.serving.conftest import lead_to
 
 SETTINGS = Settings(device="cpu", precision="fp32")
 PAIRS = [["The water was cold.", "A cold drink of water."], ["no signal", "no bars"]]
-
-
-@pytest.fixture
-def bundles(tmp_path):
-    """Two bundles of the same name with different scores."""
-    return [Ensemble(tmp_path / str(seed)).write(seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture
@@ -33,12 +27,6 @@ def link(bundles, tmp_path):
     path = tmp_path / "current"
     path.symlink_to(bundles[0].path)
     return path
-
-
-def lead_to(link, target) -> None:
-    new = link.with_name("next")
-    new.symlink_to(target)
-    os.replace(new, link)
 
 
 @asynccontextmanager

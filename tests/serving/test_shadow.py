@@ -1,4 +1,3 @@
-import os
 import time
 
 import numpy as np
@@ -12,17 +11,10 @@ from serving.settings import Settings
 from serving.shadow import Comparison, rank_agreement
 from simile.scoring import load
 from simile.scoring.metrics import spearman
-from tests.serving.conftest import WatchedScorer
-from tests.tiny_ensembles import Ensemble
+from tests.serving.conftest import WatchedScorer, lead_to
 
 PAIRS = [["The water was cold.", "A cold drink of water."], ["no signal", "no bars"]]
 DEADLINE_S = 20
-
-
-@pytest.fixture
-def bundles(tmp_path):
-    """Two bundles of the same name with different scores."""
-    return [Ensemble(tmp_path / str(seed)).write(seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture
@@ -101,9 +93,7 @@ def test_a_reload_promotes_the_shadow_and_follows_the_path(settings, bundles, sh
     with TestClient(create_app(settings, lambda: open_scorer(current, settings))) as client:
         wait_for(lambda: client.get("/readyz").status_code == 200 and shadow_of(client))
         for link, bundle in ((current, bundles[1]), (shadow_link, bundles[0])):
-            new = link.with_name("next")
-            new.symlink_to(bundle.path)
-            os.replace(new, link)
+            lead_to(link, bundle.path)
         client.portal.call(client.app.state.service.reload)
         shadow = wait_for(lambda: shadow_of(client))
         assert client.get("/v1/bundle").json()["digest"] == bundles[1].manifest.digest
