@@ -11,18 +11,16 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from serving.waiting import Waiting
+from serving.waiting import WaitingConnections
 
-_MAX_HEAD_BYTES = 64 * 1024
-"""Size of all that surrounds a body: line, headers, trailers, and the framing of chunks, which may be as large as the
-body besides. The parser itself has no limit, and no API key has been checked yet."""
+_MAX_HEAD_BYTES, _MAX_HEADERS = 64 * 1024, 100
+"""Size of a request's line and headers, and of what surrounds its body besides: the framing of chunks and trailers may
+take as much, and as much as the body in addition. The parser itself has no limit, and no API key has been checked
+yet."""
 _MAX_REQUESTS = 10_000
 """Requests per connection."""
-_MAX_PIPELINED = 8
-"""Requests of a connection that wait for the response to an earlier one; the rest stays unparsed, and then unread."""
-_PIECE_BYTES = 16 * 1024
-"""What is parsed at once: about 400 requests at most."""
-_UPGRADE = re.compile(rb"(?im)^upgrade(?=:(?![ \t]*websocket))")
+_END_OF_HEAD = b"\r\n\r\n"
+_UPGRADE = re.compile(rb"(?im)^upgrade(?=[ \t]*:)")
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n"
     b'{"error":{"type":"head_too_large","message":"the line and headers of the request are too long","param":null}}'
@@ -33,12 +31,15 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     """A uvicorn connection that waits at most ``transfer_s`` for its client, and limits what the client may send.
 
     uvicorn itself waits forever for the first request, for any request whose first byte has arrived, and for a client
-    that takes its response byte by byte; it accepts heads and trailers of any size, and parses any number of requests
-    ahead. `serving.body` limits the body. The first request after about ``max_age_s``, or the last of `_MAX_REQUESTS`,
-    has ``is_last`` in its state: its response should close the connection.
+    that takes its response byte by byte; it accepts heads and trailers of any size. `serving.body` limits the body. The
+    parser receives a head when it is complete, and nothing of the next request before the client has taken the response
+    to the last one, so each client has at most one request here. The first request after about ``max_age_s``, or the
+    last of `_MAX_REQUESTS`, has ``is_last`` in its state: its response should close the connection.
     """
 
-    def __init__(self, *arguments: Any, transfer_s: float, max_age_s: float, waiting: Waiting, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, transfer_s: float, max_age_s: float, waiting: WaitingConnections, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._transfer_s, self._waiting = transfer_s, waiting
         # Clients that connected together must not all come back together.
@@ -46,53 +47,71 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         self._num_requests = 0
         self._closing: asyncio.TimerHandle | None = None
         self._unparsed = b""
+        self._is_in_body = False
+        """Whether a head was parsed, and its body or trailers have not ended."""
+        self._body_left = 0
+        """Bytes of the body that are to come, if its head says how many it has."""
         self._num_bytes = self._body_bytes = 0
         """Bytes of the current request so far, and those of its body among them."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start to wait for the first request."""
+        """Start waiting for the first request."""
         self._joined = JoinedWrites(transport, self.loop, self._note_bytes)
         super().connection_made(self._joined)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, as far as the client may be ahead of the responses."""
+        """Parse the data, unless the client is ahead of its responses."""
         self._unparsed += data
         self._parse()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; ignore a trailer."""
+        if not self._is_in_body:
+            super().on_header(name, value)
+            if name.lower() == b"content-length":
+                self._body_left = int(value) if value.isdigit() else 0
+
     def on_headers_complete(self) -> None:
         """Begin to answer the request."""
+        self._is_in_body = True
         self._num_requests += 1
-        if self._num_requests >= _MAX_REQUESTS or self.loop.time() > self._last_at:
+        # CONNECT, after whose head the parser would take a body for another request.
+        is_other_protocol = self.parser.should_upgrade()
+        if is_other_protocol or self._num_requests >= _MAX_REQUESTS or self.loop.time() > self._last_at:
             self.scope["state"]["is_last"] = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count the bytes of the body."""
         self._body_bytes += len(body)
+        self._body_left = max(0, self._body_left - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop to wait: the request has arrived."""
-        self._num_bytes = self._body_bytes = 0
+        """Stop waiting: the request has arrived."""
+        self._is_in_body = False
+        self._num_bytes = self._body_bytes = self._body_left = 0
         if self._is_answering():
             self._waiting.remove(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Parse what has arrived meanwhile, and wait for the next request, and for the response to be taken."""
+        """Wait for the client to take the response, and then for the next request."""
         super().on_response_complete()
+        if self._unparsed:
+            # Otherwise nobody would see that the client has not taken it.
+            self._joined.flush()
+        self._wait()
         self._parse()
-        if not self._is_answering():
-            self._wait()
 
     def resume_writing(self) -> None:
-        """Note that the client has taken most of its response."""
+        """Go on with the next request, now that the client has taken most of its response."""
         super().resume_writing()
-        self._note_bytes()
+        self._parse()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to wait."""
+        """Stop waiting."""
         self._stop_timeout()
         self._waiting.remove(self)
         self._unparsed = b""
@@ -105,30 +124,57 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         self.transport.abort()
 
     def _parse(self) -> None:
-        while self._unparsed and len(self.pipeline) < _MAX_PIPELINED and not self.transport.is_closing():
-            piece, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
-            self._parse_piece(piece)
-        self._joined.hold_reading(is_held=bool(self._unparsed) and not self.transport.is_closing())
+        while self._may_parse() and (piece := self._next_piece()):
+            self._num_bytes += len(piece)
+            super().data_received(piece)
+            if self.parser and not self._is_in_body and self.parser.should_upgrade():
+                self._unparsed = b""
+            if self._num_bytes - self._body_bytes > _MAX_HEAD_BYTES + self._body_bytes:
+                self._refuse()
+            if self._is_answering():
+                self._stop_timeout()
+        self._joined.hold_reading(is_held=bool(self._unparsed) and not self._may_parse())
+        self._note_bytes()
 
-    def _parse_piece(self, piece: bytes) -> None:
-        if not self._num_bytes and b"pgrade:" in piece[:_MAX_HEAD_BYTES]:
-            # The parser would take the body for another protocol's data. Upgrades to HTTP/2 may be ignored.
-            head, end, rest = piece.partition(b"\r\n\r\n")
-            piece = _UPGRADE.sub(b"x-upgrade", head) + end + rest
-        self._num_bytes += len(piece)
-        super().data_received(piece)
-        if self._num_bytes - self._body_bytes > _MAX_HEAD_BYTES + self._body_bytes and not self.transport.is_closing():
+    def _may_parse(self) -> bool:
+        if self.transport.is_closing():
+            return False
+        is_taken = not (self.flow.write_paused or self.transport.get_write_buffer_size())
+        return self._is_in_body or (is_taken and not self._is_answering())
+
+    def _next_piece(self) -> bytes:
+        """Remove and return what is parsed next, with the end of one request at most; nothing before a head's end."""
+        if self._body_left:
+            num_bytes = self._body_left
+        else:
+            # A body in chunks ends with an empty line, too.
+            end = self._unparsed.find(_END_OF_HEAD)
+            if end < 0 and not self._is_in_body:
+                if len(self._unparsed) > _MAX_HEAD_BYTES:
+                    self._refuse()
+                return b""
+            num_bytes = len(self._unparsed) if end < 0 else end + len(_END_OF_HEAD)
+        piece, self._unparsed = self._unparsed[:num_bytes], self._unparsed[num_bytes:]
+        if self._is_in_body:
+            return piece
+        if piece.count(b"\n") > _MAX_HEADERS or len(piece) > _MAX_HEAD_BYTES:
+            self._refuse()
+            return b""
+        # After a head with this header, the parser would take the body for another protocol's data. It may be ignored.
+        return _UPGRADE.sub(b"x-upgrade", piece)
+
+    def _refuse(self) -> None:
+        """Refuse a request that is too long beside its body."""
+        self._unparsed = b""
+        if not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
-        self._note_bytes()
-        if self._is_answering():
-            self._stop_timeout()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
-        self._waiting.add(self, is_stranger=not self._num_requests)
+        self._waiting.add(self, is_new=not self._num_requests)
         self._stop_timeout()
         self._closing = self.loop.call_later(self._transfer_s, self._close)
 
@@ -173,12 +219,12 @@ class JoinedWrites:
     def write(self, data: bytes) -> None:
         """Write at the end of this iteration of the event loop, or when the transport is closed."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def close(self) -> None:
         """Write what is pending, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def pause_reading(self) -> None:
@@ -202,7 +248,8 @@ class JoinedWrites:
         elif not self._is_reading_paused:
             self._transport.resume_reading()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is pending now."""
         if self._parts:
             self._transport.write(b"".join(self._parts))
             self._parts.clear()

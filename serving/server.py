@@ -32,7 +32,7 @@ from serving.settings import Settings
 from serving.shadow import THREAD
 from serving.tracing import tracing
 from serving.trial import LOADING, try_bundle
-from serving.waiting import Waiting, most_connections
+from serving.waiting import WaitingConnections, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
 from simile.scoring import Scorer, require_prior
@@ -123,9 +123,11 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
     """
     service: Service = app.state.service
     checked = CheckHost(app, service.settings.hosts, service.settings.host)
-    server = _Server(_config(checked, service.settings, Waiting(most_connections())))
+    server = _Server(_config(checked, service.settings, WaitingConnections(most_connections())))
     metrics_app = _exposition(service.metrics)
-    metrics_server = _Server(_config(metrics_app, service.settings, Waiting(_METRICS_CONNECTIONS), lifespan="off"))
+    metrics_server = _Server(
+        _config(metrics_app, service.settings, WaitingConnections(_METRICS_CONNECTIONS), lifespan="off")
+    )
     if metrics_listener:
         await metrics_server.begin(metrics_listener)
     loop = asyncio.get_running_loop()
@@ -168,7 +170,9 @@ def _exposition(metrics: Metrics) -> ASGIApp:
     return app
 
 
-def _config(app: Any, settings: Settings, waiting: Waiting, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
+def _config(
+    app: Any, settings: Settings, waiting: WaitingConnections, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=partial(Connection, transfer_s=settings.transfer_s, max_age_s=settings.connection_age_s, waiting=waiting),

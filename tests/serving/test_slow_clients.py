@@ -287,6 +287,67 @@ def test_a_client_that_pipelines_and_reads_nothing_is_read_no_further(alone):
     assert asyncio.run(scenario()) < 20 * 2**20
 
 
+def test_many_headers_are_refused(scorer):
+    async def scenario():
+        async with running(scorer) as (client, connect):
+            reader, writer = await connect()
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 5000 + b"\r\n")
+            answer = await reader.read()
+            writer.close()
+            assert await is_served(client)
+            return answer
+
+    assert asyncio.run(scenario()).startswith(b"HTTP/1.1 431")
+
+
+def test_an_unfinished_body_behind_another_request_has_its_time_limit(scorer):
+    async def scenario():
+        async with running(scorer, transfer_s=1) as (client, connect):
+            reader, writer = await connect()
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" + HEAD + b"{")
+            async with asyncio.timeout(10):
+                answers = await reader.read()
+            writer.close()
+            assert await is_served(client)
+            return answers
+
+    statuses = [answer[:3] for answer in asyncio.run(scenario()).split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"408"]
+
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/similarity HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n",
+        b"POST /v1/similarity HTTP/1.1\r\nConnection: Upgrade\r\nUPGRADE: h2c\r\n",
+        b"\r\n\r\nPOST /v1/similarity HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n",
+        b"CONNECT /v1/similarity HTTP/1.1\r\n",
+    ],
+    ids=["websocket", "capitals", "empty lines", "connect"],
+)
+@pytest.mark.parametrize("at", [10, 70, 1000])
+def test_a_body_is_never_taken_for_another_request(scorer, head, at):
+    request = head + b"host: x\r\ncontent-length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED
+
+    async def scenario():
+        async with running(scorer, transfer_s=1) as (_, connect):
+            reader, writer = await connect()
+            for piece in (request[:at], request[at:]):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            answers = await reader.read()
+            writer.close()
+            return answers
+
+    answers = asyncio.run(scenario())
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"alive" not in answers
+
+
 def test_an_upgrade_to_http_2_is_ignored(scorer):
     async def scenario():
         async with running(scorer) as (client, _):
@@ -298,7 +359,8 @@ def test_an_upgrade_to_http_2_is_ignored(scorer):
     asyncio.run(scenario())
 
 
-def test_a_client_that_takes_its_response_byte_by_byte_is_disconnected(alone):
+@pytest.mark.parametrize("num_requests", [1, 2])
+def test_a_client_that_takes_its_response_byte_by_byte_is_disconnected(alone, num_requests):
     async def scenario():
         async with running(alone, num_buffered=4096, transfer_s=1) as (client, _):
             loop = asyncio.get_running_loop()
@@ -306,7 +368,7 @@ def test_a_client_that_takes_its_response_byte_by_byte_is_disconnected(alone):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 connection.setblocking(False)
                 await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
-                await loop.sock_sendall(connection, large_request())
+                await loop.sock_sendall(connection, large_request() * num_requests)
                 async with asyncio.timeout(15):
                     with suppress(ConnectionResetError):
                         while await loop.sock_recv(connection, 100):

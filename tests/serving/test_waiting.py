@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from serving.waiting import Waiting, most_connections
+from serving.waiting import WaitingConnections, most_connections
 
 LIGHT, HEAVY = 1000, 100_000
 
@@ -26,26 +26,26 @@ def closed(connections):
 
 
 def test_the_first_of_too_many_connections_is_closed(connections):
-    waiting = Waiting(max_connections=2)
+    waiting = WaitingConnections(max_connections=2)
     for connection in connections:
         waiting.add(connection)
     assert closed(connections) == [0, 1]
 
 
-def test_strangers_are_closed_before_connections_that_had_a_response(connections):
-    waiting = Waiting(max_connections=2)
-    waiting.add(connections[0], is_stranger=False)
+def test_new_connections_are_closed_before_connections_that_had_a_response(connections):
+    waiting = WaitingConnections(max_connections=2)
+    waiting.add(connections[0], is_new=False)
     waiting.add(connections[1])
     waiting.add(connections[2])
     assert closed(connections) == [1]
     waiting.remove(connections[2])
     for connection in connections[2:]:
-        waiting.add(connection, is_stranger=False)
+        waiting.add(connection, is_new=False)
     assert closed(connections) == [0, 1]
 
 
 def test_a_connection_that_waits_anew_is_the_last(connections):
-    waiting = Waiting(max_connections=3)
+    waiting = WaitingConnections(max_connections=3)
     for connection in connections[:3]:
         waiting.add(connection)
     waiting.add(connections[0])
@@ -55,8 +55,8 @@ def test_a_connection_that_waits_anew_is_the_last(connections):
     assert closed(connections) == [1]
 
 
-def test_the_first_heavy_connection_is_closed_where_all_hold_too_much(connections):
-    waiting = Waiting(max_connections=10, max_bytes=2 * HEAVY)
+def test_the_first_large_connection_is_closed_where_all_hold_too_much(connections):
+    waiting = WaitingConnections(max_connections=10, max_bytes=2 * HEAVY)
     for connection, num_bytes in zip(connections, (LIGHT, HEAVY, HEAVY, HEAVY), strict=True):
         waiting.add(connection)
         waiting.hold(connection, num_bytes)
@@ -64,7 +64,7 @@ def test_the_first_heavy_connection_is_closed_where_all_hold_too_much(connection
 
 
 def test_bytes_that_a_connection_has_given_back_do_not_count(connections):
-    waiting = Waiting(max_connections=10, max_bytes=2 * HEAVY)
+    waiting = WaitingConnections(max_connections=10, max_bytes=2 * HEAVY)
     for connection in connections:
         waiting.add(connection)
         waiting.hold(connection, HEAVY)
@@ -76,17 +76,21 @@ def test_bytes_that_a_connection_has_given_back_do_not_count(connections):
 
 
 def test_a_connection_that_does_not_wait_holds_nothing(connections):
-    waiting = Waiting(max_connections=10, max_bytes=HEAVY)
+    waiting = WaitingConnections(max_connections=10, max_bytes=HEAVY)
     waiting.hold(connections[0], 2 * HEAVY)
     waiting.add(connections[1])
     waiting.hold(connections[1], HEAVY)
     assert closed(connections) == []
 
 
-def test_some_file_descriptors_are_left_for_everything_else():
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = most_connections()
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert soft >= before[0]
-    assert most == max(soft - 256, soft // 4)
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [(1024, 1024, 768), (64, 64, 16), (1024, 2**20, 4096), (2**20, 2**20, 4096), (256, resource.RLIM_INFINITY, 4096)],
+)
+def test_connections_leave_files_for_everything_else(monkeypatch, soft, hard, expected):
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.append(new))
+    assert most_connections() == expected
+    assert limits[-1][0] >= min(expected + 256, hard if hard > 0 else expected + 256)
+    assert limits[-1][0] >= soft
