@@ -48,11 +48,11 @@ def _subtitle(report: EvaluationReport) -> str:
     """Return what was judged, and the baseline where an endpoint takes part: its name alone says little."""
     baseline = report.baseline
     if baseline is None or isinstance(report, BundleReport):
-        return _told(report.bundle)
-    return f"{_told(report.bundle)}; baseline: {baseline.name}, {_told(baseline)}"
+        return _description(report.bundle)
+    return f"{_description(report.bundle)}; baseline: {baseline.name}, {_description(baseline)}"
 
 
-def _told(judged: EvaluatedBundle | EvaluatedEndpoint) -> str:
+def _description(judged: EvaluatedBundle | EvaluatedEndpoint) -> str:
     if isinstance(judged, EvaluatedEndpoint):
         return judged.description
     return f"sha256:{judged.digest[:16]} on {judged.provider.removesuffix('ExecutionProvider')}, {judged.precision}"

@@ -1,4 +1,4 @@
-"""Room for large answers: embeddings take a thousand times the bytes of their request, and may all be cached."""
+"""Memory for large answers: embeddings take a thousand times the bytes of their request, and may all be cached."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +11,7 @@ from fastapi import Response
 from serving.errors import OverloadedError
 
 _SMALL_BYTES = 64 * 1024
-"""Answers that always have room."""
+"""Answers that are always made."""
 _MAX_BYTES = 64 * 2**20
 
 
@@ -23,8 +23,8 @@ class Answers:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def room(self, num_bytes: int) -> AsyncIterator[None]:
-        """Hold room for an answer of this size while it is made; one alone always has it.
+    async def reserve(self, num_bytes: int) -> AsyncIterator[None]:
+        """Reserve memory for an answer of this size while it is made; one alone always gets it.
 
         Raises:
             OverloadedError: the others that are being made leave too little.

@@ -14,7 +14,7 @@ from serving.body import LimitBody
 from serving.compatible import router as compatible
 from serving.errors import add_error_handlers
 from serving.keys import Keys
-from serving.middleware import PROBES, Observe, RequireKey
+from serving.middleware import PROBES, CheckHost, Observe, RequireKey
 from serving.open_inference import probes as open_inference_probes
 from serving.open_inference import router as open_inference
 from serving.page import PATHS as PAGE_PATHS
@@ -92,6 +92,7 @@ def create_app(
             allow_headers=["authorization", "content-type", "traceparent", "x-request-id", "x-simile-priority"],
             expose_headers=["retry-after", "server-timing", "traceparent", "x-request-id", "x-simile-bundle"],
         )
+    app.add_middleware(CheckHost, settings=settings, public=PROBES)
     # The last one added is the outermost: it observes the responses of all others.
     app.add_middleware(Observe, service=service, routes=_PATHS, tracer=tracer, with_timing=settings.timing_headers)
     return app

@@ -25,8 +25,9 @@ from simile.version import __version__
 
 router = APIRouter()
 
-_BYTES_PER_NUMBER = 13
-"""Bytes of a number and a comma in JSON, with the digits that tell a float32 from its neighbours."""
+_BYTES_PER_NUMBER = {"float": 13, "base64": 6, "int8": 5, "binary": 1, "ubinary": 1}
+"""Bytes of a number and a comma in JSON, with the digits that tell a float32 from its neighbours, or of its share of a
+text."""
 
 
 class SentenceInputs(BaseModel):
@@ -203,7 +204,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: TheServ
         raise InvalidRequestError("need query or document: this bundle has a prompt for each", "input_type")
     side: Side = 1 if has_sides and body.input_type == "document" else 0
     client = client_of(request)
-    async with service.answers.room(len(texts) * supported[0] * _BYTES_PER_NUMBER):
+    num_bytes = len(texts) * supported[0] * _BYTES_PER_NUMBER[body.encoding_format or "float"]
+    async with service.answers.reserve(num_bytes):
         call = engine.embed(texts, timing, side=side, client=client)
         embedding_ND, num_tokens, num_unknown = await answer(request, service, engine, call, timing)
         request.state.num_tokens = num_tokens
@@ -264,7 +266,7 @@ async def info(service: TheService) -> InfoResponse:
         model_dtype=scorer.runtime.precision,
         max_input_length=min((encoder.max_length for encoder in encoders), default=settings.max_characters),
         max_client_batch_size=settings.max_pairs,
-        max_batch_tokens=settings.max_waiting_tokens,
+        max_batch_tokens=service.engine.max_waiting_tokens,
         auto_truncate=settings.long_texts == "cut",
         version=__version__,
     )

@@ -36,7 +36,7 @@ from serving.tokenization import Tokenization
 from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Scorer, Side, cosines, distinct_texts
 
 _MAX_WAITING_S = 2.0
-"""What waits should take no longer to compute: a request should be answered in 2.5 s."""
+"""Upper bound of the computing time of what waits, in seconds: a request should be answered in 2.5 s."""
 _MIN_WAITING_TOKENS = 2048
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
@@ -94,6 +94,13 @@ class Engine:
             return None
         longest = 2 * max(encoder.max_length for encoder in self._encoders)
         return max(longest, int(self._deadline_s / 2 * tokens_per_s / len(self._encoders)))
+
+    @property
+    def max_waiting_tokens(self) -> int:
+        """The admission budget: the setting, or less where that would take longer than `_MAX_WAITING_S`."""
+        if not (tokens_per_s := self.health.full_tokens_per_s):
+            return self._max_waiting_tokens
+        return min(self._max_waiting_tokens, max(_MIN_WAITING_TOKENS, int(_MAX_WAITING_S * tokens_per_s)))
 
     async def score(self, pairs: Pairs, timing: Timing | None = None, *, client: Client = ANYBODY) -> Scored:
         """Return the scores of one call's pairs, and fill in its timing.
@@ -236,12 +243,11 @@ class Engine:
         """Refuse a call that could not be answered in time, and set the budget to what is computed in time."""
         if (max_tokens := self.max_tokens) is None:
             return
-        num_tokens = sum(job.num_tokens for job in jobs) // len(self._encoders)
+        num_tokens = self.queue.corrected(sum(job.num_tokens for job in jobs)) // len(self._encoders)
         if num_tokens > max_tokens:
             got = f"got texts of about {num_tokens} tokens, which take more than half of {self._deadline_s:g} s"
             raise InvalidRequestError(f"{got}, need at most {max_tokens} tokens per request")
-        in_time = max(_MIN_WAITING_TOKENS, int(_MAX_WAITING_S * self.health.full_tokens_per_s))
-        self.queue.max_tokens = min(self._max_waiting_tokens, in_time)
+        self.queue.max_tokens = self.max_waiting_tokens
 
     def _leave(self, call: Call) -> None:
         """Drop the jobs that no other call waits for; a call that was answered has none left."""

@@ -37,7 +37,7 @@ class Health:
         self.tokens_per_s = 0.0
         """Recent throughput of all threads together; 0 before the first batch."""
         self.full_tokens_per_s = tokens_per_s
-        """The same of full batches only, which is what the engine can do; 0 before the first one."""
+        """Throughput of full batches, all threads together; 0 before the first one."""
         self._max_waiting_s = max_waiting_s
         self._running: dict[int, tuple[float, int]] = {}
         """When each running batch began, and its tokens, by its thread."""

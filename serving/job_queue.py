@@ -84,6 +84,10 @@ class Job:
     """Times at which the text was tokenized, and its batch began."""
     is_waiting: bool = True
     """True until the job is begun or dropped."""
+    estimate: int = 0
+    """What `num_tokens` was estimated as, before it was corrected by what was learned."""
+    is_of_large: bool = False
+    """Whether its call has more tokens than half of the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,8 @@ _Class = tuple[Client, int, int]
 class JobQueue:
     """The jobs that are admitted and not yet begun. Safe to use from any thread.
 
-    The admission budget is ``max_tokens``, but an empty queue admits any call. Clients with a key, and batch work, may
-    have a part of it each.
+    The admission budget is ``max_tokens``, but an empty queue admits any call; half of the budget remains to others
+    then. Clients with a key may have a part of it each. Batch work takes nothing from the budget of interactive work.
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
@@ -114,6 +118,8 @@ class JobQueue:
         """The admission budget."""
         self._tokens_per_estimate = 1.0
         """Recent ratio of tokens to what was estimated."""
+        self._large_tokens = 0
+        """Waiting tokens of large calls; the others' budget sees half of it taken by them at most."""
         self._limits = limits
         self._changed = threading.Condition()
         self._heaps: dict[_Class, list[tuple[float, int, Job]]] = {}
@@ -134,7 +140,8 @@ class JobQueue:
         with self._changed:
             share = self._shares.setdefault(client, _Share())
             for job in jobs:
-                job.num_tokens = math.ceil(job.num_tokens * self._tokens_per_estimate)
+                job.estimate = job.num_tokens
+                job.num_tokens = self.corrected(job.estimate)
             num_new = sum(job.num_tokens for job in jobs)
             if self.num_tokens and not self._fits(num_new, client, share):
                 return False
@@ -143,12 +150,18 @@ class JobQueue:
                 share.served_tokens = max(share.served_tokens, self._virtual_time[client.is_batch])
             self.num_tokens += num_new
             share.num_tokens += num_new
+            is_large = num_new > self.max_tokens // 2
+            self._large_tokens += num_new if is_large else 0
             turn = share.turn
             for job in jobs:
-                job.client, job.turn = client, turn
+                job.client, job.turn, job.is_of_large = client, turn, is_large
                 turn += job.num_tokens
             self._jobs.update(jobs)
             return True
+
+    def corrected(self, num_tokens: int) -> int:
+        """Return an estimate of tokens, corrected by what the traffic has taught about estimates."""
+        return math.ceil(num_tokens * self._tokens_per_estimate)
 
     def ready(self, jobs: Sequence[Job]) -> None:
         """Make admitted jobs, whose ``ids`` are set by now, available to `take`."""
@@ -160,6 +173,7 @@ class JobQueue:
                     token_correction = len(job.ids) - job.num_tokens
                     self.num_tokens += token_correction
                     self._shares[job.client].num_tokens += token_correction
+                    self._large_tokens += token_correction if job.is_of_large else 0
                     job.num_tokens = len(job.ids)
                     job.ready = now
                     self._ready_tokens += job.num_tokens
@@ -224,20 +238,25 @@ class JobQueue:
         self._jobs.discard(job)
         self.num_tokens -= job.num_tokens
         self._shares[job.client].num_tokens -= job.num_tokens
+        self._large_tokens -= job.num_tokens if job.is_of_large else 0
         if job.ready:
             self._ready_tokens -= job.num_tokens
 
     def _learn(self, jobs: Sequence[Job]) -> None:
         """Adapt the estimates to the tokens of these jobs, so that what waits stays within the budget."""
         num_tokens = sum(len(job.ids) for job in jobs if job.ids is not None)
-        num_estimated = sum(job.num_tokens for job in jobs if job.ids is not None)
+        num_estimated = sum(job.estimate for job in jobs if job.ids is not None)
         if num_estimated:
-            ratio = self._tokens_per_estimate * num_tokens / num_estimated
+            ratio = num_tokens / num_estimated
             weight = min(1.0, num_tokens / _LEARNED_TOKENS)
             self._tokens_per_estimate += (min(max(ratio, 0.25), 4.0) - self._tokens_per_estimate) * weight
 
     def _fits(self, num_new: int, client: Client, share: _Share) -> bool:
-        num_free = self.max_tokens - self.num_tokens
+        # A large call, which an empty queue admits whatever its size, must not lock others out; nor must batch work.
+        num_waiting = self.num_tokens - max(0, self._large_tokens - self.max_tokens // 2)
+        if not client.is_batch:
+            num_waiting -= sum(one.num_tokens for other, one in self._shares.items() if other.is_batch)
+        num_free = self.max_tokens - num_waiting
         return num_new <= num_free and (
             client == ANYBODY or not share.num_tokens or share.num_tokens + num_new <= _SHARE_OF_FREE * num_free
         )

@@ -16,13 +16,15 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 
 _LINES_PER_S = 50
+_CAUSED_BY_CLIENTS = ("serving.middleware", "serving.engine", "serving.inference", "uvicorn", "asyncio")
+"""Loggers of what serves requests."""
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines to stderr, at most 50 per second about refused requests and faults.
+    """Writes log lines to stderr, at most 50 per second of those that any client can cause.
 
-    Any client can cause these. What is left out is counted in a line of its own; requests that were answered are always
-    logged.
+    These are about refused requests, and warnings and errors of what serves requests. What is left out is counted in a
+    line of its own.
     """
 
     def __init__(self) -> None:
@@ -34,10 +36,11 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         if (second := int(monotonic())) != self._second:
             self._second, self._num_lines, num_left_out, self._num_left_out = second, 0, self._num_left_out, 0
             if num_left_out:
-                message = "%d messages about refused requests and faults were left out"
+                message = "%d messages about refused requests and their faults were left out"
                 super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_left_out,), None))
         status = getattr(record, "fields", {}).get("status", HTTPStatus.OK)
-        if record.levelno >= logging.WARNING or status >= HTTPStatus.BAD_REQUEST:
+        is_fault = record.levelno >= logging.WARNING or status >= HTTPStatus.BAD_REQUEST
+        if is_fault and record.name.startswith(_CAUSED_BY_CLIENTS):
             if self._num_lines >= _LINES_PER_S:
                 self._num_left_out += 1
                 return

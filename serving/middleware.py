@@ -16,6 +16,7 @@ from serving.errors import UnauthorizedError, WrongHostError, error_response, in
 from serving.keys import Keys
 from serving.logs import REQUEST_ID
 from serving.service import Service
+from serving.settings import Settings
 from serving.tracing import RequestSpan, Tracer
 
 PROBES = ("/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready")
@@ -140,17 +141,19 @@ class CheckHost:
 
     Without hosts, a service on a loopback address refuses domains: a page whose domain is made to lead to this machine
     (DNS rebinding) could read its responses otherwise. No page can have an address or a name without a dot as its
-    domain. Requests without the header pass.
+    domain. Requests without the header pass, and those to the ``public`` paths: Kubernetes' probes name the pod's
+    address.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], address: str) -> None:
-        self._app = app
-        self._hosts = frozenset(name.lower() for name in hosts)
-        self._is_local = address in ("localhost", "::1") or address.startswith("127.")
+    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str] = ()) -> None:
+        self._app, self._public = app, frozenset(public)
+        self._hosts = frozenset(name.lower() for name in settings.hosts)
+        self._is_local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        given = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        is_checked = scope["type"] == "http" and scope["path"] not in self._public
+        given = Headers(scope=scope).get("host", "") if is_checked else ""
         if not given or self._is_known(_PORT.sub("", given).lower()):
             await self._app(scope, receive, send)
         else:

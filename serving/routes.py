@@ -45,7 +45,7 @@ router = APIRouter()
 probes = APIRouter()
 """Routes that need no API key."""
 
-_LIMITS = set(Limits.model_fields) - {"max_tokens"}
+_LIMITS = set(Limits.model_fields) - {"max_tokens", "max_waiting_tokens"}
 _Result = TypeVar("_Result")
 
 
@@ -97,7 +97,11 @@ async def bundle(service: TheService) -> BundleResponse:
         prior=None if calibration is None else service.settings.prior or calibration.positive_share,
         provider=scorer.runtime.provider,
         precision=scorer.runtime.precision,
-        limits=Limits(max_tokens=service.engine.max_tokens, **service.settings.model_dump(include=_LIMITS)),
+        limits=Limits(
+            max_tokens=service.engine.max_tokens,
+            max_waiting_tokens=service.engine.max_waiting_tokens,
+            **service.settings.model_dump(include=_LIMITS),
+        ),
         shadow=service.shadow.summary() if service.shadow else None,
     )
 

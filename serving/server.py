@@ -122,9 +122,8 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
     The metrics are served on a listener of their own, from before the first request to after the last.
     """
     service: Service = app.state.service
-    checked = CheckHost(app, service.settings.hosts, service.settings.host)
-    server = _Server(_config(checked, service.settings, WaitingConnections(most_connections())))
-    metrics_app = _exposition(service.metrics)
+    server = _Server(_config(app, service.settings, WaitingConnections(most_connections())))
+    metrics_app = CheckHost(_exposition(service.metrics), service.settings)
     metrics_server = _Server(
         _config(metrics_app, service.settings, WaitingConnections(_METRICS_CONNECTIONS), lifespan="off")
     )

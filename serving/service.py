@@ -88,6 +88,7 @@ class Service:
         async with self._loading:
             try:
                 await self._load_next()
+                self._follow()
             # Nobody awaits this task: the process reads the failure and raises it.
             except Exception as error:  # noqa: BLE001
                 self.failure = error
@@ -119,6 +120,7 @@ class Service:
             await asyncio.sleep(_HANDOVER_S)
             await old.close(self.settings.deadline_s)
             self._replaced = None
+            self._follow()
 
     async def _load_next(self) -> None:
         digest = await self._tried(self._trial) if self._trial else None
@@ -127,17 +129,20 @@ class Service:
             scorer = await asyncio.wait_for(in_thread(self._load), self.settings.load_s)
         except TimeoutError as error:
             raise BundleError(f"the bundle was tried, but not loaded within {self.settings.load_s:g} s") from error
-        if self.stopping.is_set():
-            return
         if digest not in (None, scorer.bundle.manifest.digest):
             raise BundleError(f"{scorer.bundle.path}: got another bundle than the one that was tried, load it again")
         drift = Drift(self.settings.drift_folder, scorer.bundle.manifest.digest)
         # Without a trial, the scorer comes from the same process, as in tests.
         rate = await in_thread(partial(tokens_per_s, scorer)) if self._trial else 0.0
+        if self.stopping.is_set():
+            return
         self._engine = Engine(scorer, self.metrics, drift, self.settings, tokens_per_s=rate)
         self.metrics.describe(scorer, drift)
         self.metrics.loads.labels("served").inc()
-        if self.shadow:
+
+    def _follow(self) -> None:
+        """Have the shadow compare with the engine that is served now."""
+        if self.shadow and self._engine and not self.stopping.is_set():
             self.shadow.follow(self._engine)
 
     async def _tried(self, trial: Trial) -> str:

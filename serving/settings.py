@@ -102,7 +102,7 @@ class Settings(BaseModel):
     cors_origins: Annotated[tuple[_Origin, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
     shadow: Path | None = None
-    """A second bundle that scores a share of the calls too, while nothing else is to do, to learn how it differs."""
+    """A second bundle that scores a share of the calls too, while the service is idle, to learn how it differs."""
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the calls that the shadow scores too."""
     drift_folder: Path | None = None

@@ -22,7 +22,6 @@ from serving.metrics import ShadowMetrics
 from serving.schemas import ShadowSummary
 from serving.settings import Settings
 from serving.trial import in_thread, try_bundle
-from simile.errors import SimileError
 from simile.scoring import Pairs, Scorer
 from simile.scoring.trial import load_warm
 
@@ -34,7 +33,9 @@ THREAD = "shadow"
 """The name of a comparison's thread."""
 _CHARACTERS_AT_ONCE = 2048
 """About one batch. A request that arrives meanwhile shares the processor with it."""
-_MAX_WAITING_CHARACTERS = 4 * 2**20
+_MAX_WAITING_BYTES = 16 * 2**20
+_BYTES_PER_TEXT = 150
+"""Memory of a text's Python objects besides its characters."""
 _REST_S = 0.01
 """Seconds without work after which the engine counts as idle: between the calls of a busy client there are fewer."""
 
@@ -51,6 +52,8 @@ class Shadow:
         self._path, self._settings, self._metrics = path, settings, ShadowMetrics(registry)
         self._scorer: Scorer | None = None
         self._comparison: Comparison | None = None
+        self._ending: threading.Thread | None = None
+        """The thread of the last comparison, which may still use the scorer."""
         self._loading: asyncio.Task[None] | None = None
         self._metrics.rank_agreement.set_function(self._rank_agreement)
 
@@ -74,7 +77,7 @@ class Shadow:
             self._loading.cancel()
         if self._comparison:
             self._comparison.close()
-            self._comparison = None
+            self._ending, self._comparison = self._comparison.thread, None
 
     def _rank_agreement(self) -> float:
         summary = self.summary()
@@ -82,8 +85,11 @@ class Shadow:
 
     async def _load(self, engine: Engine) -> None:
         """Begin the comparison; a bundle that cannot be loaded is logged, and leaves the service without a shadow."""
-        settings, current = self._settings, self._scorer
+        settings = self._settings
         try:
+            if self._ending:
+                await asyncio.wait_for(in_thread(self._ending.join), settings.load_s)
+            current = self._scorer
             digest = await try_bundle(self._path, settings)
             if digest == engine.scorer.bundle.manifest.digest:
                 self._scorer = None
@@ -96,7 +102,8 @@ class Shadow:
                 self._scorer = await asyncio.wait_for(in_thread(load), settings.load_s)
         except TimeoutError:
             _log.error("no shadow: %s was not loaded within %g s", self._path, settings.load_s)
-        except SimileError as error:
+        # Nobody awaits this task, and no error of the shadow may stop the service.
+        except Exception as error:  # noqa: BLE001
             _log.error("no shadow: %s", error)
         else:
             assert self._scorer
@@ -116,22 +123,23 @@ class Comparison:
         thresholds = [of.bundle.manifest.thresholds for of in (engine.scorer, scorer)]
         self._thresholds = [of.best_f1 for of in thresholds if of] if all(thresholds) else None
         self._calls: deque[_Call] = deque()
-        self._num_characters = 0
+        self._num_bytes = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
         """The served score and the shadow's, by pair."""
         self._changed = threading.Condition()
         self._is_closed = threading.Event()
         metrics.describe(scorer.bundle.manifest)
-        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+        self.thread.start()
 
     def offer(self, pairs: Pairs, score_P: NDArray[np.float32]) -> None:
         """Have the call scored when there is time, unless too much waits already."""
         with self._changed:
-            num_characters = self._num_characters + _num_characters(pairs)
-            if num_characters > _MAX_WAITING_CHARACTERS:
+            num_bytes = self._num_bytes + _num_bytes(pairs)
+            if num_bytes > _MAX_WAITING_BYTES:
                 self._metrics.calls.labels("dropped").inc()
                 return
-            self._num_characters = num_characters
+            self._num_bytes = num_bytes
             self._calls.append((pairs, score_P))
             self._changed.notify()
 
@@ -165,8 +173,8 @@ class Comparison:
         for pairs, served_P in self._waiting():
             try:
                 shadow_P = self._score(pairs)
-            # A shadow must not harm the service, whatever is wrong with it.
-            except Exception as error:  # noqa: BLE001
+            # A shadow must not harm the service, whatever is wrong with it. (A panic in Rust is not an Exception.)
+            except BaseException as error:  # noqa: BLE001
                 self._metrics.calls.labels("failed").inc()
                 if not has_failed:
                     _log.warning("the shadow fails on a call: %s", type(error).__name__)
@@ -185,7 +193,7 @@ class Comparison:
             if call:
                 yield call
                 with self._changed:
-                    self._num_characters -= _num_characters(call[0])
+                    self._num_bytes -= _num_bytes(call[0])
 
     def _score(self, pairs: Pairs) -> NDArray[np.float32] | None:
         """Return the shadow's scores, computed while the engine is idle; None if the comparison was closed."""
@@ -226,11 +234,12 @@ def _in_portions(pairs: Pairs) -> Iterator[Pairs]:
     """Yield the pairs in portions of about `_CHARACTERS_AT_ONCE`, each of at least one pair."""
     begin = num_characters = 0
     for end, pair in enumerate(pairs, 1):
-        num_characters += _num_characters([pair])
+        num_characters += len(pair[0]) + len(pair[1])
         if num_characters >= _CHARACTERS_AT_ONCE or end == len(pairs):
             yield pairs[begin:end]
             begin, num_characters = end, 0
 
 
-def _num_characters(pairs: Pairs) -> int:
-    return sum(len(text_a) + len(text_b) for text_a, text_b in pairs)
+def _num_bytes(pairs: Pairs) -> int:
+    """Return the memory of the pairs, with four bytes per character at most."""
+    return sum(_BYTES_PER_TEXT + len(text) * (1 if text.isascii() else 4) for pair in pairs for text in pair)

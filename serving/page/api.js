@@ -2,6 +2,7 @@
 export const ENDPOINT = new URL("v1/similarity", document.baseURI).href;
 
 const ENVELOPE_BYTES = 100; // of a request's body beside its pairs
+const BYTES_PER_TOKEN = 2; // of the pairs for each token that a request may have, so that it does not have more
 
 /** The server refused the request; `pair` and `side` (0 or 1) say which text it is about, if it is about one. */
 export class RequestError extends Error {
@@ -45,13 +46,14 @@ export async function ask(address, key, body) {
 
 /** Return the pairs in as few parts as the limits of a request allow. */
 export function split(pairs, limits) {
+  const maxBytes = Math.min(limits.max_body_bytes - ENVELOPE_BYTES, BYTES_PER_TOKEN * (limits.max_tokens ?? Infinity));
   const parts = [];
   let freeBytes = 0;
   for (const pair of pairs) {
     const bytes = new Blob([JSON.stringify(pair)]).size + 1;
     if (bytes > freeBytes || parts.at(-1).length === limits.max_pairs) {
       parts.push([]);
-      freeBytes = limits.max_body_bytes - ENVELOPE_BYTES;
+      freeBytes = maxBytes;
     }
     parts.at(-1).push(pair);
     freeBytes -= bytes;

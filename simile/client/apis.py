@@ -196,23 +196,23 @@ class OpenAiApi:
 
 def read_foreign_problem(answer: Answer) -> Problem:
     """Return the error of a response in one of the forms that TEI and servers of OpenAI's API use."""
-    kind, message = status_words(answer.status), "the response has no message"
+    error_type, message = status_words(answer.status), "the response has no message"
     try:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
         body = None
     match body:
         case {"error": {"message": str(text), "code": str(code)}}:
-            kind, message = code, text
+            error_type, message = code, text
         case {"error": {"message": str(text)}}:
             message = text
         case {"error": str(text), "error_type": str(code)}:
-            kind, message = code, text
+            error_type, message = code, text
         case {"error": str(text)}:
             message = text
         case {"message": str(text)} | {"detail": str(text)}:
             message = text
-    return Problem(type=" ".join(kind.split()), message=" ".join(message.split()))
+    return Problem(type=" ".join(error_type.split()), message=" ".join(message.split()))
 
 
 async def _post(exchange: Exchange, path: str, body: Any) -> Answer:

@@ -66,9 +66,11 @@ class Remote:
                 self._served = None
                 advance(-num_done)
             except ServerRefusedError:
-                # The limits may have changed since the server described them.
+                # The limits follow the server's throughput, so they may have changed since it described them.
                 self._served = None
-                raise
+                if (await self._describe())[0].limits == served.limits:
+                    raise
+                advance(-num_done)
         got = f"{self.url}: the bundle changed twice within one call"
         raise ServerUnavailableError(f"{got}, need one bundle for all its pairs")
 
@@ -83,11 +85,13 @@ class Remote:
         """Return the results for all pairs, or stop as soon as two requests' bundles differ."""
         exchange = self._exchange
         head, tail = b'{"pairs":[', b'],"members":true}' if members else b"]}"
-        room = served.limits.max_body_bytes - len(head) - len(tail)
+        max_pair_bytes = served.limits.max_body_bytes - len(head) - len(tail)
         limits = served.limits
         # A token takes four bytes or more, and a pair of short texts twice as many tokens as its bytes say.
-        part_bytes = room if limits.max_tokens is None else min(room, _BYTES_PER_TOKEN * limits.max_tokens)
-        parts = list(split([len(pair) for pair in encoded], limits.max_pairs, room, part_bytes))
+        part_bytes = (
+            max_pair_bytes if limits.max_tokens is None else min(max_pair_bytes, _BYTES_PER_TOKEN * limits.max_tokens)
+        )
+        parts = list(split([len(pair) for pair in encoded], limits.max_pairs, max_pair_bytes, part_bytes))
         bundles: set[str] = set()
 
         async def send(part: range) -> Similarity:

@@ -161,11 +161,12 @@ def test_wait_is_read_as_seconds_or_as_a_date(headers, seconds):
 
 
 def test_limits_are_asked_for_once_and_again_after_a_refusal():
-    wire = FakeWire(SCORED, SCORED, refused(413), described(max_pairs=4), SCORED)
+    wire = FakeWire(SCORED, SCORED, refused(413), described(max_pairs=4), SCORED, refused(413), described(max_pairs=4))
     remote = remote_over(wire, timeout_s=30, retries=0)
 
     async def scenario():
-        for expected in (None, None, ServerRefusedError, None):
+        # The third call is repeated by the new limits; the last one would be refused again.
+        for expected in (None, None, None, ServerRefusedError):
             try:
                 await remote.similarity([("a", "b")], members=False, on_progress=None)
             except ServerRefusedError:
@@ -174,7 +175,7 @@ def test_limits_are_asked_for_once_and_again_after_a_refusal():
                 assert expected is None
 
     asyncio.run(scenario())
-    assert [body is None for body in wire.bodies] == [True, False, False, False, True, False]
+    assert [body is None for body in wire.bodies] == [True, False, False, False, True, False, False, True]
 
 
 # Splitting.

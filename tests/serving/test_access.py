@@ -223,7 +223,19 @@ async def _hello(scope, receive, send):
     ],
 )
 def test_requests_to_another_host_are_refused(address, hosts, named, status):
-    answer = TestClient(CheckHost(_hello, hosts, address)).get("/", headers={"host": named})
+    settings = Settings(host=address, hosts=hosts)
+    answer = TestClient(CheckHost(_hello, settings)).get("/", headers={"host": named})
     assert answer.status_code == status
     if status == 421:
         assert answer.json()["error"]["type"] == "wrong_host"
+
+
+def test_the_service_checks_the_host_of_all_but_probes_and_counts_what_it_refuses(scorer):
+    with client_of(scorer, hosts=("simile.example",)) as client:
+        statuses = [client.get(path, headers={"host": "10.1.2.3:8080"}).status_code for path in ("/readyz", "/docs")]
+        refused = client.post("/v1/similarity", json=BODY, headers={"host": "other.example"})
+        assert client.post("/v1/similarity", json=BODY, headers={"host": "simile.example"}).status_code == 200
+        metrics = generate_latest(client.app.state.service.metrics.registry).decode()
+    assert statuses == [200, 421]
+    assert refused.headers["x-request-id"] == refused.json()["error"]["request_id"]
+    assert 'simile_requests_total{code="421",route="/v1/similarity"} 1.0' in metrics

@@ -1,4 +1,4 @@
-"""Room for large answers, and what large calls may ask for."""
+"""Memory for large answers, and what large calls may ask for."""
 
 import asyncio
 import json
@@ -12,23 +12,31 @@ from serving.answers import Answers
 from serving.app import create_app
 from serving.errors import InvalidRequestError, OverloadedError
 from serving.inference import tokens_per_s
-from serving.job_queue import BatchLimits, Job, JobQueue, estimated_tokens
+from serving.job_queue import ANYBODY, BatchLimits, Client, Job, JobQueue, estimated_tokens
 from serving.settings import Settings
+from simile.artifacts import Bundle
+from simile.scoring import Runtime, Scorer
 from tests.serving.engines import engine_of
 
 MIB = 2**20
 
 
-def test_large_answers_share_a_limited_room():
+class TwoAtOnce(Runtime):
+    """A runtime with two inference threads on every machine."""
+
+    batches_at_once = 2
+
+
+def test_large_answers_share_a_limited_memory():
     async def scenario():
         answers = Answers()
-        async with answers.room(100 * MIB):
+        async with answers.reserve(100 * MIB):
             with pytest.raises(OverloadedError):
-                async with answers.room(MIB):
+                async with answers.reserve(MIB):
                     pass
-            async with answers.room(1000):
+            async with answers.reserve(1000):
                 pass
-        async with answers.room(60 * MIB), answers.room(4 * MIB):
+        async with answers.reserve(60 * MIB), answers.reserve(4 * MIB):
             pass
 
     asyncio.run(scenario())
@@ -98,9 +106,21 @@ def test_what_may_wait_follows_the_throughput(alone):
     asyncio.run(scenario())
 
 
-def test_the_throughput_is_measured(alone, scorer):
-    assert tokens_per_s(alone) > 0
-    assert tokens_per_s(scorer) > 0
+def test_the_throughput_is_that_of_all_threads_and_encoders(encoder_alone, monkeypatch):
+    member = encoder_alone.manifest.members[0]
+    twice = (member, member.model_copy(update={"name": "other"}))
+    manifest = encoder_alone.manifest.model_copy(update={"members": twice})
+    scorer = Scorer(Bundle(encoder_alone.path, manifest, encoder_alone.data), TwoAtOnce("CPUExecutionProvider", "fp32"))
+    clock = [0.0]
+    monkeypatch.setattr("serving.inference.perf_counter", lambda: clock[0])
+    for encoder, seconds_per_token in zip(scorer.members, (0.001, 0.003), strict=True):
+
+        def embed(ids, seconds_per_token=seconds_per_token):
+            clock[0] += seconds_per_token * sum(map(len, ids))
+
+        encoder.embed_batch = embed
+    # A token takes 2 ms on average, and two threads compute.
+    assert tokens_per_s(scorer) == pytest.approx(1000)
 
 
 def test_estimates_learn_from_the_tokens_of_the_traffic():
@@ -111,15 +131,44 @@ def test_estimates_learn_from_the_tokens_of_the_traffic():
         num_tokens = queue.num_tokens
         for job in jobs:
             job.ids = np.zeros(3 * estimated_tokens(text), dtype=np.int64)
-        queue.ready(jobs)
+        # A call is tokenized in several parts.
+        for start in range(0, len(jobs), 10):
+            queue.ready(jobs[start : start + 10])
         queue.drop(*jobs)
         return num_tokens
 
     text = "x" * 200
     queue = JobQueue(10**9, BatchLimits(max_tokens=512, max_padding=128))
-    estimates = [admitted() for _ in range(5)]
+    estimates = [admitted() for _ in range(6)]
     assert estimates[0] == 50 * estimated_tokens(text)
-    assert estimates[-1] == pytest.approx(3 * estimates[0], rel=0.05)
+    assert estimates[2:] == pytest.approx([3 * estimates[0]] * 4, rel=0.05)
+
+
+def jobs_of(num_tokens: int) -> list[Job]:
+    return [Job(0, 0, "text", 100, 0.0) for _ in range(num_tokens // 100)]
+
+
+def test_a_large_call_leaves_half_of_the_budget_to_others():
+    queue = JobQueue(10_000, BatchLimits(max_tokens=512, max_padding=128))
+    large = jobs_of(100_000)
+    assert queue.admit(large, Client("first"))
+    assert not queue.admit(jobs_of(100), Client("first"))
+    assert queue.admit(jobs_of(2_000), Client("second"))
+    assert queue.admit(jobs_of(1_000), ANYBODY)
+    assert not queue.admit(jobs_of(5_000), ANYBODY)
+    queue.drop(*large)
+    assert queue.admit(jobs_of(5_000), ANYBODY)
+    assert queue.num_tokens == 8_000
+
+
+def test_batch_work_takes_nothing_from_the_budget_of_interactive_work():
+    queue = JobQueue(10_000, BatchLimits(max_tokens=512, max_padding=128))
+    assert queue.admit(jobs_of(5_000), Client("first", is_batch=True))
+    assert queue.admit(jobs_of(5_000), Client("second", is_batch=True))
+    assert not queue.admit(jobs_of(1_000), Client("third", is_batch=True))
+    assert queue.admit(jobs_of(5_000), Client("second"))
+    assert queue.admit(jobs_of(5_000), ANYBODY)
+    assert not queue.admit(jobs_of(1_000), ANYBODY)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def log(monkeypatch):
     handler, lines, now = LimitedHandler(), [], [100.0]
     monkeypatch.setattr(logs, "monotonic", lambda: now[0])
     monkeypatch.setattr(logging.StreamHandler, "emit", lambda _self, record: lines.append(record.getMessage()))
-    logger = logging.Logger("test")
+    logger = logging.Logger("serving.middleware")
     logger.addHandler(handler)
     return logger, lines, lambda seconds: now.__setitem__(0, seconds)
 
@@ -38,7 +38,17 @@ def test_refused_requests_and_warnings_are_limited_and_counted(log, write):
     assert len(lines) == 50
     set_time(101.0)
     write(logger)
-    assert lines[50:] == ["30 messages about refused requests and faults were left out", "request"]
+    assert lines[50:] == ["30 messages about refused requests and their faults were left out", "request"]
+
+
+def test_other_faults_are_always_logged(log):
+    logger, lines, _ = log
+    for _ in range(80):
+        note(logger, 404)
+    other = logging.Logger("serving.service")
+    other.addHandler(logger.handlers[0])
+    other.error("bundle not replaced")
+    assert lines[-1] == "bundle not replaced"
 
 
 def test_a_traceback_counts_for_its_lines(log):

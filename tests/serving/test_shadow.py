@@ -132,7 +132,7 @@ def test_calls_that_would_fill_the_memory_are_dropped(compared):
     busy = client.portal.start_task_soon(client.app.state.service.engine.score, [("one", "two")])
     wait_for(lambda: watched.batches)
     for _ in range(3):
-        comparison.offer([("x" * 2**20, "y" * 2**20)], np.zeros(1, np.float32))
+        comparison.offer([("x" * 2**22, "y" * 2**21)], np.zeros(1, np.float32))
     registry = client.app.state.service.metrics.registry
     assert registry.get_sample_value("simile_shadow_calls_total", {"result": "dropped"}) == 1
     watched.gate.set()
