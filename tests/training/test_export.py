@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
 from simile.errors import SimileError
-from simile.scoring import GOLDEN_PAIRS, Encoder, Scorer, choose_runtime
+from simile.scoring import GOLDEN_PAIRS, Encoder, Runtime, Scorer, choose_runtime
 from simile.scoring.provider import open_session
 from tests.tiny_bases import POOLING
 from training.baseline import make_baseline
@@ -204,11 +204,20 @@ def test_all_products_with_weights_and_the_word_embeddings_are_in_int8(exported,
 
 
 def test_graph_whose_int8_embeddings_are_far_from_torch_is_left_out(make_base, monkeypatch, capsys):
-    monkeypatch.setattr("training.export._MIN_INT8_COSINE", 1.1)
+    monkeypatch.setattr("training.export._MIN_COARSE_COSINE", 1.1)
     member, files = export_member(load_encoder(str(make_base("bert"))), name="encoder")
     assert member.model_int8 is None
     assert "members/encoder/model.int8.onnx" not in files
     assert "note: tiny-bert exceeds what int8 can hold" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs OpenVINO")
+def test_graph_without_one_in_fp16_runs_on_openvino_too(make_base, monkeypatch, capsys):
+    monkeypatch.setattr("training.export._MIN_COARSE_COSINE", 1.1)
+    member, files = export_member(load_encoder(str(make_base("bert"))), name="encoder")
+    assert member.model_fp16 is None
+    open_session(files[member.model.path], Runtime("OpenVINOExecutionProvider", "bf16"))
+    assert "note: tiny-bert exceeds what fp16 can hold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
