@@ -274,7 +274,8 @@ async def _throughput(port: int, bodies: Iterator[bytes], seconds: float, pairs_
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if time.monotonic() > begin + seconds:
                 return
-            num_done += PAIRS_PER_REQUEST * (await connection.ask(next(bodies)) == 200)
+            status = await connection.ask(next(bodies))
+            num_done += PAIRS_PER_REQUEST * (status == 200)
 
     await asyncio.gather(*map(client, range(num_clients)))
     return num_done / (time.monotonic() - begin)

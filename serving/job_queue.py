@@ -274,24 +274,32 @@ class JobQueue:
     def _batch(self, first: _Class, max_tokens: int) -> list[Job]:
         """Remove and return jobs of the class, and of neighbouring classes where joining them is cheaper.
 
-        The client's own jobs come first; others with the same priority fill the batch.
+        All that fits of the client's own jobs comes first, so that its calls take few batches; others with the same
+        priority fill the batch.
         """
         batch: list[Job] = []
-        longest = 0
-        for heap in self._heaps_of(first, first[2]):
-            while heap:
-                job = heap[0][2]
-                longest = max(longest, job.num_tokens)
-                if batch and (len(batch) + 1) * longest > max_tokens:
-                    return batch
-                heappop(heap)
-                if job.is_waiting:
-                    batch.append(job)
+        for is_own in (True, False):
+            longest = max((job.num_tokens for job in batch), default=0)
+            for heap in self._heaps_of(first, first[2], is_own=is_own):
+                while heap:
+                    job = heap[0][2]
+                    longest = max(longest, job.num_tokens)
+                    if batch and (len(batch) + 1) * longest > max_tokens:
+                        return batch
+                    heappop(heap)
+                    if job.is_waiting:
+                        batch.append(job)
+            self._join_neighbours(batch, first, max_tokens, is_own=is_own)
+        return batch
+
+    def _join_neighbours(self, batch: list[Job], first: _Class, max_tokens: int, *, is_own: bool) -> None:
+        """Move neighbouring classes of the client, or of the others, into the batch while padding them is cheap."""
+        longest = max((job.num_tokens for job in batch), default=0)
         classes = sorted({key[2] for key in self._heaps if key[1] == first[1]})
         below, above = [c for c in reversed(classes) if c < first[2]], [c for c in classes if c > first[2]]
         for neighbours in (below, above):
             for neighbour in neighbours:
-                heaps = self._heaps_of(first, neighbour)
+                heaps = self._heaps_of(first, neighbour, is_own=is_own)
                 jobs = [job for heap in heaps for _, _, job in heap if job.is_waiting]
                 length = max((longest, *(job.num_tokens for job in jobs)))
                 padded = length * (len(batch) + len(jobs))
@@ -302,13 +310,13 @@ class JobQueue:
                     heap.clear()
                 batch += jobs
                 longest = length
-        return batch
 
-    def _heaps_of(self, first: _Class, length: int) -> list[list[tuple[float, int, Job]]]:
-        """Return the heaps of this length class that may join a batch of the first class, its client's own first."""
+    def _heaps_of(self, first: _Class, length: int, *, is_own: bool) -> list[list[tuple[float, int, Job]]]:
+        """Return the heaps of this length class, of the first class' client or of the others with its priority."""
         client, encoder, _ = first
         keys = [key for key in self._heaps if key[1:] == (encoder, length) and key[0].is_batch == client.is_batch]
-        keys.sort(key=lambda key: (key[0] != client, self._shares[key[0]].served_tokens))
+        keys = [key for key in keys if (key[0] == client) == is_own]
+        keys.sort(key=lambda key: self._shares[key[0]].served_tokens)
         return [self._heaps[key] for key in keys]
 
 

@@ -120,8 +120,20 @@ def test_estimate_is_replaced_by_the_number_of_tokens():
 def test_admission_is_all_or_nothing_and_an_empty_queue_takes_anything():
     queue = queue_of(max_tokens=50)
     assert queue.admit([job_of(40), job_of(40)])
-    assert not queue.admit([job_of(1)])
+    assert not queue.admit([job_of(13), job_of(13)])
     assert queue.num_tokens == 80
+
+
+def test_a_batch_has_all_of_a_client_that_fits_before_texts_of_others():
+    queue = queue_of(batch_tokens=100, max_padding=40)
+    one, many = Client("one"), Client("many")
+    add(queue, *(job_of(20) for _ in range(20)), client=many)
+    queue.take()
+    own = [job_of(length) for length in (20, 20, 15, 12)]
+    add(queue, *own, client=one)
+    batch = queue.take()
+    assert set(own) <= set(batch)
+    assert len(batch) == 5
 
 
 def test_dropped_job_is_neither_counted_nor_taken():
