@@ -97,8 +97,7 @@ class Settings(BaseModel):
     api_keys_file: Path | None = None
     """File of API keys (KEY or NAME:KEY per line), read again when it changes. Without any, everybody may call."""
     hosts: Annotated[tuple[str, ...], _Words] = ()
-    """Names that clients may call the service by (header ``Host``), separated by spaces or commas; ``*`` allows all.
-    By default, all but domains if the service listens on a loopback address, else all."""
+    """Hosts that requests may name (``*``: any). By default any, but no domain if ``host`` is a loopback address."""
     cors_origins: Annotated[tuple[_Origin, ...], _Words] = ()
     """Origins whose pages may call, such as ``https://example.org``, separated by spaces or commas."""
     shadow: Path | None = None
