@@ -161,7 +161,7 @@ class JobQueue:
 
     def corrected(self, num_tokens: int) -> int:
         """Return an estimate of tokens, corrected by what the traffic has taught about estimates."""
-        return math.ceil(num_tokens * self._tokens_per_estimate)
+        return max(1, round(num_tokens * self._tokens_per_estimate)) if num_tokens else 0
 
     def ready(self, jobs: Sequence[Job]) -> None:
         """Make admitted jobs, whose ``ids`` are set by now, available to `take`."""

@@ -215,22 +215,17 @@ def test_idle_engine_takes_a_call_whose_words_and_texts_are_beyond_the_budget(sc
 
 def test_call_is_refused_as_a_whole_if_its_texts_fit_the_budget_and_its_words_do_not(watched, in_thread):
     async def scenario():
-        # There is room for the texts of one call (5 tokens by estimate), not for their words too. No waiting call has
-        # more than half of the budget.
-        calls = [[("water", "no")], [("bars", "of")], [("return", "the")], [("shoes", "drink")]]
-        num_waiting = sum(tokens_of(watched, call) for call in calls)
-        engine = engine_of(watched, max_waiting_tokens=num_waiting + 7)
-        blocking, waiting = await block(engine, watched), []
-        for call in calls:
-            before = engine.queue.num_tokens
-            waiting.append(asyncio.create_task(engine.score(call)))
-            # Its words are counted by now.
-            await until(lambda before=before, call=call: engine.queue.num_tokens == before + tokens_of(watched, call))
-        assert engine.queue.num_tokens == num_waiting
+        # The waiting call is a large one, which leaves half of the budget, 9 tokens, to others: room for the texts of
+        # another call (5 tokens by estimate), not for their words too.
+        num_waiting = tokens_of(watched, TWO)
+        engine = engine_of(watched, max_waiting_tokens=num_waiting + 5)
+        blocking = await block(engine, watched)
+        waiting = asyncio.create_task(engine.score(TWO))
+        await until(lambda: engine.queue.num_tokens == num_waiting)
         with pytest.raises(OverloadedError):
             await engine.score(OTHER)
         assert engine.queue.num_tokens == num_waiting
         watched.gate.set()
-        await asyncio.gather(blocking, *waiting)
+        await asyncio.gather(blocking, waiting)
 
     asyncio.run(scenario())
