@@ -37,7 +37,8 @@ from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Score
 
 _MAX_WAITING_S = 2.0
 """Upper bound of the computing time of what waits, in seconds: a request should be answered in 2.5 s."""
-_MIN_WAITING_TOKENS = 2048
+_MIN_WAITING_TOKENS = 8192
+"""What may wait in any case: eight clients that each send 32 pairs."""
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 _log = logging.getLogger(__name__)
