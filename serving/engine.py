@@ -35,9 +35,9 @@ from serving.settings import Settings
 from serving.tokenization import Tokenization
 from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Scorer, Side, cosines, distinct_texts
 
-_MAX_WAITING_S = 0.8
-"""Upper bound of the computing time of what waits, in seconds, by the throughput of the encoders alone. At double load,
-where the clients share the cores, answers take three times as long; they should be there in 2.5 s."""
+_MAX_WAITING_S = 0.4
+"""Upper bound of the computing time of what waits, in seconds. Calls take turns, so at double load a call is answered
+after several times as long, when the texts of others have had their turns; that should be 2.5 s."""
 _MIN_WAITING_TOKENS = 8192
 """What may wait in any case: eight clients that each send 32 pairs."""
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)

@@ -98,7 +98,7 @@ def test_a_pair_of_the_longest_texts_is_never_too_much(alone):
 def test_what_may_wait_follows_the_throughput(alone):
     async def scenario():
         engine = engine_of(alone, max_waiting_tokens=100_000)
-        for tokens_per_second, budget in ((10.0, 8192), (20_000.0, 16_000), (10**6, 100_000)):
+        for tokens_per_second, budget in ((10.0, 8192), (40_000.0, 16_000), (10**6, 100_000)):
             engine.health.full_tokens_per_s = tokens_per_second
             await engine.score([(f"water {tokens_per_second}", "cold")])
             assert engine.queue.max_tokens == budget
