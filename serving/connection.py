@@ -33,8 +33,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     uvicorn itself waits forever for the first request, for any request whose first byte has arrived, and for a client
     that takes its response byte by byte; it accepts heads and trailers of any size. `serving.body` limits the body. The
     parser receives a head when it is complete, and nothing of the next request before the client has taken the response
-    to the last one, so each client has at most one request here. The first request after about ``max_age_s``, or the
-    last of `_MAX_REQUESTS`, has ``is_last`` in its state: its response should close the connection.
+    to the last one, but for the 64 KiB at which a transport asks to pause. So each client has at most one request here.
+    The first request after about ``max_age_s``, or the last of `_MAX_REQUESTS`, has ``is_last`` in its state: its
+    response should close the connection.
     """
 
     def __init__(
@@ -139,8 +140,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     def _may_parse(self) -> bool:
         if self.transport.is_closing():
             return False
-        is_taken = not (self.flow.write_paused or self.transport.get_write_buffer_size())
-        return self._is_in_body or (is_taken and not self._is_answering())
+        return self._is_in_body or not (self.flow.write_paused or self._is_answering())
 
     def _next_piece(self) -> bytes:
         """Remove and return what is parsed next, with the end of one request at most; nothing before a head's end."""

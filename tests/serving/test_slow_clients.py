@@ -191,8 +191,8 @@ def test_client_that_disconnects_within_its_body_leaves_nothing(scorer, is_reset
     assert "Traceback" not in caplog.text
 
 
-def large_request() -> bytes:
-    body = json.dumps({"input": [f"{word} water" for word in range(1000)]}).encode()
+def large_request(num_texts: int = 1000) -> bytes:
+    body = json.dumps({"input": [f"{word} water" for word in range(num_texts)]}).encode()
     return b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
@@ -267,6 +267,29 @@ def test_pipelined_requests_are_answered_in_their_order(scorer):
     assert len(bodies) == num_requests + 1
     assert all(body.startswith(b'{"scores"') for body in bodies[:-1:2])
     assert all(body == b'{"status":"alive"}' for body in [*bodies[1::2], bodies[-1]])
+
+
+def test_a_client_that_takes_a_small_response_late_gets_the_next_one(alone):
+    async def scenario():
+        async with running(alone, num_buffered=4096, transfer_s=20) as (client, _):
+            loop = asyncio.get_running_loop()
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.setblocking(False)
+                await loop.sock_connect(connection, (client.base_url.host, client.base_url.port))
+                await loop.sock_sendall(connection, large_request(150) * 2)
+                await asyncio.sleep(0.5)
+                received = b""
+                async with asyncio.timeout(5):
+                    while received.count(b'"usage"') < 2 and (piece := await loop.sock_recv(connection, 2**16)):
+                        received += piece
+            return received
+
+    received = asyncio.run(scenario())
+    first, second = received.split(b"HTTP/1.1 200 OK")[1:]
+    # More than the kernel buffers here, and less than makes the transport pause.
+    assert 2**14 < len(first) < 2**16
+    assert abs(len(second) - len(first)) < 100
 
 
 def test_a_client_that_pipelines_and_reads_nothing_is_read_no_further(alone):
