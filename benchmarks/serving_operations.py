@@ -6,7 +6,6 @@ Clients keep their connections and never try a request again. They share the cor
 import asyncio
 import itertools
 import json
-import os
 import signal
 import socket
 import sys
@@ -22,6 +21,9 @@ from harness import GUARD, SIMILE, place_parser, run
 from results_file import commit, machine, replace_section, table
 from serving_endurance import PAIRS_PER_REQUEST, Figure, drawn
 from serving_throughput import Connection, Server, draw_pairs, request, running
+
+from simile.files import write_whole
+from simile.scoring import Runtime
 
 PATH = "/v1/similarity"
 CLIENTS = 4
@@ -155,7 +157,7 @@ async def _ready(start: Sequence[str]) -> tuple[asyncio.subprocess.Process, int]
 def rotation(start: Sequence[str], bodies: Iterator[bytes], work: Path) -> Iterator[Figure]:
     """Add a key, let the clients change to it, and remove the old one, all under load."""
     file = work / "serving" / "keys"
-    _write_keys(file, _OLD)
+    write_whole(file, f"{_OLD}\n")
     with serving(start, "--api-keys-file", str(file)) as port:
         statuses, refused_s = asyncio.run(_rotate(port, bodies, file))
     wrong = sum(count for status, count in statuses.items() if status not in (200, 429))
@@ -175,11 +177,11 @@ async def _rotate(port: int, bodies: Iterator[bytes], file: Path) -> tuple[Count
 
     clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
     await asyncio.sleep(2)
-    _write_keys(file, _OLD, _NEW)
+    write_whole(file, f"{_OLD}\n{_NEW}\n")
     await asyncio.sleep(2)
     key = _NEW
     await asyncio.sleep(1)
-    _write_keys(file, _NEW)
+    write_whole(file, f"{_NEW}\n")
     removed, stale = time.monotonic(), await Client.open(port)
     while await stale.ask(next(bodies), _OLD) != 401:
         await asyncio.sleep(0.05)
@@ -190,16 +192,10 @@ async def _rotate(port: int, bodies: Iterator[bytes], file: Path) -> tuple[Count
     return statuses, refused_s
 
 
-def _write_keys(file: Path, *keys: str) -> None:
-    temporary = file.with_name(f".{file.name}")
-    temporary.write_text("\n".join(keys) + "\n")
-    os.replace(temporary, file)
-
-
 def greed(start: Sequence[str], bodies: Iterator[bytes], work: Path, seconds: float) -> Iterator[Figure]:
     """Measure a modest client beside one with twenty times as many connections, by a key of its own."""
     file = work / "serving" / "keys"
-    _write_keys(file, _OLD, _GREEDY)
+    write_whole(file, f"{_OLD}\n{_GREEDY}\n")
     p99_ms = {}
     with serving(start, "--api-keys-file", str(file)) as port:
         for num_greedy in (1, 20):
@@ -230,8 +226,9 @@ def _tokens_per_s(start: Sequence[str]) -> float:
     """Return the tokens per second of one inference thread, as the service measures them."""
     with serving(start) as port:
         _, answer = asyncio.run(request(port, "GET", "/v1/bundle"))
-    limits = json.loads(answer)["limits"]
-    return float(limits["max_tokens"]) / (limits["deadline_s"] / 2) / 2
+    served = json.loads(answer)
+    limits, runtime = served["limits"], Runtime(served["provider"], served["precision"])
+    return float(limits["max_tokens"]) / (limits["deadline_s"] / 2) / runtime.batches_at_once
 
 
 def shadow(start: Sequence[str], bodies: Iterator[bytes], work: Path, seconds: float) -> Iterator[Figure]:

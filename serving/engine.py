@@ -225,6 +225,7 @@ class Engine:
                     new.append(job)
                 waits.append((job, row))
         self._require_answerable(new)
+        self.queue.max_tokens = self.max_waiting_tokens
         # All work of the call is admitted at once, so that an idle engine takes any call.
         if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs, client):
             num_tokens = self.queue.num_tokens
@@ -242,14 +243,13 @@ class Engine:
         return new
 
     def _require_answerable(self, jobs: Sequence[Job]) -> None:
-        """Refuse a call that could not be answered in time, and set the budget to what is computed in time."""
+        """Refuse a call that could not be answered in time."""
         if (max_tokens := self.max_tokens) is None:
             return
         num_tokens = self.queue.corrected(sum(job.num_tokens for job in jobs)) // len(self._encoders)
         if num_tokens > max_tokens:
             got = f"got texts of about {num_tokens} tokens, which take more than half of {self._deadline_s:g} s"
             raise InvalidRequestError(f"{got}, need at most {max_tokens} tokens per request")
-        self.queue.max_tokens = self.max_waiting_tokens
 
     def _leave(self, call: Call) -> None:
         """Drop the jobs that no other call waits for; a call that was answered has none left."""

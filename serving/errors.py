@@ -145,16 +145,17 @@ class _ErrorResponse(JSONResponse):
 
     def __init__(self, detail: ErrorDetail, status: int, headers: Mapping[str, str] | None) -> None:
         super().__init__(ErrorBody(error=detail).model_dump(), status, headers)
-        place = f"{detail.param}: " if detail.param else ""
-        body = OpenInferenceErrorBody(error=place + detail.message, **detail.model_dump(exclude={"message"}))
-        self._open_inference = JSONResponse(body.model_dump(), status, headers)
+        self._detail, self._given_headers = detail, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the error."""
         path = scope["path"]
         # Cohere's second version has its reranking below /v2 as well.
         if path == "/v2" or (path.startswith("/v2/") and path != "/v2/rerank"):
-            await self._open_inference(scope, receive, send)
+            detail = self._detail
+            place = f"{detail.param}: " if detail.param else ""
+            body = OpenInferenceErrorBody(error=place + detail.message, **detail.model_dump(exclude={"message"}))
+            await JSONResponse(body.model_dump(), self.status_code, self._given_headers)(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -44,8 +44,8 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
             if self._num_lines >= _LINES_PER_S:
                 self._num_left_out += 1
                 return
-            in_traceback = len(traceback.format_exception(*record.exc_info)) * 2 if record.exc_info else 0
-            self._num_lines += 1 + in_traceback
+            in_traceback = traceback.format_exception(*record.exc_info) if record.exc_info else []
+            self._num_lines += 1 + sum(part.count("\n") for part in in_traceback)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:

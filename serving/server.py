@@ -29,9 +29,9 @@ from serving.metrics import Metrics
 from serving.middleware import CheckHost
 from serving.service import Service
 from serving.settings import Settings
-from serving.shadow import THREAD
+from serving.shadow import SHADOW_THREAD
 from serving.tracing import tracing
-from serving.trial import LOADING, try_bundle
+from serving.trial import LOADING_THREAD, try_bundle
 from serving.waiting import WaitingConnections, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
@@ -89,7 +89,7 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
             asyncio.run(serve(app, listener, metrics_listener))
     if service.failure:
         raise service.failure
-    if any(thread.name in (LOADING, THREAD) for thread in threading.enumerate()):
+    if any(thread.name in (LOADING_THREAD, SHADOW_THREAD) for thread in threading.enumerate()):
         # Python's own way to end would pull ONNX Runtime from under that thread, which may be an abandoned one.
         logging.shutdown()
         os._exit(0)

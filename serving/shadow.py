@@ -29,7 +29,7 @@ RECENT = 2_000
 """Number of most recent pairs that a summary describes."""
 MIN_RECENT = 100
 """Pairs that a rank agreement needs: that of fewer says little."""
-THREAD = "shadow"
+SHADOW_THREAD = "shadow"
 """The name of a comparison's thread."""
 _CHARACTERS_AT_ONCE = 2048
 """About one batch. A request that arrives meanwhile shares the processor with it."""
@@ -129,7 +129,7 @@ class Comparison:
         self._changed = threading.Condition()
         self._is_closed = threading.Event()
         metrics.describe(scorer.bundle.manifest)
-        self.thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+        self.thread = threading.Thread(target=self._run, name=SHADOW_THREAD, daemon=True)
         self.thread.start()
 
     def offer(self, pairs: Pairs, score_P: NDArray[np.float32]) -> None:

@@ -15,7 +15,7 @@ from serving.settings import Settings
 from simile.errors import BundleError, InputError
 
 _T = TypeVar("_T")
-LOADING = "loading"
+LOADING_THREAD = "loading"
 """The name of a thread that loads a bundle."""
 _REAP_S = 1.0
 """Seconds to wait for a killed process: one that waits for a volume does not end before the volume answers."""
@@ -80,5 +80,5 @@ async def in_thread(load: Callable[[], _T]) -> _T:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(post, result, failure)
 
-    threading.Thread(target=run, name=LOADING, daemon=True).start()
+    threading.Thread(target=run, name=LOADING_THREAD, daemon=True).start()
     return await done
