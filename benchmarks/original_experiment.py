@@ -71,7 +71,7 @@ def result_file(results: Path, name: str) -> Path:
 
 
 def measure(name: str, given: Path, folder: Path, file: Path) -> None:
-    """Train and evaluate the row unless it has a result; keep the result, and the bundles of peer and preset.
+    """Train and evaluate the row unless it has a result; keep the result and the bundle.
 
     Args:
         name: name of the row.
@@ -102,8 +102,8 @@ def measure(name: str, given: Path, folder: Path, file: Path) -> None:
         usage = run([*SIMILE, "train", PRESET, *pairs, "--dev", dev, *changes, "--out", bundle])
     evaluation = evaluate(bundle, tests, baseline, given.parent, folder / "evaluation.json")
     write_result(file, {"minutes": usage.seconds / 60, "evaluation": evaluation})
-    for path in folder.glob(f"{bundle.name}*"):
-        if path.is_dir() and (path != bundle or row != Row()):
+    for path in folder.glob(f"{bundle.name}.*"):
+        if path.is_dir():
             shutil.rmtree(path)
 
 
