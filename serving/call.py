@@ -50,7 +50,7 @@ class Call:
         self.lexical_scores: LexicalScores = {}
         self.jobs: list[Job] = []
         self.lexical_jobs: list[Job] = []
-        """The share of the admission budget that the lexical work holds until a thread begins on it."""
+        """The share of the admission budget that the lexical work takes."""
         self.num_missing = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Completes when nothing is missing any more, or fails with the first part that fails."""

@@ -8,7 +8,7 @@ neither does a client wait for all that another has sent, nor a short call for a
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -52,6 +52,10 @@ class _Share:
 
     num_tokens: int = 0
     """Tokens that are waiting."""
+    held_tokens: int = 0
+    """Tokens that it takes of the admission budget."""
+    large_tokens: int = 0
+    """Those that its large calls take."""
     served_tokens: float = 0.0
     """Tokens that were begun, counted from where the others stood when the client had nothing waiting."""
     turn: float = 0.0
@@ -83,11 +87,13 @@ class Job:
     begun: float = 0.0
     """Times at which the text was tokenized, and its batch began."""
     is_waiting: bool = True
-    """True until the job is begun or dropped."""
+    """True until the job is begun or released."""
+    is_held: bool = False
+    """Whether it takes its part of the admission budget: from its admission until no call needs it any more."""
     estimate: int = 0
     """What `num_tokens` was estimated as, before it was corrected by what was learned."""
     is_of_large: bool = False
-    """Whether its call has more tokens than half of the budget."""
+    """Whether its call had more tokens than half of the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +113,12 @@ _Class = tuple[Client, int, int]
 
 
 class JobQueue:
-    """The jobs that are admitted and not yet begun. Safe to use from any thread.
+    """The jobs that are admitted and not yet begun, and the admission budget. Safe to use from any thread.
 
-    The admission budget is ``max_tokens``, but an empty queue admits any call; half of the budget remains to others
-    then. Clients with a key may have a part of it each. Batch work takes nothing from the budget of interactive work.
+    A job takes its tokens of the budget until its calls are answered: calls take turns, so that each is answered after
+    about as long as the work of all of them takes. While half of the budget is free, a call of any size is admitted,
+    one at a time; it takes half of the budget at most. Clients with a key may have a part of it each. Batch work takes
+    nothing from the budget of interactive work.
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:
@@ -118,8 +126,6 @@ class JobQueue:
         """The admission budget."""
         self._tokens_per_estimate = 1.0
         """Recent ratio of tokens to what was estimated."""
-        self._large_tokens = 0
-        """Waiting tokens of large calls; the others' budget sees half of it taken by them at most."""
         self._limits = limits
         self._changed = threading.Condition()
         self._heaps: dict[_Class, list[tuple[float, int, Job]]] = {}
@@ -135,6 +141,11 @@ class JobQueue:
         self._ready_tokens = 0
         self.num_tokens = 0
 
+    @property
+    def held_tokens(self) -> int:
+        """Tokens of the budget that are taken, also by batch work."""
+        return sum(share.held_tokens for share in list(self._shares.values()))
+
     def admit(self, jobs: Sequence[Job], client: Client = ANYBODY) -> bool:
         """Add the jobs of one call, all or none of them; return whether they fit the budget."""
         with self._changed:
@@ -143,19 +154,17 @@ class JobQueue:
                 job.estimate = job.num_tokens
                 job.num_tokens = self.corrected(job.estimate)
             num_new = sum(job.num_tokens for job in jobs)
-            if self.num_tokens and not self._fits(num_new, client, share):
+            if self.held_tokens and not self._fits(num_new, client, share):
                 return False
             if not share.num_tokens:
                 # Nobody saves up turns while having nothing to do.
                 share.served_tokens = max(share.served_tokens, self._virtual_time[client.is_batch])
-            self.num_tokens += num_new
-            share.num_tokens += num_new
             is_large = num_new > self.max_tokens // 2
-            self._large_tokens += num_new if is_large else 0
             turn = share.turn
             for job in jobs:
-                job.client, job.turn, job.is_of_large = client, turn, is_large
+                job.client, job.turn, job.is_of_large, job.is_held = client, turn, is_large, True
                 turn += job.num_tokens
+                self._count(job, waiting=job.num_tokens, held=job.num_tokens)
             self._jobs.update(jobs)
             return True
 
@@ -170,10 +179,8 @@ class JobQueue:
             self._learn(jobs)
             for job in jobs:
                 if job.is_waiting and job.ids is not None:
-                    token_correction = len(job.ids) - job.num_tokens
-                    self.num_tokens += token_correction
-                    self._shares[job.client].num_tokens += token_correction
-                    self._large_tokens += token_correction if job.is_of_large else 0
+                    correction = len(job.ids) - job.num_tokens
+                    self._count(job, waiting=correction, held=correction)
                     job.num_tokens = len(job.ids)
                     job.ready = now
                     self._ready_tokens += job.num_tokens
@@ -181,12 +188,20 @@ class JobQueue:
                     heappush(heap, (job.turn, next(self._numbers), job))
             self._changed.notify(len(jobs))
 
-    def drop(self, *jobs: Job) -> None:
-        """Remove the jobs and free their share of the budget; those already begun or dropped are left as they are."""
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Remove jobs that were not `ready` and that another thread than those of `take` begins."""
         with self._changed:
             for job in jobs:
-                if job.is_waiting:
-                    self._remove(job)
+                self._remove(job)
+
+    def release(self, jobs: Iterable[Job]) -> None:
+        """Free what the jobs take of the budget, as no call needs them any more; remove those that wait."""
+        with self._changed:
+            for job in jobs:
+                self._remove(job)
+                if job.is_held:
+                    job.is_held = False
+                    self._count(job, held=-job.num_tokens)
 
     def take(self) -> list[Job]:
         """Wait for a ready job, then remove and return a batch of one encoder, the longest text first.
@@ -234,13 +249,22 @@ class JobQueue:
             return max((now - job.arrived for job in jobs), default=0.0)
 
     def _remove(self, job: Job) -> None:
+        """Remove the job if it is waiting."""
+        if not job.is_waiting:
+            return
         job.is_waiting = False
         self._jobs.discard(job)
-        self.num_tokens -= job.num_tokens
-        self._shares[job.client].num_tokens -= job.num_tokens
-        self._large_tokens -= job.num_tokens if job.is_of_large else 0
+        self._count(job, waiting=-job.num_tokens)
         if job.ready:
             self._ready_tokens -= job.num_tokens
+
+    def _count(self, job: Job, *, waiting: int = 0, held: int = 0) -> None:
+        """Add to the numbers of waiting and held tokens."""
+        share = self._shares[job.client]
+        self.num_tokens += waiting
+        share.num_tokens += waiting
+        share.held_tokens += held
+        share.large_tokens += held if job.is_of_large else 0
 
     def _learn(self, jobs: Sequence[Job]) -> None:
         """Adapt the estimates to the tokens of these jobs, so that what waits stays within the budget."""
@@ -252,17 +276,20 @@ class JobQueue:
             self._tokens_per_estimate += (min(max(ratio, 0.25), 4.0) - self._tokens_per_estimate) * weight
 
     def _fits(self, num_new: int, client: Client, share: _Share) -> bool:
-        # A large call, which an empty queue admits whatever its size, must not lock others out; nor must batch work.
-        num_waiting = self.num_tokens - max(0, self._large_tokens - self.max_tokens // 2)
-        if not client.is_batch:
-            num_waiting -= sum(one.num_tokens for other, one in self._shares.items() if other.is_batch)
-        num_free = self.max_tokens - num_waiting
+        half = self.max_tokens // 2
+        shares = [one for other, one in self._shares.items() if client.is_batch or not other.is_batch]
+        num_large = sum(one.large_tokens for one in shares)
+        num_held = sum(one.held_tokens for one in shares) - max(0, num_large - half)
+        # Without this, others' small calls would keep a large one out for ever.
+        if num_new > half and num_held <= half and not num_large:
+            return True
+        num_free = self.max_tokens - num_held
         return num_new <= num_free and (
-            client == ANYBODY or not share.num_tokens or share.num_tokens + num_new <= _SHARE_OF_FREE * num_free
+            client == ANYBODY or not share.held_tokens or share.held_tokens + num_new <= _SHARE_OF_FREE * num_free
         )
 
     def _heads(self) -> Iterator[tuple[_Class, tuple[float, int]]]:
-        """Yield the key of each class that has jobs, with the turn of its first job; discard dropped jobs."""
+        """Yield the key of each class that has jobs, with the turn of its first job; discard released jobs."""
         for key, heap in list(self._heaps.items()):
             while heap and not heap[0][2].is_waiting:
                 heappop(heap)

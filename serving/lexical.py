@@ -49,7 +49,7 @@ class LexicalScoring:
     def _run(self, call: Call) -> None:
         # Otherwise the call was given up before its turn.
         if call.lexical_jobs[0].is_waiting:
-            self.queue.drop(*call.lexical_jobs)
+            self.queue.begin(call.lexical_jobs)
             try:
                 self.results.post(call.receive_lexical, self._scores(call))
             # A text that breaks a member must fail its own call, which waits for it.

@@ -44,7 +44,7 @@ class Metrics:
         text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
         self.stage_seconds = histogram("simile_stage_duration_seconds", text, ["stage"], buckets=_SECONDS)
         self.ready = gauge("simile_ready", "1 while /readyz says that the service is ready, else 0.")
-        self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens that are admitted and not yet begun.")
+        self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens of the requests that wait for an answer.")
         self._oldest = gauge("simile_waiting_oldest_seconds", "Age of the text that has waited longest.")
         text = "1 while the engine makes no progress (docs/runbooks.md), else 0; load alone does not set it."
         self._fault = gauge("simile_fault", text)
@@ -89,7 +89,7 @@ class Metrics:
 
     def sample(self, queue: JobQueue, health: Health) -> None:
         """Read the length and the age of the queue, and the engine's health, at every scrape."""
-        self._waiting_tokens.set_function(lambda: queue.num_tokens)
+        self._waiting_tokens.set_function(lambda: queue.held_tokens)
         self._oldest.set_function(queue.max_age_s)
         self._fault.set_function(lambda: health.fault is not None)
 

@@ -82,7 +82,7 @@ class Settings(BaseModel):
     max_characters: _Count = 32768
     """Most characters per text."""
     max_waiting_tokens: _Count = 65536
-    """Most tokens that may wait, fewer where they take more than 0.4 s; requests beyond are refused (back-pressure)."""
+    """Most tokens of unanswered requests, fewer where they take more than 1 s; others are refused (back-pressure)."""
     cache_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 64 * 2**20
     """Memory for the embeddings of recent texts, in bytes; 0 turns the cache off."""
     log_format: Literal["text", "json"] = "text"

@@ -98,7 +98,7 @@ def test_a_pair_of_the_longest_texts_is_never_too_much(alone):
 def test_what_may_wait_follows_the_throughput(alone):
     async def scenario():
         engine = engine_of(alone, max_waiting_tokens=100_000)
-        for tokens_per_second, budget in ((10.0, 8192), (40_000.0, 16_000), (10**6, 100_000)):
+        for tokens_per_second, budget in ((10.0, 8192), (40_000.0, 40_000), (10**6, 100_000)):
             engine.health.full_tokens_per_s = tokens_per_second
             await engine.score([(f"water {tokens_per_second}", "cold")])
             assert engine.queue.max_tokens == budget
@@ -125,7 +125,6 @@ def test_the_throughput_is_that_of_all_threads_and_encoders(encoder_alone, monke
 
 def test_estimates_learn_from_the_tokens_of_the_traffic():
     def admitted() -> int:
-        queue.num_tokens = 0
         jobs = [Job(0, 0, text, estimated_tokens(text), 0.0) for _ in range(50)]
         queue.admit(jobs)
         num_tokens = queue.num_tokens
@@ -134,7 +133,7 @@ def test_estimates_learn_from_the_tokens_of_the_traffic():
         # A call is tokenized in several parts.
         for start in range(0, len(jobs), 10):
             queue.ready(jobs[start : start + 10])
-        queue.drop(*jobs)
+        queue.release(jobs)
         return num_tokens
 
     text = "x" * 200
@@ -156,7 +155,7 @@ def test_a_large_call_leaves_half_of_the_budget_to_others():
     assert queue.admit(jobs_of(2_000), Client("second"))
     assert queue.admit(jobs_of(1_000), ANYBODY)
     assert not queue.admit(jobs_of(5_000), ANYBODY)
-    queue.drop(*large)
+    queue.release(large)
     assert queue.admit(jobs_of(5_000), ANYBODY)
     assert queue.num_tokens == 8_000
 
@@ -176,3 +175,11 @@ def test_batch_work_takes_nothing_from_the_budget_of_interactive_work():
 )
 def test_estimates_know_characters_that_are_words(text, least, most):
     assert least <= estimated_tokens(text) <= most
+
+
+def test_a_large_call_of_batch_work_adds_nothing_to_the_budget_of_interactive_work():
+    queue = JobQueue(10_000, BatchLimits(max_tokens=512, max_padding=128))
+    assert queue.admit(jobs_of(100_000), Client("first", is_batch=True))
+    assert queue.admit(jobs_of(5_000), Client("second"))
+    assert queue.admit(jobs_of(4_000), ANYBODY)
+    assert not queue.admit(jobs_of(2_000), ANYBODY)

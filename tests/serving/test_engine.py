@@ -143,9 +143,9 @@ def test_long_call_of_short_texts_is_tokenized_in_threads(watched):
     assert "MainThread" not in threads
 
 
-def test_call_beyond_the_budget_is_refused_until_the_queue_moves(watched):
+def test_call_beyond_the_budget_is_refused_until_others_are_answered(watched):
     async def scenario():
-        engine = engine_of(watched, max_waiting_tokens=tokens_of(watched, THREE))
+        engine = engine_of(watched, max_waiting_tokens=tokens_of(watched, FIRST + THREE))
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
         await until(lambda: engine.queue.num_tokens == tokens_of(watched, TWO))

@@ -117,11 +117,32 @@ def test_estimate_is_replaced_by_the_number_of_tokens():
     assert queue.num_tokens == 0
 
 
-def test_admission_is_all_or_nothing_and_an_empty_queue_takes_anything():
+def test_admission_is_all_or_nothing_and_an_idle_engine_takes_anything():
     queue = queue_of(max_tokens=50)
     assert queue.admit([job_of(40), job_of(40)])
     assert not queue.admit([job_of(13), job_of(13)])
     assert queue.num_tokens == 80
+
+
+def test_a_job_takes_its_part_of_the_budget_until_it_is_released():
+    queue = queue_of(max_tokens=50)
+    jobs = [job_of(20), job_of(20)]
+    for job in jobs:
+        add(queue, job)
+    assert queue.take() == jobs
+    assert (queue.num_tokens, queue.held_tokens) == (0, 40)
+    assert not queue.admit([job_of(20)])
+    queue.release([jobs[0], jobs[0]])
+    assert queue.held_tokens == 20
+    assert queue.admit([job_of(20)])
+
+
+def test_large_calls_are_admitted_one_at_a_time_beside_small_ones():
+    queue = queue_of(max_tokens=50)
+    assert queue.admit([job_of(10)])
+    assert queue.admit([job_of(100)])
+    assert not queue.admit([job_of(100)])
+    assert queue.admit([job_of(10)])
 
 
 def test_a_batch_has_all_of_a_client_that_fits_before_texts_of_others():
@@ -136,17 +157,17 @@ def test_a_batch_has_all_of_a_client_that_fits_before_texts_of_others():
     assert len(batch) == 5
 
 
-def test_dropped_job_is_neither_counted_nor_taken():
+def test_released_job_is_neither_counted_nor_taken():
     queue = queue_of()
     gone, stays, unready = job_of(9), job_of(9), job_of(9)
     add(queue, gone, stays)
     assert queue.admit([unready])
     for job in (gone, unready, gone):
-        queue.drop(job)
+        queue.release([job])
     queue.ready([unready])
     assert queue.num_tokens == 9
     assert queue.take() == [stays]
-    queue.drop(stays)
+    queue.release([stays])
     assert queue.num_tokens == 0
 
 
@@ -184,10 +205,10 @@ def test_every_job_is_taken_once_within_the_budget(rows, max_padding):
     queue = queue_of(batch_tokens=512, max_padding=max_padding)
     jobs = [job_of(length, encoder) for length, encoder, _ in rows]
     add(queue, *jobs)
-    kept = [job for job, (_, _, is_dropped) in zip(jobs, rows, strict=True) if not is_dropped]
+    kept = [job for job, (_, _, is_released) in zip(jobs, rows, strict=True) if not is_released]
     for job in jobs:
         if job not in kept:
-            queue.drop(job)
+            queue.release([job])
     queue.close()
     taken: list[Job] = []
     while batch := queue.take():
@@ -287,17 +308,19 @@ def test_the_only_client_without_a_key_has_the_whole_budget():
 
 
 @given(st.lists(st.tuples(st.sampled_from([GREEDY, OTHER, LATER]), st.integers(1, 300), st.booleans()), max_size=60))
-def test_every_job_is_taken_or_dropped_once_and_the_budget_is_free_again(calls):
+def test_every_job_is_taken_or_released_once_and_the_budget_is_free_again(calls):
     queue, expected, taken = queue_of(max_tokens=10**6), [], []
-    for client, length, is_dropped in calls:
+    for client, length, is_released in calls:
         job = job_of(length, guess=7)
         add(queue, job, client=client)
-        if is_dropped:
-            queue.drop(job)
+        if is_released:
+            queue.release([job])
         else:
             expected.append(job)
     while queue.num_tokens:
         taken += queue.take()
+    queue.release(taken)
     assert {id(job) for job in taken} == {id(job) for job in expected}
     assert len(taken) == len(expected)
-    assert all(share.num_tokens == 0 for share in queue._shares.values())
+    assert queue.held_tokens == 0
+    assert all(share.num_tokens == share.held_tokens == 0 for share in queue._shares.values())

@@ -57,7 +57,7 @@ def test_budget_also_applies_to_a_bundle_without_an_encoder(words_alone, countin
     started, gate = counting
 
     async def scenario():
-        engine = engine_of(words_alone, max_waiting_tokens=20)
+        engine = engine_of(words_alone, max_waiting_tokens=30)
         begun = asyncio.create_task(engine.score(FIRST))
         await until(started.is_set)
         assert engine.queue.num_tokens == 0
@@ -215,13 +215,13 @@ def test_idle_engine_takes_a_call_whose_words_and_texts_are_beyond_the_budget(sc
 
 def test_call_is_refused_as_a_whole_if_its_texts_fit_the_budget_and_its_words_do_not(watched, in_thread):
     async def scenario():
-        # The waiting call is a large one, which leaves half of the budget, 9 tokens, to others: room for the texts of
-        # another call (5 tokens by estimate), not for their words too.
         num_waiting = tokens_of(watched, TWO)
-        engine = engine_of(watched, max_waiting_tokens=num_waiting + 5)
+        engine = engine_of(watched)
         blocking = await block(engine, watched)
         waiting = asyncio.create_task(engine.score(TWO))
         await until(lambda: engine.queue.num_tokens == num_waiting)
+        # The texts of the other call have 5 tokens by estimate, and its words as many.
+        engine._max_waiting_tokens = engine.queue.held_tokens + 7
         with pytest.raises(OverloadedError):
             await engine.score(OTHER)
         assert engine.queue.num_tokens == num_waiting
