@@ -24,6 +24,44 @@ SIMILE: tuple[str, ...] = (sys.executable, "-m", "pipeline.cli")
 
 
 @dataclass(frozen=True, slots=True)
+class Corpus:
+    """The files of a corpus below --data."""
+
+    folder: Path
+
+    @property
+    def documents(self) -> Path:
+        """The documents to mine from."""
+        return self.folder / "corpus.jsonl.gz"
+
+    @property
+    def dev(self) -> Path:
+        """The pairs whose difficulty the mined ones follow, and by which the best weights are chosen."""
+        return self.folder / "dev.jsonl.gz"
+
+    @property
+    def unlabelled(self) -> Path:
+        """Texts of the same domain without groups; not every corpus has them."""
+        return self.folder / "unlabelled.jsonl.gz"
+
+    @property
+    def tests(self) -> list[Path]:
+        """The held-out sets that the corpus has."""
+        return [path for test in TESTS if (path := self.folder / f"{test}.jsonl.gz").is_file()]
+
+    @property
+    def held_out(self) -> list[str | Path]:
+        """The options that keep the texts of the tests out of what is mined."""
+        return [word for path in self.tests for word in ("--held-out", path)]
+
+    def mine(self, baseline: Path, out: Path, *options: str) -> None:
+        """Mine pairs that follow the dev set into the folder, unless it is there."""
+        if not out.is_dir():
+            target = ["--target", self.dev, *self.held_out, "--baseline", baseline]
+            run([*SIMILE, "mine", self.documents, *target, *options, "--out", out])
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Time and memory that a command used."""
 
@@ -80,6 +118,13 @@ def run(command: Sequence[str | Path]) -> Usage:
         sys.exit(f"exit code {process.returncode} of: {shlex.join(map(str, command))}")
     kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return Usage(time.monotonic() - start, kib / 1024)
+
+
+def train_peer(corpus: Corpus, bundle: Path, *options: str) -> Usage:
+    """Fine-tune with plain sentence-transformers on the documents' groups (`st_train.py`)."""
+    script = Path(__file__).with_name("st_train.py")
+    held_out = ["--held-out", corpus.dev, *corpus.held_out]
+    return run([sys.executable, script, corpus.documents, *held_out, *options, "--out", bundle])
 
 
 def end_with_children() -> None:

@@ -6,13 +6,12 @@ sentence-transformers. A stopped benchmark resumes from its results in --results
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import SIMILE, TESTS, end_with_children, evaluate, parser_of, run
-from results_file import evaluations_table, origin, replace_section, write_result
+from harness import SIMILE, Corpus, end_with_children, evaluate, parser_of, run, train_peer
+from results_file import evaluations_table, origin, replace_section, result_file, write_result
 
 from pipeline.run_config import PHASES
 
@@ -61,50 +60,50 @@ def main() -> None:
         folder, results = (folder / "original-experiment" / corpus for folder in (args.work, args.results))
         if not args.only_write:
             for name in args.rows:
-                measure(name, args.data / corpus, folder, result_file(results, name))
+                measure(name, Corpus(args.data / corpus), folder, result_file(results, name))
         write_section(args.out, corpus, results)
 
 
-def result_file(results: Path, name: str) -> Path:
-    """Return the file with the result of a row."""
-    return results / f"{name.replace(' ', '-').replace(',', '')}.json"
-
-
-def measure(name: str, given: Path, folder: Path, file: Path) -> None:
+def measure(name: str, corpus: Corpus, folder: Path, file: Path) -> None:
     """Train and evaluate the row unless it has a result; keep the result and the bundle.
 
     Args:
         name: name of the row.
-        given: folder of the corpus.
+        corpus: what is trained and tested on.
         folder: folder of the baseline, the mined pairs and the bundles.
         file: the file of the result.
     """
     if file.is_file():
         return
     row = ROWS[name]
-    documents, dev = given / "corpus.jsonl.gz", given / "dev.jsonl.gz"
-    tests = [path for test in TESTS if (path := given / f"{test}.jsonl.gz").is_file()]
-    held_out = [word for path in tests for word in ("--held-out", path)]
     baseline, bundle = folder / "baseline", folder / file.stem
     if not baseline.is_dir():
         run([*SIMILE, "baseline", BASE, "--out", baseline])
     if name == PEER:
-        script = Path(__file__).with_name("st_train.py")
-        usage = run([sys.executable, script, documents, "--held-out", dev, *held_out, "--base", BASE, "--out", bundle])
+        usage = train_peer(corpus, bundle, "--base", BASE)
     else:
         mined = folder / f"{row.strategy}-{row.pairs}-pairs"
-        if not mined.is_dir():
-            mine = [*SIMILE, "mine", documents, "--target", dev, *held_out, "--baseline", baseline]
-            run([*mine, "--strategy", row.strategy, "--pairs", str(row.pairs), "--out", mined])
+        corpus.mine(baseline, mined, "--strategy", row.strategy, "--pairs", str(row.pairs))
         names = PHASES if row.strategy == "curriculum" else ("pairs",)
         pairs = [word for name in names for word in ("--pairs", mined / f"{name}.jsonl")]
         changes = [word for setting in row.settings for word in ("--set", setting)]
-        usage = run([*SIMILE, "train", PRESET, *pairs, "--dev", dev, *changes, "--out", bundle])
-    evaluation = evaluate(bundle, tests, baseline, given.parent, folder / "evaluation.json")
+        usage = run([*SIMILE, "train", PRESET, *pairs, "--dev", corpus.dev, *changes, "--out", bundle])
+    evaluation = evaluate(bundle, corpus.tests, baseline, corpus.folder.parent, folder / "evaluation.json")
     write_result(file, {"minutes": usage.seconds / 60, "evaluation": evaluation})
     for path in folder.glob(f"{bundle.name}.*"):
         if path.is_dir():
             shutil.rmtree(path)
+
+
+def bundle_of(name: str, corpus: Corpus, work: Path, results: Path) -> tuple[Path, float]:
+    """Return the bundle of a row and the minutes of its training; measure the row if the bundle is absent."""
+    part = f"original-experiment/{corpus.folder.name}"
+    file = result_file(results / part, name)
+    bundle = work / part / file.stem
+    if not bundle.is_dir():
+        file.unlink(missing_ok=True)
+    measure(name, corpus, work / part, file)
+    return bundle, json.loads(file.read_text())["minutes"]
 
 
 def write_section(path: Path, corpus: str, results: Path) -> None:

@@ -33,6 +33,11 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
 
 
+def result_file(results: Path, name: str) -> Path:
+    """Return the file in the folder with the result of the row of this name."""
+    return results / f"{name.replace(' ', '-').replace(',', '')}.json"
+
+
 def write_result(file: Path, figures: Mapping[str, Any]) -> None:
     """Write the figures of one row atomically, with the commit and the machine that they were measured with."""
     file.parent.mkdir(parents=True, exist_ok=True)
