@@ -76,6 +76,7 @@ class Engine:
             full_tokens=limits.max_tokens // 2,
             tokens_per_s=tokens_per_s,
         )
+        self.queue.max_tokens = self.max_waiting_tokens
         Inference(self._encoders, scorer.runtime, self.queue, self._results, metrics, self.health)
         self._probes = count()
         self._probe: asyncio.Future[Any] | None = None

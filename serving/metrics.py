@@ -25,6 +25,20 @@ _DIFFERENCES = (-0.3, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 _SCORES = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
+class _EngineMetrics:
+    """How much waits for the engine, and how it works."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        gauge = partial(Gauge, registry=registry)
+        self.waiting_tokens = gauge("simile_waiting_tokens", "Tokens of the requests that wait for an answer.")
+        text = "Tokens of such requests beyond which others are refused."
+        self.max_waiting_tokens = gauge("simile_max_waiting_tokens", text)
+        self.threads = gauge("simile_inference_threads", "Batches that the service computes side by side.")
+        self.oldest = gauge("simile_waiting_oldest_seconds", "Age of the text that has waited longest.")
+        text = "1 while the engine makes no progress (docs/runbooks.md), else 0; load alone does not set it."
+        self.fault = gauge("simile_fault", text)
+
+
 class Metrics:
     """The metrics of one application, in a registry of its own. Safe to use from any thread."""
 
@@ -43,11 +57,10 @@ class Metrics:
         self.request_seconds = histogram("simile_request_duration_seconds", text, ["route"], buckets=_SECONDS)
         text = "Time to receive, parse, tokenize, wait (queue; the longest of a batch), run the model (infer), combine."
         self.stage_seconds = histogram("simile_stage_duration_seconds", text, ["stage"], buckets=_SECONDS)
+        # The autoscaler asks for it, also before the first request.
+        self.stage_seconds.labels("infer")
         self.ready = gauge("simile_ready", "1 while /readyz says that the service is ready, else 0.")
-        self._waiting_tokens = gauge("simile_waiting_tokens", "Tokens of the requests that wait for an answer.")
-        self._oldest = gauge("simile_waiting_oldest_seconds", "Age of the text that has waited longest.")
-        text = "1 while the engine makes no progress (docs/runbooks.md), else 0; load alone does not set it."
-        self._fault = gauge("simile_fault", text)
+        self._engine = _EngineMetrics(self.registry)
 
         self._batch_texts = histogram("simile_batch_texts", "Texts per batch.", buckets=_TEXTS)
         self._batch_tokens = histogram("simile_batch_tokens", "Tokens per batch, without padding.", buckets=_TOKENS)
@@ -83,15 +96,17 @@ class Metrics:
         for of in EDGES:
             self._drift.labels(of).set_function(partial(drift.index, of))
         manifest, runtime = scorer.bundle.manifest, scorer.runtime
+        self._engine.threads.set(runtime.batches_at_once)
         self._encoders.set(sum(member.kind == "encoder" for member in manifest.members))
         self._bundle.info({"name": manifest.name, "digest": manifest.digest})
         self._provider.info({"provider": runtime.provider, "precision": runtime.precision})
 
     def sample(self, queue: JobQueue, health: Health) -> None:
         """Read the length and the age of the queue, and the engine's health, at every scrape."""
-        self._waiting_tokens.set_function(lambda: queue.held_tokens)
-        self._oldest.set_function(queue.max_age_s)
-        self._fault.set_function(lambda: health.fault is not None)
+        self._engine.waiting_tokens.set_function(lambda: queue.held_tokens)
+        self._engine.max_waiting_tokens.set_function(lambda: queue.max_tokens)
+        self._engine.oldest.set_function(queue.max_age_s)
+        self._engine.fault.set_function(lambda: health.fault is not None)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
