@@ -9,55 +9,22 @@ import socket
 import statistics
 import struct
 import time
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import httpx2
 import pytest
 
-from serving.app import create_app
-from serving.server import listening, serve
-from serving.settings import Settings
 from tests.live_servers import started, until
+from tests.serving.running import BODY, is_served, running
 
-BODY = {"pairs": [["The water was cold.", "A cold drink of water."]]}
 HEAD = b"POST /v1/similarity HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
 IDLE = 1000
-
-
-@asynccontextmanager
-async def running(scorer, *, num_buffered: int = 0, **options):
-    """Yield a client that is connected already, and a function that opens another connection.
-
-    Args:
-        scorer: the scorer to serve.
-        num_buffered: bytes of a response that the kernel buffers before the client reads them.
-        options: the settings.
-    """
-    settings = Settings(port=0, **options)
-    with listening(settings) as listener:
-        if num_buffered:
-            # Connections inherit the option.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, num_buffered)
-        app = create_app(settings, scorer)
-        serving = asyncio.create_task(serve(app, listener))
-        port = listener.getsockname()[1]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            while (await client.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.01)
-            yield client, lambda: asyncio.open_connection("127.0.0.1", port)
-        app.state.service.stop()
-        async with asyncio.timeout(20):
-            await serving
 
 
 def held() -> tuple[int, int]:
     """Return the number of tasks and of file descriptors, of the service and of this test."""
     gc.collect()
     return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
-
-
-async def is_served(client) -> bool:
-    return (await client.post("/v1/similarity", json=BODY)).status_code == 200
 
 
 async def trickle(writer, data: bytes) -> None:
