@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import json
 import logging
+import tracemalloc
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -284,3 +286,22 @@ def send_into(sent):
         sent.append(message)
 
     return send
+
+
+@pytest.mark.parametrize(
+    "begun", [b'{"pairs": [["a", "b"]] x', b'{"pairs": "\xff', b"[" * 5000, b'{"pairs": ' + b"1" * 5000], ids=range(4)
+)
+def test_a_large_malformed_body_is_not_kept(scorer, begun):
+    with TestClient(create_app(Settings(), scorer)) as client:
+        body = begun + b" " * 2**20
+        assert client.post("/v1/similarity", content=body).status_code == 400
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(5):
+                assert client.post("/v1/similarity", content=body).status_code == 400
+            assert tracemalloc.get_traced_memory()[0] < 2**20
+        finally:
+            tracemalloc.stop()
+            gc.enable()
