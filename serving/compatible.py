@@ -25,9 +25,9 @@ from simile.version import __version__
 
 router = APIRouter()
 
-_BYTES_PER_NUMBER = {"float": 13, "base64": 6, "int8": 5, "binary": 1, "ubinary": 1}
-"""Bytes of a number and a comma in JSON, with the digits that tell a float32 from its neighbours, or of its share of a
-text."""
+_BYTES_PER_NUMBER = {"float": 17, "base64": 16, "int8": 10, "binary": 5, "ubinary": 5}
+"""Bytes that a number takes while it is being written: as a float32, encoded, and in JSON with its comma, or as its
+share of a text."""
 
 
 class SentenceInputs(BaseModel):

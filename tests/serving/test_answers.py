@@ -183,3 +183,16 @@ def test_a_large_call_of_batch_work_adds_nothing_to_the_budget_of_interactive_wo
     assert queue.admit(jobs_of(5_000), Client("second"))
     assert queue.admit(jobs_of(4_000), ANYBODY)
     assert not queue.admit(jobs_of(2_000), ANYBODY)
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", "int8", "binary", "ubinary"])
+def test_the_memory_of_embeddings_is_reserved(alone, encoding, monkeypatch):
+    reserved = []
+    reserve = Answers.reserve
+    monkeypatch.setattr(Answers, "reserve", lambda self, size: reserved.append(size) or reserve(self, size))
+    with TestClient(create_app(Settings(), alone)) as client:
+        body = {"input": [f"water {i}" for i in range(500)], "encoding_format": encoding}
+        answer = client.post("/v1/embeddings", json=body)
+    (num_bytes,) = reserved
+    # The array of float32 waits together with what is written of it. Each object has about 50 bytes more in JSON.
+    assert num_bytes >= 500 * alone.dimensions[0] * 4 + len(answer.content) - 500 * 50 - 1000
