@@ -80,7 +80,7 @@ def create_app(
     for part in _KEYLESS:
         app.include_router(part)
     add_error_handlers(app)
-    app.add_middleware(LimitBody, settings=settings)
+    app.add_middleware(LimitBody, settings=settings, prompt=PROBES)
     if keys:
         app.add_middleware(RequireKey, keys=keys, public=_PUBLIC)
     if settings.cors_origins:

@@ -1,8 +1,12 @@
-"""The request body: read completely, within limits of bytes, time and texts, before the application is called."""
+"""The request body: read completely, within limits of bytes, time and texts, before the application is called.
+
+The application is called in its turn (`serving.turns`). Large bodies share a limited memory until they are answered.
+"""
 
 import asyncio
 import re
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from time import perf_counter
 
 from starlette.datastructures import Headers
@@ -14,13 +18,19 @@ from serving.errors import (
     ClientGoneError,
     InvalidRequestError,
     MalformedError,
+    OverloadedError,
     ServingError,
     error_response,
 )
 from serving.settings import Settings
 from serving.tensors import JSON_SIZE, split
+from serving.turns import COST_OF_REQUEST, Turns
 
 _DISCARD_S = 2.0
+_SMALL_BYTES = 16 * 1024
+"""Bodies that are always accepted."""
+_MAX_BYTES = 16 * 2**20
+"""Bytes of all other bodies that have arrived and are not answered. Their texts may take four times as many."""
 _QUOTES_PER_PAIR, _VALUES_PER_PAIR = 8, 4
 """Quotes of a pair that is written as an object; commas and opening brackets of a pair of nested tensors."""
 _ALLOWANCE = 2000
@@ -36,25 +46,47 @@ class LimitBody:
     A body that is too slow, too long or has too many values is answered with 408, 413 or 422. The application receives
     the whole body as one message, then whatever the server sends later (a disconnect). The time at which the body was
     complete is ``arrived`` in the request's state. Of a body with binary tensors, the application receives the JSON
-    part; the rest is ``tensors`` in the request's state.
+    part; the rest is ``tensors`` in the request's state. No route has a query, so that none is parsed.
 
     Parsing 400,000 pairs, or a million numbers, blocks the event loop for 0.15 s and more; counting quotes, commas and
-    brackets takes a few milliseconds.
+    brackets takes a few milliseconds. Requests to ``prompt`` paths are answered without waiting for a turn.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        self._settings = settings
+    def __init__(self, app: ASGIApp, settings: Settings, prompt: Collection[str] = ()) -> None:
+        self._app, self._settings, self._prompt = app, settings, frozenset(prompt)
+        self._turns = Turns()
+        self._num_bytes = 0
+        """Bytes of the large bodies that have arrived and are not answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope, "query_string": b""}
+        try:
+            if scope["method"] == "POST":
+                await self._serve_body(scope, receive, send)
+                return
+            if scope["path"] not in self._prompt:
+                await self._take_turn(scope, COST_OF_REQUEST)
+        except ClientGoneError:
+            pass  # No client is left to answer.
+        except ServingError as error:
+            await error_response(error)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(self._settings.transfer_s):
                 body = await self._read(headers := Headers(scope=scope), receive)
-            state = scope.setdefault("state", {})
+        except TimeoutError:
+            raise BodyTooSlowError(f"the body did not arrive within {self._settings.transfer_s:g} s") from None
+        state = scope.setdefault("state", {})
+        state["arrived"] = perf_counter()
+        with self._reserve(len(body)):
+            await self._take_turn(scope, COST_OF_REQUEST + len(body))
             if scope["path"].endswith("/infer") and (json_size := headers.get(JSON_SIZE)):
                 body, state["tensors"] = split(body, json_size)
                 scope = _without_content_type(scope)
@@ -62,16 +94,27 @@ class LimitBody:
             if b"\0" in body:
                 raise MalformedError("the body is not JSON in UTF-8")
             self._check_texts(body)
-        except ClientGoneError:
-            pass  # No client is left to answer.
-        except TimeoutError:
-            slow = BodyTooSlowError(f"the body did not arrive within {self._settings.transfer_s:g} s")
-            await error_response(slow)(scope, receive, send)
-        except ServingError as error:
-            await error_response(error)(scope, receive, send)
-        else:
-            state["arrived"] = perf_counter()
             await self._app(scope, _replay(body, receive), send)
+
+    async def _take_turn(self, scope: Scope, cost: int) -> None:
+        """Wait until the work on the request may begin, or raise a `ClientGoneError` if its client has left by then."""
+        await self._turns.next(cost)
+        if "has_left" in scope.get("state", ()):
+            raise ClientGoneError("the client closed the connection before its turn")
+
+    @contextmanager
+    def _reserve(self, num_bytes: int) -> Iterator[None]:
+        """Reserve memory for a body until it is answered; one alone always gets it."""
+        if num_bytes <= _SMALL_BYTES:
+            yield
+            return
+        if self._num_bytes and self._num_bytes + num_bytes > _MAX_BYTES:
+            raise OverloadedError("too many large requests wait for an answer, try again later", retry_after_s=1)
+        self._num_bytes += num_bytes
+        try:
+            yield
+        finally:
+            self._num_bytes -= num_bytes
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         declared = headers.get("content-length", "")

@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from serving.turns import Turns
 from serving.waiting import WaitingConnections
 
 _MAX_HEAD_BYTES, _MAX_HEADERS = 64 * 1024, 100
@@ -19,6 +20,10 @@ take as much, and as much as the body in addition. The parser itself has no limi
 yet."""
 _MAX_REQUESTS = 10_000
 """Requests per connection."""
+_CHUNKED_BYTES = 16 * 1024
+"""Bytes of a body in chunks that are parsed per turn: each chunk may have a single byte, and each trailer four."""
+_PIECE_BYTES = 64
+"""Bytes whose parsing takes about as long as beginning with another piece."""
 _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"(?im)^upgrade(?=[ \t]*:)")
 _TOO_LARGE = (
@@ -35,19 +40,32 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     parser receives a head when it is complete, and nothing of the next request before the client has taken the response
     to the last one, but for the 64 KiB at which a transport asks to pause. So each client has at most one request here.
     The first request after about ``max_age_s``, or the last of `_MAX_REQUESTS`, has ``is_last`` in its state: its
-    response should close the connection.
+    response should close the connection. A request whose client has disconnected has ``has_left``.
     """
 
     def __init__(
-        self, *arguments: Any, transfer_s: float, max_age_s: float, waiting: WaitingConnections, **options: Any
+        self,
+        *arguments: Any,
+        transfer_s: float,
+        max_age_s: float,
+        waiting: WaitingConnections,
+        turns: Turns,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._transfer_s, self._waiting = transfer_s, waiting
+        self._transfer_s, self._waiting, self._turns = transfer_s, waiting, turns
         # Clients that connected together must not all come back together.
         self._last_at = self.loop.time() + max_age_s * random.uniform(0.9, 1.1)
         self._num_requests = 0
         self._closing: asyncio.TimerHandle | None = None
-        self._unparsed = b""
+        self._data = b""
+        """What was received last, with what was left before."""
+        self._num_parsed = 0
+        """Bytes of the data that were parsed. Each request, and each empty line in chunks, is a piece of its own."""
+        self._turn: asyncio.Future[None] | None = None
+        """The turn to parse chunks, once it was asked for."""
+        self._turn_bytes = 0
+        """Bytes that may be parsed in this turn."""
         self._is_in_body = False
         """Whether a head was parsed, and its body or trailers have not ended."""
         self._body_left = 0
@@ -63,7 +81,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, unless the client is ahead of its responses."""
-        self._unparsed += data
+        self._data, self._num_parsed = self._data[self._num_parsed :] + data, 0
         self._parse()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -100,7 +118,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
     def on_response_complete(self) -> None:
         """Wait for the client to take the response, and then for the next request."""
         super().on_response_complete()
-        if self._unparsed:
+        if self._num_unparsed:
             # Otherwise nobody would see that the client has not taken it.
             self._joined.flush()
         self._wait()
@@ -115,7 +133,11 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         """Stop waiting."""
         self._stop_timeout()
         self._waiting.remove(self)
-        self._unparsed = b""
+        self._forget_data()
+        if self._turn:
+            self._turn.cancel()
+        if self._is_answering():
+            self.scope["state"]["has_left"] = True
         super().connection_lost(exc)
         # Without the reference from its transport, the connection need not wait for the garbage collector.
         self._joined.on_written = _nothing
@@ -124,48 +146,81 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         """Close the connection at once, whatever it has not sent."""
         self.transport.abort()
 
+    @property
+    def _num_unparsed(self) -> int:
+        return len(self._data) - self._num_parsed
+
+    def _forget_data(self) -> None:
+        self._data, self._num_parsed = b"", 0
+
     def _parse(self) -> None:
-        while self._may_parse() and (piece := self._next_piece()):
+        while self._num_unparsed and self._may_parse() and (piece := self._next_piece()):
             self._num_bytes += len(piece)
             super().data_received(piece)
             if self.parser and not self._is_in_body and self.parser.should_upgrade():
-                self._unparsed = b""
+                self._forget_data()
             if self._num_bytes - self._body_bytes > _MAX_HEAD_BYTES + self._body_bytes:
                 self._refuse()
             if self._is_answering():
                 self._stop_timeout()
-        self._joined.hold_reading(is_held=bool(self._unparsed) and not self._may_parse())
+        if not self._num_unparsed:
+            self._forget_data()
+        self._joined.hold_reading(is_held=self._num_unparsed > 0 and not self._may_parse())
         self._note_bytes()
 
     def _may_parse(self) -> bool:
         if self.transport.is_closing():
             return False
-        return self._is_in_body or not (self.flow.write_paused or self._is_answering())
+        if self._is_in_body:
+            return self._body_left > 0 or self._has_turn()
+        return not (self.flow.write_paused or self._is_answering())
+
+    def _has_turn(self) -> bool:
+        """Return whether chunks may be parsed now; if not, they are in their turn."""
+        if self._turn_bytes > 0:
+            return True
+        if self._turn is None:
+            self._turn = self._turns.next(_CHUNKED_BYTES)
+            if not self._turn.done():
+                self._turn.add_done_callback(lambda _: self._parse())
+        if not self._turn.done():
+            return False
+        self._turn, self._turn_bytes = None, _CHUNKED_BYTES
+        return True
 
     def _next_piece(self) -> bytes:
         """Remove and return what is parsed next, with the end of one request at most; nothing before a head's end."""
+        start = self._num_parsed
         if self._body_left:
-            num_bytes = self._body_left
-        else:
-            # A body in chunks ends with an empty line, too.
-            end = self._unparsed.find(_END_OF_HEAD)
-            if end < 0 and not self._is_in_body:
-                if len(self._unparsed) > _MAX_HEAD_BYTES:
-                    self._refuse()
-                return b""
-            num_bytes = len(self._unparsed) if end < 0 else end + len(_END_OF_HEAD)
-        piece, self._unparsed = self._unparsed[:num_bytes], self._unparsed[num_bytes:]
+            return self._take(start + self._body_left)
+        most = start + self._turn_bytes if self._is_in_body else len(self._data)
+        # A body in chunks ends with an empty line, too.
+        end = self._data.find(_END_OF_HEAD, start, most)
         if self._is_in_body:
+            piece = self._take(most if end < 0 else end + len(_END_OF_HEAD))
+            self._turn_bytes -= len(piece) + _PIECE_BYTES
             return piece
+        if end < 0:
+            if self._num_unparsed > _MAX_HEAD_BYTES:
+                self._refuse()
+            return b""
+        piece = self._take(end + len(_END_OF_HEAD))
         if piece.count(b"\n") > _MAX_HEADERS or len(piece) > _MAX_HEAD_BYTES:
             self._refuse()
             return b""
         # After a head with this header, the parser would take the body for another protocol's data. It may be ignored.
-        return _UPGRADE.sub(b"x-upgrade", piece)
+        # Searching without regard to case is slow, even where the header is not there.
+        return _UPGRADE.sub(b"x-upgrade", piece) if b"\nupgrade" in piece.lower() else piece
+
+    def _take(self, end: int) -> bytes:
+        """Return the data up to there, or all that there is; it counts as parsed."""
+        piece = self._data[self._num_parsed : end]
+        self._num_parsed += len(piece)
+        return piece
 
     def _refuse(self) -> None:
         """Refuse a request that is too long beside its body."""
-        self._unparsed = b""
+        self._forget_data()
         if not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
@@ -186,7 +241,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
             self.transport.close()
 
     def _note_bytes(self) -> None:
-        self._waiting.hold(self, self._num_bytes + len(self._unparsed) + self.transport.get_write_buffer_size())
+        self._waiting.hold(self, self._num_bytes + self._num_unparsed + self.transport.get_write_buffer_size())
 
     def _stop_timeout(self) -> None:
         if self._closing:

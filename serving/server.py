@@ -32,6 +32,7 @@ from serving.settings import Settings
 from serving.shadow import SHADOW_THREAD
 from serving.tracing import tracing
 from serving.trial import LOADING_THREAD, try_bundle
+from serving.turns import Turns
 from serving.waiting import WaitingConnections, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
@@ -174,7 +175,13 @@ def _config(
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=partial(Connection, transfer_s=settings.transfer_s, max_age_s=settings.connection_age_s, waiting=waiting),
+        http=partial(
+            Connection,
+            transfer_s=settings.transfer_s,
+            max_age_s=settings.connection_age_s,
+            waiting=waiting,
+            turns=Turns(),
+        ),
         # asyncio accepts as many connections at once, before it serves any of them.
         backlog=_ACCEPTED_AT_ONCE,
         lifespan=lifespan,
