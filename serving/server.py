@@ -32,7 +32,7 @@ from serving.settings import Settings
 from serving.shadow import SHADOW_THREAD
 from serving.tracing import tracing
 from serving.trial import LOADING_THREAD, try_bundle
-from serving.turns import Turns
+from serving.turns import COST_PER_ITERATION, Turns
 from serving.waiting import WaitingConnections, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
@@ -161,9 +161,11 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
 
 
 def _exposition(metrics: Metrics) -> ASGIApp:
-    """Return the application that answers every path with the metrics."""
+    """Return the application that answers every path with the metrics, once per iteration of the event loop."""
+    turns = Turns()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await turns.next(COST_PER_ITERATION)
         encode, content_type = choose_encoder(Headers(scope=scope).get("accept", ""))
         await Response(encode(metrics.registry), headers={"content-type": content_type})(scope, receive, send)
 

@@ -7,7 +7,7 @@ arrive together would keep everybody else, and the probes, waiting until the las
 import asyncio
 from collections import deque
 
-_COST_PER_ITERATION = 32 * 1024
+COST_PER_ITERATION = 32 * 1024
 """Bytes of requests, or as much work, that begins in one iteration of the event loop: a few milliseconds."""
 COST_OF_REQUEST = 2048
 """Bytes whose work takes about as long as that of any request besides."""
@@ -16,12 +16,12 @@ COST_OF_REQUEST = 2048
 class Turns:
     """Lets work begin in the order in which it was announced. Used by the event loop only.
 
-    Each iteration of the event loop has the work that fits `_COST_PER_ITERATION`, or one piece that costs more.
+    Each iteration of the event loop has the work that fits `COST_PER_ITERATION`, or one piece that costs more.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._left = _COST_PER_ITERATION
+        self._left = COST_PER_ITERATION
         self._is_counting = False
 
     def next(self, cost: int) -> asyncio.Future[None]:
@@ -40,13 +40,13 @@ class Turns:
 
     def _pass_on(self) -> None:
         """Begin another iteration."""
-        self._left = _COST_PER_ITERATION
+        self._left = COST_PER_ITERATION
         while self._waiting and self._left > 0:
             turn, cost = self._waiting.popleft()
             # Whoever has given up needs no turn.
             if not turn.done():
                 turn.set_result(None)
                 self._left -= cost
-        self._is_counting = self._left < _COST_PER_ITERATION
+        self._is_counting = self._left < COST_PER_ITERATION
         if self._is_counting:
             asyncio.get_running_loop().call_soon(self._pass_on)

@@ -1,6 +1,8 @@
+import asyncio
 import json
 import time
 from functools import partial
+from itertools import pairwise
 
 import httpx2
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.app import create_app
 from serving.metrics import Metrics
+from serving.server import _exposition
 from serving.settings import Settings
 from simile.version import __version__
 from tests.live_servers import served
@@ -96,3 +99,26 @@ def test_bundle_provider_version_and_readiness_are_reported(client, registry, sc
     assert value("simile_ready") == 1
     client.app.state.service.stop()
     assert value("simile_ready") == 0
+
+
+def test_others_have_their_turn_between_two_scrapes():
+    turns = []
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            turns.append("scrape")
+
+    async def other():
+        for _ in range(20):
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    async def scenario():
+        app = _exposition(Metrics())
+        scope = {"type": "http", "headers": []}
+        await asyncio.gather(other(), *(app(scope, None, send) for _ in range(5)))
+
+    asyncio.run(scenario())
+    numbers = [i for i, turn in enumerate(turns) if turn == "scrape"]
+    assert len(numbers) == 5
+    assert all("other" in turns[first:second] for first, second in pairwise(numbers))
