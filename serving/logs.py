@@ -3,6 +3,7 @@
 import json
 import logging
 import traceback
+from collections import Counter
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,42 +16,54 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current task answers."""
 
 
-_LINES_PER_S = 50
+_FAULTS, _ANSWERED = "refused requests and their faults", "answered requests without a key"
+_LINES_PER_S = {_FAULTS: 50, _ANSWERED: 40}
+"""Lines of each kind that any client can cause."""
 _CAUSED_BY_CLIENTS = ("serving.middleware", "serving.engine", "serving.inference", "uvicorn", "asyncio")
 """Loggers of what serves requests."""
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines to stderr, at most 50 per second of those that any client can cause.
+    """Writes log lines to stderr, at most 90 per second of those that any client can cause.
 
-    These are about refused requests, and warnings and errors of what serves requests. What is left out is counted in a
-    line of its own.
+    50 of them are about refused requests, and warnings and errors of what serves requests; 40 are about answered
+    requests, unless these have an API key. What is left out is counted in a line of its own.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._second, self._num_lines, self._num_left_out = 0, 0, 0
+        self._second = 0
+        self._num_lines, self._num_left_out = Counter[str](), Counter[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, unless there were too many in this second."""
         if (second := int(monotonic())) != self._second:
-            self._second, self._num_lines, num_left_out, self._num_left_out = second, 0, self._num_left_out, 0
-            if num_left_out:
-                message = "%d messages about refused requests and their faults were left out"
-                super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_left_out,), None))
-        status = getattr(record, "fields", {}).get("status", HTTPStatus.OK)
-        is_fault = record.levelno >= logging.WARNING or status >= HTTPStatus.BAD_REQUEST
-        if is_fault and record.name.startswith(_CAUSED_BY_CLIENTS):
-            if self._num_lines >= _LINES_PER_S:
-                self._num_left_out += 1
+            self._second, num_left_out = second, self._num_left_out
+            self._num_lines, self._num_left_out = Counter(), Counter()
+            for kind, num_messages in num_left_out.items():
+                message = "%d messages about %s were left out"
+                super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_messages, kind), None))
+        if kind := _kind_of(record):
+            if self._num_lines[kind] >= _LINES_PER_S[kind]:
+                self._num_left_out[kind] += 1
                 return
             in_traceback = traceback.format_exception(*record.exc_info) if record.exc_info else []
-            self._num_lines += 1 + sum(part.count("\n") for part in in_traceback)
+            self._num_lines[kind] += 1 + sum(part.count("\n") for part in in_traceback)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Count the record as left out; Python would write a traceback for each, as without free files."""
-        self._num_left_out += 1
+        self._num_left_out[_FAULTS] += 1
+
+
+def _kind_of(record: logging.LogRecord) -> str | None:
+    """Return which limit the record counts in; None if no client can cause it, or only one that has a key."""
+    if not record.name.startswith(_CAUSED_BY_CLIENTS):
+        return None
+    request = getattr(record, "fields", {})
+    if record.levelno >= logging.WARNING or request.get("status", HTTPStatus.OK) >= HTTPStatus.BAD_REQUEST:
+        return _FAULTS
+    return _ANSWERED if request and "key" not in request else None
 
 
 class VisibleFormatter(logging.Formatter):

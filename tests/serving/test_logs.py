@@ -19,15 +19,30 @@ def log(monkeypatch):
     return logger, lines, lambda seconds: now.__setitem__(0, seconds)
 
 
-def note(logger, status):
-    logger.info("request", extra={"fields": {"status": status}})
+def note(logger, status, **facts):
+    logger.info("request", extra={"fields": {"status": status, **facts}})
 
 
-def test_answered_requests_are_always_logged(log):
+def test_answered_requests_with_a_key_are_always_logged(log):
     logger, lines, _ = log
     for _ in range(200):
-        note(logger, 200)
+        note(logger, 200, key="team")
     assert len(lines) == 200
+
+
+def test_answered_requests_of_anybody_are_limited_beside_the_faults(log):
+    logger, lines, set_time = log
+    for _ in range(100):
+        note(logger, 200)
+        note(logger, 404)
+    assert len(lines) == 90
+    set_time(101.0)
+    note(logger, 200)
+    assert sorted(lines[90:]) == [
+        "50 messages about refused requests and their faults were left out",
+        "60 messages about answered requests without a key were left out",
+        "request",
+    ]
 
 
 @pytest.mark.parametrize("write", [lambda logger: note(logger, 401), lambda logger: logger.warning("request")])
@@ -68,4 +83,4 @@ def test_a_line_that_cannot_be_written_is_counted(capsys):
     logger.addHandler(handler)
     logger.error("fault")
     assert capsys.readouterr().err == ""
-    assert handler._num_left_out == 1
+    assert handler._num_left_out.total() == 1
