@@ -3,7 +3,7 @@
 import json
 import logging
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,36 +24,45 @@ _CAUSED_BY_CLIENTS = ("serving.middleware", "serving.engine", "serving.inference
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines to stderr, at most 90 per second of those that any client can cause.
+    """Writes log lines to stderr, at most 90 within any second of those that any client can cause.
 
     50 of them are about refused requests, and warnings and errors of what serves requests; 40 are about answered
-    requests, unless these have an API key. What is left out is counted in a line of its own.
+    requests, unless these have an API key. What is left out is counted in lines of their own.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._second = 0
-        self._num_lines, self._num_left_out = Counter[str](), Counter[str]()
+        self._times = {kind: deque[float](maxlen=num_lines) for kind, num_lines in _LINES_PER_S.items()}
+        """When the last lines of each kind were written."""
+        self._num_left_out = Counter[str]()
+        self._count_at = 0.0
+        """When the number of lines that were left out is written."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, unless there were too many in this second."""
-        if (second := int(monotonic())) != self._second:
-            self._second, num_left_out = second, self._num_left_out
-            self._num_lines, self._num_left_out = Counter(), Counter()
+        """Write the record, unless there were too many within a second."""
+        now = monotonic()
+        if self._num_left_out and now >= self._count_at:
+            num_left_out, self._num_left_out = self._num_left_out, Counter()
             for kind, num_messages in num_left_out.items():
                 message = "%d messages about %s were left out"
                 super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_messages, kind), None))
         if kind := _kind_of(record):
-            if self._num_lines[kind] >= _LINES_PER_S[kind]:
-                self._num_left_out[kind] += 1
+            times = self._times[kind]
+            if len(times) == times.maxlen and now < times[0] + 1:
+                self._leave_out(kind, now)
                 return
             in_traceback = traceback.format_exception(*record.exc_info) if record.exc_info else []
-            self._num_lines[kind] += 1 + sum(part.count("\n") for part in in_traceback)
+            times.extend([now] * (1 + sum(part.count("\n") for part in in_traceback)))
         super().emit(record)
+
+    def _leave_out(self, kind: str, now: float) -> None:
+        if not self._num_left_out:
+            self._count_at = now + 1
+        self._num_left_out[kind] += 1
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Count the record as left out; Python would write a traceback for each, as without free files."""
-        self._num_left_out[_FAULTS] += 1
+        self._leave_out(_FAULTS, monotonic())
 
 
 def _kind_of(record: logging.LogRecord) -> str | None:

@@ -56,6 +56,18 @@ def test_refused_requests_and_warnings_are_limited_and_counted(log, write):
     assert lines[50:] == ["30 messages about refused requests and their faults were left out", "request"]
 
 
+def test_no_second_has_more_lines(log):
+    logger, lines, set_time = log
+    counts = []
+    for hundredth in range(300):
+        set_time(100.9 + hundredth / 100)
+        for _ in range(5):
+            note(logger, 200)
+            note(logger, 404)
+        counts.append(len(lines))
+    assert max(after - before for before, after in zip([0] * 100 + counts, counts, strict=False)) <= 92
+
+
 def test_other_faults_are_always_logged(log):
     logger, lines, _ = log
     for _ in range(80):
