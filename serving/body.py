@@ -104,11 +104,14 @@ class LimitBody:
 
     @contextmanager
     def _reserve(self, num_bytes: int) -> Iterator[None]:
-        """Reserve memory for a body until it is answered; one alone always gets it."""
+        """Reserve memory for a body until it is answered: half of what is free at most, but one alone always gets it.
+
+        So the largest bodies leave room for those of usual size.
+        """
         if num_bytes <= _SMALL_BYTES:
             yield
             return
-        if self._num_bytes and self._num_bytes + num_bytes > _MAX_BYTES:
+        if self._num_bytes and num_bytes > (_MAX_BYTES - self._num_bytes) // 2:
             raise OverloadedError("too many large requests wait for an answer, try again later", retry_after_s=1)
         self._num_bytes += num_bytes
         try:
