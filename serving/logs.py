@@ -43,9 +43,9 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         now = monotonic()
         if self._num_left_out and now >= self._count_at:
             num_left_out, self._num_left_out = self._num_left_out, Counter()
-            for kind, num_messages in num_left_out.items():
+            for counted, number in num_left_out.items():
                 message = "%d messages about %s were left out"
-                super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (num_messages, kind), None))
+                super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (number, counted), None))
         if kind := _kind_of(record):
             times = self._times[kind]
             if len(times) == times.maxlen and now < times[0] + 1:
