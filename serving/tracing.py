@@ -3,6 +3,7 @@
 The spans of the stages are made after the response, from the times that the metrics use as well.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -87,6 +88,8 @@ def tracing(environ: Mapping[str, str]) -> Iterator[Tracer | None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise InputError(f"{_ENDPOINTS[1]} is set, need pip install 'simile-pairs[otel]'") from None
+    # Its warnings are about headers of clients, and show what these say.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     resource = Resource.create() if environ.get("OTEL_SERVICE_NAME") else Resource.create({"service.name": "simile"})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

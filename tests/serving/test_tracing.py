@@ -124,3 +124,14 @@ def test_missing_extra_is_reported(monkeypatch):
         tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}),
     ):
         pass
+
+
+def test_odd_headers_of_traces_are_not_logged(collector, monkeypatch, caplog):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector[0])
+    parent = f"00-{TRACE}-{PARENT}-01"
+    with tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": collector[0]}) as tracer:
+        for state in ("what a client says", "a=b" + " " * 60_000):
+            span = tracer.begin("name", {"traceparent": parent, "tracestate": state}, 0.0)
+            assert span.trace_id == TRACE
+        assert tracer.begin("name", {"traceparent": parent + "-" * 1000}, 0.0).trace_id != TRACE
+    assert caplog.text == ""
