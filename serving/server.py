@@ -52,6 +52,8 @@ event loop for 0.45 to 0.9 s, because its lists are scanned again and again; wit
 _M_MMAP_THRESHOLD = -3
 """The option's number in malloc.h."""
 _LARGE_BLOCK_BYTES = 2**20
+_TRIM_S = 5.0
+"""Seconds between two returns of free memory to the system; one takes 0.3 ms if little is free."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,19 @@ def _return_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
+async def _return_free_memory() -> None:
+    """Have the C library give all free memory back to the system, again and again.
+
+    Blocks that are still used keep what is free below them in the heap: 64 MiB of unfinished bodies left 90 MiB, and a
+    few batches of long texts 80 MiB.
+    """
+    with suppress(AttributeError, OSError):
+        trim = ctypes.CDLL(None).malloc_trim
+        while True:
+            await asyncio.sleep(_TRIM_S)
+            await asyncio.to_thread(trim, 0)
+
+
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
     """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes."""
     start = perf_counter()
@@ -146,15 +161,16 @@ async def serve(app: FastAPI, listener: socket.socket, metrics_listener: socket.
 
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, reload)
+    trimming = asyncio.create_task(_return_free_memory())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(service.stopping.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     await service.close()
     server.should_exit = True
-    for task in reloads:
+    for task in (trimming, *reloads):
         task.cancel()
     # A trial that is given up ends its process.
-    await asyncio.wait([serving, *reloads])
+    await asyncio.wait([serving, trimming, *reloads])
     if metrics_listener:
         await metrics_server.shutdown([metrics_listener])
     serving.result()

@@ -1,14 +1,18 @@
 import asyncio
+import ctypes
 import logging
+import re
 import shutil
 import signal
 import socket
 import time
 from functools import partial
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from serving import server
 from serving.app import create_app
 from serving.logs import VisibleFormatter
 from serving.server import listening, open_scorer, run, serve
@@ -16,7 +20,7 @@ from serving.settings import Settings
 from simile.artifacts import Manifest
 from simile.errors import BundleError, InputError
 from simile.scoring import load
-from tests.live_servers import started
+from tests.live_servers import started, until
 
 BODY = {"pairs": [["The water was cold.", "A cold drink of water."]], "members": True}
 FREE = Settings(port=0, metrics_port=0, device="cpu", precision="fp32")
@@ -173,3 +177,23 @@ def test_log_line_shows_control_characters_as_escapes():
     )
     line = VisibleFormatter("%(levelname)s %(message)s").format(record)
     assert line == "ERROR not replaced: a\\x1b[2J\\nFAKE \\u202eLINE"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs the GNU C library")
+def test_free_memory_is_returned_to_the_system(monkeypatch):
+    def resident_mib() -> int:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+    async def scenario():
+        task = asyncio.create_task(server._return_free_memory())
+        await until(lambda: resident_mib() < before - 100)
+        task.cancel()
+
+    monkeypatch.setattr(server, "_TRIM_S", 0.01)
+    blocks = [bytes(60_000) for _ in range(4000)]
+    # What is still used lies above what is free.
+    used = blocks[::20]
+    del blocks
+    before = resident_mib()
+    asyncio.run(scenario())
+    assert len(used) == 200
