@@ -176,7 +176,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc]
         return not (self.flow.write_paused or self._is_answering())
 
     def _has_turn(self) -> bool:
-        """Return whether chunks may be parsed now; if not, they are in their turn."""
+        """Return whether chunks may be parsed now; if not, ask for a turn in which they are."""
         if self._turn_bytes > 0:
             return True
         if self._turn is None:
