@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
-from http.client import HTTPException
 from typing import Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
+from prometheus_client import CollectorRegistry, Gauge
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
@@ -24,6 +23,7 @@ from simile.errors import InputError, StoppedError
 from simile.files import write_whole
 from simile.flat import flat
 from simile.progress import say
+from simile.pushgateway import gateway_address, pusher
 from training.work import Work
 
 Log = Callable[[Mapping[str, float], int], None]
@@ -37,9 +37,7 @@ _MLFLOW_DEFAULTS = {
     # With MLflow's default of seven retries, it takes four minutes to give up a lost server.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
-_GATEWAY, _GATEWAY_JOB = "PROMETHEUS_PUSHGATEWAY_URL", "simile-train"
-_PUSH_INTERVAL_S, _RETRY_INTERVAL_S, _PUSH_TIMEOUT_S = 10, 60, 3
-"""Prometheus rarely scrapes more often; a gateway that hangs takes at most a twentieth of the time."""
+_GATEWAY_JOB = "simile-train"
 _HELP = {
     "state": "1 for the current state of the training, or how it ended.",
     "step": "Steps done.",
@@ -54,10 +52,7 @@ _HELP = {
 
 def require_trackers() -> None:
     """Refuse to train if MLflow is wanted and not installed, or the Pushgateway's address is malformed."""
-    gateway = os.environ.get(_GATEWAY)
-    # The value is not shown: it may contain a password, which would end up in a log.
-    if gateway and not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", gateway):
-        raise InputError(f"{_GATEWAY}: need http://HOST:PORT, without name or password")
+    gateway_address()
     if os.environ.get(_MLFLOW) and importlib.util.find_spec("mlflow") is None:
         raise InputError(f"{_MLFLOW} is set, but MLflow is not installed (pip install mlflow-skinny, or unset it)")
 
@@ -73,7 +68,7 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
         logs = [_event_file(stack, work, step)]
         if os.environ.get(_MLFLOW):
             logs.append(_mlflow_run(stack, work, name, parameters))
-        if gateway := os.environ.get(_GATEWAY):
+        if gateway := gateway_address():
             logs.append(_pushes(stack, gateway, work.bundle))
 
         def log(figures: Mapping[str, float], step: int) -> None:
@@ -168,7 +163,7 @@ def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str
 def _pushes(stack: ExitStack, gateway: str, bundle: str) -> Log:
     """Return a log that pushes the latest figures to the Pushgateway, by bundle, and the final state at the end."""
     registry = CollectorRegistry()
-    push = _pusher(gateway, bundle, registry)
+    push = pusher(gateway, _GATEWAY_JOB, {"bundle": bundle}, registry, work="training")
 
     @cache
     def gauge(name: str, *labels: str) -> Gauge:
@@ -194,25 +189,3 @@ def _pushes(stack: ExitStack, gateway: str, bundle: str) -> Log:
     push_state("running")
     _at_end(stack, push_state)
     return log
-
-
-def _pusher(gateway: str, bundle: str, registry: CollectorRegistry) -> Callable[..., None]:
-    """Return a function that pushes the registry once per interval; a failed push is retried later, never an error."""
-    next_s, is_warned = 0.0, False
-
-    def push(*, is_due: bool = False) -> None:
-        nonlocal next_s, is_warned
-        if time.monotonic() < next_s and not is_due:
-            return
-        wait_s = _PUSH_INTERVAL_S
-        try:
-            push_to_gateway(gateway, _GATEWAY_JOB, registry, {"bundle": bundle}, timeout=_PUSH_TIMEOUT_S)
-        # An unknown host, no connection, an error status, or a response that is not HTTP.
-        except (OSError, ValueError, HTTPException) as error:
-            wait_s = _RETRY_INTERVAL_S
-            if not is_warned:
-                say(f"Pushgateway: cannot be reached, training continues and tries again ({error})")
-            is_warned = True
-        next_s = time.monotonic() + wait_s
-
-    return push

@@ -260,7 +260,7 @@ def gateway(monkeypatch):
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{made.server_port}")
-        monkeypatch.setattr("training.tracking._PUSH_INTERVAL_S", 0)
+        monkeypatch.setattr("simile.pushgateway.PUSH_INTERVAL_S", 0)
         yield made
         made.shutdown()
         thread.join()
@@ -304,7 +304,7 @@ def test_gateway_gets_the_final_state(gateway, work, error, state):
 
 
 def test_gateway_gets_at_most_one_push_per_interval(gateway, work, monkeypatch):
-    monkeypatch.setattr("training.tracking._PUSH_INTERVAL_S", 60)
+    monkeypatch.setattr("simile.pushgateway.PUSH_INTERVAL_S", 60)
     with tracking(work, "encoder", {}, 0) as log:
         for step in range(100):
             log({"loss/total": float(step)}, step)
@@ -312,7 +312,7 @@ def test_gateway_gets_at_most_one_push_per_interval(gateway, work, monkeypatch):
 
 
 def test_gateway_that_refuses_for_a_while_is_reported_once_and_retried(gateway, work, monkeypatch, capsys):
-    monkeypatch.setattr("training.tracking._RETRY_INTERVAL_S", 0)
+    monkeypatch.setattr("simile.pushgateway.RETRY_INTERVAL_S", 0)
     gateway.answers = iter([200, 500, 503])
     with tracking(work, "encoder", {}, 0) as log:
         for step in (10, 20, 30):
@@ -326,7 +326,7 @@ def test_gateway_that_refuses_for_a_while_is_reported_once_and_retried(gateway, 
 @pytest.fixture(params=["nobody listens", "no answer", "no HTTP"])
 def absent(request, monkeypatch):
     """A gateway address at which nobody listens, answers or speaks HTTP."""
-    monkeypatch.setattr("training.tracking._PUSH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("simile.pushgateway.PUSH_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("PROMETHEUS_PUSHGATEWAY_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
         if request.param == "nobody listens":
