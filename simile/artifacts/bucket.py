@@ -6,25 +6,20 @@ takes any, and messages of the client that quote the environment are not passed 
 
 import errno
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from aiohttp import ClientError
-from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsError
-from botocore.exceptions import ConnectionError as NoConnectionError
-from fsspec.core import url_to_fs
 
 from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, TEXTS, Bundle, Manifest
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
 from simile.artifacts.json_file import MAX_BYTES
-from simile.errors import BundleError, InputError, StoppedError
+from simile.artifacts.object_store import open_url, reaching
+from simile.errors import BundleError
 from simile.files import require_writable, sweep, sync, temporary_beside, tree, write_whole
 
 _MAX_TEXTS_BYTES = 2**30
 """Most bytes of the hashes of training texts: 16 million texts."""
-_RETRYABLE_STATUSES = {408, 409, 429, *range(500, 600)}
 
 
 def push_bundle(path: Path, url: str) -> str:
@@ -39,8 +34,8 @@ def push_bundle(path: Path, url: str) -> str:
     bundle = read_bundle(path)
     own = [name for name in (EVALUATION, CARD, TEXTS, MANIFEST) if (bundle.path / name).exists()]
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
-    with _reaching(address):
-        bucket, root = _open(address)
+    with reaching(address):
+        bucket, root = open_url(address)
         is_local = url.startswith("file:")
         if is_local:
             sweep(Path(root))
@@ -71,8 +66,8 @@ def pull_bundle(url: str, path: Path, check: Callable[[Path], object]) -> str:
         folder = temporary / "bundle"
         folder.mkdir()
         try:
-            with _reaching(url):
-                bucket, root = _open(url)
+            with reaching(url):
+                bucket, root = open_url(url)
                 _fetch(bucket, f"{root}/{MANIFEST}", folder / MANIFEST, MAX_BYTES)
                 manifest = read_manifest(folder, folder)
                 # Anyone with write access could have put another bundle there.
@@ -122,49 +117,3 @@ def _fetch(bucket: Any, source: str, file: Path, max_bytes: int) -> None:
     if (size := bucket.size(source)) > max_bytes:
         raise BundleError(f"{source}: got {size} bytes, need at most {max_bytes}")
     bucket.get_file(source, str(file))
-
-
-def _open(url: str) -> tuple[Any, str]:
-    """Return the file system of the address and the path in it."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*://[^@?#\s]+", url):
-        # The address is not shown, because a key written into it would end up in a log.
-        raise InputError("got no bucket address, need s3://BUCKET/FOLDER (or file:///FOLDER) without credentials")
-    # A bucket has no folders to make.
-    options = {"auto_mkdir": True} if url.startswith("file:") else {}
-    try:
-        bucket, root = url_to_fs(url.rstrip("/"), use_listings_cache=False, **options)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{url}: {error}") from error
-    return bucket, root.rstrip("/")
-
-
-@contextmanager
-def _reaching(url: str) -> Iterator[None]:
-    """Translate exceptions of the bucket's client into Simile's."""
-    try:
-        yield
-    except NoCredentialsError as error:
-        need = "need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web identity"
-        raise InputError(f"{url}: got no credentials, {need}") from error
-    except (NoConnectionError, HTTPClientError, ClientError, TimeoutError) as error:
-        # Only the name is shown: the text quotes AWS_ENDPOINT_URL, which may contain a password.
-        reason = type(error).__name__
-        raise StoppedError(f"{url}: cannot be reached now ({reason}); run the command again to continue") from error
-    except BotoCoreError as error:
-        raise InputError(f"{url}: {error}") from error
-    except ValueError as error:
-        # The text is not shown, because it quotes the settings.
-        raise InputError(f"{url}: got an invalid AWS_ENDPOINT_URL or other AWS_ setting") from error
-    except RecursionError as error:
-        raise InputError(f"{url}: redirected too often, need the bucket's AWS_DEFAULT_REGION") from error
-    except OSError as error:
-        reason, answer = error.strerror or str(error), getattr(error.__cause__, "response", None)
-        if isinstance(error, FileNotFoundError | PermissionError):
-            got = "access denied" if isinstance(error, PermissionError) else "no such bundle or bucket"
-            raise InputError(f"{url}: {got} ({reason})") from error
-        if answer is None:
-            # The error concerns local files.
-            raise
-        if answer["ResponseMetadata"]["HTTPStatusCode"] in _RETRYABLE_STATUSES:
-            raise StoppedError(f"{url}: cannot be used now ({reason}); run the command again to continue") from error
-        raise InputError(f"{url}: refused ({reason})") from error
