@@ -27,7 +27,7 @@ def delimited_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
     quoting: dict[str, Any] = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
     lines = (line for _, line in numbered_lines(part, options.encoding))
     reader = csv.reader(lines, delimiter=delimiter, strict=True, **quoting)
-    header: list[str] = []
+    header = list(part.header)
     may_be_quoted, is_noted = not quote and options.quote is None, False
     try:
         for cells in reader:

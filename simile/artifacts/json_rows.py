@@ -37,6 +37,13 @@ def json_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
     yield from _records_of(value, part, number, is_whole=is_whole)
 
 
+def json_line_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
+    """Yield the records of a file that has one per line; a message about a line does not quote it."""
+    for number, line in numbered_lines(part, options.encoding):
+        if line.strip():
+            yield _record(_parse(line.rstrip(), part.name, number, is_quoted=False), f"{part.name}:{number}")
+
+
 def _records_of(value: Any, part: Part, number: int, *, is_whole: bool) -> Iterator[Row]:
     """Yield the records of a file that is this one value, or a file of lines that begins with it."""
     is_array = is_whole and isinstance(value, list)
@@ -75,13 +82,13 @@ def _table(value: dict[str, Any], name: str) -> list[dict[str, Any]] | None:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _parse(text: str, name: str, first_line: int) -> Any:
+def _parse(text: str, name: str, first_line: int, *, is_quoted: bool = True) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         where = f"{name}:{first_line + error.lineno - 1}"
-        line = text.split("\n")[error.lineno - 1].strip()
-        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}): {line[:60]!r}") from error
+        quoted = f": {text.split(chr(10))[error.lineno - 1].strip()[:60]!r}" if is_quoted else ""
+        raise InputError(f"{where}: no JSON ({error.msg} at column {error.colno}){quoted}") from error
     except RecursionError as error:
         raise InputError(f"{name}:{first_line}: JSON nested too deep") from error
     except InputError as error:

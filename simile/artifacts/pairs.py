@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -33,6 +33,7 @@ _TEXT_ALIASES = (
     ("question1", "question2"),
 )
 """Columns of the two texts."""
+NEED_TEXTS = "need 'text_a' and 'text_b' (or --column text_a=NAME)"
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability")
@@ -223,12 +224,17 @@ def _pair(row: Row, groups: Names, options: ReadOptions, others: Counter[str], *
 
 
 def _texts(row: Row) -> tuple[str, str]:
+    if names := text_names(row.fields):
+        return require_text(row, names[0]), require_text(row, names[1])
+    raise InputError(f"{row.where}: got fields {row.names}, {NEED_TEXTS}")
+
+
+def text_names(names: Collection[str]) -> tuple[str, str] | None:
+    """Return which of a pair's columns hold its two texts; None if they are missing."""
     # A column that was renamed to one of our names must not give way to two others.
-    is_half = len({"text_a", "text_b"} & row.fields.keys()) == 1
-    for name_a, name_b in () if is_half else _TEXT_ALIASES:
-        if name_a in row.fields and name_b in row.fields:
-            return require_text(row, name_a), require_text(row, name_b)
-    raise InputError(f"{row.where}: got fields {row.names}, need 'text_a' and 'text_b' (or --column text_a=NAME)")
+    is_half = len({"text_a", "text_b"}.intersection(names)) == 1
+    aliases = () if is_half else _TEXT_ALIASES
+    return next(((name_a, name_b) for name_a, name_b in aliases if name_a in names and name_b in names), None)
 
 
 def _label(row: Row, field: str, options: ReadOptions, others: Counter[str]) -> int:

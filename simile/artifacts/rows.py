@@ -7,11 +7,11 @@ import io
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, Self
 
 from simile.errors import InputError
 
@@ -64,9 +64,16 @@ class Part(NamedTuple):
     """Its name in messages."""
     path: Path
     format: Format
+    opener: Callable[[], Any] | None = None
+    """Opens the lines in place of the path's: an iterable and a context, such as a `LineRange`."""
+    header: tuple[str, ...] = ()
+    """Columns of CSV and TSV whose lines have no header, because they are a range behind it."""
 
     def opened(self) -> IO[bytes]:
         """Open the file, decompressed; reading it may fail with one of `READ_FAILURES`."""
+        if self.opener:
+            lines: IO[bytes] = self.opener()
+            return lines
         is_packed = self.name.lower().endswith(".gz")
         return io.BufferedReader(gzip.open(self.path)) if is_packed else self.path.open("rb")
 
@@ -88,11 +95,38 @@ class Part(NamedTuple):
             yield copy
 
 
+class LineRange:
+    """The lines of a decompressed file from a position on; ``position`` is that behind the last line that was read.
+
+    It ends with the first line that ends at ``stop`` or behind it.
+    """
+
+    def __init__(self, file: IO[bytes], start: int = 0, stop: int | None = None) -> None:
+        self._file, self._stop, self.position = file, stop, start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self.position)
+        while (self._stop is None or self.position < self._stop) and (line := self._file.readline()):
+            self.position += len(line)
+            yield line
+
+
 def _told(error: Exception, after: str = "") -> str:
     """Return why reading failed."""
     if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
         return f"cannot be read{after} ({error.strerror or error})"
     return f"damaged gzip file{after} ({error})"
+
+
+def has_byte_lines(encoding: str | None) -> bool:
+    """Return whether the byte of a line break means one wherever it occurs, as in all encodings that extend ASCII."""
+    return "\n".encode(encoding or "utf-8") == b"\n"
 
 
 def numbered_lines(part: Part, encoding: str | None) -> Iterator[tuple[int, str]]:
@@ -105,13 +139,13 @@ def numbered_lines(part: Part, encoding: str | None) -> Iterator[tuple[int, str]
     try:
         with part.opened() as file:
             # The bytes of a line break mean one only where the encoding extends ASCII; UTF-16 and UTF-32 do not.
-            by_line = "\n".encode(name) == b"\n"
+            by_line = has_byte_lines(encoding)
             lines: Iterable[bytes | str] = file if by_line else io.TextIOWrapper(file, name, newline="\n")
             for number, raw in enumerate(lines, 1):
                 if number == 1 and isinstance(raw, bytes) and raw.startswith(_UTF16):
                     raise InputError(f"{part.name}: got UTF-16, need UTF-8 or --encoding utf-16")
                 line = raw.decode(name) if isinstance(raw, bytes) else raw
-                if number == 1 and "\0" in line:
+                if number == 1 and "\0" in line and not part.header:
                     got = f"{part.name}:1: got NUL characters"
                     raise InputError(f"{got}, need text (UTF-16 needs --encoding utf-16-le)")
                 yield number, line.removeprefix("\ufeff") if number == 1 else line
