@@ -21,6 +21,7 @@ from serving.errors import InvalidRequestError
 from serving.routes import ERRORS, TheService, answer, check_limits, client_of, documented, score_pairs
 from serving.schemas import Many, OneOrMany, Text, example
 from simile.scoring import Encoder, Scored, Side
+from simile.scoring.quantized import int8_embeddings
 from simile.version import __version__
 
 router = APIRouter()
@@ -288,10 +289,7 @@ def _encoded(embedding_ND: NDArray[np.float32], encoding: str | None) -> Iterabl
         case "base64":
             return [base64.b64encode(row_D).decode() for row_D in embedding_ND.astype("<f4")]
         case "int8":
-            # A cosine does not depend on the lengths of its vectors, so each has a scale of its own.
-            largest_N1 = np.abs(embedding_ND).max(axis=1, keepdims=True)
-            scaled_ND = embedding_ND * (127 / np.maximum(largest_N1, np.finfo(np.float32).tiny))
-            return np.asarray(np.rint(scaled_ND).astype(np.int8))
+            return int8_embeddings(embedding_ND)
         case "binary" | "ubinary":
             bytes_NB = np.packbits(embedding_ND > 0, axis=1)
             # Subtracting 128 from a byte flips its highest bit, and reads it as signed.
