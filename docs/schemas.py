@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from simile.artifacts import EvaluationReport, Manifest, MiningReport, StoredEvaluations, TrainingHistory
+from simile.artifacts.bulk_manifest import BulkManifest, BulkPart
 from simile.files import write_whole
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -14,6 +15,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "evaluation": StoredEvaluations,
     "mining-report": MiningReport,
     "training-history": TrainingHistory,
+    "bulk-manifest": BulkManifest,
+    "bulk-part": BulkPart,
 }
 """The model of each schema, by the name of its file."""
 

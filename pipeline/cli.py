@@ -117,10 +117,12 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     package = str(error.name).partition(".")[0]
     if package in ("simile", "mining", "training", "evaluation", "serving", "pipeline"):
         raise error
-    serving = dict.fromkeys(("inspect", "score", "serve"), "serve-cpu")
+    serving = dict.fromkeys(("embed", "inspect", "score", "serve"), "serve-cpu")
     extras = (serving | {"evaluate": "evaluate"}).get(command, "train,serve-cpu")
     if package == "httpx2":
         extras = "client"
+    # Of the packages of bulk work and of buckets, each has an extra of its own.
+    extras = {"pyarrow": "evaluate", "ray": "ray", "fsspec": "s3", "s3fs": "s3", "aiohttp": "s3"}.get(package, extras)
     if command in ("push", "pull"):
         extras = "s3"
     return f"{command} needs the package {package}, which is not installed: pip install 'simile-pairs[{extras}]'"

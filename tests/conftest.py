@@ -50,6 +50,8 @@ SLOW_FILES = (
     "pipeline/test_killed.py",
     "pipeline/test_secrets.py",
     "pipeline/test_bucket.py",
+    "pipeline/test_bulk_bucket.py",
+    "pipeline/test_bulk.py",
     "mining/test_mine.py",
     "pipeline/test_recipes.py",
     "training/test_interpolation.py",

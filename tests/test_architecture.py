@@ -20,6 +20,7 @@ MAY_IMPORT = {"simile": set(), "pipeline": {"simile", *STAGES}} | {stage: {"simi
 INSIDE_SIMILE = {
     "simile.artifacts": {"simile.artifacts"},
     "simile.scoring": {"simile.artifacts", "simile.scoring"},
+    "simile.bulk": {"simile.artifacts", "simile.scoring", "simile.bulk"},
     "simile.reports": {"simile.reports"},
     "simile.client": {"simile.client"},
 }
@@ -32,6 +33,7 @@ ONLY_IN = {
     **dict.fromkeys(["fastapi", "uvicorn", "starlette"], ("serving",)),
     "prometheus_client": ("serving", "simile", "training"),
     **dict.fromkeys(["httpx2", "fsspec", "botocore"], ("simile",)),
+    "ray": ("pipeline",),
 }
 """Packages that may import a library."""
 

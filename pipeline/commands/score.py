@@ -8,15 +8,19 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pipeline.options import ColumnOption, ScoringOptions, named, value
+from pipeline.bulk import BulkCommandOptions, facts_of, is_bulk, require_no_bulk_options, run_bulk
+from pipeline.options import named, value
 from pipeline.output import print_lines, require_apart
 from simile.artifacts.reading import Source, open_source
 from simile.artifacts.rows import Row
 from simile.errors import InputError
 from simile.progress import say
 from simile.text_input import text_fault
+
+if TYPE_CHECKING:
+    from simile.artifacts.bulk_manifest import BulkWork
 
 _Pairs = Sequence[tuple[str, str]]
 _Scores = tuple[Iterable[float], Iterable[float] | None]
@@ -25,7 +29,7 @@ _PATIENCE_S = 120.0
 """Seconds to retry each request of a file: a server that restarts must not cost the scores so far."""
 
 
-class Options(ScoringOptions, ColumnOption):
+class Options(BulkCommandOptions):
     """Options of `simile score`."""
 
     bundle: Annotated[str | None, named("BUNDLE")] = None
@@ -34,28 +38,63 @@ class Options(ScoringOptions, ColumnOption):
     """Two texts; put ``--`` before texts that begin with a dash."""
     url: Annotated[str | None, value("URL")] = None
     """Let the server at this address score, with the key in ``SIMILE_API_KEY`` where it needs one."""
-    pairs: Annotated[Path | None, value("FILE")] = None
-    """File of pairs, in place of two texts; ``-`` reads JSON lines from standard input."""
-    out: Annotated[Path | None, value("FILE")] = None
-    """Write the pairs, with all columns of the file and with ``score`` and ``probability``, as JSONL."""
+    pairs: Annotated[str | None, value("INPUT")] = None
+    """Pairs, in place of two texts: a file, a folder, a glob, or an S3 URL; ``-`` reads JSON lines from standard input.
+    """
+    out: Annotated[str | None, value("OUTPUT")] = None
+    """Write the pairs, with all columns of the input and with ``score`` and ``probability``: as JSONL into a file, or
+    as Parquet into a folder (a trailing slash) or below an S3 URL, in parts that a repeated command skips."""
 
 
 def run(options: Options) -> int:
     """Print or write the scores; return the exit code."""
-    from pipeline.columns import columns_of, require_columns_of, say_rows
-    from simile.artifacts import pairs_of
-    from simile.files import require_writable, write_whole
+    from pipeline.columns import require_columns_of
 
     bundle, texts = _bundle_and_texts(options)
     if bool(options.pairs) == bool(texts) or len(texts) not in (0, 2):
         raise InputError(f"got {len(texts)} texts, need two texts or --pairs FILE")
     if fault := next(filter(None, map(text_fault, texts)), None):
         raise InputError(fault)
-    require_apart([options.out], [options.pairs, Path(bundle) if bundle else None])
-    require_writable(options.out)
     require_columns_of(options.columns, "pairs")
+    if options.pairs and options.out and is_bulk(options.pairs, options.out):
+        if bundle is None:
+            raise InputError("got --url for a folder or several files, need BUNDLE")
+        return run_bulk(options, options.pairs, options.out, _work(bundle, options), bundle)
+    require_no_bulk_options(options)
+    return _score_file_or_texts(options, bundle, texts)
+
+
+def _work(bundle: str, options: Options) -> "BulkWork":
+    from simile.artifacts import read_bundle
+    from simile.artifacts.bulk_manifest import BulkWork
+    from simile.scoring import require_prior
+
+    loaded = read_bundle(Path(bundle))
+    require_prior(loaded, options.prior)
+    manifest = loaded.manifest
+    share = manifest.calibration.positive_share if manifest.calibration else None
+    columns, reading = facts_of(options)
+    return BulkWork(
+        command="score",
+        bundle=manifest.name,
+        digest=manifest.digest,
+        prior=share if options.prior is None else options.prior,
+        columns=columns,
+        reading=reading,
+        rows_per_shard=options.shard_rows,
+    )
+
+
+def _score_file_or_texts(options: Options, bundle: str | None, texts: Sequence[str]) -> int:
+    from pipeline.columns import columns_of, say_rows
+    from simile.artifacts import pairs_of
+    from simile.files import require_writable, write_whole
+
+    path, out = (None if one is None else Path(one) for one in (options.pairs, options.out))
+    require_apart([out], [path, Path(bundle) if bundle else None])
+    require_writable(out)
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(options.pairs, options.reading)) if options.pairs else None
+        source = stack.enter_context(open_source(path, options.reading)) if path else None
         pairs: _Pairs = [(texts[0], texts[1])] if texts else []
         if source:
             pairs = pairs_of(source, columns=columns_of("pairs", options)).texts
@@ -64,8 +103,8 @@ def run(options: Options) -> int:
             _score_by_server(str(options.url), pairs) if bundle is None else _score_by_bundle(bundle, pairs, options)
         )
         scores, probabilities = ([None] * len(pairs) if values is None else [*map(float, values)] for values in scored)
-        if options.out:
-            write_whole(options.out, "".join(_lines(source, pairs, scores, probabilities)))
+        if out:
+            write_whole(out, "".join(_lines(source, pairs, scores, probabilities)))
         else:
             rows = zip(scores, probabilities, strict=True)
             print_lines(*("\t".join(f"{value:.6f}" for value in row if value is not None) for row in rows))
