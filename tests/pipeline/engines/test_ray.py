@@ -1,0 +1,123 @@
+"""The Ray engine: the parts of the local one, each pair once, although workers and nodes are lost (`make ray`)."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.pipeline.bulk_inputs import bulk, parts, read, rows, write_folder, write_parquet
+
+ray = pytest.importorskip("ray", reason="needs Ray (make ray)")
+from ray.cluster_utils import Cluster  # noqa: E402 - Ray may be missing
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    # Ray leaves its sockets and processes to the end of the interpreter.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+NUM = 6000
+MANY = ("--shard-rows", 200)
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of two nodes on this machine, as this process is its driver."""
+    made = Cluster(initialize_head=True, head_node_args=NODE)
+    made.second = made.add_node(**NODE)
+    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("ray") / "in", NUM)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, bundle, tmp_path_factory):
+    """The parts that the local engine writes."""
+    out = tmp_path_factory.mktemp("ray") / "out"
+    assert bulk("score", bundle, folder, out, *MANY) == 0
+    return parts(out)
+
+
+def computing() -> list[psutil.Process]:
+    """The processes of this cluster that compute."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "_Actor" in " ".join(process.cmdline())]
+
+
+def disturbed(out: Path, num_parts: int, disturb: Callable[[], None]) -> threading.Thread:
+    """Start a thread that disturbs the run once so many parts are whole."""
+
+    def wait() -> None:
+        while not out.exists() or len(list(out.glob("*.parquet"))) < num_parts:
+            time.sleep(0.005)
+        disturb()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def kill_one() -> None:
+    """Kill one of the processes that compute."""
+    os.kill(computing()[0].pid, signal.SIGKILL)
+
+
+def test_parts_are_those_of_the_local_engine(cluster, folder, bundle, whole, tmp_path):
+    assert bulk("score", bundle, folder, tmp_path / "out", *MANY, "--engine", "ray") == 0
+    assert parts(tmp_path / "out") == whole
+
+
+def test_each_pair_is_scored_once_though_workers_and_a_node_are_lost(cluster, folder, bundle, whole, tmp_path, capsys):
+    out = tmp_path / "out"
+    threads = [
+        disturbed(out, 5, kill_one),
+        disturbed(out, 20, kill_one),
+        disturbed(out, 40, lambda: cluster.remove_node(cluster.second, allow_graceful=False)),
+    ]
+    assert bulk("score", bundle, folder, out, *MANY, "--engine", "ray", "--actors", 2) == 0
+    for thread in threads:
+        thread.join(30)
+    assert capsys.readouterr().err.count("was lost; another one takes over") >= 3
+    assert [int(row["id"]) for row in read(out)] == list(range(3 * NUM))
+    assert parts(out) == whole
+
+
+def test_error_of_a_worker_is_one_line(cluster, bundle, tmp_path, capsys):
+    given = rows(1000)
+    given[700]["text_b"] = None
+    write_parquet(tmp_path / "x.parquet", given)
+    assert bulk("score", bundle, tmp_path / "x.parquet", f"{tmp_path / 'out'}/", *MANY, "--engine", "ray") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"simile: {tmp_path / 'x.parquet'}: row 701: got text_b None, need a non-empty text"
+    )
+    assert "x.parquet.00003.parquet" not in parts(tmp_path / "out")
+
+
+def test_shard_that_ends_every_worker_stops_the_run(cluster, folder, bundle, tmp_path, monkeypatch, capsys):
+    out, is_over = tmp_path / "out", threading.Event()
+
+    def kill_all() -> None:
+        while not is_over.is_set():
+            for process in computing():
+                process.kill()
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_all, daemon=True)
+    thread.start()
+    assert bulk("score", bundle, folder, out, *MANY, "--engine", "ray", "--actors", 1) == 75
+    is_over.set()
+    thread.join()
+    assert "workers were lost with the bundle" in capsys.readouterr().err.splitlines()[-1]
