@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from simile.errors import InputError
-from simile.files import require_replaceable, require_writable, sweep, sync, temporary_beside
+from simile.files import FULL_DISK, require_replaceable, require_writable, sweep, sync, temporary_beside
 
 _BUFFER_BYTES = 4 << 20
 """Bytes per request for text in a bucket."""
@@ -129,7 +129,13 @@ class LocalFolders:
         require_replaceable(path)
         with temporary_beside(path) as temporary:
             new = temporary / path.name
-            yield new
+            try:
+                yield new
+            except OSError as error:
+                if error.errno not in FULL_DISK or error.filename:
+                    raise
+                # Arrow names no file, which would read as a full disk behind standard output.
+                raise OSError(error.errno, error.strerror, str(path)) from error
             sync([new])
             os.replace(new, path)
             sync([path.parent])

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,11 +20,12 @@ import pyarrow.parquet as pq
 from simile.artifacts.delimited import delimited_rows, require_unique
 from simile.artifacts.json_rows import json_line_rows
 from simile.artifacts.pairs import NEED_TEXTS, text_names
-from simile.artifacts.reading import FORMATS, require_text
+from simile.artifacts.reading import FORMATS
 from simile.artifacts.rows import Format, LineRange, Part, ReadOptions, Row, has_byte_lines
 from simile.bulk.kinds import Kind, schema_of, table_of, widen
 from simile.bulk.storage import Stored, is_url, storage_of
 from simile.errors import InputError
+from simile.text_input import text_fault
 
 BLOCK_ROWS = 8192
 """Rows that are in memory at once. Sorting so many texts by length leaves little padding in their batches."""
@@ -188,7 +188,7 @@ def _text_table(
         for column in texts:
             if column not in row.fields:
                 raise InputError(f"{row.where}: no column {column!r}, got {row.names}")
-            require_text(row, column)
+            _require_text(row.fields[column], column, row.where)
         if format_ == "jsonl":
             widen(kinds, row.fields, row.where)
         else:
@@ -276,10 +276,20 @@ def row_texts(shard: Shard, block: pa.Table, first: int) -> list[list[str]]:
     Raises:
         InputError: a value is no text, with the row's number.
     """
-    file = shard.table.file
     columns = []
     for name in shard.table.texts:
-        values = [value.decode() if isinstance(value, bytes) else value for value in block.column(name).to_pylist()]
-        where = partial("{}: row {}".format, file.address)
-        columns.append([require_text(Row(where(n), {name: value}), name) for n, value in enumerate(values, first + 1)])
+        rows = enumerate(block.column(name).to_pylist(), first + 1)
+        columns.append([_require_text(value, name, f"{shard.table.file.address}: row {n}") for n, value in rows])
     return columns
+
+
+def _require_text(value: Any, name: str, where: str) -> str:
+    """Return the text; the message about a value that is none does not quote it, because bulk work is logged."""
+    try:
+        # Some writers of Parquet do not mark strings as text.
+        text = value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: column {name!r}: got bytes that are no UTF-8, need a non-empty text") from error
+    if fault := text_fault(text):
+        raise InputError(f"{where}: column {name!r}: {fault}")
+    return str(text)

@@ -101,7 +101,7 @@ def test_error_of_a_worker_is_one_line(cluster, bundle, tmp_path, capsys):
     write_parquet(tmp_path / "x.parquet", given)
     assert bulk("score", bundle, tmp_path / "x.parquet", f"{tmp_path / 'out'}/", *MANY, "--engine", "ray") == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"simile: {tmp_path / 'x.parquet'}: row 701: got text_b None, need a non-empty text"
+        f"simile: {tmp_path / 'x.parquet'}: row 701: column 'text_b': got None, need a non-empty text"
     )
     assert "x.parquet.00003.parquet" not in parts(tmp_path / "out")
 
