@@ -11,6 +11,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,7 +121,8 @@ def run(
         for _ in range(min(num_actors, len(shards))):
             pool.start()
         while not pool.is_done:
-            done, _ = ray.wait(list(pool.running), num_returns=1, timeout=_PATIENCE_S)
+            with _signals_unwrapped():
+                done, _ = ray.wait(list(pool.running), num_returns=1, timeout=_PATIENCE_S)
             if not done and not any(shard for _, shard in pool.running.values()):
                 say(f"Ray: waits for a node with {num_cpus} CPUs and {gpus_per_actor:g} GPUs to load the bundle")
             for call in done:
@@ -141,11 +143,23 @@ def run(
 def _answer(call: Any) -> Any:
     """Return the call's answer, or raise the error that the worker met."""
     try:
-        return ray.get(call)
+        with _signals_unwrapped():
+            return ray.get(call)
     except RayTaskError as error:
         if isinstance(error.cause, SimileError | OSError):
             raise error.cause from error
         raise
+
+
+@contextmanager
+def _signals_unwrapped() -> Iterator[None]:
+    """Raise what a signal handler raised inside Ray's extension, which wraps it in a `SystemError`."""
+    try:
+        yield
+    except SystemError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, Exception):
+            raise
+        raise error.__cause__ from None
 
 
 def _connect() -> None:

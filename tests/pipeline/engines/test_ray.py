@@ -1,16 +1,18 @@
 """The Ray engine: the parts of the local one, each pair once, although workers and nodes are lost (`make ray`)."""
 
 import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.pipeline.bulk_inputs import bulk, parts, read, rows, write_folder, write_parquet
+from tests.pipeline.bulk_inputs import PLAIN, bulk, parts, read, rows, write_folder, write_parquet
 
 ray = pytest.importorskip("ray", reason="needs Ray (make ray)")
 from ray.cluster_utils import Cluster  # noqa: E402 - Ray may be missing
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+ROOT = Path(__file__).parents[3]
 NUM = 6000
 MANY = ("--shard-rows", 200)
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
@@ -53,8 +56,13 @@ def whole(folder, bundle, tmp_path_factory):
 
 def computing() -> list[psutil.Process]:
     """The processes of this cluster that compute."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if "_Actor" in " ".join(process.cmdline())]
+    processes = []
+    for process in psutil.Process().children(recursive=True):
+        # It may have ended by now.
+        with suppress(psutil.Error):
+            if "_Actor" in " ".join(process.cmdline()):
+                processes.append(process)
+    return processes
 
 
 def disturbed(out: Path, num_parts: int, disturb: Callable[[], None]) -> threading.Thread:
@@ -72,7 +80,9 @@ def disturbed(out: Path, num_parts: int, disturb: Callable[[], None]) -> threadi
 
 def kill_one() -> None:
     """Kill one of the processes that compute."""
-    os.kill(computing()[0].pid, signal.SIGKILL)
+    while not (processes := computing()):
+        time.sleep(0.005)
+    processes[0].kill()
 
 
 def test_parts_are_those_of_the_local_engine(cluster, folder, bundle, whole, tmp_path):
@@ -112,7 +122,8 @@ def test_shard_that_ends_every_worker_stops_the_run(cluster, folder, bundle, tmp
     def kill_all() -> None:
         while not is_over.is_set():
             for process in computing():
-                process.kill()
+                with suppress(psutil.Error):
+                    process.kill()
             time.sleep(0.01)
 
     thread = threading.Thread(target=kill_all, daemon=True)
@@ -121,3 +132,18 @@ def test_shard_that_ends_every_worker_stops_the_run(cluster, folder, bundle, tmp
     is_over.set()
     thread.join()
     assert "workers were lost with the bundle" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_sigterm_ends_the_command_so_that_it_can_be_resumed(folder, bundle, whole, tmp_path):
+    out = tmp_path / "out"
+    places = ["--pairs", str(folder), "--out", str(out)]
+    command = [sys.executable, "-m", "pipeline.cli", "score", str(bundle.path), *places, *map(str, MANY), *PLAIN]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([*command, "--engine", "ray"], cwd=ROOT, env=environ, stderr=subprocess.PIPE) as process:
+        disturbed(out, 3, process.terminate)
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 75, error.decode()
+    assert error.decode().splitlines()[-1] == "simile: stopped by SIGTERM; run the same command to resume"
+    assert len(parts(out)) < len(whole)
+    assert bulk("score", bundle, folder, out, *MANY) == 0
+    assert parts(out) == whole
