@@ -4,19 +4,18 @@ The bucket's own client finds credentials in the environment (botocore's variabl
 takes any, and messages of the client that quote the environment are not passed on.
 """
 
-import errno
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, TEXTS, Bundle, Manifest
+from simile.artifacts.arrival import Check, arriving, place, present
+from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, SIGNATURE, TEXTS
 from simile.artifacts.bundle_files import listed_files, read_bundle, read_manifest
 from simile.artifacts.json_file import MAX_BYTES
 from simile.artifacts.object_store import open_url, reaching
 from simile.errors import BundleError
-from simile.files import require_writable, sweep, sync, temporary_beside, tree, write_whole
+from simile.files import sweep, write_whole
 
 _MAX_TEXTS_BYTES = 2**30
 """Most bytes of the hashes of training texts: 16 million texts."""
@@ -32,7 +31,7 @@ def push_bundle(path: Path, url: str) -> str:
         StoppedError: the bucket cannot be reached now.
     """
     bundle = read_bundle(path)
-    own = [name for name in (EVALUATION, CARD, TEXTS, MANIFEST) if (bundle.path / name).exists()]
+    own = [name for name in (EVALUATION, CARD, TEXTS, SIGNATURE, MANIFEST) if (bundle.path / name).exists()]
     address = f"{url.rstrip('/')}/{bundle.manifest.digest}"
     with reaching(address):
         bucket, root = open_url(address)
@@ -50,66 +49,37 @@ def push_bundle(path: Path, url: str) -> str:
     return address
 
 
-def pull_bundle(url: str, path: Path, check: Callable[[Path], object]) -> str:
+def pull_bundle(url: str, path: Path, check: Check) -> str:
     """Fetch the bundle at ``url`` to ``path``, verified and as a whole or not at all, and return its identity.
 
     A bundle that is there already stays. Several processes may fetch to one path at once. ``check`` is called with the
-    folder of the fetched bundle before that is moved to its path; it raises a `BundleError` for one that is no good.
+    folder of the fetched bundle before that is moved to its path, or with the path of the one that is there.
 
     Raises:
         InputError: there is no such bundle, reading it is not permitted, or ``path`` holds something else.
         BundleError: it is damaged, or its digest is not the one that the address ends with.
         StoppedError: the bucket cannot be reached now.
     """
-    require_writable(path, directory=True)
-    with temporary_beside(path) as temporary:
-        folder = temporary / "bundle"
-        folder.mkdir()
-        try:
-            with reaching(url):
-                bucket, root = open_url(url)
-                _fetch(bucket, f"{root}/{MANIFEST}", folder / MANIFEST, MAX_BYTES)
-                manifest = read_manifest(folder, folder)
-                # Anyone with write access could have put another bundle there.
-                digest = url.rstrip("/").rpartition("/")[2]
-                if re.fullmatch("[0-9a-f]{64}", digest) and digest != manifest.digest:
-                    got = f"{url}: got a bundle with the digest {manifest.digest[:12]}…"
-                    raise BundleError(f"{got}, need the one of its address")
-                if there := _bundle_at(path, manifest):
-                    return there.identity
-                for name, entry in listed_files(folder, manifest).items():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    _fetch(bucket, f"{root}/{name}", folder / name, entry.size_bytes)
-                for name in (EVALUATION, CARD, TEXTS):
-                    with suppress(FileNotFoundError):
-                        max_bytes = _MAX_TEXTS_BYTES if name == TEXTS else MAX_BYTES
-                        _fetch(bucket, f"{root}/{name}", folder / name, max_bytes)
-            fetched = read_bundle(folder)
-            check(folder)
-        except BundleError as error:
-            raise BundleError(str(error).replace(str(folder), url)) from error
-        try:
-            sync(tree(folder))
-            folder.rename(path)
-            sync([path.parent])
-        except OSError as error:
-            # Another process that fetches the same bundle may have been faster.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _bundle_at(path, manifest):
-                raise
-    return fetched.identity
-
-
-def _bundle_at(path: Path, manifest: Manifest) -> Bundle | None:
-    """Return the bundle if it is at the path already, or None if nothing is; anything else is refused."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return None
-    try:
-        present = read_bundle(path)
-    except BundleError as error:
-        raise BundleError(f"{error}; remove {path} and pull again") from error
-    if present.manifest.digest != manifest.digest:
-        raise BundleError(f"{path}: holds {present.identity}, need a new or empty directory")
-    return present
+    with arriving(path, url) as folder:
+        with reaching(url):
+            bucket, root = open_url(url)
+            _fetch(bucket, f"{root}/{MANIFEST}", folder / MANIFEST, MAX_BYTES)
+            manifest, _ = read_manifest(folder, folder)
+            # Anyone with write access could have put another bundle there.
+            digest = url.rstrip("/").rpartition("/")[2]
+            if re.fullmatch("[0-9a-f]{64}", digest) and digest != manifest.digest:
+                got = f"{url}: got a bundle with the digest {manifest.digest[:12]}…"
+                raise BundleError(f"{got}, need the one of its address")
+            if there := present(path, manifest.digest, check):
+                return there.identity
+            for name, entry in listed_files(folder, manifest).items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _fetch(bucket, f"{root}/{name}", folder / name, entry.size_bytes)
+            for name in (EVALUATION, CARD, TEXTS, SIGNATURE):
+                with suppress(FileNotFoundError):
+                    max_bytes = _MAX_TEXTS_BYTES if name == TEXTS else MAX_BYTES
+                    _fetch(bucket, f"{root}/{name}", folder / name, max_bytes)
+        return place(folder, path, check).identity
 
 
 def _fetch(bucket: Any, source: str, file: Path, max_bytes: int) -> None:

@@ -5,6 +5,7 @@ members/<name>/    model.onnx, model.fp16.onnx, model.int8.onnx, tokenizer.json 
 members/<name>/    lexical.npz                                                      kind "lexical"
 texts.sha256       the hashes of the training texts; the manifest states their digest
 evaluation.json    the evaluation reports; not part of the digest
+model.sig          the signature of the manifest and the files that it lists; not part of the digest
 README.md          the model card; not part of the digest
 """
 
@@ -25,6 +26,7 @@ MANIFEST = "manifest.json"
 EVALUATION = "evaluation.json"
 TEXTS = "texts.sha256"
 CARD = "README.md"
+SIGNATURE = "model.sig"
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
@@ -238,6 +240,8 @@ class Bundle:
     manifest: Manifest
     data: Mapping[str, bytes]
     """Bytes of the files, by their path in the manifest. Each access reads them from disk and verifies them."""
+    manifest_sha256: str = ""
+    """The SHA-256 of the bytes that the manifest was parsed from, which a signature must state."""
     identity: str = field(init=False)
     """``name@sha256:digest``; computed once, because every response names it and the digest takes 0.1 ms."""
 

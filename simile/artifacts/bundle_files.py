@@ -10,15 +10,26 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from simile.artifacts.bundle import CARD, EVALUATION, MANIFEST, NAME, SCHEMA_VERSION, TEXTS, Bundle, FileEntry, Manifest
+from simile.artifacts.bundle import (
+    CARD,
+    EVALUATION,
+    MANIFEST,
+    NAME,
+    SCHEMA_VERSION,
+    SIGNATURE,
+    TEXTS,
+    Bundle,
+    FileEntry,
+    Manifest,
+)
 from simile.artifacts.card import model_card
 from simile.artifacts.evaluation_report import BundleReport, StoredEvaluations
-from simile.artifacts.json_file import read_json, read_model, validated
+from simile.artifacts.json_file import parsed_json, read_bounded, read_model, validated
 from simile.artifacts.texts import texts_content
 from simile.errors import BundleError, InputError
 from simile.files import is_temporary, require_writable, sha256_bytes, whole_directory, write_whole
 
-_OWN = {MANIFEST, EVALUATION, CARD, TEXTS}
+_OWN = {MANIFEST, EVALUATION, CARD, TEXTS, SIGNATURE}
 """Files that the manifest does not list."""
 _PLAIN_PATH = r"(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
 
@@ -70,7 +81,7 @@ def read_bundle(path: Path) -> Bundle:
         root = Path(os.path.realpath(path))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: no such bundle ({error})") from error
-    manifest = read_manifest(path, root)
+    manifest, manifest_sha256 = read_manifest(path, root)
     entries = listed_files(path, manifest)
     for folder, folders, files in os.walk(root):
         # An evaluation of this bundle may be writing its report.
@@ -86,18 +97,19 @@ def read_bundle(path: Path) -> Bundle:
                 raise BundleError(f"{path}: {relative} is a device, FIFO or socket, need plain files only")
     data = _Files(path, root, entries)
     data.verify()
-    return Bundle(root, manifest, data)
+    return Bundle(root, manifest, data, manifest_sha256)
 
 
-def read_manifest(path: Path, root: Path) -> Manifest:
-    """Return the manifest in ``root``, or raise a `BundleError` that names ``path``."""
+def read_manifest(path: Path, root: Path) -> tuple[Manifest, str]:
+    """Return the manifest in ``root`` and the SHA-256 of its file, or raise a `BundleError` that names ``path``."""
     file = root / MANIFEST
     try:
         if not root.is_dir():
             raise BundleError(f"{path}: no such bundle (need a directory with {MANIFEST})")
         if not file.is_file() or file.is_symlink():
             raise BundleError(f"{path}: not a bundle, it has no {MANIFEST}")
-        value = read_json(file)
+        data = read_bounded(file)
+        value = parsed_json(file, data)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error.strerror})") from error
     except InputError as error:
@@ -107,7 +119,7 @@ def read_manifest(path: Path, root: Path) -> Manifest:
         got = f"{file}: got schema version {repr(version)[:40]}, this Simile reads {SCHEMA_VERSION}"
         raise BundleError(f"{got}; make the bundle anew" if version in range(SCHEMA_VERSION) else got)
     try:
-        return validated(value, Manifest, file)
+        return validated(value, Manifest, file), sha256_bytes(data)
     except InputError as error:
         raise BundleError(str(error)) from error
 

@@ -28,6 +28,11 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         InputError: it is no regular file, cannot be read, is too large, or is not JSON as our programs write it.
     """
+    return parsed_json(path, read_bounded(path))
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return the bytes of a JSON file before they are parsed; for errors see `read_json`."""
     try:
         # Opening a named pipe would wait for its writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -36,11 +41,15 @@ def read_json(path: Path) -> Any:
                 raise InputError(f"{path}: is no regular file, need one")
             if status.st_size > MAX_BYTES:
                 raise InputError(f"{path}: got more than {MAX_BYTES >> 20} MiB, need a file that Simile has written")
-            data = file.read()
+            return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parsed_json(path: Path, data: bytes) -> Any:
+    """Return the value in the bytes of a JSON file; for errors see `read_json`."""
     try:
         value = json.loads(data.decode(), object_pairs_hook=_unique, parse_float=_exact, parse_constant=_refuse)
         # Halves of surrogate pairs can be read, and not be written again.
