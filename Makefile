@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"got Python {sys.version.split()[0]}, need 3.11 or later (make PYTHON=python3.11)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,client,otel,s3,dev,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve-cpu,client,otel,s3,sign,oci,dev,docs]'
 	touch $@
 
 # mypy runs on one core, so it runs beside the tests.

@@ -107,6 +107,8 @@ class ScoringOptions(CommandOptions):
     """Device that encoders run on."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     """Precision that encoders run in."""
+    verify_key: Annotated[Path | None, value("PUBLIC.pem")] = None
+    """Public key (PEM) by whose private key every bundle must be signed."""
 
 
 _CHARACTERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}

@@ -125,7 +125,7 @@ async def _return_free_memory() -> None:
 def open_scorer(bundle_path: str | Path, settings: Settings) -> Scorer:
     """Return the bundle's scorer after verifying its files, checking its golden pairs and running common shapes."""
     start = perf_counter()
-    scorer = load_warm(bundle_path, settings.device, settings.precision)
+    scorer = load_warm(bundle_path, settings.device, settings.precision, settings.verify_key)
     require_digest(scorer.bundle, settings.digest)
     require_prior(scorer.bundle, settings.prior)
     _log.info("ready: %s on %s after %.1f s", scorer.bundle.identity, scorer.runtime, perf_counter() - start)

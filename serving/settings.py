@@ -71,6 +71,8 @@ class Settings(BaseModel):
     """Precision that encoders run in: ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``."""
     digest: Annotated[str, Field(pattern=DIGEST)] | None = None
     """Digest that every served bundle must have, from a source that you trust."""
+    verify_key: Path | None = None
+    """File with the public key (PEM) by whose private key every served bundle, and the shadow, must be signed."""
     load_s: _Seconds = 120
     """Seconds in which a bundle must be loaded and tried, at the start and on SIGHUP."""
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None

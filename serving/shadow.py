@@ -98,7 +98,7 @@ class Shadow:
             if current is None or digest != current.bundle.manifest.digest:
                 # The old one makes room first.
                 self._scorer = current = None
-                load = partial(load_warm, self._path, settings.device, settings.precision)
+                load = partial(load_warm, self._path, settings.device, settings.precision, settings.verify_key)
                 self._scorer = await asyncio.wait_for(in_thread(load), settings.load_s)
         except TimeoutError:
             _log.error("no shadow: %s was not loaded within %g s", self._path, settings.load_s)

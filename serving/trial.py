@@ -31,7 +31,10 @@ async def try_bundle(path: str | Path, settings: Settings) -> str:
     """
     # Python imports the same code there as here, and nothing from the working folder.
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-    command = (sys.executable, "-P", "-m", "simile.scoring.trial", str(path), settings.device, settings.precision)
+    arguments = [str(path), settings.device, settings.precision]
+    if settings.verify_key is not None:
+        arguments.append(str(settings.verify_key))
+    command = (sys.executable, "-P", "-m", "simile.scoring.trial", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=environ)
     try:
         async with asyncio.timeout(settings.load_s):

@@ -122,6 +122,15 @@ def bundle(tmp_path_factory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def signing_keys(tmp_path_factory):
+    """A key pair to sign bundles with."""
+    pytest.importorskip("model_signing", reason="model-signing is not installed (the extra sign)")
+    from tests.signing_keys import write_keys
+
+    return write_keys(tmp_path_factory.mktemp("keys"), "team")
+
+
+@pytest.fixture(scope="session")
 def scorer(bundle) -> Scorer:
     return load(bundle.path, device="cpu", precision="fp32")
 

@@ -32,12 +32,15 @@ ONLY_IN = {
     ),
     **dict.fromkeys(["fastapi", "uvicorn", "starlette"], ("serving",)),
     "prometheus_client": ("serving", "simile", "training"),
-    **dict.fromkeys(["httpx2", "fsspec", "botocore"], ("simile",)),
+    **dict.fromkeys(["httpx2", "fsspec", "botocore", "model_signing", "oras", "requests"], ("simile",)),
     "ray": ("pipeline",),
 }
 """Packages that may import a library."""
 
-NOT_SERVED = {"scipy", "sklearn", "pyarrow", "onnx", "httpx2", "fsspec", "botocore", "matplotlib", "jinja2"}
+NOT_SERVED = {
+    *("scipy", "sklearn", "pyarrow", "onnx", "httpx2", "fsspec", "botocore", "matplotlib", "jinja2"),
+    *("model_signing", "sigstore", "oras", "requests"),
+}
 """Libraries that the serving extras do not install."""
 MAX_LINES = 400
 

@@ -13,6 +13,8 @@ SUMMARIES = {
     "embed": "Embed the texts of a file or a folder",
     "serve": "Serve a bundle over HTTP",
     "inspect": "Verify a bundle and describe it",
+    "sign": "Sign a bundle with a private key",
+    "verify": "Verify that a bundle is signed by a key",
     "push": "Upload a bundle to a bucket, under its digest",
     "pull": "Download a bundle from a bucket and verify it",
 }

@@ -168,8 +168,9 @@ def _require_consistent(options: Options, roles: _Roles) -> None:
         raise InputError("--ledger needs --gate, which records in it")
     if options.prior is not None and _is_endpoint(roles.judged):
         raise InputError("got --prior with an endpoint, need a bundle to judge: an endpoint has no calibration here")
-    if not roles.bundles and (options.device, options.precision) != ("auto", "auto"):
-        raise InputError("got --device or --precision without a bundle, need none: an endpoint decides by itself")
+    if not roles.bundles and (options.device, options.precision, options.verify_key) != ("auto", "auto", None):
+        given = "--device, --precision or --verify-key"
+        raise InputError(f"got {given} without a bundle, need none: an endpoint decides by itself")
 
 
 def _opened(argument: str, options: Options, *, runtime: "Runtime | None" = None) -> "Judged":
@@ -177,7 +178,9 @@ def _opened(argument: str, options: Options, *, runtime: "Runtime | None" = None
     if not _is_endpoint(argument):
         from simile.scoring import load
 
-        return load(argument, device=options.device, precision=options.precision, runtime=runtime)
+        return load(
+            argument, device=options.device, precision=options.precision, runtime=runtime, verify_key=options.verify_key
+        )
     from evaluation.judged import evaluated_endpoint
     from simile.client.endpoint import connect
 

@@ -1,9 +1,10 @@
 """`simile pull`: a bundle out of a bucket."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pipeline.options import CommandOptions, named
+from pipeline.options import CommandOptions, named, value
 from pipeline.output import print_lines
 
 
@@ -14,6 +15,8 @@ class Options(CommandOptions):
     """Address that `simile push` printed: ``s3://BUCKET/FOLDER/DIGEST``."""
     out: Annotated[Path, named("DIR")]
     """Where the bundle is written."""
+    verify_key: Annotated[Path | None, value("PUBLIC.pem")] = None
+    """Public key (PEM) by whose private key the bundle must be signed."""
 
 
 def run(options: Options) -> int:
@@ -21,5 +24,5 @@ def run(options: Options) -> int:
     from simile.artifacts.bucket import pull_bundle
     from simile.scoring import load
 
-    print_lines(pull_bundle(options.url, options.out, check=load))
+    print_lines(pull_bundle(options.url, options.out, check=partial(load, verify_key=options.verify_key)))
     return 0

@@ -159,8 +159,9 @@ def _bundle_and_texts(options: Options) -> tuple[str | None, list[str]]:
         return texts[0], texts[1:]
     if len(texts) == 3 or (texts and options.pairs):
         raise InputError("got BUNDLE and --url, need one of them")
-    if (options.device, options.precision, options.prior) != ("auto", "auto", None):
-        raise InputError("got --device, --precision or --prior together with --url, where the server decides")
+    if (options.device, options.precision, options.prior, options.verify_key) != ("auto", "auto", None, None):
+        given = "--device, --precision, --prior or --verify-key"
+        raise InputError(f"got {given} together with --url, where the server decides")
     return None, texts
 
 
@@ -169,7 +170,7 @@ def _score_by_bundle(bundle: str, pairs: _Pairs, options: Options) -> _Scores:
     from simile.progress import Progress
     from simile.scoring import load, probability, require_finite, require_prior
 
-    scorer = load(bundle, device=options.device, precision=options.precision)
+    scorer = load(bundle, device=options.device, precision=options.precision, verify_key=options.verify_key)
     require_prior(scorer.bundle, options.prior)
     num_texts = len({text for pair in pairs for text in pair}) * len(scorer.members)
     with Progress("scoring", num_texts, "texts") if len(pairs) > 1 else nullcontext() as progress:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, stored_evaluations
+from simile.artifacts import Bundle, EncoderMember, GoldenPair, read_bundle, require_signature, stored_evaluations
 from simile.errors import BundleError, InputError
 from simile.scoring.encoder import Encoder, Side, cosines
 from simile.scoring.faults import blaming
@@ -184,17 +184,26 @@ def distinct_texts(pairs: Pairs, *, have_sides: bool = False) -> DistinctTexts:
 
 
 def load(
-    path: str | Path, *, device: Device = "auto", precision: Precision = "auto", runtime: Runtime | None = None
+    path: str | Path,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    runtime: Runtime | None = None,
+    verify_key: str | Path | None = None,
 ) -> Scorer:
     """Return the bundle at ``path``, verified and ready to score: it reproduces its golden pairs.
 
     ``auto`` prefers a provider and precision under which the bundle was evaluated; ``runtime`` replaces the choice.
+    ``verify_key`` is a file with the public key by whose private key the bundle must be signed.
 
     Raises:
-        BundleError: the bundle is damaged, of an unknown version, or gives other scores than its golden ones.
-        InputError: this machine does not have the device or the precision.
+        BundleError: the bundle is damaged, of an unknown version, not signed as it must be, or gives other scores than
+            its golden ones.
+        InputError: this machine does not have the device or the precision, or the key cannot be used.
     """
     bundle = read_bundle(Path(path))
+    # Before ONNX Runtime and the tokenizer, which are native code, see what somebody else may have written.
+    require_signature(bundle, verify_key)
     runtime = runtime or choose_runtime(device, precision, evaluated=evaluated_runtimes(bundle))
     scorer = Scorer(bundle, runtime)
     scorer.check_golden()
