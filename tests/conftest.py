@@ -52,6 +52,7 @@ SLOW_FILES = (
     "pipeline/test_bucket.py",
     "pipeline/test_bulk_bucket.py",
     "pipeline/test_bulk.py",
+    "pipeline/test_registry.py",
     "mining/test_mine.py",
     "pipeline/test_recipes.py",
     "training/test_interpolation.py",
@@ -73,6 +74,7 @@ SLOW_FILES = (
     "serving/test_page.py",
     "serving/test_reload.py",
     "serving/test_trial.py",
+    "serving/test_signed.py",
     "monitoring/test_rules.py",
 )
 """Files whose tests train, or start servers and processes, slowest first. `make test-fast` leaves them out."""

@@ -15,7 +15,7 @@ SUMMARIES = {
     "inspect": "Verify a bundle and describe it",
     "sign": "Sign a bundle with a private key",
     "verify": "Verify that a bundle is signed by a key",
-    "push": "Upload a bundle to a bucket, under its digest",
-    "pull": "Download a bundle from a bucket and verify it",
+    "push": "Upload a bundle to a bucket, under its digest, or to an OCI registry",
+    "pull": "Download a bundle from a bucket or an OCI registry, and verify it",
 }
 """What each command does, in the order of `simile --help`."""

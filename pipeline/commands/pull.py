@@ -1,4 +1,4 @@
-"""`simile pull`: a bundle out of a bucket."""
+"""`simile pull`: a bundle out of a bucket or a registry."""
 
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ class Options(CommandOptions):
     """Options of `simile pull`."""
 
     url: Annotated[str, named("URL")]
-    """Address that `simile push` printed: ``s3://BUCKET/FOLDER/DIGEST``."""
+    """Address that `simile push` printed: ``s3://BUCKET/FOLDER/DIGEST`` or ``oci://REGISTRY/NAME@DIGEST``; in a
+    registry also ``oci://REGISTRY/NAME:TAG``."""
     out: Annotated[Path, named("DIR")]
     """Where the bundle is written."""
     verify_key: Annotated[Path | None, value("PUBLIC.pem")] = None
@@ -21,8 +22,12 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Download the bundle and print its identity; return the exit code."""
-    from simile.artifacts.bucket import pull_bundle
     from simile.scoring import load
 
-    print_lines(pull_bundle(options.url, options.out, check=partial(load, verify_key=options.verify_key)))
+    if options.url.startswith("oci:"):
+        from simile.artifacts.registry import pull_image as pull
+    else:
+        from simile.artifacts.bucket import pull_bundle as pull
+
+    print_lines(pull(options.url, options.out, check=partial(load, verify_key=options.verify_key)))
     return 0

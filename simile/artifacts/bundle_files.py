@@ -31,7 +31,7 @@ from simile.files import is_temporary, require_writable, sha256_bytes, whole_dir
 
 _OWN = {MANIFEST, EVALUATION, CARD, TEXTS, SIGNATURE}
 """Files that the manifest does not list."""
-_PLAIN_PATH = r"(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
+PLAIN_PATH = r"(?=.{1,255}$)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
 
 
 class _Files(Mapping[str, bytes]):
@@ -134,7 +134,7 @@ def listed_files(path: Path, manifest: Manifest) -> dict[str, FileEntry]:
     """Return the manifest's files by path; each path stays inside the bundle and has one content."""
     entries: dict[str, FileEntry] = {}
     for entry in (entry for member in manifest.members for entry in member.files):
-        if not re.fullmatch(_PLAIN_PATH, entry.path) or entry.path in _OWN:
+        if not re.fullmatch(PLAIN_PATH, entry.path) or entry.path in _OWN:
             got = f"{path}: the manifest lists {entry.path[:80]!r}"
             raise BundleError(f"{got}, need a plain path inside the bundle")
         if entries.setdefault(entry.path, entry) != entry:
