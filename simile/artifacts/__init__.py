@@ -79,7 +79,7 @@ from simile.artifacts.provenance import (
     trained_on,
 )
 from simile.artifacts.reading import Source, bare_name, open_source, source_sha256
-from simile.artifacts.rows import ReadOptions
+from simile.artifacts.rows import ReadOptions, Shard
 from simile.artifacts.signature import require_signature, sign_bundle
 from simile.artifacts.texts import group_key, read_training_texts, text_hash, text_key, texts_digest, work_folder
 from simile.artifacts.training_history import (

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from simile.artifacts.rows import Part, ReadOptions, Row, numbered_lines
+from simile.artifacts.rows import Part, ReadOptions, Row, num_lines, numbered_lines
 from simile.errors import InputError
 from simile.progress import say
 
@@ -18,7 +18,7 @@ _MAX_CELL = 2**31 - 1
 
 
 def delimited_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
-    """Yield the rows below the header."""
+    """Yield the rows below the header; those of a range are the rows that end in that range of lines."""
     # The module's default limit is 131,072 characters per cell, and whole documents are longer.
     csv.field_size_limit(_MAX_CELL)
     usual_delimiter, usual_quote = ("\t", "") if part.format == "tsv" else (",", '"')
@@ -29,6 +29,7 @@ def delimited_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True, **quoting)
     header = list(part.header)
     may_be_quoted, is_noted = not quote and options.quote is None, False
+    own = None if part.is_whole else part.range_of(num_lines(part, options.encoding))
     try:
         for cells in reader:
             # A cell may have several lines, of which the last is known.
@@ -38,6 +39,10 @@ def delimited_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
                 continue
             if not header:
                 header = _header(cells, where, None if options.delimiter else delimiter, may_be_quoted=may_be_quoted)
+                continue
+            if own is not None and reader.line_num not in own:
+                if reader.line_num >= own.stop:
+                    return
                 continue
             if len(cells) != len(header):
                 got = f"{where}: got a row of another length than the header's {len(header)}"

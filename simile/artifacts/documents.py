@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simile.artifacts.names import read_name
 from simile.artifacts.reading import read_rows, require_text
-from simile.artifacts.rows import DEFAULTS, ReadOptions
+from simile.artifacts.rows import DEFAULTS, WHOLE, ReadOptions, Shard
 from simile.artifacts.texts import cut
 from simile.errors import InputError
 
@@ -28,17 +28,17 @@ class Document:
 
 
 def read_documents(
-    path: Path, columns: Mapping[str, str] | None = None, options: ReadOptions = DEFAULTS
+    path: Path, columns: Mapping[str, str] | None = None, options: ReadOptions = DEFAULTS, shard: Shard = WHOLE
 ) -> Iterator[Document]:
     """Yield the documents of a table, one at a time; `simile.artifacts.reading.open_source` says what a table is.
 
-    A document without an ``id`` is named after its position (``row-17``).
+    A document without an ``id`` is named after its position (``row-17``), which is counted within the shard.
 
     Raises:
         InputError: the file cannot be read, a document has no text, or two share an id.
     """
     ids: set[str] = set()
-    for number, row in enumerate(read_rows(path, columns, options, wanted=FIELDS), 1):
+    for number, row in enumerate(read_rows(path, columns, options, wanted=FIELDS, shard=shard), 1):
         if "text" not in row.fields:
             got = f"{row.where}: got a document with the fields {row.names}"
             raise InputError(f"{got}, need 'text' (or --column text=NAME)")

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from simile.artifacts.delimited import require_unique
-from simile.artifacts.rows import Part, ReadOptions, Row, numbered_lines
+from simile.artifacts.rows import Part, ReadOptions, Row, num_lines, numbered_lines
 from simile.errors import InputError
 
 
 def json_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
     """Yield the records; lines are read one at a time, an array or an object of columns at once."""
-    lines = ((number, line.rstrip()) for number, line in numbered_lines(part, options.encoding) if line.strip())
+    lines = _lines(part, options)
     head = list(itertools.islice(lines, 2))
     if not head:
         return
@@ -28,13 +28,20 @@ def json_rows(part: Part, options: ReadOptions) -> Iterator[Row]:
             raise
         value = None
     if isinstance(value, dict) and not is_whole:
-        records = ((_parse(line, part.name, n), f"{part.name}:{n}") for n, line in itertools.chain(head, lines))
-        yield from itertools.starmap(_record, records)
+        every = itertools.chain(head, lines)
+        own = every if part.is_whole else _lines(part, options, part.range_of(num_lines(part, options.encoding)))
+        yield from (_record(_parse(line, part.name, n), f"{part.name}:{n}") for n, line in own)
         return
     if not is_whole and (value is None or part.format == "json"):
         text = "".join(line for _, line in numbered_lines(part, options.encoding))
         value, is_whole = _parse(text, part.name, 1), True
-    yield from _records_of(value, part, number, is_whole=is_whole)
+    rows = list(_records_of(value, part, number, is_whole=is_whole))
+    yield from (rows[n - 1] for n in part.range_of(len(rows)))
+
+
+def _lines(part: Part, options: ReadOptions, own: range | None = None) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines, all or those in the range, without blank ones."""
+    return ((number, line.rstrip()) for number, line in numbered_lines(part, options.encoding, own) if line.strip())
 
 
 def json_line_rows(part: Part, options: ReadOptions) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from simile.artifacts.rows import Row
 from simile.artifacts.texts import group_key
@@ -34,15 +34,34 @@ class Names:
         self._missing: Counter[str] = Counter()
 
     def first(self, name: str | None) -> str | None:
-        """Return the first spelling of the name; None where it stands for a missing value."""
+        """Return the first spelling of the name; None where it stands for a missing value, which is counted."""
         if name is None:
             return None
+        if (first := self._known(name)) is None:
+            self._missing[name] += 1
+        return first
+
+    @property
+    def spellings(self) -> list[str]:
+        """All spellings, the first one first."""
+        return list(self._first)
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How often each name that stands for a missing value occurred."""
+        return dict(self._missing)
+
+    def join(self, spellings: Iterable[str], missing: Mapping[str, int]) -> None:
+        """Add the names of rows that follow those seen so far."""
+        for name in spellings:
+            self._known(name)
+        self._missing.update(missing)
+
+    def _known(self, name: str) -> str | None:
         if name not in self._first:
             key = group_key(name)
             self._first[name] = None if key in MISSING else self._first_of_key.setdefault(key, name)
-        if (first := self._first[name]) is None:
-            self._missing[name] += 1
-        return first
+        return self._first[name]
 
     def notes(self) -> Iterator[str]:
         """Yield, for the user, what was joined and what was read as missing, with examples."""

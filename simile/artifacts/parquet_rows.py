@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate
 from typing import Any
 
 from simile.artifacts.delimited import require_unique
@@ -40,7 +41,12 @@ def parquet_rows(part: Part, wanted: Collection[str] | None, *, skip_bad: bool) 
             require_unique(names, part.name)
             used = [name for name in names if wanted is None or name in wanted] or names[:1]
             unread = tuple(name for name in names if name not in used)
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=used):
+            own = part.range_of(table.metadata.num_rows)
+            groups, number = _row_groups(table.metadata, own)
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=used):
+                skipped = min(max(0, own.start - 1 - number), batch.num_rows)
+                batch = batch.slice(skipped, max(0, own.stop - 1 - number - skipped))
+                number += skipped
                 columns = [_values(name, batch.column(name), failures, refuse) for name in used]
                 for values in zip(*columns, strict=True):
                     number += 1
@@ -49,6 +55,14 @@ def parquet_rows(part: Part, wanted: Collection[str] | None, *, skip_bad: bool) 
         raise InputError(f"{part.name}: no valid Parquet file ({_told(error)})") from error
     for name, num in bad.items():
         say(f"{part.name}: column {name!r}: {num:,} values cannot be read, null stands for them")
+
+
+def _row_groups(metadata: Any, own: range) -> tuple[list[int], int]:
+    """Return the row groups that hold rows of the range, and the number of rows before the first of these."""
+    ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
+    starts = [0, *ends[:-1]]
+    groups = [i for i in range(len(ends)) if starts[i] < own.stop - 1 and ends[i] >= own.start]
+    return groups, starts[groups[0]] if groups else 0
 
 
 def _values(name: str, column: Any, failures: _Failures, refuse: Callable[[int, str, Exception], None]) -> list[Any]:

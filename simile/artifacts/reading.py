@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
 from simile.artifacts.delimited import delimited_rows
 from simile.artifacts.json_rows import json_rows
 from simile.artifacts.parquet_rows import parquet_rows
-from simile.artifacts.rows import DEFAULTS, Format, Part, ReadOptions, Row
+from simile.artifacts.rows import DEFAULTS, WHOLE, Format, Part, ReadOptions, Row, Shard
 from simile.errors import InputError
 from simile.files import sha256_bytes, sha256_file
 from simile.progress import say
@@ -47,6 +48,23 @@ class Source:
     parts: tuple[Part, ...]
     options: ReadOptions
 
+    def of_shard(self, shard: Shard) -> tuple[Part, ...]:
+        """Return the part of the table that is this shard: files, of which the first and the last may be cut.
+
+        The shards of a table hold each row once, and follow each other in its order.
+        """
+        if shard == WHOLE:
+            return self.parts
+        sizes = [max(1, part.path.stat().st_size) for part in self.parts]
+        begin, end = (Fraction(sum(sizes) * i, shard.count) for i in (shard.number - 1, shard.number))
+        parts, start = [], 0
+        for part, size in zip(self.parts, sizes, strict=True):
+            own = [min(max((edge - start) / size, Fraction(0)), Fraction(1)) for edge in (begin, end)]
+            if own[0] < own[1]:
+                parts.append(part._replace(begin=own[0], end=own[1]))
+            start += size
+        return tuple(parts)
+
     @property
     def sha256(self) -> str:
         """Hash of the file's bytes; of several files, that of the lines of their hashes."""
@@ -60,6 +78,7 @@ class Source:
         wanted: Collection[str] | None = None,
         prefer_theirs: bool = False,
         skip_bad: bool = False,
+        shard: Shard = WHOLE,
     ) -> Iterator[Row]:
         """Yield the rows in order, streaming all formats but an array in JSON.
 
@@ -68,16 +87,17 @@ class Source:
             wanted: our names of the columns that are used (default: all); Parquet reads only these.
             prefer_theirs: whether a file without their column, but with ours, is read by ours.
             skip_bad: whether values of Parquet files that cannot be read are None instead of errors.
+            shard: the part of the rows to yield, which may have none; the whole table has at least one.
         """
         columns, is_first = columns or {}, True
         read = None if wanted is None else {*wanted, *columns.values()}
-        for part in self.parts:
+        for part in self.of_shard(shard):
             for row in self._part_rows(part, read, skip_bad=skip_bad):
                 if is_first and prefer_theirs:
                     columns = _existing(row, columns, self.path)
                 yield _renamed(row, columns, is_first=is_first) if columns else row
                 is_first = False
-        if is_first:
+        if is_first and shard == WHOLE:
             what = "folder" if self.path.is_dir() else "file"
             raise InputError(f"{self.path}: the {what} is empty, need at least one record")
 
@@ -132,6 +152,7 @@ def read_rows(
     options: ReadOptions = DEFAULTS,
     *,
     wanted: Collection[str] | None = None,
+    shard: Shard = WHOLE,
 ) -> Iterator[Row]:
     """Yield the rows of a table in order; see `open_source` and `Source.rows`.
 
@@ -139,7 +160,7 @@ def read_rows(
         InputError: the file is missing, empty, of unknown format or encoding, or a line is not a record.
     """
     with open_source(path, options) as source:
-        yield from source.rows(columns, wanted=wanted)
+        yield from source.rows(columns, wanted=wanted, shard=shard)
 
 
 def require_text(row: Row, field: str) -> str:

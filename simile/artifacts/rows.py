@@ -10,6 +10,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from math import floor
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, Self
 
@@ -57,8 +60,20 @@ READ_FAILURES = (OSError, EOFError, zlib.error)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of ``count`` parts of a table that follow each other and have about the same number of bytes."""
+
+    number: int
+    """From 1 to ``count``."""
+    count: int
+
+
+WHOLE = Shard(1, 1)
+
+
 class Part(NamedTuple):
-    """One file of a table."""
+    """One file of a table, or a range of its rows."""
 
     name: str
     """Its name in messages."""
@@ -68,6 +83,18 @@ class Part(NamedTuple):
     """Opens the lines in place of the path's: an iterable and a context, such as a `LineRange`."""
     header: tuple[str, ...] = ()
     """Columns of CSV and TSV whose lines have no header, because they are a range behind it."""
+    begin: Fraction = Fraction(0)
+    end: Fraction = Fraction(1)
+    """The range of rows, as fractions of the file."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows of the file are read."""
+        return self.begin == 0 and self.end == 1
+
+    def range_of(self, num: int) -> range:
+        """Return which of the file's ``num`` rows (or lines), numbered from 1, are in the range."""
+        return range(floor(self.begin * num) + 1, floor(self.end * num) + 1)
 
     def opened(self) -> IO[bytes]:
         """Open the file, decompressed; reading it may fail with one of `READ_FAILURES`."""
@@ -129,19 +156,37 @@ def has_byte_lines(encoding: str | None) -> bool:
     return "\n".encode(encoding or "utf-8") == b"\n"
 
 
-def numbered_lines(part: Part, encoding: str | None) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, decoded one by one so that an invalid byte is reported with its line.
+def num_lines(part: Part, encoding: str | None) -> int:
+    """Return the number of lines of the whole file."""
+    try:
+        with part.opened() as file:
+            lines = _raw_lines(file, encoding or "utf-8")
+            return sum(1 for _ in lines)
+    except UnicodeError:
+        # Reading the lines names the one that is at fault.
+        return sum(1 for _ in numbered_lines(part, encoding))
+    except READ_FAILURES as error:
+        raise InputError(f"{part.name}: {_told(error)}") from error
+
+
+def _raw_lines(file: IO[bytes], encoding: str) -> Iterable[bytes | str]:
+    """Return the lines as bytes or, in encodings such as UTF-16, where no byte is a line break, decoded."""
+    return file if has_byte_lines(encoding) else io.TextIOWrapper(file, encoding, newline="\n")
+
+
+def numbered_lines(part: Part, encoding: str | None, own: range | None = None) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines, all or those in the range, decoded one by one so that an error names its line.
 
     Raises:
         InputError: a line is not of this encoding (UTF-8 without one); the message says how to name another.
     """
-    number, name = 0, encoding or "utf-8"
+    name = encoding or "utf-8"
+    first, last = (1, None) if own is None else (own.start, own.stop - 1)
+    number = first - 1
     try:
         with part.opened() as file:
-            # The bytes of a line break mean one only where the encoding extends ASCII; UTF-16 and UTF-32 do not.
-            by_line = has_byte_lines(encoding)
-            lines: Iterable[bytes | str] = file if by_line else io.TextIOWrapper(file, name, newline="\n")
-            for number, raw in enumerate(lines, 1):
+            lines = _raw_lines(file, name)
+            for number, raw in enumerate(islice(lines, first - 1, last), first):
                 if number == 1 and isinstance(raw, bytes) and raw.startswith(_UTF16):
                     raise InputError(f"{part.name}: got UTF-16, need UTF-8 or --encoding utf-16")
                 line = raw.decode(name) if isinstance(raw, bytes) else raw
