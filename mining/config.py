@@ -9,6 +9,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["matched", "bands", "curriculum"]
 FalseNegatives = Literal["drop", "keep", "report"]
+MAX_PAIRS = 15_000
+"""The most training pairs that are wanted where no number was asked for."""
+MIN_DOCUMENTS = 40_000
+"""Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
 
 
 class MineConfig(BaseModel):
@@ -49,6 +53,11 @@ class MineConfig(BaseModel):
     """The same share for test-seen and test-unseen; 0 where the test pairs come from elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
+
+    @property
+    def max_documents(self) -> int:
+        """The size of the sample that pairs are mined from."""
+        return max(MIN_DOCUMENTS, 2 * (self.pairs or MAX_PAIRS))
 
     @model_validator(mode="after")
     def _bands_are_bands(self) -> "MineConfig":

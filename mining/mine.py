@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mining.config import MineConfig
+from mining.config import MAX_PAIRS, MineConfig
 from mining.corpus.embeddings import Vectors
-from mining.corpus.gather import gather
+from mining.corpus.gather import Corpus, gather
 from mining.corpus.meaning import Links, known_pairs, with_meaning
 from mining.corpus.shortage import num_positives, repetition, require_pairable
+from mining.corpus.sketch import Sampling
 from mining.corpus.split import distinct, split_documents
 from mining.matching.strategies import Selection, Selector, Split, joined
 from mining.matching.target import (
@@ -44,12 +45,10 @@ HELD_OUT_SHARE, MIN_HELD_OUT = 0.2, 4000
 """Wanted size of each held-out set: this share of the training pairs, but at least this number."""
 DEFAULT_BAND = (0.05, 0.50)
 DEFAULT_DEV_SHARE = 0.05
-MAX_PAIRS, _PAIRS_PER_DOCUMENT = 15_000, 10
-"""Training pairs wanted where no number was asked for: this many per document, up to the first."""
+_PAIRS_PER_DOCUMENT = 10
+"""Training pairs wanted where no number was asked for: this many per document, up to `MAX_PAIRS`."""
 MIN_TEST_PAIRS = 30
 """The fewest pairs of a test set: on fewer, even a large gain is not certain."""
-MIN_DOCUMENTS = 40_000
-"""Number of documents to sample, or two per pair wanted if that is more, so that each pair can have its own texts."""
 _CANDIDATES_FOR_LABELS = 5_000
 """Number of candidates of each class with which the pairs of an unlabelled target are compared."""
 
@@ -71,7 +70,7 @@ class Mined:
 
 
 def mine(
-    documents: Iterable[Document],
+    documents: Iterable[Document] | Corpus,
     config: MineConfig,
     target: PairSet | None = None,
     *,
@@ -83,6 +82,8 @@ def mine(
 
     The mined pairs follow the distribution of the target, if there is one, in the baseline's cosines too. Its texts and
     those of ``held_out`` are excluded. The pairs known to be ``positives`` replace the documents' groups.
+
+    Documents that are sketched already are given as a corpus; their sketches were made with these positives.
 
     Raises:
         InputError: the documents cannot yield the pairs, or the target or the positives cannot be used.
@@ -123,16 +124,17 @@ class _Prepared:
 
     def __init__(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Document] | Corpus,
         config: MineConfig,
         known: Links | None,
         excluded: Sequence[str],
         dev_share: float,
     ) -> None:
-        max_documents = max(MIN_DOCUMENTS, 2 * (config.pairs or MAX_PAIRS))
-        required = known.keys if known else None
         self._config = config
-        self.corpus = gather(documents, max_documents=max_documents, seed=config.seed, required=required)
+        if not isinstance(documents, Corpus):
+            required = known.keys if known else None
+            documents = gather(documents, Sampling(config.max_documents, config.seed, required))
+        self.corpus = documents
         self.meaning = with_meaning(self.corpus, known)
         self.rows, self.repeated = distinct(self.meaning.rows, excluded)
         require_pairable(self.meaning, self.rows, self.repeated)

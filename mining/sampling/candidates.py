@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.sparse import csr_matrix
 
-from mining.corpus.gather import fair_limit
+from mining.corpus.sample import fair_limit
 from mining.sampling.cells import CellCapacity, Cells, Reservoir
 from mining.sampling.features import Candidates, Features, Flags, Floats, IndexPairs, Indices, join, rows_by_group
 

@@ -619,7 +619,7 @@ def test_false_negatives_need_a_baseline():
 
 
 def test_more_documents_than_needed_are_sampled(helpdesk, monkeypatch):
-    monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 1000)
+    monkeypatch.setattr("mining.config.MIN_DOCUMENTS", 1000)
     mined = mine(iter(helpdesk), MineConfig(pairs=200, dev_share=0))
     assert mined.facts.documents == len(helpdesk)
     assert 900 < mined.facts.sampled <= 1000

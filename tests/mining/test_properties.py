@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mining.config import MineConfig
 from mining.corpus.gather import gather
+from mining.corpus.sketch import Sampling
 from mining.corpus.split import distinct, split_documents
 from mining.mine import MIN_HELD_OUT, Mined, mine
 from simile.artifacts import Document, Pair, PairSet, group_key
@@ -202,7 +203,7 @@ def test_tfidf_does_not_separate_the_classes(case):
 def spread_of_positives(case: Case, name: str) -> float:
     """Return the standard deviation of the TF-IDF cosines of all positive pairs that the set could hold."""
     config, texts = case.config, [row.text for row in case.documents]
-    documents = gather(case.documents, max_documents=len(texts), seed=0).rows
+    documents = gather(case.documents, Sampling(len(texts), 0)).rows
     rows, _ = distinct(documents, case.held_out)
     split = split_documents(rows, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed)
     members = split["train" if name == "pairs" else name]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mining.corpus.gather import Corpus, gather
+from mining.corpus.sketch import Sampling
 from simile.artifacts import Document, group_key, text_key
 
 some_documents = st.lists(
@@ -19,7 +20,7 @@ def corpus_of(*documents: tuple[str, str | None], as_category: bool = False) -> 
     """Return the corpus of documents given as (text, group)."""
     kind = "category" if as_category else "group"
     rows = [Document(str(i), text, **{kind: name}) for i, (text, name) in enumerate(documents)]
-    return gather(rows, max_documents=1000, seed=0)
+    return gather(rows, Sampling(1000, 0))
 
 
 @given(some_documents)
@@ -45,7 +46,7 @@ def test_contradiction_is_named_by_two_groups_and_not_by_its_text():
 
 def test_contradictions_of_documents_outside_the_sample_are_found():
     rows = [Document(f"{g}-{i}", f"word{g} item{i}", None, f"g{g}") for g in range(60) for i in range(40)]
-    corpus = gather([*rows, Document("x", rows[0].text, None, "g1")], max_documents=100, seed=0)
+    corpus = gather([*rows, Document("x", rows[0].text, None, "g1")], Sampling(100, 0))
     assert len(corpus.rows) <= 100
     assert (corpus.contradictions.num_texts, corpus.contradictions.groups) == (1, (("g0", "g1"),))
 

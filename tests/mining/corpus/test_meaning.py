@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from mining.corpus.gather import Corpus, gather
 from mining.corpus.meaning import Links, Meaning, known_pairs, with_meaning
+from mining.corpus.sketch import Sampling
 from simile.artifacts import Document, Pair, PairSet
 from simile.errors import InputError
 
 
 def corpus_of(*documents) -> Corpus:
     """Return the corpus of documents given as (text, category, group)."""
-    return gather([Document(str(i), *document) for i, document in enumerate(documents)], max_documents=100, seed=0)
+    return gather([Document(str(i), *document) for i, document in enumerate(documents)], Sampling(100, 0))
 
 
 def texts_of(meaning: Meaning) -> list[str]:

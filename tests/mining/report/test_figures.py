@@ -298,7 +298,7 @@ def test_cut_texts_are_warned_of(some):
 
 
 def test_a_sample_of_the_documents_is_warned_of(helpdesk, monkeypatch):
-    monkeypatch.setattr("mining.mine.MIN_DOCUMENTS", 2000)
+    monkeypatch.setattr("mining.config.MIN_DOCUMENTS", 2000)
     (warning,) = warnings_of(mine(helpdesk, CONFIG))
     assert warning.endswith("of 4,368 documents, over all groups")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mining.corpus.gather import fair_limit
+from mining.corpus.sample import fair_limit
 from mining.sampling.candidates import SamplingSpec, num_comparisons, sample_negatives, sample_positives
 from mining.sampling.cells import Cells, capacity_like, even_capacity, tfidf_bins
 from mining.sampling.features import Candidates, Features, IndexPairs, join
