@@ -2,19 +2,22 @@
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mining.config import MineConfig
-from pipeline.options import ColumnOption, CommandOptions, named, value
+from pipeline.options import ColumnOption, CommandOptions, TableOptions, named, spelling, value
 from pipeline.output import mined_table, print_lines, require_apart
-from simile.artifacts import MiningReport, read_documents
+from simile.artifacts import Document, MiningReport, PairSet, Shard, read_documents
 from simile.errors import InputError
 from simile.files import alone, require_writable, whole_directory, write_whole
 from simile.hardware import usable_cores
 from simile.progress import duration
 
 if TYPE_CHECKING:
+    from mining.corpus.gather import Corpus
+    from mining.corpus.sketch import Sampling
     from pipeline.columns import Reading
 
 _CHARACTERS_PER_TOKEN, _SECONDS_PER_TOKEN = 4, 1.3e-3
@@ -26,7 +29,8 @@ class MineFiles(CommandOptions):
     """The files that are mined from, and the folder that is written."""
 
     documents: Annotated[Path, named("DOCUMENTS")]
-    """Documents to mine from: a file or a folder of JSONL, JSON, CSV, TSV or Parquet, also as ``.gz``, or ``-``."""
+    """Documents to mine from: a file or a folder of JSONL, JSON, CSV, TSV or Parquet, also as ``.gz``, or ``-``; or a
+    folder of sketches of them (``--sketch``)."""
     out: Annotated[Path, value("DIR")]
     """Folder that pairs, held-out sets and the report are written to."""
     target: Annotated[Path | None, value("PAIRS")] = None
@@ -42,10 +46,22 @@ class MineFiles(CommandOptions):
 class Options(ColumnOption, MineConfig, MineFiles):
     """Options of `simile mine`: the files, and every setting of mining."""
 
+    sketch: Annotated[str | None, value("I/N")] = None
+    """Read the I-th of N parts of the documents only, and write what mining needs of it into the folder of sketches;
+    that folder, once it holds all N, takes the place of the documents."""
+
+
+_OF_SKETCHES = {"documents", "out", "sketch", "pairs", "seed", "positives", "column", *TableOptions.model_fields}
+"""The options that a sketch depends on."""
+
 
 def run(options: Options) -> int:
-    """Mine the pairs and print the figures of each set; return the exit code."""
+    """Mine the pairs and print the figures of each set, or write a sketch; return the exit code."""
     config = MineConfig(**options.model_dump(include=set(MineConfig.model_fields), exclude_unset=True))
+    if options.sketch is not None:
+        path = _sketch_to(options, config, _shard(options))
+        print_lines(f"sketch    {path}")
+        return 0
     report = mine_to(options, config, options)
     print_lines(*mined_table(report), *(f"note: {text}" for text in report.warnings))
     print_lines(f"training  {_expectation(report)}", f"report    {options.out / 'report.html'}")
@@ -71,6 +87,47 @@ def _expectation(report: MiningReport) -> str:
     )
 
 
+def _shard(options: Options) -> Shard:
+    """Return the shard to sketch; refuse options that have no effect on it."""
+    parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(options.sketch))
+    number, count = map(int, parts.groups()) if parts else (0, 0)
+    if not 1 <= number <= count:
+        raise InputError(f"--sketch: got {options.sketch!r:.60}, need I/N with I from 1 to N, such as 1/8")
+    if others := sorted(options.model_fields_set - _OF_SKETCHES):
+        flag = spelling(others[0], Options.model_fields[others[0]])
+        raise InputError(f"{flag}: has no effect on a sketch, need it where pairs are mined from the sketches")
+    return Shard(number, count)
+
+
+def _sketch_to(options: Options, config: MineConfig, shard: Shard) -> Path:
+    """Write the sketch of the shard into the folder, whole or not at all; return its path."""
+    from mining.corpus.sketch import sketch_of
+    from mining.corpus.sketch_file import settings_of, sketch_path, write_sketch
+    from pipeline.columns import columns_of, read, require_columns_of
+
+    require_columns_of(options.columns, "documents", "pairs")
+    path, columns = sketch_path(options.out, shard), columns_of("documents", options)
+    require_apart([options.out], (options.documents, options.positives))
+    require_writable(path)
+    sampling = _sampling(config, read(options.positives, options) if options.positives else None)
+    settings = settings_of(options.documents, columns, options.reading, sampling, shard.count)
+    with alone(path):
+        documents = read_documents(options.documents, columns, options.reading, shard)
+        write_sketch(path, shard, sketch_of(documents, sampling), settings)
+    return path
+
+
+def _sampling(config: MineConfig, positives: PairSet | None) -> "Sampling":
+    from mining.corpus.sketch import Sampling
+
+    if positives is None:
+        return Sampling(config.max_documents, config.seed)
+    # Imported here, because it takes longer than a sketch of a few documents.
+    from mining.corpus.meaning import known_pairs
+
+    return Sampling(config.max_documents, config.seed, known_pairs(positives).keys)
+
+
 def mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:
     """Write the pairs, the held-out sets and the report, whole or not at all; return the report."""
     require_apart([files.out], (files.documents, files.target, *files.held_out, files.positives, files.baseline))
@@ -82,6 +139,8 @@ def mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningRepor
 
 
 def _mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:
+    from mining.corpus.gather import joined
+    from mining.corpus.sketch_file import open_sketches, sketch_paths
     from mining.mine import mine, write_mined
     from mining.report.figures import describe
     from mining.report.page import to_page
@@ -90,14 +149,14 @@ def _mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningRepo
 
     require_columns_of(how.columns, "documents", "pairs")
     baseline = load(files.baseline) if files.baseline else None
-    mined = mine(
-        read_documents(files.documents, columns_of("documents", how), how.reading),
-        config,
-        read(files.target, how) if files.target else None,
-        held_out=[text for path in files.held_out for pair in read(path, how).texts for text in pair],
-        positives=read(files.positives, how) if files.positives else None,
-        baseline=baseline,
-    )
+    target = read(files.target, how) if files.target else None
+    held_out = [text for path in files.held_out for pair in read(path, how).texts for text in pair]
+    positives = read(files.positives, how) if files.positives else None
+    documents: Iterable[Document] | Corpus = read_documents(files.documents, columns_of("documents", how), how.reading)
+    if paths := sketch_paths(files.documents):
+        with open_sketches(paths, _sampling(config, positives)) as sketches:
+            documents = joined(sketches)
+    mined = mine(documents, config, target, held_out=held_out, positives=positives, baseline=baseline)
     report = describe(mined)
     with whole_directory(files.out) as folder:
         write_mined(mined, folder)

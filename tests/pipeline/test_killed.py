@@ -19,6 +19,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from mining.corpus.gather import joined
+from mining.corpus.sketch import Sampling
+from mining.corpus.sketch_file import open_sketches, sketch_paths
 from serving.drift import EDGES, REFERENCE
 from simile.artifacts import (
     MiningReport,
@@ -67,6 +70,17 @@ def mine(folder, documents, write_documents, **_) -> Killed:
 
     argv = ["mine", str(file), "--pairs", "200", "--triplets", "--out", str(out)]
     return Killed(argv, [out], check)
+
+
+def sketch(folder, documents, write_documents, **_) -> Killed:
+    file, out = write_documents(folder / "documents.jsonl", documents), folder / "sketches"
+
+    def check():
+        if out.exists() and (paths := sketch_paths(out)):
+            with open_sketches(paths, Sampling(40_000, 0)) as sketches:
+                assert joined(sketches).num_read == len(documents)
+
+    return Killed(["mine", str(file), "--sketch", "1/1", "--out", str(out)], [out], check)
 
 
 def train(folder, pairs, make_base, **_) -> Killed:
@@ -160,7 +174,7 @@ def finish(argv) -> float:
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize("prepare", [mine, train, evaluate, score, push, drift])
+@pytest.mark.parametrize("prepare", [mine, sketch, train, evaluate, score, push, drift])
 def test_killed_command_leaves_what_is_whole_and_goes_on(
     prepare, tmp_path, documents, write_documents, pairs, make_base, words, tiny
 ):
