@@ -10,8 +10,6 @@ from simile.artifacts import Document, text_key
 from simile.progress import Progress
 from simile.scoring.lexical import words
 
-_WORDS_PER_UPDATE = 100_000
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -41,20 +39,15 @@ def sketch_of(documents: Iterable[Document], sampling: Sampling) -> Sketch:
     """Return the sketch of these documents, which are read once."""
     seed, required = sampling.seed, sampling.required
     sample, labels = Sample(sampling.max_documents, seed, by_group=required is None), Labels()
-    frequency, seen = Counter[str](), list[str]()
+    frequency = Counter[str]()
     num_read = num_cut = 0
     with Progress("reading", None, "documents") as progress:
         for num_read, document in enumerate(documents, 1):
             num_cut += document.is_cut
-            # One update with many words is faster than one per document.
-            seen += set(words(document.text))
-            if len(seen) > _WORDS_PER_UPDATE:
-                frequency.update(seen)
-                seen.clear()
+            frequency.update(set(words(document.text)))
             key = text_key(document.text)
             text_hash = hash64(key, seed)
             settled = labels.settled(document, text_hash)
             sample.add(Entry(text_hash, num_read, settled, required is not None and key in required))
             progress.advance()
-    frequency.update(seen)
     return Sketch(num_read, num_cut, frequency, labels.table(), sample)

@@ -141,9 +141,8 @@ def _pairs_in_tile(tfidf_NW: csr_matrix, tile: _Tile, band: Band) -> IndexPairs:
     rows, columns = tile
     product = (tfidf_NW[rows.start : rows.stop] @ tfidf_NW[columns.start : columns.stop].T).tocoo()
     pairs = IndexPairs(product.row + rows.start, product.col + columns.start, product.data)
-    pairs = pairs.take(is_in_band(pairs.tfidf_C, band))
     # Both orders of a pair may lie in tiles; only the one with the first document as the row counts.
-    return pairs.take(pairs.a_C < pairs.b_C)
+    return pairs.take(is_in_band(pairs.tfidf_C, band) & (pairs.a_C < pairs.b_C))
 
 
 def _without_common_words(features: Features, num_wanted: int, rng: Generator) -> Candidates:

@@ -90,8 +90,8 @@ class Features:
     def candidates(self, pairs: IndexPairs, *, is_positive: bool) -> Candidates:
         """Return these pairs, all of one class, with their features."""
         a_C, b_C = np.minimum(pairs.a_C, pairs.b_C), np.maximum(pairs.a_C, pairs.b_C)
-        length_C2 = np.stack([self._length_N[a_C], self._length_N[b_C]], axis=1)
-        ratio_C = length_C2.min(axis=1) / length_C2.max(axis=1)
+        length_a_C, length_b_C = self._length_N[a_C], self._length_N[b_C]
+        ratio_C = np.minimum(length_a_C, length_b_C) / np.maximum(length_a_C, length_b_C)
         is_same_C = (self._category_N[a_C] == self._category_N[b_C]) & (self._category_N[a_C] >= 0)
         baseline_C = np.full(len(a_C), np.nan)
         if self._embedding_ND is not None:
