@@ -4,8 +4,9 @@ Shape suffix: V = words of the vocabulary.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -13,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mining.corpus.labels import AllLabels, Contradictions
 from mining.corpus.sample import Sample
 from mining.corpus.sketch import Sampling, Sketch, sketch_of
+from mining.corpus.sketch_file import open_sketches
 from simile.artifacts import Document
 from simile.errors import InputError
 from simile.scoring import words
@@ -39,6 +41,12 @@ class Corpus:
 def gather(documents: Iterable[Document], sampling: Sampling) -> Corpus:
     """Return the documents' word frequencies and a sample of them, from one pass."""
     return joined([sketch_of(documents, sampling)])
+
+
+def gather_sketches(paths: Sequence[Path], sampling: Sampling) -> Corpus:
+    """Return what `gather` returns for the documents that these files are the sketches of."""
+    with open_sketches(paths, sampling) as sketches:
+        return joined(sketches)
 
 
 def joined(sketches: Iterable[Sketch]) -> Corpus:

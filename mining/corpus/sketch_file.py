@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mining.corpus.labels import KINDS, NUM_RANGES, Kind, LabelTable
 from mining.corpus.sample import Entry, Sample
-from mining.corpus.sketch import Sampling, Sketch
-from simile.artifacts import Document, Names, ReadOptions, Shard, open_source
+from mining.corpus.sketch import Sampling, Sketch, sketch_of
+from simile.artifacts import Document, Names, ReadOptions, Shard, open_source, read_documents
 from simile.artifacts.reading import STDIN
 from simile.errors import InputError
-from simile.files import sha256_bytes, write_whole
+from simile.files import alone, require_writable, sha256_bytes, write_whole
 from simile.version import __version__
 
 SUFFIX = ".sketch"
@@ -83,6 +83,18 @@ def _sampled(sampling: Sampling) -> dict[str, Any]:
 def sketch_path(folder: Path, shard: Shard) -> Path:
     """Return the path of the shard's sketch."""
     return folder / f"{shard.number}-of-{shard.count}{SUFFIX}"
+
+
+def sketch_shard(
+    documents: Path, shard: Shard, folder: Path, sampling: Sampling, columns: Mapping[str, str], options: ReadOptions
+) -> Path:
+    """Read one shard of the documents and write its sketch into the folder, whole or not at all; return its path."""
+    path = sketch_path(folder, shard)
+    settings = settings_of(documents, columns, options, sampling, shard.count)
+    require_writable(path)
+    with alone(path):
+        write_sketch(path, shard, sketch_of(read_documents(documents, columns, options, shard), sampling), settings)
+    return path
 
 
 def write_sketch(path: Path, shard: Shard, sketch: Sketch, settings: SketchSettings) -> None:

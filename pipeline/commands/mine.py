@@ -101,20 +101,14 @@ def _shard(options: Options) -> Shard:
 
 def _sketch_to(options: Options, config: MineConfig, shard: Shard) -> Path:
     """Write the sketch of the shard into the folder, whole or not at all; return its path."""
-    from mining.corpus.sketch import sketch_of
-    from mining.corpus.sketch_file import settings_of, sketch_path, write_sketch
+    from mining.corpus.sketch_file import sketch_shard
     from pipeline.columns import columns_of, read, require_columns_of
 
     require_columns_of(options.columns, "documents", "pairs")
-    path, columns = sketch_path(options.out, shard), columns_of("documents", options)
     require_apart([options.out], (options.documents, options.positives))
-    require_writable(path)
     sampling = _sampling(config, read(options.positives, options) if options.positives else None)
-    settings = settings_of(options.documents, columns, options.reading, sampling, shard.count)
-    with alone(path):
-        documents = read_documents(options.documents, columns, options.reading, shard)
-        write_sketch(path, shard, sketch_of(documents, sampling), settings)
-    return path
+    columns = columns_of("documents", options)
+    return sketch_shard(options.documents, shard, options.out, sampling, columns, options.reading)
 
 
 def _sampling(config: MineConfig, positives: PairSet | None) -> "Sampling":
@@ -139,8 +133,8 @@ def mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningRepor
 
 
 def _mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningReport:
-    from mining.corpus.gather import joined
-    from mining.corpus.sketch_file import open_sketches, sketch_paths
+    from mining.corpus.gather import gather_sketches
+    from mining.corpus.sketch_file import sketch_paths
     from mining.mine import mine, write_mined
     from mining.report.figures import describe
     from mining.report.page import to_page
@@ -154,8 +148,7 @@ def _mine_to(files: MineFiles, config: MineConfig, how: "Reading") -> MiningRepo
     positives = read(files.positives, how) if files.positives else None
     documents: Iterable[Document] | Corpus = read_documents(files.documents, columns_of("documents", how), how.reading)
     if paths := sketch_paths(files.documents):
-        with open_sketches(paths, _sampling(config, positives)) as sketches:
-            documents = joined(sketches)
+        documents = gather_sketches(paths, _sampling(config, positives))
     mined = mine(documents, config, target, held_out=held_out, positives=positives, baseline=baseline)
     report = describe(mined)
     with whole_directory(files.out) as folder:

@@ -19,9 +19,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from mining.corpus.gather import joined
+from mining.corpus.gather import gather_sketches
 from mining.corpus.sketch import Sampling
-from mining.corpus.sketch_file import open_sketches, sketch_paths
+from mining.corpus.sketch_file import sketch_paths
 from serving.drift import EDGES, REFERENCE
 from simile.artifacts import (
     MiningReport,
@@ -77,8 +77,7 @@ def sketch(folder, documents, write_documents, **_) -> Killed:
 
     def check():
         if out.exists() and (paths := sketch_paths(out)):
-            with open_sketches(paths, Sampling(40_000, 0)) as sketches:
-                assert joined(sketches).num_read == len(documents)
+            assert gather_sketches(paths, Sampling(40_000, 0)).num_read == len(documents)
 
     return Killed(["mine", str(file), "--sketch", "1/1", "--out", str(out)], [out], check)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mining.corpus.gather import Corpus, gather, joined
+from mining.corpus.gather import Corpus, gather, gather_sketches, joined
 from mining.corpus.sketch import Sampling, sketch_of
-from mining.corpus.sketch_file import open_sketches, settings_of, sketch_path, sketch_paths, write_sketch
+from mining.corpus.sketch_file import settings_of, sketch_path, sketch_paths, write_sketch
 from simile.artifacts import Document, ReadOptions, Shard, text_key
 from simile.errors import InputError
 
@@ -85,8 +85,7 @@ def write(tmp_path):
 
 
 def read(folder, sampling) -> Corpus:
-    with open_sketches(sketch_paths(folder), sampling) as sketches:
-        return joined(sketches)
+    return gather_sketches(sketch_paths(folder), sampling)
 
 
 DOCUMENTS = [Document(f"{i}", f"text {i} of\n\u4e2d\u6587", f"c{i % 3}", f"g{i % 9}") for i in range(90)]
