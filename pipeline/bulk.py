@@ -1,7 +1,6 @@
 """Bulk work of the commands `score` and `embed`: from the options to parts and the manifest ``_SUCCESS``."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.options import ColumnOption, CommandOptions, ScoringOptions, value
+from pipeline.options import ColumnOption, CommandOptions, ScoringOptions, parse_share, value
 from pipeline.output import require_apart
 from simile.errors import InputError
 from simile.progress import Progress, say
@@ -93,7 +92,8 @@ def run_bulk(options: BulkCommandOptions, source: str, out: str, work: "BulkWork
     mine = shards[index - 1 :: num_shares]
     todo = [shard for shard in mine if shard.part not in whole]
     precision = next((part.precision for part in whole.values()), None)
-    job = BulkJob(work, bundle, options.device, options.precision, precision, out)
+    key = str(options.verify_key) if options.verify_key else None
+    job = BulkJob(work, bundle, options.device, options.precision, key, precision, out)
     if len(whole) < len(shards):
         _remove_success(out)
     if todo:
@@ -123,18 +123,13 @@ def share(option: str | None, environ: Mapping[str, str]) -> tuple[int, int]:
     """Return which of how many shares this process computes, from 1; without an option, by the Job's variables."""
     if option is None and _INDEX not in environ and _SHARDS not in environ:
         return 1, 1
-    if option is None:
-        index, num = environ.get(_INDEX, ""), environ.get(_SHARDS, "")
-        got, need = f"{_INDEX}={index} and {_SHARDS}={num}", "need both numbers (the shards are the Job's completions)"
-        is_valid = index.isdecimal() and num.isdecimal() and int(index) < int(num)
-        chosen = (int(index) + 1, int(num)) if is_valid else None
-    else:
-        got, need = f"--shard {option}", "need I/N with I from 1 to N, such as 1/3"
-        match = re.fullmatch(r"(\d+)/(\d+)", option)
-        chosen = (int(match[1]), int(match[2])) if match and 1 <= int(match[1]) <= int(match[2]) else None
-    if chosen is None:
-        raise InputError(f"got {got}, {need}")
-    return chosen
+    if option is not None:
+        return parse_share("--shard", option)
+    index, num = environ.get(_INDEX, ""), environ.get(_SHARDS, "")
+    if not (index.isdecimal() and num.isdecimal() and int(index) < int(num)):
+        got = f"got {_INDEX}={index} and {_SHARDS}={num}"
+        raise InputError(f"{got}, need both numbers (the shards are the Job's completions)")
+    return int(index) + 1, int(num)
 
 
 def facts_of(options: BulkCommandOptions) -> tuple[dict[str, str], dict[str, str]]:

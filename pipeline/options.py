@@ -3,6 +3,7 @@
 `pipeline.usage` makes the flags of these fields, `docs.reference` the tables in docs/.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,7 @@ from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from simile.artifacts.pairs import label_word
 from simile.artifacts.rows import Format, ReadOptions
+from simile.errors import InputError
 
 
 def named(name: str) -> Parameter:
@@ -96,6 +98,15 @@ class OverrideOptions(CommandOptions):
     be repeated."""
     restart: bool = False
     """Delete the work of an earlier run and begin again."""
+
+
+def parse_share(flag: str, text: str) -> tuple[int, int]:
+    """Return I and N of the option's value ``I/N``, which names the I-th of N shares."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise InputError(f"{flag}: got {text!r:.60}, need I/N with I from 1 to N, such as 1/8")
+    return number, count
 
 
 class ScoringOptions(CommandOptions):

@@ -27,14 +27,16 @@ def run(options: Options) -> int:
     from pathlib import Path
 
     from pipeline.columns import require_columns_of
-    from simile.artifacts import EncoderMember, read_bundle
+    from simile.artifacts import EncoderMember, read_bundle, require_signature
     from simile.artifacts.bulk_manifest import BulkWork
     from simile.artifacts.bundle import have_sides
 
     require_columns_of(options.columns, "documents")
     if options.prior is not None:
         raise InputError(f"got --prior {options.prior:g}, which embeddings do not depend on; need a command without it")
-    manifest = read_bundle(Path(options.bundle)).manifest
+    bundle = read_bundle(Path(options.bundle))
+    require_signature(bundle, options.verify_key)
+    manifest = bundle.manifest
     if lexical := next((one.name for one in manifest.members if not isinstance(one, EncoderMember)), None):
         raise InputError(f"{options.bundle}: member {lexical} has no embeddings, need encoders only")
     has_sides = any(isinstance(one, EncoderMember) and have_sides(one.prompts) for one in manifest.members)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mining.config import MineConfig
-from pipeline.options import ColumnOption, CommandOptions, TableOptions, named, spelling, value
+from pipeline.options import ColumnOption, CommandOptions, TableOptions, named, parse_share, spelling, value
 from pipeline.output import mined_table, print_lines, require_apart
 from simile.artifacts import Document, MiningReport, PairSet, Shard, read_documents
 from simile.errors import InputError
@@ -89,10 +89,7 @@ def _expectation(report: MiningReport) -> str:
 
 def _shard(options: Options) -> Shard:
     """Return the shard to sketch; refuse options that have no effect on it."""
-    parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(options.sketch))
-    number, count = map(int, parts.groups()) if parts else (0, 0)
-    if not 1 <= number <= count:
-        raise InputError(f"--sketch: got {options.sketch!r:.60}, need I/N with I from 1 to N, such as 1/8")
+    number, count = parse_share("--sketch", str(options.sketch))
     if others := sorted(options.model_fields_set - _OF_SKETCHES):
         flag = spelling(others[0], Options.model_fields[others[0]])
         raise InputError(f"{flag}: has no effect on a sketch, need it where pairs are mined from the sketches")

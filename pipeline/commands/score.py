@@ -65,11 +65,12 @@ def run(options: Options) -> int:
 
 
 def _work(bundle: str, options: Options) -> "BulkWork":
-    from simile.artifacts import read_bundle
+    from simile.artifacts import read_bundle, require_signature
     from simile.artifacts.bulk_manifest import BulkWork
     from simile.scoring import require_prior
 
     loaded = read_bundle(Path(bundle))
+    require_signature(loaded, options.verify_key)
     require_prior(loaded, options.prior)
     manifest = loaded.manifest
     share = manifest.calibration.positive_share if manifest.calibration else None

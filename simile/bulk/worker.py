@@ -31,6 +31,8 @@ class BulkJob:
     """Path of the bundle."""
     device: Device
     precision: Precision
+    verify_key: str | None
+    """Path of the public key by whose private key the bundle must be signed."""
     earlier_precision: str | None
     """Precision of the parts that exist already."""
     out: str
@@ -52,7 +54,7 @@ class Worker:
 
     def __init__(self, job: BulkJob) -> None:
         self._job = job
-        self._scorer = load(job.bundle, device=job.device, precision=job.precision)
+        self._scorer = load(job.bundle, device=job.device, precision=job.precision, verify_key=job.verify_key)
         require_digest(self._scorer.bundle, job.work.digest)
         self._precision = self._scorer.runtime.precision
         if job.earlier_precision not in (None, self._precision):

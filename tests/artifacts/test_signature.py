@@ -216,6 +216,17 @@ def test_score_refuses_what_is_not_signed(run, bundle, signed, signing_keys):
     assert (code, "has no signature" in line) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "flag", "row"), [("score", "--pairs", '"text_a":"a","text_b":"b"'), ("embed", "--texts", '"text":"a"')]
+)
+def test_bulk_work_refuses_what_is_not_signed(run, bundle, signing_keys, tmp_path, command, flag, row):
+    (tmp_path / "in.jsonl").write_text(f"{{{row}}}\n")
+    given = (flag, tmp_path / "in.jsonl", "--out", f"{tmp_path / 'out'}/", "--verify-key", signing_keys.public)
+    code, line = run(command, bundle.path, *given)
+    assert (code, "has no signature" in line) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_signature_goes_through_a_bucket_and_pull_refuses_what_has_none(run, bundle, signed, signing_keys, tmp_path):
     pulls = {}
     for one in (bundle, signed):
