@@ -135,7 +135,7 @@ def test_report_of_a_bundle_is_as_before(words, tiny, pairs, evaluated):
         ("--endpoint a=URL x.csv --gate", "got --gate with an endpoint, need two bundles"),
         ("--endpoint a=URL x.csv --ledger file", "--ledger needs --gate"),
         ("--endpoint a=URL x.csv --prior 0.1", "got --prior with an endpoint, need a bundle to judge"),
-        ("--endpoint a=URL x.csv --device cpu", "got --device or --precision without a bundle, need none"),
+        ("--endpoint a=URL x.csv --device cpu", "--precision or --verify-key without a bundle, need none"),
         ("--endpoint a=secret:8080 x.csv", "--endpoint: got no http:// or https:// address, need NAME=URL"),
         ("--endpoint http://user:secret@host x.csv", "endpoint: got an address without a name"),
         ("--endpoint a=http://user:secret@host x.csv", "url: got more than an address"),
