@@ -38,13 +38,18 @@ def describe(mined: Mined) -> MiningReport:
     tiers, target = tiers_of(mined), mined.target
     # The pairs of the other tiers are not meant to follow the target.
     following = tiers.get("target") if tiers else views["pairs"]
+    sets = {name: _mined_set(view, mined.vectors) for name, view in views.items()}
     report = MiningReport(
         version=__version__,
         commit=commit(),
         **dict(mined.facts),
         config=mined.config.model_dump(mode="json"),
-        sets={name: _mined_set(view, mined.vectors) for name, view in views.items()},
-        tiers={tier: _mined_set(view, mined.vectors) for tier, view in tiers.items()},
+        sets=sets,
+        # Often one tier has all training pairs, and their figures.
+        tiers={
+            tier: sets["pairs"] if len(view) == len(views["pairs"]) else _mined_set(view, mined.vectors)
+            for tier, view in tiers.items()
+        },
         target=_target_set(target, mined.vectors) if target else None,
         match=match_report(following, target, mined.vectors, seed=mined.config.seed) if target and following else None,
         triplets=len(mined.triplets),
