@@ -12,38 +12,50 @@ import yaml
 from tests.k8s.manifests import K8S, Manifest, parsed, rendered
 
 COMPOSED = {
-    "dev": (),
-    "production": (),
-    "dev with gpu": ("gpu",),
-    "dev with keda": ("keda",),
-    "dev with members": ("members",),
-    "dev with monitoring": ("monitoring",),
-    "dev with trainjob": ("trainjob",),
-    "production with members": ("members",),
-    "production with monitoring": ("monitoring",),
-    "production with members and monitoring": ("members", "monitoring"),
-    "production with trainjob and monitoring": ("trainjob", "monitoring"),
-    "production with trainjob": ("trainjob",),
-    "production-bucket": (),
-    "production-bucket with members": ("members",),
-    "production-bucket with trainjob": ("trainjob",),
+    "dev": ("dev",),
+    "dev with everything": ("dev", "members", "keda", "monitoring"),
+    "dev with trainjob": ("dev", "trainjob"),
+    "production": ("production",),
+    "production with members": ("production", "members"),
+    "production with members and monitoring": ("production", "members", "keda", "monitoring"),
+    "production with monitoring": ("production", "keda", "monitoring"),
+    "production with trainjob": ("production", "trainjob"),
+    "production with trainjob and monitoring": ("production", "trainjob", "monitoring"),
+    "production-bucket": ("production-bucket",),
+    "production-bucket with members": ("production-bucket", "members"),
+    "production-bucket with trainjob": ("production-bucket", "trainjob"),
+    "production-gpu": ("production-gpu",),
+    "production-gpu with members": ("production-gpu", "members", "monitoring"),
+    "production-gpu with trainjob": ("production-gpu", "trainjob"),
+    "production-gpu on production-bucket": ("production-gpu", "bucket", "monitoring"),
+    "production-gpu on production-bucket with members": ("production-gpu", "bucket", "members"),
 }
-"""The components added before an overlay's own, or before those of the overlay that it builds on."""
+"""Each composition's overlay, and the components added to it; `bucket` puts production-gpu on production-bucket."""
+
+
+def compose(copy: Path, overlay: str, *components: str) -> Path:
+    """Add the components to the overlay that names the images, in a copy of k8s/; return the overlay's folder."""
+    if "bucket" in components:
+        edit(copy / "overlays" / overlay, resources=["../production-bucket"])
+    added = [f"../../components/{component}" for component in components if component != "bucket"]
+    edit(copy / "overlays" / ("dev" if overlay == "dev" else "production"), components=added)
+    return copy / "overlays" / overlay
+
+
+def edit(folder: Path, **fields: Any) -> None:
+    """Set fields of the folder's kustomization."""
+    file = folder / "kustomization.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | fields))
 
 
 @pytest.fixture(scope="session")
 def render(made_once, tmp_path_factory) -> Callable[[str], list[Manifest]]:
-    """Renders an overlay by its name in `COMPOSED`, once for all test processes."""
+    """Renders a composition by its name in `COMPOSED`, once for all test processes."""
 
     def write(name: str, file: Path) -> None:
         copy = tmp_path_factory.mktemp("k8s") / "k8s"
         shutil.copytree(K8S, copy)
-        overlay = name.partition(" ")[0]
-        kustomization = copy / "overlays" / overlay.removesuffix("-bucket") / "kustomization.yaml"
-        asked: dict[str, Any] = yaml.safe_load(kustomization.read_text())
-        added = [f"../../components/{component}" for component in COMPOSED[name]]
-        kustomization.write_text(yaml.safe_dump(asked | {"components": [*added, *asked.get("components", ())]}))
-        file.write_text(rendered(copy / "overlays" / overlay))
+        file.write_text(rendered(compose(copy, *COMPOSED[name])))
 
     @cache
     def render(name: str) -> list[Manifest]:

@@ -114,9 +114,9 @@ def test_every_variable_is_a_setting_of_a_value_that_it_takes(manifests, tmp_pat
 
 def test_unknown_variable_is_detected(production):
     (container,) = the(production, "Deployment")["spec"]["template"]["spec"]["containers"]
-    variables = environment(container, production)
-    assert "SIMILE_DEVICE" in variables
-    assert not {"SIMILE_DEVICES", *variables} <= SETTINGS
+    variables = {name for name in environment(container, production) if name.startswith(ENVIRONMENT_PREFIX)}
+    assert "SIMILE_HOST" in variables
+    assert not {"SIMILE_HOSTING", *variables} <= SETTINGS
 
 
 def test_service_listens_where_the_manifests_look_for_it(manifests):
@@ -206,20 +206,27 @@ def test_images_have_this_version_and_run_as_their_own_user(manifests):
             assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
 
 
+def on_gpus(manifests):
+    """Return the containers that have a GPU."""
+    return {
+        f"{pod.name}/{container['name']}"
+        for pod in pods(manifests)
+        for container in pod.containers
+        if "nvidia.com/gpu" in container["resources"]["limits"]
+    }
+
+
 def test_gpus_are_asked_for_where_the_work_is(render):
-    for name in ("production", "production with members", "production with trainjob"):
+    trainers = {
+        "production-gpu": {"Job/simile-train/train"},
+        "production-gpu with members": {"Job/simile-members/train"},
+        "production-gpu with trainjob": set(),
+        "production-gpu on production-bucket": {"Job/simile-train/train"},
+        "production-gpu on production-bucket with members": {"Job/simile-members/train"},
+    }
+    for name, trainer in trainers.items():
         manifests = render(name)
-        asked = {
-            f"{pod.name}/{container['name']}"
-            for pod in pods(manifests)
-            for container in pod.containers
-            if "nvidia.com/gpu" in container["resources"]["limits"]
-        }
-        trainer = {
-            "production": {"Job/simile-train/train"},
-            "production with members": {"Job/simile-members/train"},
-            "production with trainjob": set(),
-        }[name]
+        asked = on_gpus(manifests)
         assert asked == {"Deployment/simile-serve/serve", *trainer}
         for job in of_kind(manifests, "TrainJob"):
             assert job["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
@@ -227,6 +234,21 @@ def test_gpus_are_asked_for_where_the_work_is(render):
         assert {name.rpartition("/")[0] for name in asked} <= tolerating
         (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
         assert environment(container, manifests)["SIMILE_DEVICE"] == "cuda"
+
+
+def test_processors_are_enough_for_every_other_overlay(every):
+    others = {name: manifests for name, manifests in every.items() if not name.startswith("production-gpu")}
+    assert {name for name, manifests in others.items() if on_gpus(manifests)} == set()
+
+
+def test_gpu_containers_find_the_driver(render):
+    manifests = render("production-gpu")
+    for pod in pods(manifests):
+        for container in pod.containers:
+            if "nvidia.com/gpu" in container["resources"]["limits"]:
+                variables = environment(container, manifests)
+                assert variables["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64"
+                assert variables["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
 
 
 def test_every_reference_resolves(manifests):
@@ -322,8 +344,8 @@ def test_one_autoscaler_scales_the_service(manifests):
     assert "replicas" not in the(manifests, "Deployment")["spec"]
 
 
-def test_autoscaler_asks_for_metrics_that_exist_before_the_first_request(production):
-    scaled = the(production, "ScaledObject")
+def test_autoscaler_asks_for_metrics_that_exist_before_the_first_request(render):
+    scaled = the(render("production-gpu"), "ScaledObject")
     known = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
     for trigger in scaled["spec"]["triggers"]:
         query = trigger["metadata"]["query"]

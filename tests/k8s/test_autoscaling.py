@@ -25,8 +25,8 @@ def simulation(monkeypatch):
 
 
 @pytest.fixture
-def autoscaler(simulation, production):
-    return simulation.Autoscaler.from_manifest(the(production, "ScaledObject"))
+def autoscaler(simulation, render):
+    return simulation.Autoscaler.from_manifest(the(render("production-gpu"), "ScaledObject"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

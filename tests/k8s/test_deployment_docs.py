@@ -26,7 +26,7 @@ KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Ser
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (3, 4)
+    assert (len(RENDERED), len(BUILT)) == (4, 6)
     assert len(APPLIED) == 5
 
 
@@ -68,7 +68,7 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
                 "Deployment/simile-serve",
                 "NetworkPolicy/simile-serve",
                 "PodDisruptionBudget/simile-serve",
-                "ScaledObject/simile-serve",
+                "HorizontalPodAutoscaler/simile-serve",
                 "Service/simile",
                 "ServiceAccount/simile-serve",
             },
@@ -124,7 +124,7 @@ def test_images_that_are_built_are_those_that_the_overlays_run(render):
         tags.add(words[words.index("--tag") + 1])
     run = {
         container["image"]
-        for name in ("dev", "production", "production-bucket")
+        for name in ("dev", "production", "production-bucket", "production-gpu")
         for pod in pods(render(name))
         for container in pod.containers
     }

@@ -1,0 +1,50 @@
+"""Checks that the order of components changes nothing, and that an order which would lose something is refused."""
+
+import shutil
+import subprocess
+from itertools import permutations
+
+import pytest
+
+from tests.k8s.conftest import compose, edit
+from tests.k8s.manifests import K8S, rendered
+
+OVERLAYS = ("dev", "production", "production-bucket", "production-gpu")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Returns a new copy of k8s/."""
+
+    def copy():
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(K8S, folder)
+        return folder
+
+    return copy
+
+
+def objects(text):
+    """Return the objects in a text; kustomize keeps the order in which they were listed."""
+    return frozenset(one.strip() for one in text.split("---\n"))
+
+
+@pytest.mark.parametrize("way", ["members", "trainjob"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_order_of_components_changes_nothing(copy, overlay, way):
+    components = (way,) if overlay == "production-gpu" else (way, "monitoring", "keda")
+    assert len({objects(rendered(compose(copy(), overlay, *order))) for order in permutations(components)}) == 1
+
+
+@pytest.mark.parametrize("way", ["members", "trainjob"])
+@pytest.mark.parametrize("overlay", ["production-gpu", "production-bucket"])
+def test_component_that_would_lose_an_overlays_patches_is_refused(copy, overlay, way):
+    inside, above = copy() / "overlays" / overlay, copy() / "overlays" / "own"
+    edit(inside, components=[f"../../components/{way}"])
+    above.mkdir()
+    (above / "kustomization.yaml").write_text("kind: Kustomization")
+    edit(above, resources=[f"../{overlay}"], components=[f"../../components/{way}"])
+    for folder in (inside, above):
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "testing value /spec/template/spec/initContainers/0/image failed" in done.stderr
