@@ -57,8 +57,9 @@ def _of_probes(container: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_container(container: Mapping[str, Any]) -> Iterator[str]:
-    for kind in ("requests", "limits"):
-        for resource in ("cpu", "memory"):
+    needed = {"requests": ("cpu", "memory", "ephemeral-storage"), "limits": ("cpu", "memory")}
+    for kind, resources in needed.items():
+        for resource in resources:
             if resource not in container.get("resources", {}).get(kind, {}):
                 yield f"no {kind} of {resource}"
     path, _, digest = container["image"].partition("@")
