@@ -69,7 +69,7 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
         if os.environ.get(_MLFLOW):
             logs.append(_mlflow_run(stack, work, name, parameters))
         if gateway := gateway_address():
-            logs.append(_pushes(stack, gateway, work.bundle))
+            logs.append(_pushes(stack, gateway, {"run": work.run, "member": name}))
 
         def log(figures: Mapping[str, float], step: int) -> None:
             # All trackers accept these characters; a dev set may have any name.
@@ -160,10 +160,10 @@ def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str
     return log
 
 
-def _pushes(stack: ExitStack, gateway: str, bundle: str) -> Log:
-    """Return a log that pushes the latest figures to the Pushgateway, by bundle, and the final state at the end."""
+def _pushes(stack: ExitStack, gateway: str, labels: dict[str, str]) -> Log:
+    """Return a log that pushes the latest figures to the Pushgateway, and the final state at the end."""
     registry = CollectorRegistry()
-    push = pusher(gateway, _GATEWAY_JOB, {"bundle": bundle}, registry, work="training")
+    push = pusher(gateway, _GATEWAY_JOB, labels, registry, work="training")
 
     @cache
     def gauge(name: str, *labels: str) -> Gauge:

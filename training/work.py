@@ -27,6 +27,13 @@ _TEACHING = {"teacher": "teacher", "unlabelled": "unlabelled texts"}
 _DATA_NAMES = {"pairs": "training pairs", "dev": "dev sets", "calibration": "calibration sets", **_TEACHING}
 
 
+def _run_name(out: Path) -> str:
+    """Return the name of the run's folder if the bundle, or a member of it, lies there, else the bundle's own name."""
+    if out.parent.name == "members":
+        return out.parent.parent.name
+    return out.parent.name if out.name == "bundle" else out.name
+
+
 class _Begun(RunFacts):
     """The content of ``run.json``."""
 
@@ -38,7 +45,8 @@ class Work:
     """The work folder of one run, or the folder in it of one of its trainings."""
 
     def __init__(self, out: Path, *, part: str | None = None) -> None:
-        self.bundle = out.name
+        self.run = _run_name(out.absolute())
+        """The run's name, by which a Pushgateway knows its trainings."""
         self.folder = work_folder(out) if part is None else work_folder(out) / part
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"

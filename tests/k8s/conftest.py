@@ -25,9 +25,9 @@ COMPOSED = {
     "production-bucket with members": ("production-bucket", "members"),
     "production-bucket with trainjob": ("production-bucket", "trainjob"),
     "production-gpu": ("production-gpu",),
-    "production-gpu with members": ("production-gpu", "members", "monitoring"),
+    "production-gpu with members": ("production-gpu", "members"),
     "production-gpu with trainjob": ("production-gpu", "trainjob"),
-    "production-gpu on production-bucket": ("production-gpu", "bucket", "monitoring"),
+    "production-gpu on production-bucket": ("production-gpu", "bucket"),
     "production-gpu on production-bucket with members": ("production-gpu", "bucket", "members"),
 }
 """Each composition's overlay, and the components added to it; `bucket` puts production-gpu on production-bucket."""

@@ -127,8 +127,33 @@ def test_service_listens_where_the_manifests_look_for_it(manifests):
     assert ports == {"http": settings.port, "metrics": settings.metrics_port}
     served = {port["name"]: (port["port"], port["targetPort"]) for port in the(manifests, "Service")["spec"]["ports"]}
     assert served == {name: (port, name) for name, port in ports.items()}
-    allowed = the(manifests, "NetworkPolicy", "simile-serve")["spec"]["ingress"]
-    assert {port["port"] for rule in allowed for port in rule["ports"]} == set(ports)
+    (allowed,) = the(manifests, "NetworkPolicy", "simile-serve")["spec"]["ingress"]
+    assert allowed["ports"] == [{"port": "http"}]
+
+
+def test_prometheus_may_scrape_every_port_named_for_it(render):
+    manifests = render("production with monitoring")
+    policy = the(manifests, "NetworkPolicy", "simile-metrics")
+    open_ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+    scraped = {
+        pod.name
+        for pod in pods(manifests)
+        for container in pod.containers
+        if policy_holds(policy, pod, "Ingress")
+        and any(port["name"] in open_ports for port in container.get("ports", ()))
+    }
+    assert scraped == {"Deployment/simile-serve", "Deployment/simile-pushgateway"}
+    monitored = [
+        endpoint["port"] for one in of_kind(manifests, "ServiceMonitor") for endpoint in one["spec"]["endpoints"]
+    ]
+    assert monitored == open_ports * 2
+
+
+def test_keda_asks_one_prometheus(render):
+    triggers = the(render("production-gpu"), "ScaledObject")["spec"]["triggers"]
+    assert {trigger["metadata"]["serverAddress"] for trigger in triggers} == {
+        "http://prometheus-operated.monitoring.svc:9090"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +257,7 @@ def test_gpus_are_asked_for_where_the_work_is(render):
             assert job["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "1"
         tolerating = {pod.name for pod in pods(manifests) if "tolerations" in pod.spec}
         assert {name.rpartition("/")[0] for name in asked} <= tolerating
-        (container,) = the(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        (container,) = the(manifests, "Deployment", "simile-serve")["spec"]["template"]["spec"]["containers"]
         assert environment(container, manifests)["SIMILE_DEVICE"] == "cuda"
 
 

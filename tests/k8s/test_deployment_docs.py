@@ -10,8 +10,9 @@ import yaml
 
 from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
 from tests.command_lines import read_options
+from tests.k8s.conftest import compose
 from tests.k8s.fake_api import fake_cluster
-from tests.k8s.manifests import ROOT, TIMEOUT_S, of_kind, pods
+from tests.k8s.manifests import K8S, ROOT, TIMEOUT_S, of_kind, pods
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text()
 COMMANDS = [
@@ -27,7 +28,7 @@ KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Ser
 
 def test_commands_of_every_sort_are_found():
     assert (len(RENDERED), len(BUILT)) == (4, 6)
-    assert len(APPLIED) == 5
+    assert len(APPLIED) == 6
 
 
 @pytest.mark.parametrize("command", RENDERED)
@@ -45,11 +46,14 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here")
     part = command.rpartition("=")[2]
+    copy = tmp_path / "k8s"
+    shutil.copytree(K8S, copy)
+    compose(copy, "production", "monitoring")
     kubectl, *words = shlex.split(command)
     with fake_cluster() as cluster:
-        there = ["--server", cluster.url, "--cache-dir", str(tmp_path), "--kubeconfig", "/dev/null"]
+        there = ["--server", cluster.url, "--cache-dir", str(tmp_path / "cache"), "--kubeconfig", "/dev/null"]
         argv = [kubectl, *there, *words, "--validate=false"]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     made = {f"{one['kind']}/{re.sub('-[a-z0-9]{10}$', '', one['metadata']['name'])}" for one in cluster.created}
     assert (
@@ -62,6 +66,19 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
                 "PersistentVolumeClaim/simile-work",
             },
             "files": {"Pod/simile-files"},
+            "monitoring": {
+                "ConfigMap/simile-dashboard",
+                "Deployment/simile-pushgateway",
+                "NetworkPolicy/simile-metrics",
+                "NetworkPolicy/simile-pushgateway",
+                "NetworkPolicy/simile-train-tells",
+                "PrometheusRule/simile",
+                "Role/prometheus-k8s",
+                "RoleBinding/prometheus-k8s",
+                "Service/simile-pushgateway",
+                "ServiceMonitor/simile-pushgateway",
+                "ServiceMonitor/simile-serve",
+            },
             "train": {"ConfigMap/simile-train", "Job/simile-train", "ServiceAccount/simile-train"},
             "serve": {
                 "ConfigMap/simile-serve",
@@ -127,6 +144,7 @@ def test_images_that_are_built_are_those_that_the_overlays_run(render):
         for name in ("dev", "production", "production-bucket", "production-gpu")
         for pod in pods(render(name))
         for container in pod.containers
+        if "/simile-" in container["image"]
     }
     assert tags == run
 

@@ -94,9 +94,25 @@ def test_kustomize_makes_the_rules_and_a_dashboard_of_the_component(tmp_path):
     assert done.returncode == 0, done.stderr
     made = {(of["kind"], of["metadata"]["name"]): of for of in yaml.safe_load_all(done.stdout)}
     assert made["PrometheusRule", "simile"]["spec"] == RULES
+    released = [of for of in made.values() if "release" in of["metadata"]["labels"]]
+    assert {of["kind"] for of in released} == {"PrometheusRule", "ServiceMonitor"}
     dashboard = made["ConfigMap", "simile-dashboard"]
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert json.loads(dashboard["data"]["simile.json"]) == DASHBOARD
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on the path")
+def test_namespace_of_prometheus_is_written_once(tmp_path):
+    shutil.copytree(COMPONENT, tmp_path / "monitoring")
+    roles = tmp_path / "monitoring" / "rbac.yaml"
+    roles.write_text(roles.read_text().replace("namespace: monitoring", "namespace: observability"))
+    (tmp_path / "kustomization.yaml").write_text("namespace: simile\ncomponents: [monitoring]\n")
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
+    made = {(of["kind"], of["metadata"]["name"]): of for of in yaml.safe_load_all(done.stdout)}
+    assert made["RoleBinding", "prometheus-k8s"]["subjects"][0]["namespace"] == "observability"
+    ((peer,),) = [rule["from"] for rule in made["NetworkPolicy", "simile-metrics"]["spec"]["ingress"]]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "observability"}
+    assert "kubernetes.io/metadata.name: monitoring" not in done.stdout
 
 
 def test_service_monitors_select_by_labels_and_ask_ports_by_name():
@@ -108,7 +124,7 @@ def test_service_monitors_select_by_labels_and_ask_ports_by_name():
     }
     assert {component: endpoint["port"] for component, endpoint in ports.items()} == {
         "serve": "metrics",
-        "pushgateway": "http",
+        "pushgateway": "metrics",
     }
     assert ports["pushgateway"]["honorLabels"]
     # The rules and the dashboard query this job, whatever the Service's name is.
@@ -119,7 +135,7 @@ def test_service_monitors_select_by_labels_and_ask_ports_by_name():
     assert selected["simile-pushgateway"].items() <= labels.items()
     assert service["metadata"]["labels"] == service["spec"]["selector"] == labels
     assert deployment["spec"]["template"]["metadata"]["labels"] == labels
-    assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
+    assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]
 
 
 def test_dashboard_asks_whichever_prometheus_is_chosen_and_fits_its_grid():

@@ -68,6 +68,6 @@ def test_only_the_failed_job_fires_an_alert(prometheus):
     assert firing == {"The Job simile-train has failed"}
 
 
-def test_training_is_known_by_its_own_job_and_bundle(prometheus):
-    (state,) = prometheus.values('simile_training_state{job="simile-train",bundle="tuned"} == 1')
+def test_training_is_known_by_its_own_job_run_and_member(prometheus):
+    (state,) = prometheus.values('simile_training_state{job="simile-train",run="tuned",member="encoder"} == 1')
     assert state["metric"]["state"] == "finished"

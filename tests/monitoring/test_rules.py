@@ -73,7 +73,7 @@ def test_alert_says_how_grave_it_is_what_it_means_and_where_its_runbook_is(name)
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     # Only the summaries are tested with labels and values.
     assert "{{" not in rule["annotations"]["description"]
-    assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"https://simile.example.org/runbooks.html#{name.lower()}"
 
 
 def test_runbooks_are_of_the_alerts_in_their_order_and_each_is_whole():

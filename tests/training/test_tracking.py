@@ -276,7 +276,7 @@ def test_gateway_has_the_last_figures_of_a_training(gateway, settings, material,
     few = dataclasses.replace(pairs, rows=pairs.rows[:32])
     train(TrainConfig(**settings(batch_size=2)), [few], [few], tmp_path / "bundle")
     history = read_training_history(tmp_path / "bundle.work")
-    assert {path for path, _ in gateway.pushed} == {"/metrics/job/simile-train/bundle/bundle"}
+    assert {path for path, _ in gateway.pushed} == {f"/metrics/job/simile-train/member/encoder/run/{tmp_path.name}"}
     # The pushes: the start, the base's figures, the losses of ten steps, the epoch's figures, the end.
     assert states([of for _, of in gateway.pushed]) == ["running"] * 4 + ["finished"]
     assert gateway.pushed[1][1]["simile_training_epoch",] == 0
