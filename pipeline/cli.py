@@ -18,6 +18,7 @@ from pipeline.commands import SUMMARIES
 from simile import version
 from simile.errors import InputError, SimileError, StoppedError
 from simile.files import FULL_DISK
+from simile.hardware import bound_library_threads
 from simile.progress import visible
 
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 2 bad input, 3 the gate failed, 75 stopped but resumable)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        bound_library_threads()
         if arguments[:1] == ["serve"]:
             _hold_sighup()
         command = _read_command(arguments)

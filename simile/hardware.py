@@ -9,15 +9,40 @@ import os
 from functools import cache
 from pathlib import Path
 
+from simile.errors import InputError
+
 _AMX_PALETTE_LEAF = 0x1D
 _CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+_THREADS = "SIMILE_THREADS"
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Return the number of cores that this process may use by its affinity and its cgroup's CPU quota."""
+    """Return the number of cores that this process may use: by its affinity, its cgroup's quota and SIMILE_THREADS.
+
+    Kubernetes reserves the cores that a container requests, but without a limit there is no quota, and a thread per
+    core of the node would slow down every neighbour and itself: the variable tells the request.
+
+    Raises:
+        InputError: SIMILE_THREADS is no number of threads.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(cgroup)
-    return max(1, min(cores, math.ceil(quota))) if quota else cores
+    bounds = [cores, *([math.ceil(quota)] if (quota := _cgroup_quota(cgroup)) else [])]
+    if threads := os.environ.get(_THREADS):
+        if not (threads.isdecimal() and int(threads)):
+            raise InputError(f"{_THREADS}: got {threads!r}, need a whole number of at least 1")
+        bounds.append(int(threads))
+    return max(1, min(bounds))
+
+
+def bound_library_threads() -> None:
+    """Bound the threads of OpenMP, BLAS and tokenizers by SIMILE_THREADS where it is set.
+
+    They read these variables when they are loaded, and count all cores of the machine otherwise. Values that the user
+    has set are kept.
+    """
+    if os.environ.get(_THREADS):
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+            os.environ.setdefault(name, str(usable_cores()))
 
 
 def bf16_pays(cpuinfo: Path = _CPUINFO) -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from simile.errors import InputError
 from simile.hardware import (
     bf16_pays,
+    bound_library_threads,
     guard_amx,
     has_arm_bf16_products,
     has_int8_products,
@@ -16,6 +18,7 @@ from simile.hardware import (
     usable_cores,
 )
 
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 ISA = "ONEDNN_MAX_CPU_ISA"
 
@@ -30,14 +33,22 @@ def cpuinfo(folder: Path, *, vendor: str = "GenuineIntel", flags: str = "", leve
 
 
 def quota_v2(folder: Path, text: str) -> Path:
+    (folder / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (folder / "cpu.weight").write_text("79\n")
     (folder / "cpu.max").write_text(text)
     return folder
 
 
 def quota_v1(folder: Path, quota: int) -> Path:
-    (folder / "cpu").mkdir()
+    """Lay the files out as Linux mounts them, where `cpu` is a link to the folder of both controllers."""
+    (folder / "cpu,cpuacct").mkdir()
+    (folder / "cpu").symlink_to("cpu,cpuacct")
     (folder / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (folder / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    (folder / "cpu" / "cpu.shares").write_text("2048\n")
+    # systemd's hybrid layout: version 2 is there too, without controllers.
+    (folder / "unified").mkdir()
+    (folder / "unified" / "cgroup.controllers").write_text("\n")
     return folder
 
 
@@ -64,6 +75,40 @@ def test_quota_that_cannot_be_read_is_none(tmp_path, text):
 
 def test_quota_of_minus_one_is_none(tmp_path):
     assert usable_cores(quota_v1(tmp_path, -1)) == AFFINITY
+
+
+@pytest.mark.parametrize("quota", ["max", "200000"])
+@pytest.mark.parametrize(("threads", "expected"), [("1", 1), ("1000", None), ("", None)])
+def test_threads_are_bounded_by_the_variable(tmp_path, monkeypatch, quota, threads, expected):
+    monkeypatch.setenv("SIMILE_THREADS", threads)
+    cores = min(AFFINITY, 2) if quota != "max" else AFFINITY
+    assert usable_cores(quota_v2(tmp_path, f"{quota} 100000\n")) == (expected or cores)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "1.5", "two"])
+def test_number_of_threads_that_is_none_is_refused(monkeypatch, threads):
+    monkeypatch.setenv("SIMILE_THREADS", threads)
+    with pytest.raises(InputError, match=f"SIMILE_THREADS: got '{threads}', need a whole number of at least 1"):
+        usable_cores()
+
+
+@pytest.fixture
+def no_library_variables(monkeypatch):
+    # After setenv and delenv, monkeypatch restores the old value, whatever the function does.
+    for name in LIBRARIES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("no_library_variables")
+def test_libraries_have_the_same_number_of_threads(monkeypatch):
+    monkeypatch.delenv("SIMILE_THREADS", raising=False)
+    bound_library_threads()
+    assert not set(LIBRARIES) & set(os.environ)
+    monkeypatch.setenv("SIMILE_THREADS", "1")
+    monkeypatch.setenv("RAYON_NUM_THREADS", "3")
+    bound_library_threads()
+    assert [os.environ[name] for name in LIBRARIES] == ["1", "1", "3"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can bind a process to a core")

@@ -64,3 +64,21 @@ MODES = {
 def test_volumes_are_mounted_by_as_many_nodes_as_need_them(render, name):
     claims = of_kind(render(name), "PersistentVolumeClaim")
     assert {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in claims} == MODES[name]
+
+
+COMPUTING = {"serve", "train", "node", "baseline", "mine", "join", "evaluate"}
+"""Names of the containers that compute with several threads."""
+
+
+def test_threads_are_as_many_as_the_cores_that_a_container_may_use(manifests):
+    computing = [one for pod in pods(manifests) for one in pod.containers if one["name"] in COMPUTING]
+    assert computing
+    for container in computing:
+        (entry,) = [entry for entry in container["env"] if entry["name"] == "SIMILE_THREADS"]
+        kind, _, resource = entry["valueFrom"]["resourceFieldRef"]["resource"].partition(".")
+        assert container["resources"][kind][resource] == container["resources"]["limits"]["cpu"]
+
+
+def test_threads_follow_requests_where_an_operator_removes_the_limits(production):
+    (serve,) = the(production, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert {entry["valueFrom"]["resourceFieldRef"]["resource"] for entry in serve["env"]} == {"requests.cpu"}
