@@ -15,6 +15,7 @@ COMPOSED = {
     "dev": ("dev",),
     "dev with everything": ("dev", "members", "keda", "monitoring"),
     "dev with trainjob": ("dev", "trainjob"),
+    "example": ("example",),
     "production": ("production",),
     "production with members": ("production", "members"),
     "production with members and monitoring": ("production", "members", "keda", "monitoring"),

@@ -173,6 +173,21 @@ def test_probes_ask_real_routes_that_need_no_key(manifests, guarded):
     assert asked["livenessProbe"]["path"] == "/healthz"
 
 
+def test_proxies_let_through_what_the_service_takes(render):
+    settings, manifests = Settings(), render("example")
+    ingress, route = the(manifests, "Ingress"), the(manifests, "HTTPRoute")
+    annotations = ingress["metadata"]["annotations"]
+    size = annotations["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert int(size.removesuffix("m")) * 2**20 == settings.max_body_bytes
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > settings.deadline_s
+    (rule,) = route["spec"]["rules"]
+    assert int(rule["timeouts"]["request"].removesuffix("s")) > settings.deadline_s
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    service = the(manifests, "Service")
+    assert path["backend"]["service"] == {"name": service["metadata"]["name"], "port": {"name": "http"}}
+    assert [(one["name"], one["port"]) for one in rule["backendRefs"]] == [(service["metadata"]["name"], 8080)]
+
+
 def test_grace_is_as_long_as_the_service_drains(manifests):
     spec = the(manifests, "Deployment")["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -197,6 +212,29 @@ def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
         assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
         assert job["template"]["spec"]["restartPolicy"] == "Never"
         assert job.get("backoffLimit") or job.get("backoffLimitPerIndex")
+
+
+def test_time_in_a_queue_does_not_count_towards_a_deadline(manifests):
+    for job in [*of_kind(manifests, "Job"), *of_kind(manifests, "TrainJob")]:
+        assert "activeDeadlineSeconds" not in job["spec"]
+    for pod in pods(manifests):
+        # A pod's deadline counts from when a node has taken it.
+        assert ("activeDeadlineSeconds" in pod.spec) == (pod.name != "Deployment/simile-serve"), pod.name
+
+
+def test_what_copies_files_runs_the_small_image(manifests):
+    images = {
+        container["name"]: container["image"].rpartition("/")[2].partition(":")[0]
+        for pod in pods(manifests)
+        for container in pod.containers
+    }
+    assert {name for name, image in images.items() if image == "simile-serve"} >= {"serve", "files", "publish"}
+
+
+def test_environment_has_no_files_in_it(manifests):
+    for pod in pods(manifests):
+        for container in pod.containers:
+            assert all(name.isidentifier() for name in environment(container, manifests)), container["name"]
 
 
 def test_pods_that_train_differ_in_nothing_but_what_they_run(render):

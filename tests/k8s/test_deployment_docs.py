@@ -27,7 +27,7 @@ KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Ser
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (4, 6)
+    assert (len(RENDERED), len(BUILT)) == (5, 6)
     assert len(APPLIED) == 6
 
 
@@ -79,7 +79,12 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
                 "ServiceMonitor/simile-pushgateway",
                 "ServiceMonitor/simile-serve",
             },
-            "train": {"ConfigMap/simile-train", "Job/simile-train", "ServiceAccount/simile-train"},
+            "train": {
+                "ConfigMap/simile-train",
+                "ConfigMap/simile-train-files",
+                "Job/simile-train",
+                "ServiceAccount/simile-train",
+            },
             "serve": {
                 "ConfigMap/simile-serve",
                 "Deployment/simile-serve",
@@ -106,7 +111,7 @@ def test_everything_that_commands_name_is_in_the_manifests(render):
     spaces = set(re.findall(r" -n (\S+)", text))
     assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
     containers = {container["name"] for pod in pods(manifests) for container in pod.containers}
-    assert set(re.findall(r"--container (\S+)", text)) <= containers
+    assert set(re.findall(r"--container (\w+)", text)) <= containers
     secrets = {
         volume["secret"]["secretName"]
         for pod in pods(manifests)

@@ -24,7 +24,7 @@ OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
 
 def is_core(manifest):
     group = manifest["apiVersion"].rpartition("/")[0]
-    return "." not in group or group.endswith(".k8s.io")
+    return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
 
 
 def as_core(manifest) -> Iterator[dict]:
@@ -116,7 +116,21 @@ def test_training_runtime_of_a_wrong_type_is_refused(render):
 
 def test_every_kind_is_validated_by_something(every):
     kinds = {one["kind"] for manifests in every.values() for one in manifests if not is_core(one)}
-    assert kinds == {*OURS, "TrainingRuntime"}
+    assert kinds == {*OURS, "TrainingRuntime", "HTTPRoute"}
+
+
+def test_route_has_the_fields_of_the_gateway_api(render):
+    """The definition is not at hand, so these are the fields of the documentation that the route may have."""
+    route = the(render("example"), "HTTPRoute")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert set(route["spec"]) == {"parentRefs", "hostnames", "rules"}
+    assert route["spec"]["rules"] == [
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+            "timeouts": {"request": "40s"},
+            "backendRefs": [{"name": "simile", "port": 8080}],
+        }
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
