@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.images.processes import first_child
-from tests.k8s.manifests import K8S, ROOT, arguments, kustomize, of_kind, the
+from tests.k8s.manifests import JOB_NAME, K8S, ROOT, arguments, kustomize, of_kind, the
 
 pytestmark = pytest.mark.images
 
@@ -53,10 +53,15 @@ def work(train_image, tmp_path):
     return folder
 
 
+def job(rendered):
+    """Return the spec of the Jobs that the CronJob is the template of."""
+    return the(rendered, "CronJob", "simile-train")["spec"]["jobTemplate"]["spec"]
+
+
 @pytest.fixture
 def start(train_image, rendered, config, work):
     """Starts the training container with the Job's arguments; its log goes to the given file."""
-    container = the(rendered, "Job", "simile-train")["spec"]["template"]["spec"]["initContainers"][0]
+    container = job(rendered)["template"]["spec"]["initContainers"][0]
     command = [*train_image.config["Entrypoint"], *arguments(container, rendered)]
     started = []
 
@@ -76,7 +81,7 @@ def start(train_image, rendered, config, work):
 
 def rule_for(rendered, code):
     """Return the Job's action for a container that exits with the code."""
-    for rule in the(rendered, "Job", "simile-train")["spec"]["podFailurePolicy"]["rules"]:
+    for rule in job(rendered)["podFailurePolicy"]["rules"]:
         if code in rule.get("onExitCodes", {}).get("values", ()):
             return rule["action"]
     return None
@@ -100,16 +105,16 @@ def test_evicted_job_goes_on_in_the_next_pod_and_ends_as_the_gate_says(start, re
     assert code == 75, first.read_text()
     # The Job ignores the eviction, not the exit code, since a full disk has the same code and counts as a failure.
     assert rule_for(rendered, code) is None
-    assert list((work / "runs" / "first").rglob("checkpoint-*/complete"))
+    assert list((work / "runs" / JOB_NAME).rglob("checkpoint-*/complete"))
 
     code = start(second).wait(TIMEOUT_S)
     log = second.read_text()
     assert code == 3, log
-    assert "/work/runs/first/mined is there already" in log
+    assert f"/work/runs/{JOB_NAME}/mined is there already" in log
     assert 0 < steps_to_go(log) < steps_to_go(first.read_text())
     assert "gate      fail" in log
     assert rule_for(rendered, code) == "FailJob"
-    assert (work / "runs" / "first" / "report.html").is_file()
+    assert (work / "runs" / JOB_NAME / "report.html").is_file()
 
 
 def steps_to_go(log):

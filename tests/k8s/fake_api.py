@@ -14,7 +14,7 @@ KINDS = {
     "v1": ("Namespace", "ServiceAccount", "ConfigMap", "Service", "PersistentVolumeClaim", "Pod"),
     "apps/v1": ("Deployment",),
     "autoscaling/v2": ("HorizontalPodAutoscaler",),
-    "batch/v1": ("Job",),
+    "batch/v1": ("CronJob",),
     "keda.sh/v1alpha1": ("ScaledObject",),
     "monitoring.coreos.com/v1": ("PrometheusRule", "ServiceMonitor"),
     "networking.k8s.io/v1": ("NetworkPolicy",),

@@ -15,6 +15,8 @@ Manifest = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 TIMEOUT_S = 60
+JOB_NAME = "simile-train-1"
+"""Name of the Job that somebody has created from the CronJob."""
 
 
 def kustomize(folder: Path) -> list[Manifest]:
@@ -67,10 +69,20 @@ def _pods(manifest: Manifest) -> Iterator[Pod]:
         yield Pod(name, manifest["metadata"].get("labels", {}), spec)
     elif kind in ("Deployment", "Job"):
         yield _of_template(name, spec["template"], spec if kind == "Job" else None)
-    elif kind == "TrainingRuntime":
-        for job in spec["template"]["spec"]["replicatedJobs"]:
+    elif kind == "CronJob":
+        job_spec = spec["jobTemplate"]["spec"]
+        yield _of_template(name, job_spec["template"], job_spec)
+    elif kind in ("JobSet", "TrainingRuntime"):
+        for job in replicated_jobs(manifest):
             job_spec = job["template"]["spec"]
             yield _of_template(f"{name} {job['name']}", job_spec["template"], job_spec)
+
+
+def replicated_jobs(manifest: Manifest) -> list[Manifest]:
+    """Return the jobs of a JobSet or of a training runtime."""
+    spec = manifest["spec"]
+    jobs: list[Manifest] = (spec if manifest["kind"] == "JobSet" else spec["template"]["spec"])["replicatedJobs"]
+    return jobs
 
 
 def _of_template(name: str, template: Manifest, job: Mapping[str, Any] | None) -> Pod:
@@ -94,7 +106,13 @@ def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> 
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
             values |= the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
-    return values | {entry["name"]: entry["value"] for entry in container.get("env", ()) if "value" in entry}
+    for entry in container.get("env", ()):
+        if "value" in entry:
+            values[entry["name"]] = entry["value"]
+        elif "fieldRef" in entry["valueFrom"]:
+            assert entry["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
+            values[entry["name"]] = JOB_NAME
+    return values
 
 
 def arguments(container: Mapping[str, Any], manifests: Sequence[Manifest], **more: str) -> list[str]:

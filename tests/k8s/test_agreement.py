@@ -18,7 +18,7 @@ from serving.settings import ENVIRONMENT_PREFIX, Settings
 from simile.errors import InputError, StoppedError
 from simile.version import __version__
 from tests.command_lines import read_options
-from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
+from tests.k8s.manifests import JOB_NAME, ROOT, arguments, environment, of_kind, pods, replicated_jobs, the
 from tests.k8s.policy import holds as policy_holds
 from tests.live_servers import served
 
@@ -88,7 +88,7 @@ def test_each_way_to_train_has_its_steps(render):
 
 def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
     manifests = render("production with members")
-    job = the(manifests, "Job", "simile-members")["spec"]
+    (job,) = [pod.job for pod in pods(manifests) if pod.name == "JobSet/simile-train train"]
     (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "member-0.yaml" in one["data"]]
     lines = list(command_lines(manifests))
     made = [read_options(line).out for line in lines if line[0] == "train"]
@@ -199,7 +199,7 @@ def test_grace_is_as_long_as_the_service_drains(manifests):
 
 
 def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
-    jobs = [pod.job for pod in pods(manifests) if pod.job is not None]
+    jobs = [pod.job for pod in pods(manifests) if pod.labels.get(PART) == "train"]
     assert jobs
     for job in jobs:
         fail, ignore = job["podFailurePolicy"]["rules"]
@@ -214,12 +214,32 @@ def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
         assert job.get("backoffLimit") or job.get("backoffLimitPerIndex")
 
 
+def test_nothing_trains_until_somebody_says_so(manifests):
+    for template in of_kind(manifests, "CronJob"):
+        assert template["spec"]["suspend"] is True
+    assert not of_kind(manifests, "Job")
+    assert not of_kind(manifests, "Pod")
+
+
+def test_run_is_named_by_its_job(production):
+    (line,) = [line for line in command_lines(production) if line[0] == "run"]
+    assert line[-1] == f"out=/work/runs/{JOB_NAME}"
+    (publish,) = [one for pod in pods(production) for one in pod.containers if one["name"] == "publish"]
+    assert f"/work/runs/{JOB_NAME}/bundle" in arguments(publish, production)
+
+
+def test_jobs_of_an_ensemble_wait_for_each_other(render):
+    jobs = replicated_jobs(the(render("production with members"), "JobSet"))
+    waits = {job["name"]: [(one["name"], one["status"]) for one in job.get("dependsOn", ())] for job in jobs}
+    assert waits == {"mine": [], "train": [("mine", "Complete")], "join": [("train", "Complete")]}
+
+
 def test_time_in_a_queue_does_not_count_towards_a_deadline(manifests):
-    for job in [*of_kind(manifests, "Job"), *of_kind(manifests, "TrainJob")]:
-        assert "activeDeadlineSeconds" not in job["spec"]
+    assert not any("activeDeadlineSeconds" in job["spec"] for job in of_kind(manifests, "TrainJob"))
     for pod in pods(manifests):
+        assert "activeDeadlineSeconds" not in (pod.job or {})
         # A pod's deadline counts from when a node has taken it.
-        assert ("activeDeadlineSeconds" in pod.spec) == (pod.name != "Deployment/simile-serve"), pod.name
+        assert ("activeDeadlineSeconds" in pod.spec) == (pod.job is not None), pod.name
 
 
 def test_what_copies_files_runs_the_small_image(manifests):
@@ -242,12 +262,12 @@ def test_pods_that_train_differ_in_nothing_but_what_they_run(render):
         left_out = ("initContainers", "containers", "volumes", "tolerations")
         return {key: value for key, value in pod.spec.items() if key not in left_out}
 
-    (base,) = [pod for pod in pods(render("production")) if pod.name == "Job/simile-train"]
+    (base,) = [pod for pod in pods(render("production")) if pod.name == "CronJob/simile-train"]
     others = [
         pod
         for name in ("production with members", "production with trainjob")
         for pod in pods(render(name))
-        if pod.job is not None
+        if pod.labels.get(PART) == "train"
     ]
     assert len(others) == 5
     for pod in others:
@@ -281,11 +301,11 @@ def on_gpus(manifests):
 
 def test_gpus_are_asked_for_where_the_work_is(render):
     trainers = {
-        "production-gpu": {"Job/simile-train/train"},
-        "production-gpu with members": {"Job/simile-members/train"},
+        "production-gpu": {"CronJob/simile-train/train"},
+        "production-gpu with members": {"JobSet/simile-train train/train"},
         "production-gpu with trainjob": set(),
-        "production-gpu on production-bucket": {"Job/simile-train/train"},
-        "production-gpu on production-bucket with members": {"Job/simile-members/train"},
+        "production-gpu on production-bucket": {"CronJob/simile-train/train"},
+        "production-gpu on production-bucket with members": {"JobSet/simile-train train/train"},
     }
     for name, trainer in trainers.items():
         manifests = render(name)
@@ -394,7 +414,7 @@ def test_way_to_the_bucket_is_of_the_pods_that_use_it(render):
     policy = the(manifests, "NetworkPolicy", "simile-bucket")
     assert {pod.name for pod in pods(manifests) if policy_holds(policy, pod, "Egress")} == {
         "Deployment/simile-serve",
-        "Job/simile-train",
+        "CronJob/simile-train",
     }
 
 
@@ -439,7 +459,7 @@ def test_training_tells_the_gateway_that_is_there(render, name):
         container
         for pod in pods(manifests)
         for container in pod.containers
-        if container["image"].rpartition("/")[2].startswith("simile-train") and pod.name != "Pod/simile-files"
+        if container["image"].rpartition("/")[2].startswith("simile-train")
     ]
     assert trainings
     for container in trainings:

@@ -23,12 +23,18 @@ COMMANDS = [
 RENDERED = [command for command in COMMANDS if command.startswith("kubectl kustomize ")]
 APPLIED = list(dict.fromkeys(command for command in COMMANDS if command.startswith("kubectl apply ")))
 BUILT = [command for command in COMMANDS if command.startswith("docker build ")]
-KINDS = {"deployment": "Deployment", "job": "Job", "pod": "Pod", "service": "Service"}
+KINDS = {
+    "cronjob": "CronJob",
+    "deployment": "Deployment",
+    "jobset": "JobSet",
+    "service": "Service",
+    "trainjob": "TrainJob",
+}
 
 
 def test_commands_of_every_sort_are_found():
     assert (len(RENDERED), len(BUILT)) == (5, 6)
-    assert len(APPLIED) == 6
+    assert len(APPLIED) == 5
 
 
 @pytest.mark.parametrize("command", RENDERED)
@@ -45,7 +51,7 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
     """Against an API server of our own, which has nothing yet: kubectl itself chooses what to create."""
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here")
-    part = command.rpartition("=")[2]
+    parts = re.findall(r"component(?:=| in \()([\w,]+)", command)[0].split(",")
     copy = tmp_path / "k8s"
     shutil.copytree(K8S, copy)
     compose(copy, "production", "monitoring")
@@ -56,58 +62,56 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
         done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     made = {f"{one['kind']}/{re.sub('-[a-z0-9]{10}$', '', one['metadata']['name'])}" for one in cluster.created}
-    assert (
-        made
-        == {
-            "store": {
-                "Namespace/simile",
-                "NetworkPolicy/simile-nothing",
-                "PersistentVolumeClaim/simile-bundles",
-                "PersistentVolumeClaim/simile-work",
-            },
-            "files": {"Pod/simile-files"},
-            "monitoring": {
-                "ConfigMap/simile-dashboard",
-                "Deployment/simile-pushgateway",
-                "NetworkPolicy/simile-metrics",
-                "NetworkPolicy/simile-pushgateway",
-                "NetworkPolicy/simile-train-tells",
-                "PrometheusRule/simile",
-                "Role/prometheus-k8s",
-                "RoleBinding/prometheus-k8s",
-                "Service/simile-pushgateway",
-                "ServiceMonitor/simile-pushgateway",
-                "ServiceMonitor/simile-serve",
-            },
-            "train": {
-                "ConfigMap/simile-train",
-                "ConfigMap/simile-train-files",
-                "Job/simile-train",
-                "ServiceAccount/simile-train",
-            },
-            "serve": {
-                "ConfigMap/simile-serve",
-                "Deployment/simile-serve",
-                "NetworkPolicy/simile-serve",
-                "PodDisruptionBudget/simile-serve",
-                "HorizontalPodAutoscaler/simile-serve",
-                "Service/simile",
-                "ServiceAccount/simile-serve",
-            },
-        }[part]
-    )
+    objects = {
+        "store": {
+            "Namespace/simile",
+            "NetworkPolicy/simile-nothing",
+            "PersistentVolumeClaim/simile-bundles",
+            "PersistentVolumeClaim/simile-work",
+        },
+        "files": {"CronJob/simile-files"},
+        "monitoring": {
+            "ConfigMap/simile-dashboard",
+            "Deployment/simile-pushgateway",
+            "NetworkPolicy/simile-metrics",
+            "NetworkPolicy/simile-pushgateway",
+            "NetworkPolicy/simile-train-tells",
+            "PrometheusRule/simile",
+            "Role/prometheus-k8s",
+            "RoleBinding/prometheus-k8s",
+            "Service/simile-pushgateway",
+            "ServiceMonitor/simile-pushgateway",
+            "ServiceMonitor/simile-serve",
+        },
+        "train": {
+            "ConfigMap/simile-train",
+            "ConfigMap/simile-train-files",
+            "CronJob/simile-train",
+            "ServiceAccount/simile-train",
+        },
+        "serve": {
+            "ConfigMap/simile-serve",
+            "Deployment/simile-serve",
+            "NetworkPolicy/simile-serve",
+            "PodDisruptionBudget/simile-serve",
+            "HorizontalPodAutoscaler/simile-serve",
+            "Service/simile",
+            "ServiceAccount/simile-serve",
+        },
+    }
+    assert made == set().union(*(objects[part] for part in parts))
 
 
 def test_everything_that_commands_name_is_in_the_manifests(render):
-    overlays = ("production", "production with members", "production-bucket")
+    overlays = ("production", "production with members", "production with trainjob", "production-bucket")
     manifests = [one for name in overlays for one in render(name)]
     there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
     text = "\n".join(COMMANDS)
-    named = {(KINDS[kind], name) for kind, name in re.findall(r"\b(deployment|job|pod|service)/([a-z][\w-]*)", text)}
-    named |= {("Pod", name) for name in re.findall(r"([\w-]+):/work", text)}
-    named |= {("Pod", name) for name in re.findall(r" exec ([a-z][\w-]*)", text)}
-    assert len(named) >= 6
+    named = {(KINDS[kind], name) for kind, name in re.findall(rf"\b({'|'.join(KINDS)})/([a-z][\w-]*)", text)}
+    assert {kind for kind, _ in named} == set(KINDS.values())
     assert named <= there
+    created = set(re.findall(r"create job --from=cronjob/[\w-]+ ([\w-]+)", text))
+    assert set(re.findall(r"\bjob/([a-z][\w-]*)", text)) == created - {"simile-train-2"}
     spaces = set(re.findall(r" -n (\S+)", text))
     assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
     containers = {container["name"] for pod in pods(manifests) for container in pod.containers}

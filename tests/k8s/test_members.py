@@ -1,4 +1,4 @@
-"""Runs the three Jobs of components/members one after the other, with their own arguments, on tiny encoders."""
+"""Runs the three jobs of components/members one after the other, with their own arguments, on tiny encoders."""
 
 import json
 
@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.cli import main
 from simile.artifacts import read_bundle
-from tests.k8s.manifests import ROOT, arguments, the
+from tests.k8s.manifests import ROOT, arguments, pods
 
 SMALLER = {
     "baseline": (),
@@ -21,7 +21,7 @@ SMALLER = {
 
 @pytest.fixture(scope="module")
 def run(render, make_base, tmp_path_factory):
-    """Runs a container of a Job with local folders for its volumes; returns the exit code."""
+    """Runs a container with local folders for its volumes; returns the exit code."""
     manifests = render("production with members")
     folder = tmp_path_factory.mktemp("members")
     (folder / "work").mkdir()
@@ -41,9 +41,10 @@ def run(render, make_base, tmp_path_factory):
     (folder / "work" / "documents.jsonl").write_text("".join(lines[:1120]))
     places = {"/work/": f"{folder}/work/", "/etc/simile/": f"{folder}/etc/", "bundled:minilm": base}
 
-    def run(job, step, **more):
-        spec = the(manifests, "Job", job)["spec"]["template"]["spec"]
-        (container,) = [one for one in [*spec.get("initContainers", ()), *spec["containers"]] if one["name"] == step]
+    containers = {one["name"]: one for pod in pods(manifests) for one in pod.containers}
+
+    def run(step, **more):
+        container = containers[step]
         words = arguments(container, manifests, **more)
         for there, here in places.items():
             words = [word.replace(there, here) for word in words]
@@ -56,11 +57,11 @@ def run(render, make_base, tmp_path_factory):
 
 
 def test_members_are_mined_for_trained_apart_joined_and_judged(run):
-    assert run("simile-mine", "baseline") == 0
-    assert run("simile-mine", "mine") == 0
+    assert run("baseline") == 0
+    assert run("mine") == 0
     for index in range(3):
-        assert run("simile-members", "train", JOB_COMPLETION_INDEX=str(index)) == 0
-    assert run("simile-join", "join") == 0
+        assert run("train", JOB_COMPLETION_INDEX=str(index)) == 0
+    assert run("join") == 0
     joined = read_bundle(run.out / "bundle").manifest
     # Members that do not help on the dev pairs are left out, as some of tiny random encoders may be.
     assert {member.name for member in joined.members} <= {"seed-0", "seed-1", "seed-2"}
@@ -68,7 +69,7 @@ def test_members_are_mined_for_trained_apart_joined_and_judged(run):
     assert joined.combine.method == "learned"
     assert joined.calibration is not None
     # With tiny random encoders either verdict is right, and both write a report.
-    code = run("simile-join", "evaluate")
+    code = run("evaluate")
     report = json.loads((run.out / "report.json").read_text())
     assert code == {"pass": 0, "fail": 3}[report["verdict"]]
     assert report["bundle"]["digest"] == joined.digest
@@ -76,6 +77,6 @@ def test_members_are_mined_for_trained_apart_joined_and_judged(run):
 
 
 def test_pods_that_are_started_again_find_their_work_done(run, capsys):
-    assert run("simile-members", "train", JOB_COMPLETION_INDEX="1") == 0
+    assert run("train", JOB_COMPLETION_INDEX="1") == 0
     assert "already trained by this very run" in capsys.readouterr().err
-    assert run("simile-join", "join") == 0
+    assert run("join") == 0

@@ -34,8 +34,8 @@ def named(manifests, name):
     ("name", "callers"),
     [
         ("production", set()),
-        ("production with monitoring", {"Job/simile-train"}),
-        ("production-bucket", {"Job/simile-train", "Deployment/simile-serve"}),
+        ("production with monitoring", {"CronJob/simile-train"}),
+        ("production-bucket", {"CronJob/simile-train", "Deployment/simile-serve"}),
     ],
 )
 def test_pods_that_resolve_names_reach_dns_on_their_node(render, name, callers, address):
@@ -45,7 +45,7 @@ def test_pods_that_resolve_names_reach_dns_on_their_node(render, name, callers, 
 
 def test_credentials_come_from_the_agent_and_never_from_the_node(render):
     manifests = render("production-bucket")
-    for name in ("Job/simile-train", "Deployment/simile-serve"):
+    for name in ("CronJob/simile-train", "Deployment/simile-serve"):
         assert may_call(manifests, named(manifests, name), POD_IDENTITY, 80)
         assert not may_call(manifests, named(manifests, name), METADATA, 80)
 

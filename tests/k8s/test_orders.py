@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from tests.k8s.conftest import compose, edit
-from tests.k8s.manifests import K8S, rendered
+from tests.k8s.manifests import K8S, parsed, rendered, the
 
 OVERLAYS = ("dev", "production", "production-bucket", "production-gpu")
 
@@ -47,4 +47,16 @@ def test_component_that_would_lose_an_overlays_patches_is_refused(copy, overlay,
     for folder in (inside, above):
         done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
         assert done.returncode != 0
-        assert "testing value /spec/template/spec/initContainers/0/image failed" in done.stderr
+        assert "testing value /spec/jobTemplate/spec/template/spec/initContainers/0/image failed" in done.stderr
+
+
+@pytest.mark.parametrize("way", ["members", "trainjob"])
+def test_queue_of_an_overlay_holds_for_whatever_trains(copy, way):
+    manifests = parsed(rendered(compose(copy(), "example", way)))
+    (training,) = [one for one in manifests if one["kind"] in ("JobSet", "TrainJob")]
+    assert training["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainings"
+
+
+def test_queue_of_an_overlay_holds_for_jobs_made_from_the_cron_job(render):
+    template = the(render("example"), "CronJob", "simile-train")["spec"]["jobTemplate"]
+    assert template["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainings"

@@ -122,7 +122,7 @@ def test_pod_without_a_network_policy_is_detected(production):
     policies = of_kind(production, "NetworkPolicy")
     broken_rules = violations([one for one in production if one not in policies])
     assert len(broken_rules) == 2 * len(pods(production))
-    assert "Job/simile-train: no NetworkPolicy for its egress" in broken_rules
+    assert "CronJob/simile-train: no NetworkPolicy for its egress" in broken_rules
 
 
 def test_service_account_that_mounts_its_token_is_detected(production):

@@ -11,15 +11,20 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
 from pydantic import ValidationError
 
-from tests.k8s.manifests import the
+from tests.k8s.manifests import replicated_jobs, the
 
 CRDS = Path(os.environ.get("SIMILE_CRDS", Path(__file__).parents[3] / "shared" / "crds"))
 VERSIONS = ("1.33", "1.35", "1.36", "1.37")
 OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
 """Kinds of custom resources that are validated against their definitions."""
+
+
+MODELS = {"JobSet": JobsetV1alpha2JobSet, "TrainingRuntime": TrainerV1alpha1TrainingRuntime}
+"""Kubeflow's models of kinds whose definitions are not at hand."""
 
 
 def is_core(manifest):
@@ -31,8 +36,8 @@ def as_core(manifest) -> Iterator[dict]:
     """Yield the parts of a manifest that Kubernetes itself defines: all of it, or the Jobs of a training runtime."""
     if is_core(manifest):
         yield manifest
-    elif manifest["kind"] == "TrainingRuntime":
-        for job in manifest["spec"]["template"]["spec"]["replicatedJobs"]:
+    elif manifest["kind"] in MODELS:
+        for job in replicated_jobs(manifest):
             yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": job["name"]}} | {
                 "spec": job["template"]["spec"]
             }
@@ -84,12 +89,13 @@ def test_custom_resources_are_valid_strictly(every, kind):
         assert errors == []
 
 
-def test_training_runtime_survives_kubeflows_models(every):
+@pytest.mark.parametrize("kind", MODELS)
+def test_sets_of_jobs_survive_kubeflows_models(every, kind):
     """Kubeflow's models drop the fields that they do not know."""
-    runtimes = [one for manifests in every.values() for one in manifests if one["kind"] == "TrainingRuntime"]
-    assert runtimes
-    for manifest in runtimes:
-        assert TrainerV1alpha1TrainingRuntime.from_dict(manifest).to_dict() == manifest
+    sets = [one for manifests in every.values() for one in manifests if one["kind"] == kind]
+    assert sets
+    for manifest in sets:
+        assert MODELS[kind].from_dict(manifest).to_dict() == manifest
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,20 @@ def test_defect_planted_in_a_training_runtime_is_detected(render, plant):
     assert TrainerV1alpha1TrainingRuntime.from_dict(changed).to_dict() != changed
 
 
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda spec: spec["network"].update(enableDNSHostname=False),
+        lambda spec: spec["replicatedJobs"][0].update(replica=2),
+        lambda spec: spec["replicatedJobs"][2]["dependsOn"][0].update(statuses="Complete"),
+    ],
+)
+def test_defect_planted_in_a_job_set_is_detected(render, plant):
+    changed = deepcopy(the(render("production with members"), "JobSet"))
+    plant(changed["spec"])
+    assert JobsetV1alpha2JobSet.from_dict(changed).to_dict() != changed
+
+
 def test_training_runtime_of_a_wrong_type_is_refused(render):
     changed = deepcopy(the(render("dev with trainjob"), "TrainingRuntime"))
     changed["spec"]["mlPolicy"]["numNodes"] = "1"
@@ -116,7 +136,7 @@ def test_training_runtime_of_a_wrong_type_is_refused(render):
 
 def test_every_kind_is_validated_by_something(every):
     kinds = {one["kind"] for manifests in every.values() for one in manifests if not is_core(one)}
-    assert kinds == {*OURS, "TrainingRuntime", "HTTPRoute"}
+    assert kinds == {*OURS, *MODELS, "HTTPRoute"}
 
 
 def test_route_has_the_fields_of_the_gateway_api(render):
@@ -140,7 +160,7 @@ def test_route_has_the_fields_of_the_gateway_api(render):
         ("Deployment", lambda spec: spec.update(replica=2)),
         ("Deployment", lambda spec: spec["template"]["spec"]["containers"][0].update(livenesProbe={})),
         ("Deployment", lambda spec: spec["template"]["spec"].update(terminationGracePeriodSeconds="40")),
-        ("Job", lambda spec: spec["podFailurePolicy"]["rules"][0].update(onExitCode={})),
+        ("CronJob", lambda spec: spec["jobTemplate"]["spec"]["template"]["spec"].update(restartPolice="Never")),
         ("NetworkPolicy", lambda spec: spec.update(policyType=["Ingress"])),
     ],
 )
