@@ -20,6 +20,9 @@ LexicalScores = Mapping[str, NDArray[np.float32]]
 """The scores of a call's pairs, shape ``(P,)``, by the name of the lexical member."""
 
 
+_NO_VECTOR = np.empty(0, dtype=np.float32)
+"""Stands for the embedding of a text that is missing."""
+
 STAGES = ("tokenize", "queue", "infer")
 """The stages of a call that `Timing` has the seconds of, in their order."""
 
@@ -38,10 +41,10 @@ class Timing:
 class Call:
     """The distinct texts of one call, one row each, its pairs of rows, and the results as they arrive."""
 
-    def __init__(self, distinct: DistinctTexts, dimensions: Sequence[int]) -> None:
+    def __init__(self, distinct: DistinctTexts, num_encoders: int) -> None:
         self.texts, self.sides, self.pair_P2 = distinct
-        self.embeddings = [np.empty((len(self.texts), dimension), dtype=np.float32) for dimension in dimensions]
-        """The embeddings by each encoder, shape ``(N, D)``."""
+        self._vectors: list[list[NDArray[np.float32]]] = [[_NO_VECTOR] * len(self.texts) for _ in range(num_encoders)]
+        """The embedding of each text, by encoder. Calls for the same texts share them while they wait."""
         self.token_counts = [0] * len(self.texts)
         """Tokens of each text, summed over the encoders."""
         self.is_cut = [False] * len(self.texts)
@@ -59,10 +62,14 @@ class Call:
 
     def fill(self, encoder: int, row: int, embedding: Embedding) -> None:
         """Take the embedding by one encoder of the text in this row."""
-        self.embeddings[encoder][row] = embedding.vector_D
+        self._vectors[encoder][row] = embedding.vector_D
         self.token_counts[row] += embedding.num_tokens
         self.is_cut[row] |= embedding.is_cut
         self.num_unknown += embedding.num_unknown
+
+    def embeddings(self) -> list[NDArray[np.float32]]:
+        """Return the embeddings by each encoder, shape ``(N, D)``, of a call of which nothing is missing."""
+        return [np.concatenate(vectors).reshape(len(vectors), -1) for vectors in self._vectors]
 
     def wait_for(self, job: Job, row: int) -> None:
         """Have the job fill this row when it is computed."""

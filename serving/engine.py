@@ -40,6 +40,9 @@ _MAX_WAITING_S = 1.0
 about as long. At double load, 99 of 100 should be answered after 2.5 s."""
 _MIN_WAITING_TOKENS = 8192
 """Tokens whose calls may wait in any case: eight clients that each send 32 pairs."""
+_MAX_WAITS = 200_000
+"""Texts that calls wait for, over all calls. Calls that wait for the same texts need no tokens of the admission budget,
+but 300 bytes per text."""
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 _log = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ class Engine:
         """Jobs that wait or are being computed; another call of the client for the same text and side joins them."""
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
+        self._num_waits = 0
+        """Texts that the open calls have waited or wait for."""
         self._is_closing = False
         limits = batch_limits(scorer.runtime)
         self.queue = JobQueue(settings.max_waiting_tokens, limits)
@@ -119,7 +124,7 @@ class Engine:
         """
         distinct = distinct_texts(pairs, have_sides=self.scorer.has_sides)
         call = await self._run(distinct, timing, client)
-        embeddings = iter(call.embeddings)
+        embeddings = iter(call.embeddings())
         scores = {
             member.name: call.lexical_scores[member.name]
             if isinstance(member, Lexical)
@@ -150,7 +155,7 @@ class Engine:
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = DistinctTexts(list(rows), [side] * len(rows), _NO_PAIRS)
         call = await self._run(distinct, timing, client)
-        embedding_ND = self.scorer.join(call.embeddings)[[rows[text] for text in texts]]
+        embedding_ND = self.scorer.join(call.embeddings())[[rows[text] for text in texts]]
         return embedding_ND, sum(call.token_counts), call.num_unknown
 
     def probe(self) -> None:
@@ -193,7 +198,7 @@ class Engine:
         """Return the call of these texts with all its embeddings, and the lexical scores of its pairs."""
         async with self._answering():
             self._results.loop = asyncio.get_running_loop()
-            call = Call(distinct, [encoder.dimension for encoder in self._encoders])
+            call = Call(distinct, len(self._encoders))
             self._lexical.plan(call)
             new = self._join(call, client)
             try:
@@ -226,6 +231,8 @@ class Engine:
                     new.append(job)
                 waits.append((job, row))
         self._require_answerable(new)
+        if self._num_waits and self._num_waits + len(waits) > _MAX_WAITS:
+            raise OverloadedError(f"{self._num_waits} texts are waited for already, try again later", retry_after_s=1)
         self.queue.max_tokens = self.max_waiting_tokens
         # All work of the call is admitted at once, so that an idle engine takes any call.
         if (jobs := new + call.lexical_jobs) and not self.queue.admit(jobs, client):
@@ -237,6 +244,7 @@ class Engine:
             )
         for job, row in waits:
             call.wait_for(job, row)
+        self._num_waits += len(waits)
         for job in new:
             self._jobs[client, job.encoder, job.side, job.text] = job
         num_cached = len(self._encoders) * len(call.texts) - len(waits)
@@ -254,6 +262,7 @@ class Engine:
 
     def _leave(self, call: Call) -> None:
         """Release the jobs that no other call needs."""
+        self._num_waits -= len(call.jobs)
         for job in call.jobs:
             job.rows.pop(call, None)
         unneeded = [job for job in call.jobs if not job.rows]

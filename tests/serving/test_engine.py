@@ -302,3 +302,20 @@ def test_engine_that_cannot_drain_in_time_refuses_the_remaining_calls(watched):
 
     assert [type(answer) for answer in asyncio.run(scenario())] == [NotReadyError, NotReadyError]
     assert watched.sizes == [2]
+
+
+def test_calls_that_wait_for_the_same_texts_are_limited(watched, monkeypatch):
+    monkeypatch.setattr("serving.engine._MAX_WAITS", 7)
+
+    async def scenario():
+        engine = engine_of(watched)
+        blocking = await block(engine, watched)
+        waiting = asyncio.create_task(engine.score(TWO))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="6 texts are waited for already"):
+            await engine.score(TWO)
+        watched.gate.set()
+        await asyncio.gather(blocking, waiting)
+        assert len((await engine.score(TWO * 5)).score_P) == 10
+
+    asyncio.run(scenario())
