@@ -52,7 +52,7 @@ event loop for 0.45 to 0.9 s, because its lists are scanned again and again; wit
 _M_MMAP_THRESHOLD = -3
 """The option's number in malloc.h."""
 _LARGE_BLOCK_BYTES = 2**20
-_TRIM_S = 5.0
+_TRIM_S = 2.0
 """Seconds between two returns of free memory to the system; one takes 0.3 ms if little is free."""
 
 _log = logging.getLogger(__name__)
