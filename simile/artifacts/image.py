@@ -85,7 +85,7 @@ def image_of(bundle: Bundle) -> Image:
         raise BundleError(f"{bundle.path}: {MANIFEST} was changed meanwhile; run the command again")
     layers = Archive(bundle.data), Archive(own)
     digests = [f"sha256:{layer.sha256}" for layer in layers]
-    # A bundle runs nowhere, but every image names a platform. Runtimes mount an image of another one, too.
+    # A bundle runs nowhere, but every image names a platform.
     config = _canonical(
         {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": digests}, "config": {}}
     )

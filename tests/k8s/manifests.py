@@ -105,7 +105,7 @@ def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> 
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
-            values |= the(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+            values |= the(manifests, "ConfigMap", source["configMapRef"]["name"]).get("data", {})
     for entry in container.get("env", ()):
         if "value" in entry:
             values[entry["name"]] = entry["value"]

@@ -55,7 +55,7 @@ def command_lines(manifests):
 def config_files(manifests, folder):
     """Write the files that are mounted at /etc/simile into the folder."""
     for config in of_kind(manifests, "ConfigMap"):
-        for name, text in config["data"].items():
+        for name, text in config.get("data", {}).items():
             if "." in name:
                 (folder / name).write_text(text)
 
@@ -89,7 +89,7 @@ def test_each_way_to_train_has_its_steps(render):
 def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
     manifests = render("production with members")
     (job,) = [pod.job for pod in pods(manifests) if pod.name == "JobSet/simile-train train"]
-    (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "member-0.yaml" in one["data"]]
+    (settings,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "member-0.yaml" in one.get("data", {})]
     lines = list(command_lines(manifests))
     made = [read_options(line).out for line in lines if line[0] == "train"]
     (joined,) = [read_options(line).bundles for line in lines if line[0] == "join"]
