@@ -29,6 +29,16 @@ class _Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 2 bad input, 3 the gate failed, 75 stopped but resumable)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # torchrun sets both.
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        from training.processes import run_together
+
+        return run_together(partial(_run, arguments))
+    return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run one command, and map how it ends to its exit code."""
     try:
         bound_library_threads()
         if arguments[:1] == ["serve"]:
@@ -135,6 +145,8 @@ def _ending_on_sigterm() -> Iterator[None]:
     """Unwind at SIGTERM as at Ctrl-C, so that half-written folders are removed; training ends its step first."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        # A second one must not interrupt the unwinding.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
     earlier = signal.signal(signal.SIGTERM, end)

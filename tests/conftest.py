@@ -57,6 +57,7 @@ SLOW_FILES = (
     "pipeline/test_recipes.py",
     "training/test_interpolation.py",
     "training/test_averaging.py",
+    "training/test_processes.py",
     "training/test_tracking.py",
     "k8s/test_members.py",
     "training/test_torch_encoder.py",

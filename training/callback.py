@@ -15,6 +15,7 @@ from simile.artifacts import EpochEntry, StepLoss, read_training_history, write_
 from simile.errors import InputError
 from simile.progress import Progress, duration, say
 from training.losses import PairLoss
+from training.processes import first_says, wait_for_all
 from training.tracking import Log
 from training.work import Work
 
@@ -80,19 +81,22 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         parts = {f"loss/{name}": value for name, value in loss.parts.items()}
         self._log({**rates, "loss/total": loss.total, **parts}, state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any, **_: Any
+    ) -> None:
         """Count the step, score an epoch at its end before the step is saved, and stop where SIGTERM has come."""
         assert self._progress is not None, "training has begun"
         self._progress.advance()
         if epoch := self._epochs.get(state.global_step):
-            self._end_epoch(epoch, state)
-        if self.is_stopping:
+            self._end_epoch(epoch, state, model)
+        if first_says(self.is_stopping):
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Add the weights that the loss learns to the checkpoint, and mark it as complete: all else is written."""
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._pair_loss.save_own(checkpoint)
+        wait_for_all()
         self._work.mark_complete(checkpoint)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -114,9 +118,9 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
             self._progress.__exit__(None, None, None)
             self._progress = None
 
-    def _end_epoch(self, epoch: int, state: TrainerState) -> None:
+    def _end_epoch(self, epoch: int, state: TrainerState, model: Any) -> None:
         """Score the weights, and save them where they are the best so far."""
-        if not all(bool(weights.isfinite().all()) for weights in self._pair_loss.model.parameters()):
+        if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
             raise InputError(f"step {state.global_step}: got weights that are not finite, need a lower learning_rate")
         start = time.monotonic()
         entry = self._score_epoch(epoch, f"epoch {epoch}")
@@ -124,7 +128,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
             raise InputError(f"epoch {epoch}: got constant dev scores, need a lower learning_rate")
         earlier = [other.mean for other in self._history.epochs if 0 < other.epoch < epoch and other.mean is not None]
         if all(entry.mean >= mean for mean in earlier):
-            self._work.save_best(self._pair_loss.model)
+            self._work.save_best(model)
         # Written only after the weights: a run that is killed in between scores the epoch again.
         self._append(entry, state.global_step)
         self._show_figures()
@@ -155,7 +159,8 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         write_training_history(self._work.folder, self._history)
 
     def _stop(self, *_: object) -> None:
-        say("SIGTERM: stopping after this step")
+        if not self.is_stopping:
+            say("SIGTERM: stopping after this step")
         self.is_stopping = True
 
 

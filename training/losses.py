@@ -38,12 +38,13 @@ from torch import Tensor, nn
 
 from simile.artifacts import Pair, group_key, text_key
 from training.config import Loss
+from training.processes import gathered
 
 NEED_LABELS: frozenset[Loss] = frozenset({"contrastive", "online-contrastive", "focal"})
 """Losses that cannot use graded scores."""
 _SCALE = 20.0
 """Inverse temperature of the cosines, the default of sentence-transformers' losses."""
-_TOKENS_PER_PASS = 1024
+TOKENS_PER_PASS = 1024
 """Tokens that a CPU encodes together. Fewer mean less padding, but each pass sums the gradients of all words."""
 _NO_GROUP = -1.0
 _OWN = "loss.safetensors"
@@ -110,7 +111,7 @@ class PairLoss(nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return each loss times its weight, a scalar; the trainer sums them and logs each."""
-        whole = embed(self.model, sentence_features)
+        whole = gathered(embed(self.model, sentence_features), len(labels))
         *by_pair, is_labelled_P, is_hard_P = labels.unbind(1)
         text_T = torch.cat(by_pair[2:4])
         labelled, hard = is_labelled_P.nonzero().squeeze(1), (is_labelled_P * is_hard_P).nonzero().squeeze(1)
@@ -169,7 +170,7 @@ def embed(model: SentenceTransformer, columns: Iterable[dict[str, Tensor]]) -> l
         return list(embed_columns(model, columns))
     mask, parts = merged["attention_mask"], []
     length, by_length = mask.sum(1).sort(stable=True)
-    _, num_texts = ((length.cumsum(0) - 1) // _TOKENS_PER_PASS).unique_consecutive(return_counts=True)
+    _, num_texts = ((length.cumsum(0) - 1) // TOKENS_PER_PASS).unique_consecutive(return_counts=True)
     for rows in by_length.split(num_texts.tolist()):
         width = int(mask[rows].any(0).nonzero().max()) + 1
         part = {

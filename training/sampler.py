@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-_BATCHES_SORTED_TOGETHER = 20
+BATCHES_SORTED_TOGETHER = 20
 
 
 def epochs_of(epochs: Sequence[int], num_pairs: Sequence[int]) -> list[range]:
@@ -49,7 +49,7 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
         for number, pairs in enumerate(self._epochs):
             self.generator.manual_seed(self.seed + number)
             order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
-            stretch, batches = self.batch_size * _BATCHES_SORTED_TOGETHER, []
+            stretch, batches = self.batch_size * BATCHES_SORTED_TOGETHER, []
             for start in range(0, len(order), stretch):
                 part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
                 batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]

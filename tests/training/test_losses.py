@@ -178,7 +178,7 @@ def test_matryoshka_loss_is_the_mean_over_the_cuts(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "nomic_bert"])
 def test_embeddings_do_not_depend_on_batching_by_length(make_base, monkeypatch, kind):
-    monkeypatch.setattr("training.losses._TOKENS_PER_PASS", 20)
+    monkeypatch.setattr("training.losses.TOKENS_PER_PASS", 20)
     model = load_encoder(str(make_base(kind))).model.eval()
     columns = [["cancel my order", "a", "where is my parcel now and when will it come"], ["b", "a refund", "no"]]
     shapes = []
