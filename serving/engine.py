@@ -33,6 +33,7 @@ from serving.lexical import LexicalScoring
 from serving.metrics import Metrics
 from serving.settings import Settings
 from serving.tokenization import Tokenization
+from serving.turns import COST_OF_REQUEST, Turns
 from simile.scoring import DistinctTexts, Encoder, Lexical, Pairs, Scored, Scorer, Side, cosines, distinct_texts
 
 _MAX_WAITING_S = 1.0
@@ -43,6 +44,8 @@ _MIN_WAITING_TOKENS = 8192
 _MAX_WAITS = 200_000
 """Texts that calls wait for, over all calls. Calls that wait for the same texts need no tokens of the admission budget,
 but 300 bytes per text."""
+_COST_PER_TEXT = 16
+"""What it costs to answer a call, per text, by the measure of `serving.turns`."""
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 
 _log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class Engine:
         """Jobs that wait or are being computed; another call of the client for the same text and side joins them."""
         self._open: dict[asyncio.Future[None], asyncio.Timeout] = {}
         """The end of each unanswered call, and its deadline."""
+        self._turns = Turns()
         self._num_waits = 0
         """Texts that the open calls have waited or wait for."""
         self._is_closing = False
@@ -206,6 +210,8 @@ class Engine:
                 self._lexical.submit(call)
                 if call.num_missing:
                     await call.done
+                    # Calls that wait for the same texts end together.
+                    await self._turns.next(COST_OF_REQUEST + _COST_PER_TEXT * len(call.texts))
             finally:
                 self._leave(call)
         self._metrics.tokens.inc(sum(call.token_counts))

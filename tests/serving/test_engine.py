@@ -319,3 +319,27 @@ def test_calls_that_wait_for_the_same_texts_are_limited(watched, monkeypatch):
         assert len((await engine.score(TWO * 5)).score_P) == 10
 
     asyncio.run(scenario())
+
+
+def test_calls_that_end_together_are_answered_in_turns(watched):
+    pairs = [(f"water {i}", f"cold {i}") for i in range(500)]
+    ends, iterations = [], 0
+
+    async def count():
+        nonlocal iterations
+        while True:
+            iterations += 1
+            await asyncio.sleep(0)
+
+    async def ask(engine):
+        await engine.score(pairs)
+        ends.append(iterations)
+
+    async def scenario():
+        engine = engine_of(watched, max_waiting_tokens=100_000)
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(ask(engine) for _ in range(20)))
+        counting.cancel()
+
+    asyncio.run(scenario())
+    assert max(ends.count(end) for end in ends) <= 2
