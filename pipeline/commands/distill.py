@@ -12,9 +12,9 @@ from simile.artifacts import named_pair_paths
 
 _DEFAULTS = ("most_pairs=null", "min_base_agreement=0")
 """Settings that replace the config's unless ``--set`` gives them. Interpolation would undo what the teacher taught."""
-_WEIGHT = 5.0
-"""Weight of the loss ``teacher`` beside the config's losses: their gradients are about five times as long as its own
-(docs/log.md)."""
+_WEIGHT = 25.0
+"""Weight of the loss ``teacher`` beside the config's losses: its gradients are then about five times as long as theirs.
+The teacher has learned the labels, and more of them make the student worse on other groups (docs/log.md)."""
 
 
 class Options(TrainingOptions):
