@@ -37,7 +37,7 @@ def config(rendered, tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
     # pytest's folders are readable by root only, a ConfigMap's volume by everybody.
     folder.chmod(0o755)
-    (mounted,) = [one for one in of_kind(rendered, "ConfigMap") if "run.yaml" in one["data"]]
+    (mounted,) = [one for one in of_kind(rendered, "ConfigMap") if "run.yaml" in one.get("data", {})]
     for name, text in mounted["data"].items():
         (folder / name).write_text(text)
     (folder / "run.yaml").write_text(yaml.safe_dump(RUN))
