@@ -234,8 +234,10 @@ async def flood(port: int, bodies: Iterator[bytes], answers: Answers, requests_p
         while free and free[-1][0] < time.monotonic() - _KEPT_S:
             free.pop()[1].close()
         connection = free.pop()[1] if free else await Connection.open(port)
-        if await answers.ask(connection, body, PAIRS_PER_REQUEST):
+        if await answers.ask(connection, body, PAIRS_PER_REQUEST) and connection.is_kept:
             free.append((time.monotonic(), connection))
+        else:
+            connection.close()
 
     begin = time.monotonic()
     for number in itertools.count():

@@ -166,6 +166,8 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.is_kept = True
+        """Whether the server has not said that it closes the connection after its last response."""
 
     @classmethod
     async def open(cls, port: int) -> "Connection":
@@ -178,6 +180,7 @@ class Connection:
         self._writer.write(head.encode() + b"\r\n\r\n" + body)
         head_lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         (length,) = [int(line[15:]) for line in head_lines if line.startswith(b"content-length:")]
+        self.is_kept = b"connection: close" not in head_lines
         return int(head_lines[0].split()[1]), await self._reader.readexactly(length)
 
     def close(self) -> None:
