@@ -13,6 +13,7 @@ from pipeline.options import ColumnOption, CommandOptions, ScoringOptions, parse
 from pipeline.output import require_apart
 from simile.errors import InputError
 from simile.progress import Progress, say
+from simile.reports.numerals import counted
 
 # The work needs PyArrow, which other uses of the commands do not.
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _shards(files: "list[Stored]", reading: "Reading") -> "list[Shard]":
         for table, own in read_tables(files, reading, progress.advance):
             shards += own
             texts = " and ".join(map(repr, table.texts))
-            say(f"{table.file.address}: {table.num_rows:,} rows in {len(own):,} shards, texts in {texts}")
+            counts = f"{counted(table.num_rows, 'row')} in {counted(len(own), 'shard')}"
+            say(f"{table.file.address}: {counts}, texts in {texts}")
     return shards
 
 
@@ -198,5 +200,6 @@ def _finish(out: str, shards: "list[Shard]", work: "BulkWork") -> None:
         say(f"{out}: {len(whole):,} of {len(shards):,} parts are whole; other processes write the others")
         return
     manifest = write_success(out, shards, work, whole)
-    counts = f"{manifest.rows:,} rows in {len(manifest.parts):,} parts, {manifest.texts:,} texts computed"
-    say(f"{address_in(out, SUCCESS)}: {counts}")
+    counts = f"{counted(manifest.rows, 'row')} in {counted(len(manifest.parts), 'part')}"
+    computed = f"{counted(manifest.texts, 'text')} computed"
+    say(f"{address_in(out, SUCCESS)}: {counts}, {computed}")
