@@ -13,7 +13,6 @@ from pipeline.options import ColumnOption, CommandOptions, ScoringOptions, parse
 from pipeline.output import require_apart
 from simile.errors import InputError
 from simile.progress import Progress, say
-from simile.reports.numerals import counted
 
 # The work needs PyArrow, which other uses of the commands do not.
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 _INDEX, _SHARDS = "JOB_COMPLETION_INDEX", "SIMILE_SHARDS"
 """Variables of a pod of an Indexed Job; Kubernetes sets the first, from 0."""
+_LABELS = {"score": "scoring", "embed": "embedding"}
+"""What the progress bar of a command is named."""
 
 
 class BulkOptions(CommandOptions):
@@ -99,9 +100,10 @@ def run_bulk(options: BulkCommandOptions, source: str, out: str, work: "BulkWork
         _remove_success(out)
     if todo:
         unit = "pairs" if work.command == "score" else "texts"
-        progress = Progress(_LABELS[work.command], sum(shard.num_rows for shard in mine), unit)
+        num_rows, num_todo = (sum(shard.num_rows for shard in shards) for shards in (mine, todo))
+        progress = Progress(_LABELS[work.command], num_rows, unit)
         with reported(work.command, work.bundle, f"{index}-{num_shares}") as report, progress:
-            progress.skip(sum(shard.num_rows for shard in mine) - sum(shard.num_rows for shard in todo))
+            progress.skip(num_rows - num_todo)
             rows, left = 0, len(todo)
 
             def on_rows(num: int) -> None:
@@ -117,15 +119,12 @@ def run_bulk(options: BulkCommandOptions, source: str, out: str, work: "BulkWork
     return 0
 
 
-_LABELS = {"score": "scoring", "embed": "embedding"}
-
-
 def share(option: str | None, environ: Mapping[str, str]) -> tuple[int, int]:
     """Return which of how many shares this process computes, from 1; without an option, by the Job's variables."""
-    if option is None and _INDEX not in environ and _SHARDS not in environ:
-        return 1, 1
     if option is not None:
         return parse_share("--shard", option)
+    if _INDEX not in environ and _SHARDS not in environ:
+        return 1, 1
     index, num = environ.get(_INDEX, ""), environ.get(_SHARDS, "")
     if not (index.isdecimal() and num.isdecimal() and int(index) < int(num)):
         got = f"got {_INDEX}={index} and {_SHARDS}={num}"
@@ -151,6 +150,7 @@ def _reading(options: BulkCommandOptions, work: "BulkWork") -> "Reading":
 def _shards(files: "list[Stored]", reading: "Reading") -> "list[Shard]":
     """Return the shards of all files, and say how many rows each has."""
     from simile.bulk.tables import read_tables
+    from simile.reports.numerals import counted
 
     shards: list[Shard] = []
     with Progress("reading", None, "rows") as progress:
@@ -194,6 +194,7 @@ def _remove_success(out: str) -> None:
 def _finish(out: str, shards: "list[Shard]", work: "BulkWork") -> None:
     """Write the manifest if all parts are whole now; otherwise say how many are left to other processes."""
     from simile.bulk.parts import SUCCESS, address_in, whole_parts, write_success
+    from simile.reports.numerals import counted
 
     whole = whole_parts(out, shards, work)
     if len(whole) < len(shards):

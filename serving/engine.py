@@ -40,7 +40,7 @@ _MAX_WAITING_S = 1.0
 """Upper bound of the computing time of all calls that wait for an answer, in seconds: calls take turns, so each waits
 about as long. At double load, 99 of 100 should be answered after 2.5 s."""
 _MIN_WAITING_TOKENS = 8192
-"""Tokens whose calls may wait in any case: eight clients that each send 32 pairs."""
+"""The smallest admission budget in tokens: eight clients that each send 32 pairs of short texts."""
 _MAX_WAITS = 200_000
 """Texts that calls wait for, over all calls. Calls that wait for the same texts need no tokens of the admission budget,
 but 300 bytes per text."""

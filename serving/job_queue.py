@@ -116,9 +116,9 @@ class JobQueue:
     """The jobs that are admitted and not yet begun, and the admission budget. Safe to use from any thread.
 
     A job takes its tokens of the budget until its calls are answered: calls take turns, so that each is answered after
-    about as long as the work of all of them takes. While half of the budget is free, a call of any size is admitted,
-    one at a time; it takes half of the budget at most. Clients with a key may have a part of it each. Batch work takes
-    nothing from the budget of interactive work.
+    about as long as the work of all of them takes. A call of more than half of the budget is admitted while half is
+    free, one such call at a time, and takes half at most from others. A client with a key may have a part of the budget
+    only. Batch work takes nothing from the budget of interactive work.
     """
 
     def __init__(self, max_tokens: int, limits: BatchLimits) -> None:

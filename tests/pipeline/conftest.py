@@ -50,3 +50,16 @@ def pairs(tmp_path_factory, documents) -> Path:
 def words(tmp_path_factory, write_lexical, documents) -> Bundle:
     """A bundle of one lexical member: much better on `pairs`."""
     return write_lexical(tmp_path_factory.mktemp("bundles") / "words", [row.text for row in documents])
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint():
+    """The address of an S3 server."""
+    # Imported here, because few tests need it and it takes a while.
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import boto3
 import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from pipeline.cli import main
@@ -29,20 +28,10 @@ KEYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    """The address of an S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(endpoint):
+def bucket(s3_endpoint):
     """An empty bucket, as boto3 knows it: not the client that is tested."""
-    options = {"endpoint_url": endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    options = {"endpoint_url": s3_endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
     made = boto3.resource("s3", region_name="us-east-1", **options).create_bucket(Bucket=BUCKET)
     yield made
     made.objects.delete()
@@ -56,12 +45,12 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def environ(endpoint, tmp_path, monkeypatch):
+def environ(s3_endpoint, tmp_path, monkeypatch):
     """Sets the only variables that tell of a bucket, and returns them; an empty one is not set."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "HOME": str(tmp_path)}
-    there = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    there = {"AWS_ENDPOINT_URL": s3_endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     return files | there | KEYS
 
 
@@ -342,9 +331,9 @@ def test_folder_does_as_well(simile, bundle, tmp_path):
     assert simile("pull", address, tmp_path / "pulled").stdout == f"{bundle.identity}\n"
 
 
-def test_key_that_may_not_is_refused_without_naming_it(simile, endpoint, bucket, bundle, tmp_path):
+def test_key_that_may_not_is_refused_without_naming_it(simile, s3_endpoint, bucket, bundle, tmp_path):
     address = simile("push", bundle.path, URL).stdout.strip()
-    asked = f"{endpoint}/moto-api/reset-auth"
+    asked = f"{s3_endpoint}/moto-api/reset-auth"
     httpx2.post(asked, content="0", trust_env=False).raise_for_status()
     try:
         for arguments in (("push", bundle.path, URL), ("pull", address, tmp_path / "pulled")):

@@ -6,7 +6,6 @@ import os
 import boto3
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from simile.bulk.storage import storage_of
@@ -15,22 +14,12 @@ from tests.pipeline.bulk_inputs import bulk, parts, write_folder
 SMALL = ("--shard-rows", 64)
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    """The address of an S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(endpoint, monkeypatch):
+def bucket(s3_endpoint, monkeypatch):
     """An empty bucket, as boto3 knows it, and the variables that the command finds it by."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    options = {"endpoint_url": endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    options = {"endpoint_url": s3_endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
     variables = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     variables |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in (variables | {name.upper(): value for name, value in options.items()}).items():
