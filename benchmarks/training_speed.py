@@ -37,6 +37,8 @@ class Row:
     splits_batches: bool = True
     has_quick_dropout: bool = True
     has_attention_dropout: bool = False
+    has_fused_attention: bool = False
+    keeps_memory: bool = True
 
 
 ROWS: Mapping[str, Row] = {
@@ -48,14 +50,16 @@ ROWS: Mapping[str, Row] = {
     "Simile without passes by tokens": Row(splits_batches=False),
     "Simile with torch's dropout": Row(has_quick_dropout=False),
     "Simile with dropout of attention weights": Row(has_attention_dropout=True),
+    "Simile with torch's fused attention": Row(has_fused_attention=True),
+    "Simile without kept memory": Row(keeps_memory=False),
 }
 ABOUT = """\
 Multiple negatives ranking on {pairs:,} random positive pairs of the documents' groups: one epoch with batches of
 {batch_size}, all weights of `{base}`, texts cut at {max_length} tokens. The peer is sentence-transformers' trainer with
 its defaults, and with `bf16=True`. Simile trains with `loss: ranking`, which ranks in both directions, and `precision:
 auto`{precision}. Each row below it switches off one of its means: bf16, batches of similar length, passes of 1,024
-tokens at most in place of one padded pass, a fast generator for dropout, and the omission of the dropout of attention
-weights, with which torch has no fused attention on a CPU. The time is that of the training alone, with tokenization and
+tokens at most in place of one padded pass, a fast generator for dropout, the omission of the dropout of attention
+weights, attention by separate operators, and memory that is kept from step to step. The time is that of the training alone, with tokenization and
 without checkpoints. A text counts once per pair that it is in."""
 
 
@@ -92,9 +96,14 @@ def _measured_apart(name: str, corpus: str) -> dict[str, Any]:
 
 def measure(row: Row, corpus: Corpus, args: argparse.Namespace) -> dict[str, Any]:
     """Return how long the row takes for the pairs."""
-    from training.fit import share_cores
+    import torch
 
-    share_cores()
+    from simile.hardware import usable_cores
+    from training.fit import prepare_process
+
+    torch.set_num_threads(usable_cores())
+    if not row.is_peer and row.keeps_memory:
+        prepare_process()
     documents = usable_documents(corpus.documents, corpus.tests)
     num = args.steps * args.batch_size
     pairs = [(str(a), str(b)) for a, b in draw_positives(documents, num, np.random.default_rng(0))][:num]
@@ -153,6 +162,8 @@ def simile_trainer(row: Row, pairs: Sequence[tuple[str, str]], args: argparse.Na
         sampler.BATCHES_SORTED_TOGETHER = 1
     if not row.splits_batches:
         losses.TOKENS_PER_PASS = _NEVER
+    if row.has_fused_attention:
+        fit.MAX_EAGER_TOKENS = 0
     if not row.has_quick_dropout:
         fit.quicken_dropout = lambda _: None
     encoder = load_encoder(args.base, max_length=args.max_length, attention_dropout=row.has_attention_dropout)

@@ -1,7 +1,9 @@
 """One training of an encoder by sentence-transformers' trainer, in one process or in several that train together."""
 
+import ctypes
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,11 @@ from training.sampler import LengthBatchSampler, last_steps
 from training.torch_encoder import TorchEncoder, linear_layers, load_encoder
 
 _CHECKPOINTS_PER_RUN, _MIN_STEPS_BETWEEN_CHECKPOINTS = 20, 10
+MAX_EAGER_TOKENS = 512
+"""The longest texts whose attention weights are held in memory on a CPU."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""The options' numbers in malloc.h."""
+_KEPT_BLOCK_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,23 @@ class _HelperCallback(TrainerCallback):  # type: ignore[misc]
         wait_for_all()
 
 
-def share_cores() -> None:
-    """Use as many threads as this process has cores, of those that it shares with the others on this machine."""
+def prepare_process() -> None:
+    """Use as many threads as this process has cores, of those that it shares with the others on this machine.
+
+    Memory is kept for the next step. glibc returns the gradient of the word embeddings, 47 MB for MiniLM, to the system
+    once per pass, and the page faults of the next one can take as long as the pass itself on a virtual machine.
+    """
     torch.set_num_threads(max(1, usable_cores() // num_processes_here()))
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BLOCK_BYTES)
 
 
 def encoder_to_train(config: TrainConfig) -> TorchEncoder:
     """Return the base encoder with the dropout of training."""
-    # torch's fused attention supports no dropout on a CPU: with it, texts of 256 tokens take twice the time and memory.
-    # The other dropouts stay.
+    # On a CPU, torch's fused attention supports no dropout, and without it, drawing the numbers for it takes as long as
+    # the attention itself. The other dropouts stay.
     return load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
 
 
@@ -107,6 +122,9 @@ def trainer_of(fit: Fit, encoder: TorchEncoder) -> PairTrainer:
         module.requires_grad_(False)
     if not torch.cuda.is_available():
         quicken_dropout(encoder.model)
+        # torch's fused attention saves memory. In bf16, its backward pass on a CPU takes twice to ten times the time.
+        if encoder.max_length <= MAX_EAGER_TOKENS:
+            encoder.transformer.model.set_attn_implementation("eager")
     trainer = PairTrainer(
         model=encoder.model,
         args=_arguments(fit),
@@ -132,7 +150,7 @@ def train_with(trainer: PairTrainer, fit: Fit) -> None:
 
 def help_to_fit(fit: Fit) -> None:
     """Take part in a training that the first process leads."""
-    share_cores()
+    prepare_process()
     trainer = trainer_of(fit, encoder_to_train(fit.config))
     # The same dropout in all processes would drop the same places of different texts.
     set_seed(fit.config.seed + rank())

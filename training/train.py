@@ -21,7 +21,7 @@ from training.cross_fitting import cross_fit
 from training.dev_scoring import score_epoch
 from training.distillation import Distillation, Teacher
 from training.estimate import seconds_per_step
-from training.fit import Fit, dataset_of, encoder_to_train, help_to_fit, share_cores, train_with, trainer_of
+from training.fit import Fit, dataset_of, encoder_to_train, help_to_fit, prepare_process, train_with, trainer_of
 from training.inputs import TrainingInputs
 from training.interpolation import Curve
 from training.losses import numbered_texts
@@ -52,7 +52,7 @@ def train(
         StoppedError: SIGTERM came or the disk is full, and the same call continues from the last checkpoint; or another
             process trains at ``out``.
     """
-    share_cores()
+    prepare_process()
     check_replaceable(out)
     with alone(out):
         sweep(work_folder(out))
