@@ -59,8 +59,8 @@ Multiple negatives ranking on {pairs:,} random positive pairs of the documents' 
 its defaults, and with `bf16=True`. Simile trains with `loss: ranking`, which ranks in both directions, and `precision:
 auto`{precision}. Each row below it switches off one of its means: bf16, batches of similar length, passes of 1,024
 tokens at most in place of one padded pass, a fast generator for dropout, the omission of the dropout of attention
-weights, attention by separate operators, and memory that is kept from step to step. The time is that of the training alone, with tokenization and
-without checkpoints. A text counts once per pair that it is in."""
+weights, attention by separate operators, and memory that is kept from step to step. The time is that of the training
+alone, with tokenization and without checkpoints. A text counts once per pair that it is in."""
 
 
 def main() -> None:
