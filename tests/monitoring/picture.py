@@ -29,8 +29,8 @@ UNITS = {
     "percentunit": ("%", 100),
     "s": ("s", 1),
     "bytes": ("MB", 1e-6),
-    "reqps": ("a second", 1),
-    "cps": ("a second", 1),
+    "reqps": ("per second", 1),
+    "cps": ("per second", 1),
 }
 DENSE = """
   html { font-size: 11.5px; } body { max-width: none; padding: 1rem 1.5rem; }
@@ -38,7 +38,7 @@ DENSE = """
   main { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem 3rem; }
   main > .figure-row { display: block; margin: 0; }
   .figure-row .figure-row { grid-template-columns: repeat(3, 1fr); gap: 0.6rem 1.2rem; margin: 0; }
-  .plot { height: 6rem; } .table { margin: 0; } th, td { padding-right: 0.7rem; } td:first-child { min-width: 0; }
+  .table { margin: 0; } th, td { padding-right: 0.7rem; } td:first-child { min-width: 0; }
 """
 
 
