@@ -177,21 +177,24 @@ def _version(digest: str) -> str:
     return digest[:_VERSION_CHARACTERS]
 
 
-def _require_served(bundle: Bundle, name: str, version: str | None = None) -> None:
-    """Refuse the name and the version of a path, by an `UnknownModelError`, if they are not the bundle's."""
-    manifest = bundle.manifest
-    if name != manifest.name:
-        raise UnknownModelError(f"got the model {name[:80]!r}, need {manifest.name!r}")
-    if version is not None and version != _version(manifest.digest):
-        raise UnknownModelError(f"got version {version[:80]!r} of {name}, need {_version(manifest.digest)!r}")
+def _name(bundle: Bundle, settings: Settings) -> str:
+    return settings.model_name or bundle.manifest.name
+
+
+def _require_served(bundle: Bundle, settings: Settings, name: str, version: str | None = None) -> None:
+    """Refuse the name and the version of a path, by an `UnknownModelError`, if they are not the served ones."""
+    if name != (need := _name(bundle, settings)):
+        raise UnknownModelError(f"got the model {name[:80]!r}, need {need!r}")
+    if version is not None and version != (need := _version(bundle.manifest.digest)):
+        raise UnknownModelError(f"got version {version[:80]!r} of {name}, need {need!r}")
 
 
 async def _model_of_path(name: str, service: TheService) -> None:
-    _require_served(service.engine.scorer.bundle, name)
+    _require_served(service.engine.scorer.bundle, service.settings, name)
 
 
 async def _version_of_path(name: str, version: str, service: TheService) -> None:
-    _require_served(service.engine.scorer.bundle, name, version)
+    _require_served(service.engine.scorer.bundle, service.settings, name, version)
 
 
 router = APIRouter()
@@ -230,10 +233,11 @@ async def server() -> ServerResponse:
 @_versioned.get("")
 async def model(service: TheService) -> ModelResponse:
     """Describe the served bundle and its tensors, as the Open Inference Protocol does."""
-    manifest = service.engine.scorer.bundle.manifest
+    bundle = service.engine.scorer.bundle
+    manifest = bundle.manifest
     outputs = ["score", *(["probability"] if manifest.calibration else [])]
     return ModelResponse(
-        name=manifest.name,
+        name=_name(bundle, service.settings),
         versions=[_version(manifest.digest)],
         platform="simile_bundle",
         inputs=[TensorMetadata(name=name, datatype="BYTES", shape=[-1]) for name in _SIDES],
@@ -268,11 +272,11 @@ async def infer(body: InferRequest, request: Request, service: TheService) -> In
     engine, scored = await score_pairs(request, service, pairs)
     bundle = engine.scorer.bundle
     # A reload may have replaced the bundle for which the path was checked.
-    _require_served(bundle, **request.path_params)
+    _require_served(bundle, service.settings, **request.path_params)
     values = {"score": scored.score_P}
     if calibration := bundle.manifest.calibration:
         values["probability"] = probability(calibration, scored.score_P, prior=service.settings.prior)
-    return _answer(body, bundle, values)
+    return _answer(body, bundle, service.settings, values)
 
 
 def _pairs(body: InferRequest, tensors: bytes, settings: Settings) -> Pairs:
@@ -305,7 +309,7 @@ def _pairs(body: InferRequest, tensors: bytes, settings: Settings) -> Pairs:
 
 
 def _answer(
-    body: InferRequest, bundle: Bundle, values: dict[str, NDArray[np.floating[Any]]]
+    body: InferRequest, bundle: Bundle, settings: Settings, values: dict[str, NDArray[np.floating[Any]]]
 ) -> InferResponse | Response:
     """Return the requested outputs, with a binary part if one of them is requested as such."""
     (shape,) = (tensor.shape for tensor in body.inputs if tensor.name == "text_a")
@@ -324,9 +328,8 @@ def _answer(
         else:
             output.data = value_P.tolist()
         outputs.append(output)
-    manifest = bundle.manifest
     answer = InferResponse(
-        model_name=manifest.name, model_version=_version(manifest.digest), id=body.id, outputs=outputs
+        model_name=_name(bundle, settings), model_version=_version(bundle.manifest.digest), id=body.id, outputs=outputs
     )
     if not tensors:
         return answer

@@ -45,6 +45,15 @@ def _check_origin(origin: str) -> str:
 
 _Origin = Annotated[str, AfterValidator(_check_origin)]
 
+
+def _check_model_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ValueError("need letters, digits, dots, hyphens and underscores, since the name is part of paths")
+    return name
+
+
+_ModelName = Annotated[str, AfterValidator(_check_model_name)]
+
 ENVIRONMENT_ONLY = frozenset({"api_keys"})
 """Secrets, which are no options of the command line: every user of the machine can read that."""
 
@@ -73,6 +82,8 @@ class Settings(BaseModel):
     """Digest that every served bundle must have, from a source that you trust."""
     verify_key: Path | None = None
     """File with the public key (PEM) by whose private key every served bundle, and the shadow, must be signed."""
+    model_name: _ModelName | None = None
+    """Name of the model in the paths of the Open Inference Protocol, in place of the bundle's, as KServe needs it."""
     load_s: _Seconds = 120
     """Seconds in which a bundle must be loaded and tried, at the start and on SIGHUP."""
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from serving.app import create_app
 from serving.service import Service
 from serving.settings import Settings
+from simile.errors import InputError
 from simile.scoring import probability
 from simile.version import __version__
 from tests.live_servers import served
@@ -123,6 +124,22 @@ def test_tritons_client_reads_metadata_and_health(triton_client, version):
 def test_tritons_client_may_name_the_version(triton_client, version):
     answered = triton_client.infer("tiny", triton_inputs(), model_version=version).get_response()
     assert (answered["model_name"], answered["model_version"]) == ("tiny", version)
+
+
+def test_model_name_replaces_the_name_of_the_bundle(scorer, version):
+    app = create_app(Settings(model_name="cards"), scorer)
+    with served(app) as url, triton.InferenceServerClient(url.removeprefix("http://")) as client:
+        assert client.is_model_ready("cards", version)
+        assert client.get_model_metadata("cards")["name"] == "cards"
+        assert client.infer("cards", triton_inputs()).get_response()["model_name"] == "cards"
+        with pytest.raises(InferenceServerException, match="got the model 'tiny', need 'cards'"):
+            client.infer("tiny", triton_inputs())
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b"])
+def test_model_name_that_no_path_can_have_is_refused(name):
+    with pytest.raises(InputError, match=f"^SIMILE_MODEL_NAME: got {name!r}, need letters"):
+        Settings.resolve({}, {"SIMILE_MODEL_NAME": name})
 
 
 @pytest.mark.parametrize(

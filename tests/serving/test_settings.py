@@ -18,6 +18,7 @@ def test_settings_read_every_option_from_the_environment():
         "precision": "fp32",
         "digest": "0" * 64,
         "verify_key": "public.pem",
+        "model_name": "cards",
         "load_s": 60.5,
         "prior": 0.1,
         "max_body_bytes": 1000,
