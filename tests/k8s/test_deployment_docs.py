@@ -33,7 +33,7 @@ KINDS = {
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (5, 6)
+    assert (len(RENDERED), len(BUILT)) == (6, 6)
     assert len(APPLIED) == 5
 
 
@@ -43,7 +43,7 @@ def test_command_without_a_cluster_runs(command):
         pytest.skip("no kubectl here, so that nothing renders the manifests")
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert of_kind(list(yaml.safe_load_all(done.stdout)), "Deployment")
+    assert of_kind(list(yaml.safe_load_all(done.stdout)), "CronJob")
 
 
 @pytest.mark.parametrize("command", APPLIED)
