@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest
 ANYWHERE := not gpu and not network and not images and not mpnet and not ray
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images chart docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -80,6 +80,9 @@ ray: $(STAMP) ## Install Ray and run the tests that need it.
 
 images: $(STAMP) ## Build both container images and test them (needs root, buildah and debootstrap).
 	$(PYTEST) -m images tests/images
+
+chart: $(STAMP) ## Write the Helm chart into dist/simile (needs kubectl).
+	$(BIN)/python -m k8s.chart.build
 
 docs: $(STAMP) ## Build the site of the documents; a broken link fails.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline")
-FOLDERS = (*PACKAGES, "benchmarks", "docs", "tests")
+FOLDERS = (*PACKAGES, "benchmarks", "docs", "k8s", "tests")
 
 MAX_FUNCTION_LINES = 60
 MAX_MODULE_LINES = 400

@@ -12,6 +12,12 @@ CRDS = Path(os.environ.get("SIMILE_CRDS", Path(__file__).parents[3] / "shared" /
 VERSIONS = ("1.33", "1.35", "1.36", "1.37")
 
 
+def is_core(manifest):
+    """Return whether Kubernetes itself defines the kind."""
+    group = manifest["apiVersion"].rpartition("/")[0]
+    return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
+
+
 def strict(schema):
     """Return the schema, with unknown fields refused wherever the definition lists the known ones."""
     if isinstance(schema, list):

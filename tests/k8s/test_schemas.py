@@ -10,7 +10,7 @@ from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2Jo
 from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
 from pydantic import ValidationError
 
-from tests.k8s.definitions import VERSIONS, crd_validator
+from tests.k8s.definitions import VERSIONS, crd_validator, is_core
 from tests.k8s.manifests import replicated_jobs, the
 
 OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
@@ -19,11 +19,6 @@ OURS = ("PrometheusRule", "ScaledObject", "ServiceMonitor", "TrainJob")
 
 MODELS = {"JobSet": JobsetV1alpha2JobSet, "TrainingRuntime": TrainerV1alpha1TrainingRuntime}
 """Kubeflow's models of kinds whose definitions are not at hand."""
-
-
-def is_core(manifest):
-    group = manifest["apiVersion"].rpartition("/")[0]
-    return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
 
 
 def as_core(manifest) -> Iterator[dict]:
