@@ -1,7 +1,7 @@
 """Puts the values of the chart into the objects of the overlays, at the places that each of them names.
 
-Helm's expressions and actions are no YAML. They hide in the objects as words, in hexadecimal digits, until the objects
-have become text.
+Helm's expressions and actions are not YAML. Until an object is written as text, words stand for them, which encode them
+in hexadecimal digits.
 """
 
 import re

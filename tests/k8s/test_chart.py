@@ -171,6 +171,7 @@ def test_value_has_an_effect_and_leaves_valid_objects(install, path):
             {"SIMILE_CACHE_BYTES": 1},
             "at '/serve/settings/SIMILE_CACHE_BYTES': got number, want string",
         ),
+        ("serve.settings", {"SIMILE_HOST": "::1"}, "at '/serve/settings/SIMILE_HOST': false schema"),
         ("serve.resources", {"requests": {"cpu": None}}, "at '/serve/resources/requests': missing property 'cpu'"),
         ("train.schedule", "weekly", "at '/train/schedule': 'weekly' does not match pattern"),
         ("volumes.work", {"size": "large"}, "at '/volumes/work/size': 'large' does not match pattern"),
@@ -184,7 +185,7 @@ def test_value_has_an_effect_and_leaves_valid_objects(install, path):
 def test_wrong_value_is_refused_by_its_name(install, path, wrong, message):
     with pytest.raises(helm.HelmValuesError) as raised:
         install(under({}, path, wrong))
-    assert any(f"- {message}" in line for line in str(raised.value).splitlines())
+    assert any(line.startswith(f"- {message}") for line in str(raised.value).splitlines())
 
 
 def test_objects_of_another_namespace_know_it(install):
@@ -214,6 +215,18 @@ def test_service_without_a_secret_of_keys_answers_everybody(install):
     (pod,) = [pod for pod in pods(manifests) if pod.name == "Deployment/simile-serve"]
     assert "keys" not in {volume["name"] for volume in pod.spec["volumes"]}
     assert "SIMILE_API_KEYS_FILE" not in environment(pod.spec["containers"][0], manifests)
+
+
+@pytest.mark.parametrize("name", ["production with monitoring", "production-bucket"])
+def test_settings_of_the_chart_itself_are_reserved(chart, render, name):
+    schema = json.loads((chart / "values.schema.json").read_text())
+    reserved = set(schema["definitions"]["settings"]["properties"])
+    configs = [
+        one
+        for one in of_kind(render(name), "ConfigMap")
+        if re.fullmatch(r"simile-(serve|train)-\w{10}", one["metadata"]["name"])
+    ]
+    assert {key for one in configs for key in one.get("data", {})} - {"AWS_DEFAULT_REGION"} <= reserved
 
 
 def test_helm_finds_no_fault(chart):
