@@ -17,6 +17,8 @@ COMPOSED = {
     "dev with trainjob": ("dev", "trainjob"),
     "example": ("example",),
     "production": ("production",),
+    "production with canary": ("production", "monitoring", "canary"),
+    "production with canary and keda": ("production", "keda", "canary", "mirror"),
     "production with members": ("production", "members"),
     "production with members and monitoring": ("production", "members", "keda", "monitoring"),
     "production with monitoring": ("production", "keda", "monitoring"),

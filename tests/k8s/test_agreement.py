@@ -125,7 +125,8 @@ def test_service_listens_where_the_manifests_look_for_it(manifests):
     assert settings.host == "0.0.0.0"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": settings.port, "metrics": settings.metrics_port}
-    served = {port["name"]: (port["port"], port["targetPort"]) for port in the(manifests, "Service")["spec"]["ports"]}
+    service = the(manifests, "Service", "simile")
+    served = {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
     assert served == {name: (port, name) for name, port in ports.items()}
     allowed = the(manifests, "NetworkPolicy", "simile-serve")["spec"]["ingress"]
     assert {port["port"] for rule in allowed for port in rule["ports"]} == {"http"}
@@ -348,7 +349,7 @@ def test_every_reference_resolves(manifests):
             assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
         assert wanted <= names
         assert "emptyDir" in volumes["tmp"]
-    selectors = [the(manifests, "Service")["spec"]["selector"]]
+    selectors = [one["spec"]["selector"] for one in of_kind(manifests, "Service")]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(manifests, "PodDisruptionBudget")]
     selectors += [the(manifests, "Deployment")["spec"]["selector"]["matchLabels"]]
     assert all(selector.items() <= labels[0].items() for selector in selectors)
@@ -421,10 +422,14 @@ def test_way_to_the_bucket_is_of_the_pods_that_use_it(render):
 def test_one_autoscaler_scales_the_service(manifests):
     autoscalers = [*of_kind(manifests, "HorizontalPodAutoscaler"), *of_kind(manifests, "ScaledObject")]
     (autoscaler,) = autoscalers
-    target = autoscaler["spec"]["scaleTargetRef"]
-    assert (target["kind"], target["name"]) == ("Deployment", "simile-serve")
+    (runner,) = of_kind(manifests, "Rollout") or of_kind(manifests, "Deployment")
+    assert autoscaler["spec"]["scaleTargetRef"] == {
+        "apiVersion": runner["apiVersion"],
+        "kind": runner["kind"],
+        "name": "simile-serve",
+    }
     # Each apply would otherwise reset the autoscaler's choice.
-    assert "replicas" not in the(manifests, "Deployment")["spec"]
+    assert "replicas" not in the(manifests, "Deployment")["spec"] | runner["spec"]
 
 
 def test_autoscaler_asks_for_metrics_that_exist_before_the_first_request(render):

@@ -1,16 +1,20 @@
 """Runs a real Prometheus beside a real service, and checks targets, rules and the dashboard's queries."""
 
 import math
+import re
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.monitoring.stack import RULES, exposed, filled, loaded, missing, panels, running
+from tests.monitoring.stack import ROOT, RULES, exposed, filled, loaded, missing, panels, running
 from training.tracking import tracking
 from training.work import Work
 
 CLUSTER = Path(__file__).with_name("cluster.prom").read_text()
+ANALYSIS = yaml.safe_load((ROOT / "k8s/components/canary/analysis.yaml").read_text())["spec"]
+CANARY = {one["name"]: one["provider"]["prometheus"]["query"] for one in ANALYSIS["metrics"]}
 TARGETS = {"simile-serve", "pushgateway", "cluster"}
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not on the path: {', '.join(missing())}")
@@ -60,6 +64,14 @@ def test_every_rule_is_evaluated_without_an_error(prometheus):
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert len(rules) == sum(len(group["rules"]) for group in RULES["groups"])
     assert [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
+
+
+@pytest.mark.parametrize("name", sorted(CANARY))
+def test_every_query_of_a_canary_has_a_value(prometheus, name):
+    """Measures the service as both canary and old pods; without a cluster, no target has the labels of a pod."""
+    query = re.sub(r'namespace="[^"]*",pod=~"[^"]*"', 'job="simile-serve"', CANARY[name])
+    (value,) = prometheus.values(query)
+    assert math.isfinite(float(value["value"][1]))
 
 
 def test_only_the_failed_job_fires_an_alert(prometheus):
