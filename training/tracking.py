@@ -4,8 +4,6 @@ The callbacks of transformers are not used: they record all arguments of the tra
 whole curriculum as one epoch, and do not support resumed runs.
 """
 
-import importlib.util
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,21 +20,13 @@ from tensorboardX.record_writer import RecordWriter
 from simile.errors import InputError, StoppedError
 from simile.files import write_whole
 from simile.flat import flat
+from simile.mlflow import TRACKING_URI, redacted, require_mlflow
 from simile.progress import say
 from simile.pushgateway import gateway_address, pusher
 from training.work import Work
 
 Log = Callable[[Mapping[str, float], int], None]
 """A function that logs figures of a step by name: ``loss/total``, ``spearman/dev-seen``."""
-_MLFLOW = "MLFLOW_TRACKING_URI"
-_MLFLOW_DEFAULTS = {
-    # Figures go only where the environment says.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # stdout is reserved for results.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # With MLflow's default of seven retries, it takes four minutes to give up a lost server.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-}
 _GATEWAY_JOB = "simile-train"
 _HELP = {
     "state": "1 for the current state of the training, or how it ended.",
@@ -53,8 +43,7 @@ _HELP = {
 def require_trackers() -> None:
     """Refuse to train if MLflow is wanted and not installed, or the Pushgateway's address is malformed."""
     gateway_address()
-    if os.environ.get(_MLFLOW) and importlib.util.find_spec("mlflow") is None:
-        raise InputError(f"{_MLFLOW} is set, but MLflow is not installed (pip install mlflow-skinny, or unset it)")
+    require_mlflow()
 
 
 @contextmanager
@@ -66,7 +55,7 @@ def tracking(work: Work, name: str, parameters: Mapping[str, Any], step: int) ->
     """
     with ExitStack() as stack:
         logs = [_event_file(stack, work, step)]
-        if os.environ.get(_MLFLOW):
+        if require_mlflow():
             logs.append(_mlflow_run(stack, work, name, parameters))
         if gateway := gateway_address():
             logs.append(_pushes(stack, gateway, {"run": work.run, "member": name}))
@@ -116,15 +105,9 @@ def _event_file(stack: ExitStack, work: Work, step: int) -> Log:
 
 def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str, Any]) -> Log:
     """Return a log to the training's MLflow run; a server that becomes unreachable delays the training only once."""
-    for setting, value in _MLFLOW_DEFAULTS.items():
-        os.environ.setdefault(setting, value)
     import mlflow
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
-
-    def redacted(error: MlflowException) -> str:
-        """Return the message without user name and password, which an address in it may contain."""
-        return re.sub(r"//\S*@", "//", error.message)
 
     def end(state: str) -> None:
         try:
@@ -142,7 +125,7 @@ def _mlflow_run(stack: ExitStack, work: Work, name: str, parameters: Mapping[str
         mlflow.log_params(flat(parameters))
     except MlflowException as error:
         hint = f"; remove {file} to start a new run there" if earlier else ""
-        raise InputError(f"{_MLFLOW}: cannot log to MLflow ({redacted(error)}){hint}") from error
+        raise InputError(f"{TRACKING_URI}: cannot log to MLflow ({redacted(error)}){hint}") from error
     write_whole(file, run.info.run_id)
     say(f"MLflow: run {run.info.run_id}")
     client, is_lost = mlflow.MlflowClient(), False

@@ -16,6 +16,7 @@ SUMMARIES = {
     "sign": "Sign a bundle with a private key",
     "verify": "Verify that a bundle is signed by a key",
     "push": "Upload a bundle to a bucket, under its digest, or to an OCI registry",
+    "announce": "Tell a webhook or MLflow's registry of a published bundle",
     "pull": "Download a bundle from a bucket or an OCI registry, and verify it",
 }
 """What each command does, in the order of `simile --help`."""

@@ -228,7 +228,7 @@ def test_missing_mlflow_is_reported_before_training(monkeypatch, settings, mater
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     assert main(argv) == 2
     *_, line = capsys.readouterr().err.splitlines()
-    assert "MLFLOW_TRACKING_URI is set, but MLflow is not installed (pip install mlflow-skinny" in line
+    assert "MLFLOW_TRACKING_URI is set, but MLflow is not installed (pip install 'simile-pairs[mlflow]'" in line
     assert not out.parent.exists()
 
 
