@@ -1,4 +1,4 @@
-"""A stand-in for a Kubernetes API server: empty, it accepts all that `kubectl apply` creates."""
+"""A stand-in for a Kubernetes API server: it has what a test puts there, and accepts all that kubectl creates."""
 
 import json
 import threading
@@ -25,10 +25,13 @@ KINDS = {
 
 @dataclass
 class Cluster:
-    """The server's address, and the objects created there."""
+    """The server's address, the objects that are there by their paths, and those created since."""
 
     url: str = ""
+    objects: dict[str, Manifest] = field(default_factory=dict)
     created: list[Manifest] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    """The path of each request for an object."""
 
 
 @contextmanager
@@ -40,7 +43,11 @@ def fake_cluster() -> Iterator[Cluster]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            document = discovery(self.path.partition("?")[0].strip("/"))
+            path = self.path.partition("?")[0].strip("/")
+            document = discovery(path)
+            if not document:
+                cluster.requests.append(path)
+                document = cluster.objects.get(path)
             missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
             self._answer(document or missing, 200 if document else 404)
 

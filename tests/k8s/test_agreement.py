@@ -83,7 +83,7 @@ def test_each_way_to_train_has_its_steps(render):
     assert members == ["baseline", "evaluate", "join", "mine", "serve", "train", "train", "train"]
     for name in ("production", "production with members", "production with trainjob"):
         with_bucket = [line[0] for line in command_lines(render(name.replace("production", "production-bucket")))]
-        assert sorted(with_bucket) == sorted(["pull", "push", *(line[0] for line in command_lines(render(name)))])
+        assert sorted(with_bucket) == sorted(["pull", *(line[0] for line in command_lines(render(name)))])
 
 
 def test_members_are_as_many_as_their_settings_and_as_are_joined(render):
@@ -374,12 +374,14 @@ BUCKETS = ("production-bucket", "production-bucket with members", "production-bu
 @pytest.mark.parametrize("name", BUCKETS)
 def test_bundle_is_pushed_to_where_it_is_pulled_from(render, name):
     manifests = render(name)
-    (pushed,) = [line for line in command_lines(manifests) if line[0] == "push"]
+    (publish,) = [one for pod in pods(manifests) for one in pod.containers if one["name"] == "publish"]
+    sh, script, bundle, store = arguments(publish, manifests)
+    assert (sh, script, Path(bundle).name) == ("sh", "/etc/simile/publish.sh", "bundle")
     (pulled,) = [line for line in command_lines(manifests) if line[0] == "pull"]
     (served,) = [line for line in command_lines(manifests) if line[0] == "serve"]
     address, _, digest = pulled[1].rpartition("/")
     assert re.fullmatch("[0-9a-f]{64}", digest)
-    assert (pushed[2], served[1]) == (address, pulled[2])
+    assert (store, served[1]) == (address, pulled[2])
     volumes = [one["metadata"]["name"] for one in of_kind(manifests, "PersistentVolumeClaim")]
     assert volumes == ["simile-work"]
 

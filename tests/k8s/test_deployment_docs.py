@@ -1,5 +1,6 @@
 """The commands of docs/deployment.md do what it says, as far as that can be seen without a cluster."""
 
+import os
 import re
 import shlex
 import shutil
@@ -12,16 +13,18 @@ from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
 from tests.command_lines import read_options
 from tests.k8s.conftest import compose
 from tests.k8s.fake_api import fake_cluster
-from tests.k8s.manifests import K8S, ROOT, TIMEOUT_S, of_kind, pods
+from tests.k8s.manifests import K8S, ROOT, TIMEOUT_S, kustomize, of_kind, parsed, pods, rendered, the
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text()
 COMMANDS = [
     line
-    for block in re.findall(r"^```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    # What begins a block follows an empty line, what ends one does not.
+    for block in re.findall(r"\n\n```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     for line in block.replace("\\\n", "").splitlines()
 ]
 RENDERED = [command for command in COMMANDS if command.startswith("kubectl kustomize ")]
-APPLIED = list(dict.fromkeys(command for command in COMMANDS if command.startswith("kubectl apply ")))
+APPLIED = list(dict.fromkeys(one for one in COMMANDS if one.startswith("kubectl apply ") and " -l " in one))
+DRIFT = "k8s/overlays/retrain-on-drift"
 BUILT = [command for command in COMMANDS if command.startswith("docker build ")]
 KINDS = {
     "cronjob": "CronJob",
@@ -103,7 +106,14 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
 
 
 def test_everything_that_commands_name_is_in_the_manifests(render):
-    overlays = ("production", "production with members", "production with trainjob", "production-bucket")
+    overlays = (
+        "production with retraining",
+        "production with members",
+        "production with trainjob",
+        "production-bucket",
+    )
+    drift = kustomize(ROOT / DRIFT)
+    assert f"kubectl apply -k {DRIFT}" in COMMANDS
     manifests = [one for name in overlays for one in render(name)]
     there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
     text = "\n".join(COMMANDS)
@@ -111,9 +121,12 @@ def test_everything_that_commands_name_is_in_the_manifests(render):
     assert {kind for kind, _ in named} == set(KINDS.values())
     assert named <= there
     created = set(re.findall(r"create job --from=cronjob/[\w-]+ ([\w-]+)", text))
+    (trigger,) = the(drift, "Sensor")["spec"]["triggers"]
+    created.add(trigger["template"]["k8s"]["source"]["resource"]["metadata"]["name"])
     assert set(re.findall(r"\bjob/([a-z][\w-]*)", text)) == created - {"simile-train-2"}
     spaces = set(re.findall(r" -n (\S+)", text))
-    assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
+    assert spaces == {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")} | {"argo-events"}
+    assert {one["metadata"]["namespace"] for one in drift} == spaces
     containers = {container["name"] for pod in pods(manifests) for container in pod.containers}
     assert set(re.findall(r"--container (\w+)", text)) <= containers
     secrets = {
@@ -129,7 +142,31 @@ def test_everything_that_commands_name_is_in_the_manifests(render):
         for source in container.get("envFrom", ())
         if "secretRef" in source
     }
+    secrets |= {
+        entry["valueFrom"]["secretKeyRef"]["name"]
+        for pod in pods(manifests)
+        for container in pod.containers
+        for entry in container.get("env", ())
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+    secrets |= {webhook["authSecret"]["name"] for webhook in the(drift, "EventSource")["spec"]["webhook"].values()}
     assert set(re.findall(r"secret(?: generic)? (\S+)", text)) == secrets
+
+
+def test_pull_request_of_the_page_sets_the_published_bundle(tmp_path):
+    (workflow,) = [text for text in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if "repository_dispatch" in text]
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    script = "".join(
+        line + "\n" for line in job["steps"][1]["run"].splitlines() if line.startswith(("bundle=", "sed "))
+    )
+    assert script.count("\n") == 2
+    shutil.copytree(K8S, tmp_path / "k8s")
+    digest = "5" * 64
+    environ = {"PATH": os.environ["PATH"], "ADDRESS": f"s3://example/simile/{digest}"}
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environ, check=True)
+    manifests = parsed(rendered(tmp_path / "k8s/overlays/production-bucket"))
+    served = [one["data"]["BUNDLE"] for one in of_kind(manifests, "ConfigMap") if "BUNDLE" in one.get("data", {})]
+    assert served == [digest]
 
 
 def test_simile_commands_are_ones_that_it_takes():
@@ -172,7 +209,7 @@ def test_table_of_settings_is_that_of_the_code():
 
 
 def test_settings_that_the_text_names_are_there():
-    names = set(re.findall(r"`(SIMILE_[A-Z_]+)", TEXT)) - {"SIMILE_API_KEY", "SIMILE_THREADS"}
+    names = set(re.findall(r"`(SIMILE_[A-Z_]+)", TEXT)) - {"SIMILE_API_KEY", "SIMILE_THREADS", "SIMILE_WEBHOOK_URL"}
     assert names
     assert names <= {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
 
