@@ -53,6 +53,7 @@ SLOW_FILES = (
     "pipeline/test_bulk_bucket.py",
     "pipeline/test_bulk.py",
     "pipeline/test_registry.py",
+    "k8s/test_publish.py",
     "mining/test_mine.py",
     "pipeline/test_recipes.py",
     "training/test_interpolation.py",

@@ -42,8 +42,11 @@ def test_route_shares_out_what_the_two_services_get(manifests, canary):
     assert plugin == {"httpRoute": route["metadata"]["name"], "namespace": route["metadata"]["namespace"]}
     (rule,) = route["spec"]["rules"]
     services = [canary["stableService"], canary["canaryService"]]
-    # The plugin sets the weights: an apply must not reset them.
-    assert rule["backendRefs"] == [{"name": name, "port": 8080} for name in services]
+    # The plugin sets the weights; an apply may take requests from a canary, but must not give it any.
+    assert [(one["name"], one["port"], one["weight"]) for one in rule["backendRefs"]] == [
+        (services[0], 8080, 100),
+        (services[1], 8080, 0),
+    ]
     labels = the(manifests, "Deployment", "simile-serve")["spec"]["template"]["metadata"]["labels"]
     for name in services:
         spec = the(manifests, "Service", name)["spec"]
