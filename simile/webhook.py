@@ -22,7 +22,8 @@ _MAY_PASS = (408, 429)
 
 def webhook_address() -> str | None:
     """Return the webhook's address, or None where none is set; refuse, by an `InputError`, a malformed one."""
-    address = os.environ.get(WEBHOOK)
+    # Secrets that were made from files often end with a line end.
+    address = os.environ.get(WEBHOOK, "").strip()
     if address and not re.fullmatch(r"https?://[^/@\s]+(/[^\s]*)?", address):
         raise InputError(f"{WEBHOOK}: need https://HOST/PATH, without name or password (a token goes into {TOKEN})")
     return address or None
@@ -36,7 +37,7 @@ def post_json(address: str, body: bytes) -> None:
         StoppedError: the receiver cannot be reached, or cannot take the request now.
     """
     headers = {"Content-Type": "application/json", "User-Agent": "simile"}
-    if token := os.environ.get(TOKEN):
+    if token := os.environ.get(TOKEN, "").strip():
         headers["Authorization"] = f"Bearer {token}"
     host = urlsplit(address).hostname
     try:

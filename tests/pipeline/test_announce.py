@@ -95,6 +95,14 @@ def test_notice_has_the_digest_the_figures_and_a_text(webhook, finished, bundle,
     assert "the notice was sent" in last_line(capfd)
 
 
+def test_address_and_token_may_end_with_a_line_end(webhook, finished, monkeypatch):
+    monkeypatch.setenv("SIMILE_WEBHOOK_URL", f"{webhook.url}/hooks\n")
+    monkeypatch.setenv("SIMILE_WEBHOOK_TOKEN", f"{SECRET}\n")
+    assert announce(finished()) == 0
+    (request,) = webhook.requests
+    assert (request.path, request.headers["authorization"]) == ("/hooks", f"Bearer {SECRET}")
+
+
 def test_github_gets_an_event_that_it_accepts(webhook, finished, bundle):
     assert announce(finished(), "--format", "github") == 0
     (request,) = webhook.requests
