@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simile.bulk.storage import Stored
     from simile.bulk.tables import Reading, Shard
 
-_INDEX, _SHARDS = "JOB_COMPLETION_INDEX", "SIMILE_SHARDS"
+INDEX, SHARDS = "JOB_COMPLETION_INDEX", "SIMILE_SHARDS"
 """Variables of a pod of an Indexed Job; Kubernetes sets the first, from 0."""
 _LABELS = {"score": "scoring", "embed": "embedding"}
 """What the progress bar of a command is named."""
@@ -123,11 +123,11 @@ def share(option: str | None, environ: Mapping[str, str]) -> tuple[int, int]:
     """Return which of how many shares this process computes, from 1; without an option, by the Job's variables."""
     if option is not None:
         return parse_share("--shard", option)
-    if _INDEX not in environ and _SHARDS not in environ:
+    if INDEX not in environ and SHARDS not in environ:
         return 1, 1
-    index, num = environ.get(_INDEX, ""), environ.get(_SHARDS, "")
+    index, num = environ.get(INDEX, ""), environ.get(SHARDS, "")
     if not (index.isdecimal() and num.isdecimal() and int(index) < int(num)):
-        got = f"got {_INDEX}={index} and {_SHARDS}={num}"
+        got = f"got {INDEX}={index} and {SHARDS}={num}"
         raise InputError(f"{got}, need both numbers (the shards are the Job's completions)")
     return int(index) + 1, int(num)
 

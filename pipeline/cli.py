@@ -134,7 +134,7 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     if package == "httpx2":
         extras = "client"
     # Of the packages of bulk work and of buckets, each has an extra of its own.
-    extras = {"pyarrow": "evaluate", "ray": "ray", "fsspec": "s3", "s3fs": "s3", "aiohttp": "s3"}.get(package, extras)
+    extras = {"pyarrow": "bulk", "ray": "ray", "fsspec": "s3", "s3fs": "s3", "aiohttp": "s3"}.get(package, extras)
     if command in ("push", "pull"):
         extras = "oci" if package in ("oras", "requests") else "s3"
     return f"{command} needs the package {package}, which is not installed: pip install 'simile-pairs[{extras}]'"

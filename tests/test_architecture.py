@@ -189,6 +189,12 @@ def test_what_serves_loads_nothing_that_the_serving_image_lacks():
     assert not names & {"torch", "transformers", "rich", *NOT_SERVED}
 
 
+def test_bulk_work_loads_nothing_that_the_serving_image_with_its_extra_lacks():
+    names = loaded("-c", "import pipeline.commands.score, pipeline.commands.embed, pipeline.engines.local")
+    assert {"onnxruntime", "pyarrow.parquet", "simile.bulk.worker"} <= names
+    assert not names & {"torch", "transformers", *NOT_SERVED - {"pyarrow"}}
+
+
 def test_mining_evaluating_and_joining_load_no_torch():
     names = loaded(
         "-c", "import mining.report.figures, evaluation.report, pipeline.run, mining.mine, training.decision"

@@ -23,7 +23,7 @@ def parquet_rows(part: Part, wanted: Collection[str] | None, *, skip_bad: bool) 
         import pyarrow
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
-        raise InputError(f"{part.name}: reading Parquet needs pyarrow (pip install 'simile-pairs[train]')") from error
+        raise InputError(f"{part.name}: reading Parquet needs pyarrow (pip install 'simile-pairs[bulk]')") from error
     # Corrupt pages, dates beyond Python's and unknown time zones raise one or another of these.
     failures: _Failures = (pyarrow.ArrowException, OSError, ValueError, LookupError, ArithmeticError, TypeError)
     number, bad = 0, Counter[str]()

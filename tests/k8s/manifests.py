@@ -104,8 +104,9 @@ def environment(container: Mapping[str, Any], manifests: Sequence[Manifest]) -> 
     """Return the container's environment as far as the manifests define it."""
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
-        if "configMapRef" in source:
-            values |= the(manifests, "ConfigMap", source["configMapRef"]["name"]).get("data", {})
+        reference = source.get("configMapRef")
+        if reference and (not reference.get("optional") or of_kind(manifests, "ConfigMap", reference["name"])):
+            values |= the(manifests, "ConfigMap", reference["name"]).get("data", {})
     for entry in container.get("env", ()):
         if "value" in entry:
             values[entry["name"]] = entry["value"]

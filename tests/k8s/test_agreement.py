@@ -7,6 +7,7 @@ import httpx2
 import pytest
 import yaml
 
+from pipeline.bulk import SHARDS
 from pipeline.output import GATE_FAILED
 from pipeline.presets import read_train_config
 from pipeline.run_config import read_run_config
@@ -22,7 +23,7 @@ from tests.k8s.manifests import JOB_NAME, ROOT, arguments, environment, of_kind,
 from tests.k8s.policy import holds as policy_holds
 from tests.live_servers import served
 
-SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields} | {SHARDS}
 PART = "app.kubernetes.io/component"
 NO_SIMILE = ("sleep", "sh")
 """Commands of containers that are not Simile's; test_publish.py runs `publish.sh`."""
@@ -200,13 +201,15 @@ def test_grace_is_as_long_as_the_service_drains(manifests):
 
 
 def test_exit_codes_of_the_jobs_are_those_of_the_code(manifests):
-    jobs = [pod.job for pod in pods(manifests) if pod.labels.get(PART) == "train"]
+    # The input of bulk work is the same for all pods, and a gate is not part of it.
+    givers_up = {"train": [InputError.exit_code, GATE_FAILED], "bulk": [InputError.exit_code]}
+    jobs = [(pod.job, givers_up[pod.labels[PART]]) for pod in pods(manifests) if pod.labels.get(PART) in givers_up]
     assert jobs
-    for job in jobs:
+    for job, given_up in jobs:
         fail, ignore = job["podFailurePolicy"]["rules"]
         codes = fail["onExitCodes"]
         # The rule holds for every container: if it named one, the others' codes would count towards `backoffLimit`.
-        assert codes == {"operator": "In", "values": [InputError.exit_code, GATE_FAILED]}
+        assert codes == {"operator": "In", "values": given_up}
         assert fail["action"] == "FailJob"
         assert StoppedError.exit_code not in codes["values"]
         # A full disk exits with 75 as well: if that code were ignored, the Job would be retried for ever.

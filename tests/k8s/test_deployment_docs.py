@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import yaml
 
+from pipeline.bulk import SHARDS
 from serving.settings import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings
 from tests.command_lines import read_options
 from tests.k8s.conftest import compose
@@ -36,8 +37,8 @@ KINDS = {
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (6, 6)
-    assert len(APPLIED) == 5
+    assert (len(RENDERED), len(BUILT)) == (6, 7)
+    assert len(APPLIED) == 6
 
 
 @pytest.mark.parametrize("command", RENDERED)
@@ -57,7 +58,7 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
     parts = re.findall(r"component(?:=| in \()([\w,]+)", command)[0].split(",")
     copy = tmp_path / "k8s"
     shutil.copytree(K8S, copy)
-    compose(copy, "production", "monitoring")
+    compose(copy, "production", "monitoring", "bulk")
     kubectl, *words = shlex.split(command)
     with fake_cluster() as cluster:
         there = ["--server", cluster.url, "--cache-dir", str(tmp_path / "cache"), "--kubeconfig", "/dev/null"]
@@ -69,12 +70,14 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
         "store": {
             "Namespace/simile",
             "NetworkPolicy/simile-nothing",
+            "PersistentVolumeClaim/simile-bulk",
             "PersistentVolumeClaim/simile-bundles",
             "PersistentVolumeClaim/simile-work",
         },
         "files": {"CronJob/simile-files"},
         "monitoring": {
             "ConfigMap/simile-dashboard",
+            "ConfigMap/simile-pushgateway",
             "Deployment/simile-pushgateway",
             "NetworkPolicy/simile-metrics",
             "NetworkPolicy/simile-pushgateway",
@@ -86,6 +89,7 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
             "ServiceMonitor/simile-pushgateway",
             "ServiceMonitor/simile-serve",
         },
+        "bulk": {"ConfigMap/simile-score", "CronJob/simile-score", "ServiceAccount/simile-bulk"},
         "train": {
             "ConfigMap/simile-train",
             "ConfigMap/simile-train-files",
@@ -108,6 +112,7 @@ def test_command_applies_its_part_and_nothing_else(command, tmp_path):
 def test_everything_that_commands_name_is_in_the_manifests(render):
     overlays = (
         "production with retraining",
+        "production with bulk",
         "production with members",
         "production with trainjob",
         "production-bucket",
@@ -209,7 +214,8 @@ def test_table_of_settings_is_that_of_the_code():
 
 
 def test_settings_that_the_text_names_are_there():
-    names = set(re.findall(r"`(SIMILE_[A-Z_]+)", TEXT)) - {"SIMILE_API_KEY", "SIMILE_THREADS", "SIMILE_WEBHOOK_URL"}
+    elsewhere = {"SIMILE_API_KEY", "SIMILE_THREADS", "SIMILE_WEBHOOK_URL", SHARDS}
+    names = set(re.findall(r"`(SIMILE_[A-Z_]+)", TEXT)) - elsewhere
     assert names
     assert names <= {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
 

@@ -29,7 +29,7 @@ def objects(text):
     return frozenset(one.strip() for one in text.split("---\n"))
 
 
-@pytest.mark.parametrize("way", ["members", "trainjob"])
+@pytest.mark.parametrize("way", ["members", "trainjob", "bulk"])
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_order_of_components_changes_nothing(copy, overlay, way):
     components = (way,) if overlay == "production-gpu" else (way, "monitoring", "keda")
@@ -54,9 +54,10 @@ def test_component_that_would_lose_an_overlays_patches_is_refused(copy, overlay,
 def test_queue_of_an_overlay_holds_for_whatever_trains(copy, way):
     manifests = parsed(rendered(compose(copy(), "example", way)))
     (training,) = [one for one in manifests if one["kind"] in ("JobSet", "TrainJob")]
-    assert training["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainings"
+    assert training["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "batch"
 
 
-def test_queue_of_an_overlay_holds_for_jobs_made_from_the_cron_job(render):
-    template = the(render("example"), "CronJob", "simile-train")["spec"]["jobTemplate"]
-    assert template["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "trainings"
+@pytest.mark.parametrize("name", ["simile-train", "simile-score"])
+def test_queue_of_an_overlay_holds_for_jobs_made_from_the_cron_job(render, name):
+    template = the(render("example with bulk"), "CronJob", name)["spec"]["jobTemplate"]
+    assert template["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "batch"

@@ -49,11 +49,13 @@ def test_dev_fits_two_cores(render, name):
 
 ONE, MANY = ["ReadWriteOnce"], ["ReadWriteMany"]
 MODES = {
-    "dev with everything": {"simile-work": ONE, "simile-bundles": ONE},
+    "dev with everything": {"simile-work": ONE, "simile-bundles": ONE, "simile-bulk": ONE},
     "production": {"simile-work": ONE, "simile-bundles": MANY},
+    "production with bulk": {"simile-work": ONE, "simile-bundles": MANY, "simile-bulk": MANY},
     "production with members": {"simile-work": MANY, "simile-bundles": MANY},
     "production with trainjob": {"simile-work": ONE, "simile-bundles": MANY},
     "production-bucket": {"simile-work": ONE},
+    "production-bucket with bulk": {"simile-work": ONE},
     "production-bucket with members": {"simile-work": MANY},
     "production-gpu": {"simile-work": ONE, "simile-bundles": MANY},
     "production-gpu on production-bucket with members": {"simile-work": MANY},
@@ -66,7 +68,7 @@ def test_volumes_are_mounted_by_as_many_nodes_as_need_them(render, name):
     assert {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in claims} == MODES[name]
 
 
-COMPUTING = {"serve", "train", "node", "baseline", "mine", "join", "evaluate"}
+COMPUTING = {"serve", "train", "node", "baseline", "mine", "join", "evaluate", "score"}
 """Names of the containers that compute with several threads."""
 
 

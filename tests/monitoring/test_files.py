@@ -80,7 +80,7 @@ def test_compose_opens_nothing_to_the_network():
 def test_component_lists_its_files_and_has_the_dashboard_for_grafana():
     component = yaml.safe_load((COMPONENT / "kustomization.yaml").read_text())
     assert component["kind"] == "Component"
-    (generator,) = component["configMapGenerator"]
+    (generator,) = [one for one in component["configMapGenerator"] if one["name"] == "simile-dashboard"]
     assert generator["options"]["labels"]["grafana_dashboard"] == "1"
     named = {*component["resources"], *(file.partition("=")[2] for file in generator["files"]), "kustomization.yaml"}
     assert named == {file.name for file in COMPONENT.iterdir()}

@@ -3,27 +3,23 @@
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import kubernetes_validate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from pipeline.bulk import is_bulk, share
+from pipeline.bulk import share
 from simile.artifacts.bulk_manifest import BulkManifest
 from simile.errors import InputError
 from simile.scoring import load
 from simile.scoring.quantized import int8_embeddings
 from simile.scoring.streaming import StreamScorer
-from tests.command_lines import read_options
 from tests.pipeline.bulk_inputs import (
     PLAIN,
     bulk,
@@ -365,19 +361,6 @@ def test_gateway_gets_the_rows_and_the_shards_left(bundle, tmp_path, monkeypatch
     last = pushed[-1][3]
     assert (last["simile_bulk_rows",], last["simile_bulk_state", "finished"]) == (50, 1)
     assert last["simile_bulk_rows_per_second",] == pytest.approx(50 / last["simile_bulk_seconds",])
-
-
-def test_job_of_the_documents_is_valid_and_computes_a_share_per_pod():
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "bulk.md").read_text(), re.MULTILINE | re.DOTALL)
-    job = yaml.safe_load(block)
-    kubernetes_validate.validate(job, "1.33", strict=True)
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    options = read_options(container["args"])
-    assert is_bulk(options.pairs, options.out)
-    environ = {one["name"]: one["value"] for one in container["env"]}
-    num_pods = job["spec"]["completions"]
-    pods = [{"JOB_COMPLETION_INDEX": str(index)} | environ for index in range(num_pods)]
-    assert [share(options.shard, pod) for pod in pods] == [(index + 1, num_pods) for index in range(num_pods)]
 
 
 def test_full_disk_is_reported_and_what_was_whole_is_kept(bundle, folder, disk, tmp_path, whole, capsys):
