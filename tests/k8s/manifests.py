@@ -72,10 +72,21 @@ def _pods(manifest: Manifest) -> Iterator[Pod]:
     elif kind == "CronJob":
         job_spec = spec["jobTemplate"]["spec"]
         yield _of_template(name, job_spec["template"], job_spec)
+    elif kind == "RayJob":
+        yield from _ray_pods(name, spec)
     elif kind in ("JobSet", "TrainingRuntime"):
         for job in replicated_jobs(manifest):
             job_spec = job["template"]["spec"]
             yield _of_template(f"{name} {job['name']}", job_spec["template"], job_spec)
+
+
+def _ray_pods(name: str, spec: Mapping[str, Any]) -> Iterator[Pod]:
+    """Yield the pods of a RayJob: the submitter, the head, and one of each group of workers."""
+    cluster = spec["rayClusterSpec"]
+    yield _of_template(f"{name} submitter", spec["submitterPodTemplate"], None)
+    yield _of_template(f"{name} head", cluster["headGroupSpec"]["template"], None)
+    for group in cluster["workerGroupSpecs"]:
+        yield _of_template(f"{name} {group['groupName']}", group["template"], None)
 
 
 def replicated_jobs(manifest: Manifest) -> list[Manifest]:

@@ -56,8 +56,8 @@ def test_pods_of_a_job_score_each_pair_once(run_pod, render):
 
 def test_shares_and_completions_are_one_number(tmp_path):
     shutil.copytree(K8S, tmp_path / "k8s")
-    file = tmp_path / "k8s" / "components" / "bulk" / "kustomization.yaml"
-    file.write_text(file.read_text().replace(f"{SHARDS}=40", f"{SHARDS}=1000"))
+    file = tmp_path / "k8s" / "components" / "bulk" / "cronjob.yaml"
+    file.write_text(file.read_text().replace("completions: 40", "completions: 1000"))
     manifests = kustomize(compose(tmp_path / "k8s", "production", "bulk"))
     pod = scoring(manifests)
     assert environment(pod.containers[0], manifests)[SHARDS] == "1000"
@@ -65,7 +65,7 @@ def test_shares_and_completions_are_one_number(tmp_path):
 
 
 def test_several_shares_wait_for_each_pod_and_one_that_fails_leaves_the_others_alone(render):
-    for name in ("production with bulk", "production-bucket with bulk", "production-gpu with bulk"):
+    for name in ("production with bulk", "production-bucket with ray", "production-gpu with ray"):
         job = scoring(render(name)).job
         assert job["completions"] >= 5 * job["parallelism"]
         # The API server refuses more failed indexes than there are.
@@ -94,7 +94,7 @@ def test_pairs_are_copied_to_where_they_are_read(render):
 
 
 def test_with_a_bucket_each_pod_pulls_its_bundle_and_mounts_no_claim(render):
-    manifests = render("production-bucket with bulk")
+    manifests = render("production-bucket with ray")
     pod = scoring(manifests)
     pull, score = (arguments(container, manifests) for container in pod.containers)
     address, _, digest = pull[1].rpartition("/")
@@ -112,14 +112,14 @@ def test_with_a_bucket_each_pod_pulls_its_bundle_and_mounts_no_claim(render):
 
 
 def test_gpu_is_one_that_the_command_insists_on(render):
-    manifests = render("production-gpu with bulk")
+    manifests = render("production-gpu with ray")
     (container,) = scoring(manifests).containers
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert "--device=cuda" in arguments(container, manifests)
 
 
 def test_bulk_work_tells_the_gateway(render):
-    manifests = render("production with bulk and monitoring")
+    manifests = render("production with ray and monitoring")
     pod = scoring(manifests)
     assert environment(pod.containers[0], manifests)["PROMETHEUS_PUSHGATEWAY_URL"] == "http://simile-pushgateway:9091"
     assert holds(the(manifests, "NetworkPolicy", "simile-train-tells"), pod, "Egress")

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from tests.k8s.conftest import compose, edit
-from tests.k8s.manifests import K8S, parsed, rendered, the
+from tests.k8s.manifests import K8S, of_kind, parsed, rendered, the
 
 OVERLAYS = ("dev", "production", "production-bucket", "production-gpu")
 
@@ -29,7 +29,7 @@ def objects(text):
     return frozenset(one.strip() for one in text.split("---\n"))
 
 
-@pytest.mark.parametrize("way", ["members", "trainjob", "bulk"])
+@pytest.mark.parametrize("way", ["members", "trainjob", "bulk", "ray"])
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_order_of_components_changes_nothing(copy, overlay, way):
     components = (way,) if overlay == "production-gpu" else (way, "monitoring", "keda")
@@ -57,7 +57,12 @@ def test_queue_of_an_overlay_holds_for_whatever_trains(copy, way):
     assert training["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "batch"
 
 
+def test_queue_of_an_overlay_holds_for_ray_jobs(render):
+    for job in of_kind(render("example with ray"), "RayJob"):
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "batch"
+
+
 @pytest.mark.parametrize("name", ["simile-train", "simile-score"])
 def test_queue_of_an_overlay_holds_for_jobs_made_from_the_cron_job(render, name):
-    template = the(render("example with bulk"), "CronJob", name)["spec"]["jobTemplate"]
+    template = the(render("example with ray"), "CronJob", name)["spec"]["jobTemplate"]
     assert template["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "batch"

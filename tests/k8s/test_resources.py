@@ -55,7 +55,7 @@ MODES = {
     "production with members": {"simile-work": MANY, "simile-bundles": MANY},
     "production with trainjob": {"simile-work": ONE, "simile-bundles": MANY},
     "production-bucket": {"simile-work": ONE},
-    "production-bucket with bulk": {"simile-work": ONE},
+    "production-bucket with ray": {"simile-work": ONE},
     "production-bucket with members": {"simile-work": MANY},
     "production-gpu": {"simile-work": ONE, "simile-bundles": MANY},
     "production-gpu on production-bucket with members": {"simile-work": MANY},
@@ -68,7 +68,7 @@ def test_volumes_are_mounted_by_as_many_nodes_as_need_them(render, name):
     assert {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in claims} == MODES[name]
 
 
-COMPUTING = {"serve", "train", "node", "baseline", "mine", "join", "evaluate", "score"}
+COMPUTING = {"serve", "train", "node", "baseline", "mine", "join", "evaluate", "score", "head", "worker"}
 """Names of the containers that compute with several threads."""
 
 

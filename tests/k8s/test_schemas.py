@@ -11,9 +11,18 @@ from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import Traine
 from pydantic import ValidationError
 
 from tests.k8s.definitions import VERSIONS, crd_validator, is_core
-from tests.k8s.manifests import replicated_jobs, the
+from tests.k8s.manifests import pods, replicated_jobs, the
 
-OURS = ("AnalysisTemplate", "HTTPRoute", "PrometheusRule", "Rollout", "ScaledObject", "ServiceMonitor", "TrainJob")
+OURS = (
+    "AnalysisTemplate",
+    "HTTPRoute",
+    "PrometheusRule",
+    "RayJob",
+    "Rollout",
+    "ScaledObject",
+    "ServiceMonitor",
+    "TrainJob",
+)
 """Kinds of custom resources that are validated against their definitions."""
 
 
@@ -22,9 +31,12 @@ MODELS = {"JobSet": JobsetV1alpha2JobSet, "TrainingRuntime": TrainerV1alpha1Trai
 
 
 def as_core(manifest) -> Iterator[dict]:
-    """Yield the parts of a manifest that Kubernetes itself defines: all of it, or the Jobs of a training runtime."""
+    """Yield the parts of a manifest that Kubernetes itself defines: all of it, or its Jobs or pods."""
     if is_core(manifest):
         yield manifest
+    elif manifest["kind"] == "RayJob":
+        for pod in pods([manifest]):
+            yield {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": pod.labels}, "spec": pod.spec}
     elif manifest["kind"] in MODELS:
         for job in replicated_jobs(manifest):
             yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": job["name"]}} | {
@@ -146,6 +158,26 @@ def test_planted_defect_is_detected_by_every_version(production, version, kind, 
             "ScaledObject",
             lambda spec: spec["fallback"].update(replicas="2"),
             "is not of type 'integer'",
+        ),
+        (
+            "production with ray and monitoring",
+            "RayJob",
+            lambda spec: spec.update(entryPoint=""),
+            "'entryPoint' was unexpected",
+        ),
+        (
+            "production with ray and monitoring",
+            "RayJob",
+            lambda spec: spec["rayClusterSpec"]["headGroupSpec"].update(replicas=1),
+            "'replicas' was unexpected",
+        ),
+        (
+            "production with ray and monitoring",
+            "RayJob",
+            lambda spec: spec["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"].update(
+                restartPolice="Never"
+            ),
+            "'restartPolice' was unexpected",
         ),
         ("dev with trainjob", "TrainJob", lambda spec: spec.update(runtime={}), "'runtime' was unexpected"),
         (
