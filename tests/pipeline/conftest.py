@@ -1,6 +1,7 @@
 """Files and tiny bundles for the command line."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,23 @@ def s3_endpoint():
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint, monkeypatch):
+    """An empty bucket, as boto3 knows it, and the variables that the command finds it by."""
+    import boto3
+    from s3fs import S3FileSystem
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    options = {"endpoint_url": s3_endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    variables = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    variables |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (variables | {name.upper(): value for name, value in options.items()}).items():
+        monkeypatch.setenv(name.replace("ENDPOINT_URL", "AWS_ENDPOINT_URL"), value)
+    S3FileSystem.clear_instance_cache()
+    made = boto3.resource("s3", region_name="us-east-1", **options).create_bucket(Bucket="pairs")
+    yield made
+    made.objects.delete()
+    made.delete()

@@ -3,32 +3,13 @@
 import json
 import os
 
-import boto3
 import pyarrow.parquet as pq
 import pytest
-from s3fs import S3FileSystem
 
 from simile.bulk.storage import storage_of
 from tests.pipeline.bulk_inputs import bulk, parts, write_folder
 
 SMALL = ("--shard-rows", 64)
-
-
-@pytest.fixture
-def bucket(s3_endpoint, monkeypatch):
-    """An empty bucket, as boto3 knows it, and the variables that the command finds it by."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    options = {"endpoint_url": s3_endpoint, "aws_access_key_id": "x", "aws_secret_access_key": "x"}
-    variables = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    variables |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (variables | {name.upper(): value for name, value in options.items()}).items():
-        monkeypatch.setenv(name.replace("ENDPOINT_URL", "AWS_ENDPOINT_URL"), value)
-    S3FileSystem.clear_instance_cache()
-    made = boto3.resource("s3", region_name="us-east-1", **options).create_bucket(Bucket="pairs")
-    yield made
-    made.objects.delete()
-    made.delete()
 
 
 @pytest.fixture
