@@ -38,7 +38,7 @@ KINDS = {
 
 
 def test_commands_of_every_sort_are_found():
-    assert (len(RENDERED), len(BUILT)) == (6, 8)
+    assert (len(RENDERED), len(BUILT)) == (6, 9)
     assert len(APPLIED) == 6
 
 

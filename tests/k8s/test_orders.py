@@ -29,7 +29,7 @@ def objects(text):
     return frozenset(one.strip() for one in text.split("---\n"))
 
 
-@pytest.mark.parametrize("way", ["members", "trainjob", "bulk", "ray"])
+@pytest.mark.parametrize("way", ["members", "trainjob", "bulk", "ray/score", "ray/train"])
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_order_of_components_changes_nothing(copy, overlay, way):
     components = (way,) if overlay == "production-gpu" else (way, "monitoring", "keda")

@@ -1,4 +1,4 @@
-"""The RayJobs: their entrypoints as a shell expands them, and who reaches the pods of their clusters."""
+"""The RayJobs: what their entrypoints run, and who reaches the pods of their clusters."""
 
 import re
 import shlex
@@ -7,8 +7,10 @@ import subprocess
 import pytest
 
 from pipeline.bulk import is_bulk, share
+from pipeline.output import GATE_FAILED
+from pipeline.run_config import read_run_config
 from tests.command_lines import read_options
-from tests.k8s.manifests import ROOT, arguments, environment, of_kind, pods, the
+from tests.k8s.manifests import K8S, ROOT, arguments, environment, of_kind, pods, the
 from tests.k8s.policy import holds
 
 COMPOSED = (
@@ -55,6 +57,49 @@ def test_scoring_is_the_command_of_a_job_by_rays_engine(manifests):
     # The head has no share of its own: the command deals out all shards.
     _, head, _ = ray_pods(manifests, "simile-score")
     assert share(options.shard, environment(head.spec["containers"][0], manifests)) == (1, 1)
+
+
+@pytest.fixture
+def train(render, tmp_path):
+    """Runs the entrypoint of the training with programs that only note their arguments; returns exit code and notes."""
+    manifests = render("production with ray and monitoring")
+    assert entrypoint(manifests, "simile-train") == ["sh", "/etc/simile/train.sh"]
+    (files,) = [one["data"] for one in of_kind(manifests, "ConfigMap") if "train.sh" in one.get("data", {})]
+    note = f'echo "$(basename "$0")" "$@" >> {tmp_path}/notes'
+    (tmp_path / "simile").write_text(f"#!/bin/sh\n{note}\nexit $CODE\n")
+    (tmp_path / "simile").chmod(0o755)
+    (tmp_path / "publish.sh").write_text(f"{note}\n")
+    (tmp_path / "train.sh").write_text(files["train.sh"].replace("/etc/simile/publish.sh", f"{tmp_path}/publish.sh"))
+    _, head, _ = ray_pods(manifests, "simile-train")
+
+    def run(code=0, **more):
+        environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CODE": str(code)}
+        environ |= environment(head.spec["containers"][0], manifests) | more
+        done = subprocess.run(["sh", tmp_path / "train.sh"], env=environ, check=False)
+        return done.returncode, [shlex.split(line) for line in (tmp_path / "notes").read_text().splitlines()]
+
+    return run
+
+
+def test_training_publishes_what_passes_the_gate(train):
+    code, (run, publish) = train()
+    assert code == 0
+    assert run[-4:] == ["--engine", "ray", "--num-gpus", "0"]
+    options = read_options([word.replace("/etc/simile", str(K8S / "base" / "train")) for word in run[1:-4]])
+    assert str(read_run_config(options.source, options.set, options).out) == "/work/runs/first"
+    assert publish == ["publish.sh", "/work/runs/first/bundle", "/bundles"]
+
+
+def test_training_pushes_to_the_bucket_where_there_is_one(train):
+    _, (run, push) = train(BUCKET="s3://example/simile", GPUS="1")
+    assert run[-1] == "1"
+    assert read_options(push[1:])
+    assert push == ["simile", "push", "/work/runs/first/bundle", "s3://example/simile"]
+
+
+def test_training_whose_gate_fails_publishes_nothing(train):
+    code, notes = train(code=GATE_FAILED)
+    assert (code, len(notes)) == (GATE_FAILED, 1)
 
 
 def test_nothing_starts_until_somebody_says_so(manifests):
@@ -120,10 +165,27 @@ def test_with_a_bucket_head_and_workers_pull_the_bundle_and_have_the_keys(render
     assert keys not in submitter.spec["containers"][0]["envFrom"]
 
 
-def test_gpus_are_those_of_the_workers(render):
-    _, head, workers = ray_pods(render("production-gpu with ray"), "simile-score")
+def test_with_a_bucket_the_head_of_a_training_has_the_keys_and_mounts_no_bundles(render):
+    manifests = render("production-bucket with ray")
+    _, head, workers = ray_pods(manifests, "simile-train")
+    (container,) = head.containers
+    assert {"secretRef": {"name": "simile-bucket", "optional": True}} in container["envFrom"]
+    assert environment(container, manifests)["BUCKET"] == "s3://example/simile"
+    for pod in (head, *workers):
+        assert {one["name"] for one in pod.spec["volumes"]} == {"work", "config", "tmp"}
+
+
+@pytest.mark.parametrize("name", ["simile-score", "simile-train"])
+def test_gpus_are_those_of_the_workers(render, name):
+    _, head, workers = ray_pods(render("production-gpu with ray"), name)
     assert "nvidia.com/gpu" not in head.spec["containers"][0]["resources"]["limits"]
     for pod in workers:
         assert pod.spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
         assert pod.spec["tolerations"]
-    assert read_options(entrypoint(render("production-gpu with ray"), "simile-score")[1:]).num_gpus == 1
+
+
+def test_commands_ask_for_the_gpus_of_their_workers(render):
+    manifests = render("production-gpu with ray")
+    assert read_options(entrypoint(manifests, "simile-score")[1:]).num_gpus == 1
+    _, head, _ = ray_pods(manifests, "simile-train")
+    assert environment(head.spec["containers"][0], manifests)["GPUS"] == "1"

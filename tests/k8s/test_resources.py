@@ -55,7 +55,7 @@ MODES = {
     "production with members": {"simile-work": MANY, "simile-bundles": MANY},
     "production with trainjob": {"simile-work": ONE, "simile-bundles": MANY},
     "production-bucket": {"simile-work": ONE},
-    "production-bucket with ray": {"simile-work": ONE},
+    "production-bucket with ray": {"simile-work": MANY},
     "production-bucket with members": {"simile-work": MANY},
     "production-gpu": {"simile-work": ONE, "simile-bundles": MANY},
     "production-gpu on production-bucket with members": {"simile-work": MANY},

@@ -11,7 +11,7 @@ from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import Traine
 from pydantic import ValidationError
 
 from tests.k8s.definitions import VERSIONS, crd_validator, is_core
-from tests.k8s.manifests import pods, replicated_jobs, the
+from tests.k8s.manifests import of_kind, pods, replicated_jobs, the
 
 OURS = (
     "AnalysisTemplate",
@@ -190,7 +190,7 @@ def test_planted_defect_is_detected_by_every_version(production, version, kind, 
     ],
 )
 def test_defect_planted_in_a_custom_resource_is_detected(render, name, kind, plant, expected):
-    changed = deepcopy(the(render(name), kind))
+    changed = deepcopy(of_kind(render(name), kind)[0])
     plant(changed["spec"])
     (error,) = crd_validator(kind, changed["apiVersion"]).iter_errors(changed)
     assert expected in error.message
