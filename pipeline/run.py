@@ -12,8 +12,10 @@ from pipeline.columns import read, read_labelled, require_columns_of
 from pipeline.commands import evaluate
 from pipeline.commands.join import join
 from pipeline.commands.mine import MineFiles, mine_to
+from pipeline.engines import TrainMembers, local
+from pipeline.members import Members, member_paths, mined_sets, training_files
 from pipeline.options import TableOptions
-from pipeline.run_config import PHASES, RunConfig
+from pipeline.run_config import RunConfig
 from simile import artifacts
 from simile.artifacts import EvaluationReport, PairSet, source_sha256
 from simile.artifacts.json_file import read_model
@@ -32,8 +34,8 @@ _RESULTS = (
 """Everything that a run writes into its folder."""
 
 
-def run(config: RunConfig, *, restart: bool = False) -> EvaluationReport:
-    """Run all stages and return the evaluation of the bundle.
+def run(config: RunConfig, *, restart: bool = False, train_members: TrainMembers = local.train) -> EvaluationReport:
+    """Run all stages and return the evaluation of the bundle; ``train_members`` is an engine's.
 
     Writes ``baseline``, ``mined``, ``bundle``, ``report.html`` and ``report.json`` into ``config.out``. The baseline is
     the untouched base of the first member. Several members are trained in ``members`` and joined: the bundle's score is
@@ -49,10 +51,10 @@ def run(config: RunConfig, *, restart: bool = False) -> EvaluationReport:
     require_trackers()
     # The lock lies in the folder, because the folder may be a volume that nothing can be put beside.
     with alone(config.out / "run"):
-        return _run_stages(config, given, restart=restart)
+        return _run_stages(config, given, train_members, restart=restart)
 
 
-def _run_stages(config: RunConfig, given: "_Given", *, restart: bool) -> EvaluationReport:
+def _run_stages(config: RunConfig, given: "_Given", train_members: TrainMembers, *, restart: bool) -> EvaluationReport:
     for name in _RESULTS:
         sweep(config.out / name)
     if restart:
@@ -63,11 +65,11 @@ def _run_stages(config: RunConfig, given: "_Given", *, restart: bool) -> Evaluat
     say("[2/4] mining: pairs as hard as the test")
     if config.documents:
         _mine(config, config.documents)
-    tests = given.test or tuple(_mined(config, _TEST_SETS))
+    tests = given.test or tuple(mined_sets(config, _TEST_SETS))
     if not tests:
         raise InputError(f"{config.out}: mining held out no pairs to judge on, need more documents or 'test' pairs")
     say("[3/4] training")
-    _train(config, given, restart=restart)
+    _train(config, given, train_members)
     say("[4/4] evaluation against the baseline, on pairs by which nothing was chosen")
     return _judge(config, tests, given.guard)
 
@@ -89,7 +91,7 @@ def _read_given(config: RunConfig) -> _Given:
         if path and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: no such file")
     if config.pairs:
-        _training_files(config)
+        training_files(config)
     target = read(config.target, config) if config.target else None
     if target and not config.pairs:
         check_target(target)
@@ -111,19 +113,6 @@ def _remove_results(out: Path) -> None:
         raise InputError(f"{existing[0]}: exists, but no run wrote it; need an output folder without it")
     for path in results:
         remove(path)
-
-
-def _mined(config: RunConfig, names: Sequence[str]) -> list[PairSet]:
-    """Return those of the named mined sets that exist."""
-    paths = [config.out / "mined" / f"{name}.jsonl" for name in names if config.documents]
-    return [artifacts.read_labelled_pairs(path) for path in paths if path.is_file()]
-
-
-def _training_files(config: RunConfig) -> list[PairSet]:
-    """Return the pairs to train on, file by file: a curriculum has one file per phase."""
-    if config.pairs:
-        return read_labelled([config.pairs], config)
-    return _mined(config, PHASES if config.mine.strategy == "curriculum" else ("pairs",))
 
 
 def _make_baseline(config: RunConfig) -> None:
@@ -164,13 +153,6 @@ def _mine(config: RunConfig, documents: Path) -> None:
     _stage(files.out, inputs, lambda: mine_to(files, mine_config, config))
 
 
-def _member_paths(config: RunConfig) -> list[Path]:
-    """Return where each member's bundle lies; a single member is the run's bundle itself."""
-    if len(config.train) == 1:
-        return [config.out / "bundle"]
-    return [config.out / "members" / member.name for member in config.train]
-
-
 def _require_same_run(config: RunConfig) -> None:
     """Refuse the folder of a run that has begun with other members or settings, before a stage is repeated for them.
 
@@ -189,23 +171,18 @@ def _require_same_run(config: RunConfig) -> None:
         raise InputError(
             f"{bundle}: comes from a run with {members}, need --restart to replace it by {num}, or another 'out'"
         )
-    for member, path in zip(config.train, _member_paths(config), strict=True):
+    for member, path in zip(config.train, member_paths(config), strict=True):
         if (work := Work(path)).is_begun:
             from training.inputs import TrainingInputs
 
             work.require_same(TrainingInputs(member).facts, settings_only=True)
 
 
-def _train(config: RunConfig, given: _Given, *, restart: bool) -> None:
+def _train(config: RunConfig, given: _Given, train_members: TrainMembers) -> None:
     """Train the members on the same pairs, and join several."""
-    from training.train import train
-
-    files, paths, bundle = _training_files(config), _member_paths(config), config.out / "bundle"
-    dev_sets = [*given.dev, *_mined(config, _DEV_SETS)]
-    for member, path in zip(config.train, paths, strict=True):
-        if len(paths) > 1:
-            say(f"      member {member.name}")
-        train(member, files, dev_sets, path, calibration_sets=given.calibration, restart=restart)
+    paths, bundle = member_paths(config), config.out / "bundle"
+    dev_sets = [*given.dev, *mined_sets(config, _DEV_SETS)]
+    train_members(Members(config, dev_sets, given.calibration))
     if len(paths) > 1:
         say("      joining them: the mean of their scores")
         method = config.train[0].calibration
@@ -257,7 +234,7 @@ def _stage(folder: Path, inputs: dict[str, Any], make: Callable[[], object]) -> 
 
 
 def _judge(config: RunConfig, sets: Sequence[PairSet], guards: Sequence[PairSet]) -> EvaluationReport:
-    out, paths = config.out, _member_paths(config)
+    out, paths = config.out, member_paths(config)
     options = evaluate.Options(
         bundle=str(out / "bundle"),
         pairs=tuple(pairs.name for pairs in sets),

@@ -15,20 +15,21 @@ from torch import nn
 from simile.artifacts import Pair
 
 
-def deal(files: Sequence[Sequence[Pair]], max_pairs: int | None, seed: int) -> list[list[list[Pair]]]:
-    """Return the pairs of each training, file by file: at most ``max_pairs`` over all files, about equally many each.
+def num_trainings(files: Sequence[Sequence[Pair]], max_pairs: int | None) -> int:
+    """Return the fewest trainings of which none sees more than ``max_pairs`` pairs."""
+    return max(1, ceil(sum(map(len, files)) / max_pairs)) if max_pairs else 1
 
-    A single training gets all pairs in their order.
+
+def share_of(files: Sequence[Sequence[Pair]], number: int, num: int, seed: int) -> list[list[Pair]]:
+    """Return the pairs of one of ``num`` trainings, numbered from 1, file by file.
+
+    Each pair is dealt to one training, and all get about equally many. A single training gets all pairs in their order.
     """
-    num_trainings = max(1, ceil(sum(map(len, files)) / max_pairs)) if max_pairs else 1
-    if num_trainings == 1:
-        return [[list(rows) for rows in files]]
+    if num == 1:
+        return [list(rows) for rows in files]
     # Files may be sorted by class, so their rows are shuffled; the same seed deals the same pairs.
     orders = [np.random.default_rng(seed).permutation(len(rows)) for rows in files]
-    return [
-        [[rows[i] for i in order[number::num_trainings]] for rows, order in zip(files, orders, strict=True)]
-        for number in range(num_trainings)
-    ]
+    return [[rows[i] for i in order[number - 1 :: num]] for rows, order in zip(files, orders, strict=True)]
 
 
 @torch.no_grad()

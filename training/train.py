@@ -4,6 +4,7 @@ sentence-transformers trains; this module sets it up, resumes it, and deals many
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from simile.artifacts import Bundle, Pair, PairSet, TrainingProvenance, check_re
 from simile.errors import InputError, StoppedError
 from simile.files import alone, sweep
 from simile.progress import say
-from training.averaging import deal
+from training.averaging import num_trainings, share_of
 from training.bundling import best_encoder, require_our_weights, to_bundle, weights_folder
 from training.callback import TrainingCallback
 from training.config import TrainConfig
@@ -60,6 +61,55 @@ def train(
         return _train(inputs, out, restart=restart)
 
 
+def shares_left(
+    config: TrainConfig,
+    files: Sequence[PairSet],
+    dev_sets: Sequence[PairSet],
+    out: Path,
+    *,
+    calibration_sets: Sequence[PairSet] = (),
+) -> list[int]:
+    """Return the numbers, from 1, of the shares of ``most_pairs`` that `train` has yet to train at ``out``.
+
+    They may be trained before it by `train_share`, side by side. None is left where one training sees all pairs.
+
+    Raises:
+        InputError: as `train` does.
+    """
+    check_replaceable(out)
+    require_our_weights(weights_folder(out))
+    inputs, work = TrainingInputs(config, files, dev_sets, calibration_sets).with_dev_set(), Work(out)
+    work.require_same(inputs.facts)
+    if _made_by(out, inputs, work) is not None:
+        return []
+    inputs.require_trainable()
+    parts = _parts(out, num_trainings(inputs.trained_rows, config.most_pairs))
+    return [number for number, part in enumerate(parts, 1) if not part.is_trained] if len(parts) > 1 else []
+
+
+def train_share(
+    config: TrainConfig,
+    files: Sequence[PairSet],
+    dev_sets: Sequence[PairSet],
+    out: Path,
+    *,
+    number: int,
+    calibration_sets: Sequence[PairSet] = (),
+) -> None:
+    """Train one of several shares of ``most_pairs``, which `train` then finds done in the work folder of ``out``.
+
+    Raises:
+        InputError: as `train` does.
+        StoppedError: as `train` does; the same call, or `train`, continues.
+    """
+    prepare_process()
+    inputs, work = TrainingInputs(config, files, dev_sets, calibration_sets).with_dev_set(), Work(out)
+    work.require_same(inputs.facts)
+    base = _begin(inputs, work, restart=False)
+    with stopping_on_full_disk(work):
+        _train_part(inputs, base, _parts(out, num_trainings(inputs.trained_rows, config.most_pairs)), number)
+
+
 def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
     config, work = inputs.config, Work(out)
     require_our_weights(weights_folder(out))
@@ -67,25 +117,45 @@ def _train(inputs: TrainingInputs, out: Path, *, restart: bool) -> Bundle:
         work.require_same(inputs.facts)
         if (bundle := _made_by(out, inputs, work)) is not None:
             return bundle
-    # Inputs that cannot be trained on are refused before the work folder belongs to them.
-    require_trackers()
-    inputs.require_trainable()
-    base = encoder_to_train(config)
-    require_fits(config.base, base, config.prompts, config.matryoshka)
-    work.begin(inputs.facts, restart=restart)
+    base = _begin(inputs, work, restart=restart)
     with stopping_on_full_disk(work):
         inputs.warn_of_few_groups()
         inputs.warn_of_trained_texts()
         unseen = _cross_fit(inputs, base, out) if config.min_base_agreement else {}
-        shares = deal(inputs.trained_rows, config.most_pairs, config.seed)
-        parts = [Work(out, part=f"part-{number + 1}") for number in range(len(shares))] if len(shares) > 1 else [work]
-        for number, (share, part) in enumerate(zip(shares, parts, strict=True), 1):
-            if len(parts) > 1:
-                num = sum(map(len, share))
-                say(f"training {number} of {len(parts)}, on {num:,} pairs; the times below are for this one")
-            if not part.is_trained:
-                _fit(inputs, replace(base, model=deepcopy(base.model)), share, part, inputs.teacher)
+        parts = _parts(out, num_trainings(inputs.trained_rows, config.most_pairs))
+        for number in range(1, len(parts) + 1):
+            _train_part(inputs, base, parts, number)
         return to_bundle(inputs, base, parts, out, unseen)
+
+
+def _begin(inputs: TrainingInputs, work: Work, *, restart: bool) -> TorchEncoder:
+    """Begin or continue the run in its work folder, and return the base encoder."""
+    # Inputs that cannot be trained on are refused before the work folder belongs to them.
+    require_trackers()
+    inputs.require_trainable()
+    base = encoder_to_train(inputs.config)
+    require_fits(inputs.config.base, base, inputs.config.prompts, inputs.config.matryoshka)
+    work.begin(inputs.facts, restart=restart)
+    return base
+
+
+def _parts(out: Path, num: int) -> list[Work]:
+    """Return the work folders of the run's trainings; a single one has the run's own."""
+    return [Work(out, part=f"part-{number + 1}") for number in range(num)] if num > 1 else [Work(out)]
+
+
+def _train_part(inputs: TrainingInputs, base: TorchEncoder, parts: Sequence[Work], number: int) -> None:
+    """Train on the share of this number, unless that is done, and leave the weights in its part's folder."""
+    part, are_several = parts[number - 1], len(parts) > 1
+    # The run's own folder is held already. That of a part may be another process' that trains this share alone.
+    with alone(part.folder) if are_several else nullcontext():
+        if part.is_trained:
+            return
+        share = share_of(inputs.trained_rows, number, len(parts), inputs.config.seed)
+        if are_several:
+            num = sum(map(len, share))
+            say(f"training {number} of {len(parts)}, on {num:,} pairs; the times below are for this one")
+        _fit(inputs, replace(base, model=deepcopy(base.model)), share, part, inputs.teacher)
 
 
 def _cross_fit(inputs: TrainingInputs, base: TorchEncoder, out: Path) -> Curve:

@@ -1,14 +1,20 @@
-"""Engines: where the shards of bulk work are computed. The work itself is `simile.bulk.worker`, the same for each.
+"""Engines: where bulk work and trainings are computed. What is computed is the same for each.
 
-An engine is a generator: it yields each part when it is whole, in any order, and collects neither rows nor texts.
+Bulk work comes in shards (`simile.bulk.worker`). Its engine is a generator, which yields each part when it is whole, in
+any order, and collects neither rows nor texts. The members of a run (`pipeline.members`) are trained by a function,
+which returns when all of their bundles are whole.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from simile.bulk.parts import Whole
 from simile.bulk.tables import Shard
 from simile.bulk.worker import BulkJob, OnRows
+
+# Bulk work runs where what trains is not installed.
+if TYPE_CHECKING:
+    from pipeline.members import Members
 
 
 class Engine(Protocol):
@@ -20,4 +26,16 @@ class Engine(Protocol):
         Raises:
             InputError: the bundle or the input does not fit, on this machine or on a worker's.
             StoppedError: workers were lost too often; the same command resumes.
+        """
+
+
+class TrainMembers(Protocol):
+    """A way to train the members of a run."""
+
+    def __call__(self, members: "Members") -> None:
+        """Train all members to their bundles; what an earlier call has trained is not repeated.
+
+        Raises:
+            InputError: the pairs or a config cannot be trained on.
+            StoppedError: a training was stopped, or its workers were lost too often; the same call resumes.
         """

@@ -1,4 +1,4 @@
-"""The Ray engine: a pool of actors, one worker each, on the nodes of a cluster.
+"""The Ray engine of bulk work: a pool of actors, one worker each, on the nodes of a cluster.
 
 Each actor has one shard at a time, and the next one is given to whichever is free: a slow node gets fewer. A shard
 whose actor or node is lost goes to another actor, and a new actor is asked for. Because a part appears under its name
@@ -6,35 +6,19 @@ whole, a shard that was computed twice does no harm. All nodes need the bundle, 
 paths, or in a bucket.
 """
 
-import os
-import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 
+from pipeline.engines.cluster import LOST, MAX_LOSSES, PATIENCE_S, answer, connect, nodes, signals_unwrapped
 from simile.bulk.parts import Whole
 from simile.bulk.tables import Shard
 from simile.bulk.worker import BulkJob, OnRows, Worker
-from simile.errors import SimileError, StoppedError
+from simile.errors import StoppedError
 from simile.progress import say
-
-_LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
-_MAX_LOSSES = 5
-"""Actors that one shard may cost: one that ends each of them, for example by its memory, would do so forever."""
-_PATIENCE_S = 30.0
 
 
 class _Actor:
@@ -86,7 +70,7 @@ class _Pool:
         ray.kill(actor)
         name = shard.part if shard else "the bundle"
         self.losses[name] += 1
-        if self.losses[name] >= _MAX_LOSSES:
+        if self.losses[name] >= MAX_LOSSES:
             got = f"Ray: {self.losses[name]} workers were lost with {name}"
             raise StoppedError(f"{got}; is their memory enough? Run the same command to resume")
         say(f"Ray: a worker with {name} was lost; another one takes over")
@@ -112,7 +96,7 @@ def run(
 
     By default, there is one actor per node, or one per ``gpus_per_actor`` GPUs.
     """
-    _connect()
+    connect()
     num_actors, num_cpus = _shape(actors, gpus_per_actor)
     # A lost actor is replaced here, because one that Ray restarts would keep its shard waiting for its node.
     options = {"num_cpus": num_cpus, "num_gpus": gpus_per_actor, "scheduling_strategy": "SPREAD", "max_restarts": 0}
@@ -121,15 +105,15 @@ def run(
         for _ in range(min(num_actors, len(shards))):
             pool.start()
         while not pool.is_done:
-            with _signals_unwrapped():
-                done, _ = ray.wait(list(pool.running), num_returns=1, timeout=_PATIENCE_S)
+            with signals_unwrapped():
+                done, _ = ray.wait(list(pool.running), num_returns=1, timeout=PATIENCE_S)
             if not done and not any(shard for _, shard in pool.running.values()):
                 say(f"Ray: waits for a node with {num_cpus} CPUs and {gpus_per_actor:g} GPUs to load the bundle")
             for call in done:
                 actor, shard = pool.running.pop(call)
                 try:
-                    whole = _answer(call)
-                except _LOST:
+                    whole = answer(call)
+                except LOST:
                     pool.lose(actor, shard)
                     continue
                 if shard:
@@ -140,47 +124,11 @@ def run(
         pool.end()
 
 
-def _answer(call: Any) -> Any:
-    """Return the call's answer, or raise the error that the worker met."""
-    try:
-        with _signals_unwrapped():
-            return ray.get(call)
-    except RayTaskError as error:
-        if isinstance(error.cause, SimileError | OSError):
-            raise error.cause from error
-        raise
-
-
-@contextmanager
-def _signals_unwrapped() -> Iterator[None]:
-    """Raise what a signal handler raised inside Ray's extension, which wraps it in a `SystemError`."""
-    try:
-        yield
-    except SystemError as error:
-        if error.__cause__ is None or isinstance(error.__cause__, Exception):
-            raise
-        raise error.__cause__ from None
-
-
-def _connect() -> None:
-    """Join the cluster that the environment names, or start one on this machine."""
-    if ray.is_initialized():
-        return
-    # Figures go only where the user's environment says.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    is_main = threading.current_thread() is threading.main_thread()
-    earlier = signal.getsignal(signal.SIGTERM)
-    ray.init(logging_level="warning", log_to_driver=False)
-    if is_main:
-        # Ray's handler would end the process with another exit code.
-        signal.signal(signal.SIGTERM, earlier)
-
-
 def _shape(actors: int | None, gpus_per_actor: float) -> tuple[int, int]:
     """Return the number of actors and the CPUs of each."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    num_cpus, num_gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-    by_gpus = int(num_gpus / gpus_per_actor) if gpus_per_actor else len(nodes)
+    alive = nodes()
+    num_cpus, num_gpus = (sum(node.get(name, 0) for node in alive) for name in ("CPU", "GPU"))
+    by_gpus = int(num_gpus / gpus_per_actor) if gpus_per_actor else len(alive)
     num_actors = actors or max(1, by_gpus)
-    smallest = min((node["CPU"] for node in nodes), default=1)
+    smallest = min((node["CPU"] for node in alive), default=1)
     return num_actors, max(1, int(min(smallest, num_cpus / num_actors)))

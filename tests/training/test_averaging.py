@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from simile.artifacts import read_labelled_pairs, read_training_history
-from training.averaging import deal, set_to_mean
+from training.averaging import num_trainings, set_to_mean, share_of
 from training.config import TrainConfig
 from training.train import train
 
@@ -20,18 +20,21 @@ def rows(num, *, start=0):
     return [SimpleNamespace(number=number) for number in range(start, start + num)]
 
 
-def numbers(shares):
+def dealt(files, max_pairs, seed=0):
+    """The numbers of the pairs of each training, file by file."""
+    num = num_trainings(files, max_pairs)
+    shares = [share_of(files, number, num, seed) for number in range(1, num + 1)]
     return [[[row.number for row in file] for file in share] for share in shares]
 
 
 @pytest.mark.parametrize("max_pairs", [None, 10, 11])
 def test_few_pairs_stay_in_one_training(max_pairs):
-    assert numbers(deal([rows(6), rows(4, start=6)], max_pairs, 0)) == [[[*range(6)], [*range(6, 10)]]]
+    assert dealt([rows(6), rows(4, start=6)], max_pairs) == [[[*range(6)], [*range(6, 10)]]]
 
 
 @pytest.mark.parametrize(("max_pairs", "num_trainings"), [(9, 2), (5, 2), (4, 3), (1, 10)])
 def test_every_pair_is_dealt_once_and_none_gets_more_than_the_maximum(max_pairs, num_trainings):
-    shares = [share for (share,) in numbers(deal([rows(10)], max_pairs, 0))]
+    shares = [share for (share,) in dealt([rows(10)], max_pairs)]
     assert sorted(number for share in shares for number in share) == [*range(10)]
     assert len(shares) == num_trainings
     assert max(map(len, shares)) <= max_pairs
@@ -39,7 +42,7 @@ def test_every_pair_is_dealt_once_and_none_gets_more_than_the_maximum(max_pairs,
 
 
 def test_each_training_gets_pairs_of_every_file_and_of_both_ends_of_a_sorted_one():
-    shares = numbers(deal([rows(100), rows(20, start=100)], 60, 0))
+    shares = dealt([rows(100), rows(20, start=100)], 60)
     assert [[len(file) for file in share] for share in shares] == [[50, 10], [50, 10]]
     for first, second in shares:
         assert 10 <= sum(number < 50 for number in first) <= 40
@@ -55,8 +58,8 @@ def test_pairs_without_an_epoch_are_not_dealt_out(settings, material, tmp_path, 
 
 
 def test_same_seed_deals_the_same():
-    dealt = [numbers(deal([rows(50)], 20, seed)) for seed in (0, 0, 1)]
-    assert dealt[0] == dealt[1] != dealt[2]
+    first, same, other = (dealt([rows(50)], 20, seed) for seed in (0, 0, 1))
+    assert first == same != other
 
 
 def test_mean_of_weights():

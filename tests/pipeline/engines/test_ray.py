@@ -14,9 +14,7 @@ import pytest
 
 from tests.pipeline.bulk_inputs import PLAIN, bulk, parts, read, rows, write_folder, write_parquet
 
-ray = pytest.importorskip("ray", reason="needs Ray (make ray)")
-from ray.cluster_utils import Cluster  # noqa: E402 - Ray may be missing
-
+pytest.importorskip("ray", reason="needs Ray (make ray)")
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
@@ -27,18 +25,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[3]
 NUM = 6000
 MANY = ("--shard-rows", 200)
-NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
-
-
-@pytest.fixture
-def cluster():
-    """A cluster of two nodes on this machine, as this process is its driver."""
-    made = Cluster(initialize_head=True, head_node_args=NODE)
-    made.second = made.add_node(**NODE)
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
 
 
 @pytest.fixture(scope="module")
