@@ -168,7 +168,7 @@ def simile_trainer(row: Row, pairs: Sequence[tuple[str, str]], args: argparse.Na
         fit.quicken_dropout = lambda _: None
     encoder = load_encoder(args.base, max_length=args.max_length, attention_dropout=row.has_attention_dropout)
     rows = [Pair(text_a, text_b, label=1) for text_a, text_b in pairs]
-    plan = fit.Fit(config, [range(len(rows))], fit.dataset_of(rows), None, folder, None)
+    plan = fit.Fit(config, [range(len(rows))], fit.dataset_of(rows, folder / "pairs.arrow"), None, folder, None)
     trainer = fit.trainer_of(plan, encoder)
     trainer.args.save_strategy = SaveStrategy.NO
     return trainer

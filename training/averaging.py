@@ -20,13 +20,13 @@ def num_trainings(files: Sequence[Sequence[Pair]], max_pairs: int | None) -> int
     return max(1, ceil(sum(map(len, files)) / max_pairs)) if max_pairs else 1
 
 
-def share_of(files: Sequence[Sequence[Pair]], number: int, num: int, seed: int) -> list[list[Pair]]:
+def share_of(files: Sequence[Sequence[Pair]], number: int, num: int, seed: int) -> Sequence[Sequence[Pair]]:
     """Return the pairs of one of ``num`` trainings, numbered from 1, file by file.
 
     Each pair is dealt to one training, and all get about equally many. A single training gets all pairs in their order.
     """
     if num == 1:
-        return [list(rows) for rows in files]
+        return files
     # Files may be sorted by class, so their rows are shuffled; the same seed deals the same pairs.
     orders = [np.random.default_rng(seed).permutation(len(rows)) for rows in files]
     return [[rows[i] for i in order[number - 1 :: num]] for rows, order in zip(files, orders, strict=True)]

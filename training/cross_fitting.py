@@ -3,18 +3,22 @@
 With few groups, none is held out for good. They are dealt into folds; a training on pairs of all other groups is scored
 on the pairs of a fold at several interpolation coefficients, and the mean of these curves has a say in the choice of
 alpha for the training on all pairs.
+
+Shape suffixes: P = pairs, 2 = their two texts.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simile.artifacts import (
     MIN_DEV_PAIRS,
     InterpolationPoint,
     Pair,
     PairSet,
+    group_key,
     read_training_history,
     write_training_history,
 )
@@ -39,7 +43,7 @@ _MAX_TRAINED, _MAX_SCORED = 960, 1000
 class Fold:
     """Pairs of some groups to train on, and pairs of the other groups to score."""
 
-    trained: list[Pair]
+    trained: tuple[Pair, ...]
     held_out: PairSet
 
 
@@ -60,18 +64,23 @@ def folds(inputs: TrainingInputs) -> list[Fold]:
     rng = np.random.default_rng(inputs.config.seed)
     num_folds = _FOLDS if len(names) >= _FOLDS * _MIN_GROUPS_PER_FOLD else 2
     fold = {name: place % num_folds for place, name in enumerate(rng.permutation(names).tolist())}
-    dealt = [(pair, tuple(fold[name] for name in ends)) for pair, ends in zip(pairs.rows, pairs.ends, strict=True)]
+    groups = (group_key(str(group)) for pair in pairs.rows for group in (pair.group_a, pair.group_b))
+    fold_P2 = np.fromiter((fold[name] for name in groups), np.int8).reshape(-1, 2)
     made = []
     for number in range(num_folds):
-        trained = [pair for pair, both in dealt if number not in both]
-        held_out = [pair for pair, both in dealt if both == (number, number)][:_MAX_SCORED]
+        trained = np.flatnonzero((fold_P2 != number).all(axis=1))
+        held_out = _chosen(pairs, np.flatnonzero((fold_P2 == number).all(axis=1))[:_MAX_SCORED])
         if min(len(trained), len(held_out)) < MIN_DEV_PAIRS or len({pair.label for pair in held_out}) < 2:
             # Small groups make a fold that says nothing.
             continue
         some = np.sort(rng.permutation(len(trained))[:_MAX_TRAINED])
         name = f"fold-{number + 1}"
-        made.append(Fold([trained[i] for i in some], PairSet(name, tuple(held_out), pairs.sha256)))
+        made.append(Fold(_chosen(pairs, trained[some]), PairSet(name, held_out, pairs.sha256)))
     return made
+
+
+def _chosen(pairs: PairSet, places: NDArray[np.intp]) -> tuple[Pair, ...]:
+    return tuple(pairs.rows[place] for place in places.tolist())
 
 
 def cross_fit(

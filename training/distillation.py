@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from simile.artifacts import Bundle, Pair, PairSet, read_training_texts, text_key
 from simile.errors import InputError
@@ -57,10 +55,6 @@ class Teacher:
     pairs: tuple[Pair, ...]
     trained_hashes: frozenset[str]
     """Hashes of the texts that the teacher was trained on, whose labels reach the student through its scores."""
-
-    def rows_of(self, keys: Sequence[str]) -> Tensor:
-        """Return the embeddings of the texts with these keys, shape ``(S, N, D)``."""
-        return torch.from_numpy(self.embedding_SND[:, [self.index[key] for key in keys]])
 
 
 def embed_with_teacher(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformerTrainer
 from torch import nn
@@ -20,9 +21,9 @@ def seconds_per_step(trainer: SentenceTransformerTrainer) -> float:
     # Two batches as the sampler makes them: at the first and the third quartile of the pairs' length.
     dataset, size = trainer.train_dataset, trainer.args.train_batch_size
     lengths = pair_lengths(dataset)
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    order = np.argsort(lengths, kind="stable")
     starts = [int(max(0, len(order) - size) * share) for share in (0.25, 0.75)]
-    short, long = ([dataset[i] for i in order[start : start + size]] for start in starts)
+    short, long = ([dataset[i] for i in order[start : start + size].tolist()] for start in starts)
     was_training = trainer.model.training
     trainer.model.train()
     with torch.random.fork_rng(range(torch.cuda.device_count())):

@@ -2,13 +2,15 @@
 
 import ctypes
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from peft import LoraConfig
@@ -22,11 +24,13 @@ from simile.hardware import bf16_pays, usable_cores
 from training.config import TrainConfig
 from training.dropout import quicken_dropout
 from training.estimate import seconds_per_step
-from training.losses import PairLoss, loss_labels
+from training.losses import PairLoss, loss_label
 from training.processes import first_says, num_processes, num_processes_here, rank, share, wait_for_all
 from training.sampler import LengthBatchSampler, last_steps
 from training.torch_encoder import TorchEncoder, linear_layers, load_encoder
 
+_SCHEMA = pa.schema({"text_a": pa.string(), "text_b": pa.string(), "label": pa.list_(pa.float64())})
+_ROWS_PER_BATCH = 1000
 _CHECKPOINTS_PER_RUN, _MIN_STEPS_BETWEEN_CHECKPOINTS = 20, 10
 MAX_EAGER_TOKENS = 512
 """The longest texts whose attention weights are held in memory on a CPU."""
@@ -43,7 +47,7 @@ class Fit:
     epochs: Sequence[range]
     """Indices of the pairs of each epoch."""
     dataset: Dataset
-    """The pairs and their `loss_labels`."""
+    """The pairs and their `loss_label`."""
     teacher_SND: Tensor | None
     checkpoints: Path
     """The folder of the checkpoints, which all processes must share."""
@@ -102,10 +106,19 @@ def encoder_to_train(config: TrainConfig) -> TorchEncoder:
     return load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
 
 
-def dataset_of(rows: Sequence[Pair]) -> Dataset:
-    """Return the pairs as the trainer reads them."""
-    columns = {"text_a": [row.text_a for row in rows], "text_b": [row.text_b for row in rows]}
-    return Dataset.from_dict(columns | {"label": loss_labels(rows)})
+def dataset_of(pairs: Iterable[Pair], file: Path, texts: Mapping[str, int] | None = None) -> Dataset:
+    """Return the pairs as the trainer reads them, from a file that it writes: not all of them need to fit into memory.
+
+    ``texts`` are those of `loss_label`.
+    """
+    rows = ({"text_a": one.text_a, "text_b": one.text_b, "label": loss_label(one, texts)} for one in pairs)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
+        while batch := list(islice(rows, _ROWS_PER_BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
+    # The collator would make float32 of labels, in which neighbouring numbers of texts are equal.
+    label = {"type": "torch", "columns": ["label"], "dtype": torch.float64, "output_all_columns": True}
+    return Dataset.from_file(str(file)).with_format(**label)
 
 
 def trainer_of(fit: Fit, encoder: TorchEncoder) -> PairTrainer:

@@ -1,12 +1,13 @@
 """The inputs of one training run: the pairs it trains on, the pairs it chooses by, and the facts that identify it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from simile import __version__
-from simile.artifacts import Pair, PairSet, RunFacts, count_trained, group_key, text_hash
+from simile.artifacts import Pair, PairSet, RunFacts, TextHashes, count_trained, group_key, text_hash
 from simile.errors import InputError
 from simile.progress import say
 from training.config import TrainConfig, epochs_by_file
@@ -20,6 +21,10 @@ _DEV_SHARE = 0.1
 _HALF_WIDTH, _TELLING = 0.6, 0.1
 """Half the width of a gain's 95 % interval, times the root of the number of groups (from 0.3 to 1 where it was
 measured), and the half width from which it is worth a note."""
+MANY_GROUPS = 65
+"""Number of groups from which more make no difference."""
+_MAX_HELD_OUT_FROM = 2_000_000
+"""Most pairs that a dev set is held out of: the texts that they connect are in memory."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +87,35 @@ class TrainingInputs:
         """The pairs of each file that are trained on: none of a file that the config has 0 epochs for."""
         return [rows if num else () for rows, num in zip(self._rows, self.epochs, strict=True)]
 
-    @cached_property
-    def texts(self) -> list[str]:
-        """The texts that are trained on."""
-        return [text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b)]
+    @property
+    def texts(self) -> Iterator[str]:
+        """The texts that are trained on, as often as pairs have them."""
+        return (text for rows in self.trained_rows for row in rows for text in (row.text_a, row.text_b))
 
     @cached_property
-    def hashes(self) -> frozenset[str]:
+    def hashes(self) -> TextHashes:
         """The hashes of the texts that are trained on, those of the teacher's training included."""
-        return frozenset(map(text_hash, self.texts)) | (self.teacher.trained_hashes if self.teacher else frozenset())
+        return TextHashes(chain(map(text_hash, self.texts), self.teacher.trained_hashes if self.teacher else ()))
 
     @cached_property
     def groups(self) -> list[str]:
-        """The keys of the groups that are trained on, in the order of their first pairs."""
+        """The keys of the groups that are trained on, in the order of their first pairs; the first `MANY_GROUPS`."""
         names = (name for rows in self.trained_rows for pair in rows for name in (pair.group_a, pair.group_b))
-        return list(dict.fromkeys(group_key(name) for name in names if name is not None))
+        keys: dict[str, None] = {}
+        for name in names:
+            if len(keys) == MANY_GROUPS:
+                break
+            if name is not None:
+                keys[group_key(name)] = None
+        return list(keys)
 
     def with_dev_set(self) -> "TrainingInputs":
         """Return these inputs or, for labelled pairs without groups and without a dev set, with a share held out."""
         if self.dev_sets or len(self.files) != 1 or self.files[0].have_groups or not self.files[0].is_labelled:
+            return self
+        if len(self.files[0].rows) > _MAX_HELD_OUT_FROM:
+            got = f"no dev set was given, and of more than {_MAX_HELD_OUT_FROM:,} pairs none are held out"
+            say(f"note: {got}; need --dev to choose the best epoch and alpha by")
             return self
         parts = hold_out(self.files[0], _DEV_SHARE, self.config.seed)
         if parts is None:
@@ -143,12 +158,24 @@ def _require_learnable(config: TrainConfig, pairs: PairSet) -> None:
     """Refuse pairs without the labels, cosines or positive pairs that a loss needs."""
     if pairs.is_graded and (unfit := [name for name in config.loss if name in NEED_LABELS]):
         raise InputError(f"{pairs.name}: got graded scores, loss {unfit[0]!r} needs labels")
-    if "mse" in config.loss and (far := [row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1]):
-        raise InputError(f"{pairs.name}: got a score of {far[0]}, loss 'mse' needs cosines, which are in [-1, 1]")
-    groups = [group for row in pairs.rows for group in (row.group_a, row.group_b) if group is not None]
-    has_partners = any(row.label == 1 for row in pairs.rows) or len(set(groups)) < len(groups)
-    if "ranking" in config.loss and not has_partners:
+    if "mse" in config.loss:
+        far = (row.target for row in pairs.rows if not -1 <= (row.target or 0) <= 1)
+        if (score := next(far, None)) is not None:
+            raise InputError(f"{pairs.name}: got a score of {score}, loss 'mse' needs cosines, which are in [-1, 1]")
+    if "ranking" in config.loss and not _has_partners(pairs):
         others = " and ".join(repr(name) for name in config.loss if name != "ranking")
         if not others:
             raise InputError(f"{pairs.name}: got no positive pair, loss 'ranking' needs some")
         say(f"{pairs.name}: graded scores have no positive pairs for loss 'ranking'; only {others} can learn from them")
+
+
+def _has_partners(pairs: PairSet) -> bool:
+    """Return whether there is a positive pair, or a group of several texts."""
+    if any(row.label == 1 for row in pairs.rows):
+        return True
+    groups: set[str] = set()
+    for group in (group for row in pairs.rows for group in (row.group_a, row.group_b) if group is not None):
+        if group in groups:
+            return True
+        groups.add(group)
+    return False

@@ -12,7 +12,7 @@ Shape suffixes: G = pairs of sentences of one cluster, L = tokens of a batch, O,
 layer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import combinations
@@ -41,12 +41,14 @@ UNSEEN, _UNSEEN_LOSS = "unseen groups, cross-fitted", 0.01
 """Name of the cross-fitted curve among the dev sets, and the Spearman that unseen groups may lose."""
 _MAX_TOKENS, _MAX_CONSECUTIVE_WORSE = 40_000, 2
 """Limits of the training texts' tokens for the moments, and of consecutive points that are worse than earlier ones."""
+_MAX_TEXTS = 500_000
+"""Most texts that are tokenized to choose some for the moments."""
 
 
 def interpolate(
     base: TorchEncoder,
     tuned: TorchEncoder,
-    texts: Sequence[str],
+    texts: Iterable[str],
     dev_sets: Sequence[PairSet],
     prompts: Prompts,
     *,
@@ -84,7 +86,7 @@ def interpolate(
 
 
 def spearman_by_alpha(
-    base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], held_out: PairSet, prompts: Prompts
+    base: TorchEncoder, tuned: TorchEncoder, texts: Iterable[str], held_out: PairSet, prompts: Prompts
 ) -> dict[float, float]:
     """Return the Spearman on the pairs at some interpolation coefficients; it is 0 where the scores are constant.
 
@@ -97,7 +99,7 @@ def spearman_by_alpha(
     return {alpha: by_set[held_out.name] or 0.0 for alpha, by_set in sorted(curve.items())}
 
 
-def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Sequence[str], prompts: Prompts) -> "WeightInterpolation":
+def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Iterable[str], prompts: Prompts) -> "WeightInterpolation":
     for encoder in (base, tuned):
         encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return WeightInterpolation(
@@ -232,9 +234,18 @@ class _InputSums:
         self.by_layer[name] = self.by_layer[name] + self._sum_II if name in self.by_layer else self._sum_II
 
 
-def _evenly_spread(texts: Sequence[str], encoder: TorchEncoder) -> list[str]:
-    """Return the distinct texts, or every n-th of them where they have more than `_MAX_TOKENS` tokens."""
-    distinct = list(dict.fromkeys(texts))
+def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder) -> list[str]:
+    """Return the distinct texts, or every n-th of them where they have more than `_MAX_TOKENS` tokens.
+
+    Of more than `_MAX_TEXTS`, only every n-th text is considered at all.
+    """
+    step, some = 1, dict[str, None]()
+    for number, text in enumerate(texts):
+        if number % step == 0:
+            some[text] = None
+        if len(some) > _MAX_TEXTS:
+            step, some = 2 * step, dict.fromkeys(list(some)[::2])
+    distinct = list(some)
     tokens = encoder.model.tokenizer(distinct, truncation=True, max_length=encoder.max_length)["input_ids"]
     return distinct[:: ceil(sum(map(len, tokens)) / _MAX_TOKENS)]
 

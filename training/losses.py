@@ -18,6 +18,7 @@ without a label.
 Shape suffixes: P = pairs of a batch, T = its 2P texts (all first texts, then all second ones), D = dimensions.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ _LOSSES: Mapping[Loss, Callable[[SentenceTransformer], nn.Module]] = {
 
 
 class PairLoss(nn.Module):
-    """The weighted losses of a batch of pairs, with each text encoded once; a pair's label is a row of `loss_labels`.
+    """The weighted losses of a batch of pairs, with each text encoded once; a pair's label is its `loss_label`.
 
     Each loss is the mean over all dimensions and each of the ``matryoshka`` numbers of leading dimensions.
     """
@@ -101,8 +102,8 @@ class PairLoss(nn.Module):
     ) -> None:
         """Make the losses, and the weights that they learn.
 
-        ``teacher_SND`` holds the teacher's embeddings of each text, in the order of `numbered_texts`: one, or one as a
-        first and one as a second text. With ``have_sides``, first texts are compared with second texts only.
+        ``teacher_SND`` holds the teacher's embeddings of each text, by the texts' numbers: one, or one as a first and
+        one as a second text. With ``have_sides``, first texts are compared with second texts only.
         """
         super().__init__()
         self.model, self._weights, self._cuts = model, dict(weights), (None, *matryoshka)
@@ -117,7 +118,8 @@ class PairLoss(nn.Module):
         labelled, hard = is_labelled_P.nonzero().squeeze(1), (is_labelled_P * is_hard_P).nonzero().squeeze(1)
         # Easy pairs would teach the other losses word overlap; ranking learns from all positives.
         rows = hard if "ranking" in self._weights else labelled
-        hard_target_P = by_pair[0][rows]
+        # The numbers of texts need float64, the losses do not.
+        hard_target_P = by_pair[0][rows].float()
         _, is_positive_P, text_a_P, text_b_P, group_a_P, group_b_P = (value_P[labelled] for value_P in by_pair)
         totals: dict[str, Tensor] = dict.fromkeys(self._weights, whole[0].new_zeros(()))
         for cut in self._cuts:
@@ -249,29 +251,27 @@ def same_meaning(text_T: Tensor, group_T: Tensor) -> Tensor:
     return (text_T[:, None] == text_T[None, :]) | is_same_group_TT
 
 
-def loss_labels(pairs: Sequence[Pair]) -> list[list[float]]:
-    """Return what the losses need of each pair, as one row.
+def loss_label(pair: Pair, texts: Mapping[str, int] | None = None) -> list[float]:
+    """Return what the losses need of a pair.
 
-    The target, whether the pair is positive, numbers for its texts (those of `numbered_texts`) and for its groups,
-    whether it is labelled, and whether it is hard: pairs of the tier ``group`` are not.
+    The target, whether the pair is positive, a number for each of its texts and for each of its groups, whether it is
+    labelled, and whether it is hard: pairs of the tier ``group`` are not. The numbers of texts are those in ``texts``
+    by `text_key` or, like those of groups, parts of hashes: equal numbers mean equal keys, because two that differ
+    share one in 2**53 times.
     """
-    texts = {key: float(number) for number, key in enumerate(numbered_texts(pairs))}
-    groups: dict[str | None, float] = {None: _NO_GROUP}
+    keys = (text_key(pair.text_a), text_key(pair.text_b))
     # The files of a curriculum may spell a group differently.
-    keys = {group: group and group_key(group) for pair in pairs for group in (pair.group_a, pair.group_b)}
+    groups = (_NO_GROUP if group is None else _number(group_key(group)) for group in (pair.group_a, pair.group_b))
     return [
-        [
-            float(pair.target or 0),
-            float(pair.label == 1),
-            *(texts[text_key(text)] for text in (pair.text_a, pair.text_b)),
-            *(groups.setdefault(keys[group], float(len(groups) - 1)) for group in (pair.group_a, pair.group_b)),
-            float(pair.target is not None),
-            float(pair.tier != "group"),
-        ]
-        for pair in pairs
+        float(pair.target or 0),
+        float(pair.label == 1),
+        *(float(texts[key]) if texts else _number(key) for key in keys),
+        *groups,
+        float(pair.target is not None),
+        float(pair.tier != "group"),
     ]
 
 
-def numbered_texts(pairs: Sequence[Pair]) -> list[str]:
-    """Return the keys of the pairs' distinct texts in the order of their numbers."""
-    return list(dict.fromkeys(text_key(text) for pair in pairs for text in (pair.text_a, pair.text_b)))
+def _number(key: str) -> float:
+    """Return a whole number below 2**53, which float64 holds exactly."""
+    return float(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest()) >> 3)

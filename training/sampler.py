@@ -5,8 +5,11 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 BATCHES_SORTED_TOGETHER = 20
@@ -24,9 +27,12 @@ def last_steps(epochs: Sequence[range], batch_size: int) -> list[int]:
     return list(accumulate(ceil(len(epoch) / batch_size) for epoch in epochs))
 
 
-def pair_lengths(dataset: Dataset) -> list[int]:
+def pair_lengths(dataset: Dataset) -> NDArray[np.int32]:
     """Return the length of each pair's longer text, in characters."""
-    return [max(map(len, texts)) for texts in zip(dataset["text_a"], dataset["text_b"], strict=True)]
+    # The texts themselves stay in the dataset's file.
+    both = [pc.utf8_length(dataset.data.column(name)) for name in ("text_a", "text_b")]
+    lengths: NDArray[np.int32] = pc.max_element_wise(*both).to_numpy()
+    return lengths
 
 
 class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
@@ -48,10 +54,10 @@ class LengthBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
         """Yield batches of indices."""
         for number, pairs in enumerate(self._epochs):
             self.generator.manual_seed(self.seed + number)
-            order: list[int] = [pairs[i] for i in torch.randperm(len(pairs), generator=self.generator).tolist()]
-            stretch, batches = self.batch_size * BATCHES_SORTED_TOGETHER, []
+            order = torch.randperm(len(pairs), generator=self.generator).numpy() + pairs.start
+            stretch, size = self.batch_size * BATCHES_SORTED_TOGETHER, self.batch_size
             for start in range(0, len(order), stretch):
-                part = sorted(order[start : start + stretch], key=lambda i: self._lengths[i])
-                batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-            for index in torch.randperm(len(batches), generator=self.generator).tolist():
-                yield batches[index]
+                part = order[start : start + stretch]
+                order[start : start + stretch] = part[np.argsort(self._lengths[part], kind="stable")]
+            for index in torch.randperm(ceil(len(order) / size), generator=self.generator).tolist():
+                yield order[index * size : (index + 1) * size].tolist()

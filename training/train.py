@@ -8,7 +8,10 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+
+import torch
 
 from simile.artifacts import Bundle, Pair, PairSet, TrainingProvenance, check_replaceable, read_bundle, work_folder
 from simile.errors import InputError, StoppedError
@@ -25,7 +28,6 @@ from training.estimate import seconds_per_step
 from training.fit import Fit, dataset_of, encoder_to_train, help_to_fit, prepare_process, train_with, trainer_of
 from training.inputs import TrainingInputs
 from training.interpolation import Curve
-from training.losses import numbered_texts
 from training.processes import call_helpers
 from training.sampler import epochs_of
 from training.torch_encoder import TorchEncoder, require_fits
@@ -191,9 +193,9 @@ def _fit(
     """Train the encoder in place on the files' pairs, and leave the weights of the best epoch in ``work.best``."""
     config, checkpoint = inputs.config, work.last_checkpoint()
     epochs = epochs_of(inputs.epochs, [len(rows) for rows in files])
-    rows = [row for of_file in files for row in of_file]
-    teacher_SND = teacher.rows_of(numbered_texts(rows)) if teacher else None
-    fit = Fit(config, epochs, dataset_of(rows), teacher_SND, work.checkpoints, checkpoint)
+    dataset = dataset_of(chain(*files), work.pairs, teacher.index if teacher else None)
+    teacher_SND = torch.from_numpy(teacher.embedding_SND) if teacher else None
+    fit = Fit(config, epochs, dataset, teacher_SND, work.checkpoints, checkpoint)
     call_helpers(partial(help_to_fit, fit))
     trainer = trainer_of(fit, encoder)
     weights = list(encoder.model.parameters())

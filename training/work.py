@@ -1,6 +1,7 @@
 """The work folder beside a bundle (``OUT.work``): what a killed run needs to continue, and what a finished one leaves.
 
 run.json       the run's facts: a run with another config, input or code version may not continue it
+pairs.arrow    the pairs of a training, which each start of it writes anew
 checkpoints/   the trainer's checkpoints; complete ones are marked
 best/          the weights of the best epoch so far
 history.json   the training history: figures per epoch, losses per step, interpolation; the report shows it
@@ -48,6 +49,7 @@ class Work:
         self.run = _run_name(out.absolute())
         """The run's name, by which a Pushgateway knows its trainings."""
         self.folder = work_folder(out) if part is None else work_folder(out) / part
+        self.pairs = self.folder / "pairs.arrow"
         self.checkpoints = self.folder / "checkpoints"
         self.best = self.folder / "best"
         self.tensorboard = self.folder / "tensorboard"
@@ -107,9 +109,10 @@ class Work:
             model.save_pretrained(str(folder), create_model_card=False)
 
     def finish(self) -> None:
-        """Mark the training as ended, and remove the checkpoints, which only a running one needs."""
+        """Mark the training as ended, and remove the checkpoints and pairs, which only a running one needs."""
         write_whole(self.folder / _TRAINED, "")
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.pairs.unlink(missing_ok=True)
 
 
 def step_of(checkpoint: Path | None) -> int:

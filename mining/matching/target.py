@@ -85,7 +85,7 @@ def read_target(
     shortcut = spearman(candidates.tfidf_C, candidates.is_positive_C.astype(np.float64)) if is_labelled else None
     bins = tfidf_bins(candidates.tfidf_C)
     return Target(
-        pairs=tuple(pairs.rows[i] for i in np.flatnonzero(is_in_T)),
+        pairs=tuple(pairs.rows[int(i)] for i in np.flatnonzero(is_in_T)),
         as_candidates=candidates,
         weight_T=np.ones(len(candidates)),
         band=(max(low, float(bins.min()) * BIN_WIDTH), min(high, 1.0, float(bins.max() + 1) * BIN_WIDTH)),

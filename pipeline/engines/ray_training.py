@@ -166,11 +166,11 @@ def train(members: Members, *, num_cpus: int | None = None, num_gpus: float = 0)
     """
     shares = members.shares_left()
     connect()
-    first = [
-        _Training(number, share, f"{name} share {share}" if share else name)
-        for number, name in enumerate(members.names)
-        for share in shares[number] or [None]
-    ]
+    first = []
+    for number, name in enumerate(members.names):
+        first += [_Training(number, share, f"{name} share {share}") for share in shares[number]]
+        if not shares[number]:
+            first.append(_Training(number, None, name))
     # Lost with any other node than this one, the messages would end.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})

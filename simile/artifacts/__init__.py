@@ -57,11 +57,10 @@ from simile.artifacts.mining_report import (
     TargetSet,
 )
 from simile.artifacts.names import Names
+from simile.artifacts.pair import Pair, Tier
 from simile.artifacts.pairs import (
     MIN_DEV_PAIRS,
-    Pair,
     PairSet,
-    Tier,
     count_trained,
     named_pair_paths,
     pairs_of,
@@ -81,7 +80,8 @@ from simile.artifacts.provenance import (
 from simile.artifacts.reading import Source, bare_name, open_source, source_sha256
 from simile.artifacts.rows import ReadOptions, Shard
 from simile.artifacts.signature import require_signature, sign_bundle
-from simile.artifacts.texts import group_key, read_training_texts, text_hash, text_key, texts_digest, work_folder
+from simile.artifacts.text_hashes import TextHashes, texts_digest
+from simile.artifacts.texts import group_key, read_training_texts, text_hash, text_key, work_folder
 from simile.artifacts.training_history import (
     ClassCounts,
     EpochEntry,

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -25,7 +25,7 @@ from simile.artifacts.bundle import (
 from simile.artifacts.card import model_card
 from simile.artifacts.evaluation_report import BundleReport, StoredEvaluations
 from simile.artifacts.json_file import parsed_json, read_bounded, read_model, validated
-from simile.artifacts.texts import texts_content
+from simile.artifacts.text_hashes import texts_content, texts_digest
 from simile.errors import BundleError, InputError
 from simile.files import is_temporary, require_writable, sha256_bytes, whole_directory, write_whole
 
@@ -168,7 +168,7 @@ def stored_evaluations(bundle: Bundle) -> tuple[BundleReport, ...]:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, data: Mapping[str, bytes], training_hashes: Iterable[str] | None = None
+    path: Path, manifest: Manifest, data: Mapping[str, bytes], training_hashes: Collection[str] | None = None
 ) -> Bundle:
     """Write the bundle as a whole or not at all, and return it as `read_bundle` would.
 
@@ -177,8 +177,8 @@ def write_bundle(
     Raises:
         BundleError: data or hashes do not match the manifest, or ``path`` holds something other than a bundle.
     """
-    texts = None if training_hashes is None else texts_content(training_hashes)
-    if texts is not None and getattr(manifest.made, "texts", None) != sha256_bytes(texts.encode()):
+    stated = getattr(manifest.made, "texts", None)
+    if training_hashes is not None and stated != texts_digest(training_hashes):
         raise BundleError(f"{path}: got hashes of other training texts than the manifest states")
     listed = listed_files(path, manifest)
     if set(listed) != set(data):
@@ -189,8 +189,9 @@ def write_bundle(
     with whole_directory(path) as folder:
         for name, content in data.items():
             write_whole(folder / name, content)
-        if texts is not None:
-            write_whole(folder / TEXTS, texts)
+        if training_hashes is not None:
+            with (folder / TEXTS).open("wb") as file:
+                file.writelines(texts_content(training_hashes))
         write_whole(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         write_whole(folder / CARD, model_card(manifest))
     return read_bundle(path)

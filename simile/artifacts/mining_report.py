@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from simile.artifacts.pairs import Tier
+from simile.artifacts.pair import Tier
 from simile.artifacts.strict import StrictModel
 
 Ends = tuple[float | None, float | None]

@@ -7,17 +7,20 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simile.artifacts.names import MISSING, Names, read_name
+from simile.artifacts.pair import Pair, Tier
 from simile.artifacts.reading import Source, bare_name, open_source, require_text
 from simile.artifacts.rows import DEFAULTS, ReadOptions, Row
+from simile.artifacts.stored_pairs import in_memory_or_stored
 from simile.artifacts.texts import group_key, text_hash, text_key
 from simile.errors import InputError
 from simile.files import sha256_bytes, write_whole
@@ -43,54 +46,29 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 MIN_DEV_PAIRS = 100
 """The fewest pairs of a dev set that training chooses weights by; mining makes a smaller one only on request."""
-Tier = Literal["target", "matched", "group"]
-"""What a mined pair was chosen by: the target, a pair of the other class alike in words and length, or its groups."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two texts and what is known about them."""
-
-    text_a: str
-    text_b: str
-    label: int | None = None
-    """1 where the texts mean the same (a positive pair), 0 where they do not."""
-    score: float | None = None
-    """Graded similarity on any finite scale, instead of a label."""
-    group_a: str | None = None
-    group_b: str | None = None
-    tfidf: float | None = None
-    """TF-IDF cosine of the two texts, in [0, 1]."""
-    same_category: bool | None = None
-    tier: Tier | None = None
-    """What `simile mine` chose the pair by; None for pairs that were not mined by tiers."""
-
-    @property
-    def target(self) -> float | None:
-        """The label, or else the graded score."""
-        return self.label if self.label is not None else self.score
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PairSet:
     """The pairs of one file, in its order."""
 
     name: str
-    rows: tuple[Pair, ...]
+    rows: Sequence[Pair]
+    """A tuple, or `StoredPairs` of many."""
     sha256: str
     """Hash of the file's bytes, or of the files of a folder (see `Source.sha256`), and of ``--label`` where given."""
 
-    @property
+    @cached_property
     def is_labelled(self) -> bool:
         """Whether every pair has a label or a score."""
         return all(row.target is not None for row in self.rows)
 
-    @property
+    @cached_property
     def is_graded(self) -> bool:
         """Whether the pairs carry graded scores and not labels."""
         return any(row.score is not None for row in self.rows)
 
-    @property
+    @cached_property
     def have_groups(self) -> bool:
         """Whether the group of every text is known."""
         return all(row.group_a is not None and row.group_b is not None for row in self.rows)
@@ -130,14 +108,8 @@ def read_pairs(
 
 def pairs_of(source: Source, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> PairSet:
     """Return the pairs of an open table as `read_pairs` does."""
-    rows: list[Pair] = []
-    labelling, groups, others = None, Names("group"), Counter[str]()
-    for row in source.rows(columns, wanted=_WANTED, prefer_theirs=True):
-        pair = _pair(row, groups, source.options, others, is_score_named="score" in (columns or ()))
-        own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
-        if own != (labelling := labelling or own):
-            raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
-        rows.append(pair)
+    groups, others = Names("group"), Counter[str]()
+    rows = in_memory_or_stored(_read(source, columns, groups, others))
     for note in groups.notes():
         say(f"note: {source.path}: {note}")
     if others:
@@ -147,7 +119,17 @@ def pairs_of(source: Source, *, columns: Mapping[str, str] | None = None, name: 
     if any(words):
         # The same bytes mean other labels: a training that they began must not be resumed.
         sha256 = sha256_bytes(json.dumps([sha256, *words]).encode())
-    return PairSet(name or bare_name(source.path), tuple(rows), sha256)
+    return PairSet(name or bare_name(source.path), rows, sha256)
+
+
+def _read(source: Source, columns: Mapping[str, str] | None, groups: Names, others: Counter[str]) -> Iterator[Pair]:
+    labelling = None
+    for row in source.rows(columns, wanted=_WANTED, prefer_theirs=True):
+        pair = _pair(row, groups, source.options, others, is_score_named="score" in (columns or ()))
+        own = "label" if pair.label is not None else "score" if pair.score is not None else "no label"
+        if own != (labelling := labelling or own):
+            raise InputError(f"{row.where}: got a pair with {own} after pairs with {labelling}, need the same for all")
+        yield pair
 
 
 def read_labelled_pairs(
@@ -165,9 +147,9 @@ def require_labels(pairs: PairSet, path: Path) -> None:
         raise InputError(
             f"{path}: got pairs without a label, need 'label' 0|1 or 'score' in each (not that of simile score)"
         )
-    values = {row.target for row in pairs.rows}
-    if len(values) < 2:
-        raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {values.pop():g}, need both classes")
+    first = pairs.rows[0].target
+    if all(row.target == first for row in pairs.rows):
+        raise InputError(f"{path}: all {len(pairs.rows)} pairs have the same label {first:g}, need both classes")
 
 
 def count_trained(pair_sets: Iterable[PairSet], trained: Set[str]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 from simile.artifacts.bundle import TEXTS, Bundle
@@ -74,16 +73,6 @@ def text_hash(text: str) -> str:
 def work_folder(bundle: Path) -> Path:
     """Return the work folder of a bundle's training, which stands beside the bundle."""
     return bundle.with_name(bundle.name + ".work")
-
-
-def texts_content(hashes: Iterable[str]) -> str:
-    """Return the content of a bundle's file of hashes: one per line, in order."""
-    return "".join(f"{line}\n" for line in sorted(set(hashes)))
-
-
-def texts_digest(hashes: Iterable[str]) -> str:
-    """Return the sha256 of the file of these hashes, which the manifest states in ``made.texts``."""
-    return sha256_bytes(texts_content(hashes).encode())
 
 
 def read_training_texts(bundle: Bundle) -> frozenset[str] | None:

@@ -16,7 +16,7 @@ from training.baseline import make_baseline
 from training.config import TrainConfig
 from training.distillation import Distillation, embed_with_teacher, near_pairs
 from training.interpolation import general_clusters
-from training.losses import PairLoss, loss_labels, numbered_texts, teacher_loss
+from training.losses import PairLoss, loss_label, teacher_loss
 from training.torch_encoder import load_encoder
 from training.train import train
 
@@ -78,9 +78,10 @@ def test_pairs_without_labels_teach_the_teachers_scores_only(make_base):
 
     def losses(rows):
         columns = [model.preprocess([getattr(row, name) for row in rows]) for name in ("text_a", "text_b")]
-        teacher_ND = unit(len(numbered_texts(rows)), 5, 0)
+        index = {text_key(text): n for n, text in enumerate(text for row in rows for text in (row.text_a, row.text_b))}
+        teacher_ND, label_P = unit(len(index), 5, 0), torch.tensor([loss_label(row, index) for row in rows])
         weights = {"ranking": 1.0, "cosent": 0.3, "teacher": 1.0}
-        values = PairLoss(model, weights, teacher_SND=teacher_ND[None])(columns, torch.tensor(loss_labels(rows)))
+        values = PairLoss(model, weights, teacher_SND=teacher_ND[None])(columns, label_P)
         return {name: value.item() for name, value in values.items()}
 
     alone, both, without = losses(labelled), losses([*labelled, *unlabelled]), losses(unlabelled)
@@ -117,7 +118,9 @@ def test_the_teacher_embeds_pairs_unlabelled_texts_and_general_sentences(tiny, p
     assert teacher.index.keys() == {text_key(text) for text in texts}
     some = [UNLABELLED[3], pairs.rows[5].text_a]
     np.testing.assert_allclose(
-        teacher.rows_of([text_key(text) for text in some]), load(tiny.path).embed(some)[None], atol=1e-2
+        teacher.embedding_SND[:, [teacher.index[text_key(text)] for text in some]],
+        load(tiny.path).embed(some)[None],
+        atol=1e-2,
     )
     taught = {text for pair in teacher.pairs for text in (pair.text_a, pair.text_b)}
     assert set(UNLABELLED[1:]) < taught
@@ -130,7 +133,7 @@ def test_a_teacher_with_two_sides_teaches_scores_across_them(make_base, pairs, t
     bundle = make_baseline(str(make_base("bert")), tmp_path / "sided", prompts=("my card ", "the fee "))
     teacher = embed_with_teacher(Distillation(bundle), [pairs], [], seed=0)
     keys = [text_key(text) for text in pairs.texts[0]]
-    first, second = teacher.rows_of(keys)
+    first, second = teacher.embedding_SND[:, [teacher.index[key] for key in keys]]
     score = load(bundle.path).score([pairs.texts[0], pairs.texts[0][::-1]])
     assert [float(first[0] @ second[1]), float(first[1] @ second[0])] == pytest.approx(score.tolist(), abs=1e-2)
 

@@ -26,6 +26,7 @@ from simile.artifacts import (
     text_key,
     work_folder,
 )
+from simile.artifacts.stored_pairs import StoredPairs
 from simile.errors import InputError
 from simile.files import alone
 from simile.scoring import Scorer, choose_runtime, load
@@ -497,6 +498,14 @@ def test_last_checkpoint_has_the_most_steps(tmp_path):
     for step in (90, 100):
         work.mark_complete(work.checkpoints / f"checkpoint-{step}")
     assert work.last_checkpoint() == work.checkpoints / "checkpoint-100"
+
+
+def test_pairs_that_memory_does_not_hold_give_the_same_bundle(trained, settings, material, tmp_path, monkeypatch):
+    monkeypatch.setattr("simile.artifacts.stored_pairs.MAX_IN_MEMORY", 50)
+    pairs = read_labelled_pairs(material.pairs)
+    assert isinstance(pairs.rows, StoredPairs)
+    bundle = train(TrainConfig(**settings()), [pairs], [read_labelled_pairs(material.dev)], tmp_path / "bundle")
+    assert bundle.manifest.digest == trained().bundle.manifest.digest
 
 
 def test_killed_run_resumes_with_the_same_result(trained, command, tmp_path, capsys):
