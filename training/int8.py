@@ -17,6 +17,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from simile.hardware import usable_cores
+
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Token ids and mask, each of shape ``(B, T)``."""
 
@@ -113,7 +115,10 @@ def _largest_activations(
     watched = ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # ONNX Runtime would start a thread per core of the machine, and fail to pin those that this process may not use.
+    options.intra_op_num_threads = usable_cores()
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     largest = dict.fromkeys(names, np.zeros(1, dtype=np.float32))
     for ids_BT, mask_BT in batches:
         values = session.run([*names], {"input_ids": ids_BT, "attention_mask": mask_BT})

@@ -1,5 +1,7 @@
 """The products of an int8 graph; `test_export` has whole encoders."""
 
+import os
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -64,3 +66,19 @@ def test_rows_of_zeros_stay_zeros():
     x_BI = np.array([[0, 0, 0, 0], [1, 2, 3, 4]])
     session = open_session(to_int8(product(matrix_IO), [(x_BI, x_BI)]), FP32)
     assert run(session, x_BI, x_BI)[0].tolist() == [0, 0, 0, 0]
+
+
+def test_calibration_takes_no_more_threads_than_it_may(monkeypatch):
+    monkeypatch.setenv("SIMILE_THREADS", "1")
+    x_BI = np.ones((2, 64), dtype=np.int64)
+    num_threads = []
+
+    def batches():
+        num_threads.append(len(os.listdir("/proc/self/task")))
+        yield x_BI, x_BI
+
+    to_int8(product(np.ones((64, 32), dtype=np.float32)), batches())
+    monkeypatch.setenv("SIMILE_THREADS", "2")
+    to_int8(product(np.ones((64, 32), dtype=np.float32)), batches())
+    expected = min(2, len(os.sched_getaffinity(0)))
+    assert num_threads[1] - num_threads[0] == expected - 1
