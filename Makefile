@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
 # Excludes tests that need more than `make install`; each marker has a target of its own.
-ANYWHERE := not gpu and not network and not images and not mpnet and not ray
+ANYWHERE := not gpu and not network and not images and not pods and not mpnet and not ray
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images chart docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images pods chart docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -83,6 +83,9 @@ images: $(STAMP) ## Build both container images and test them (needs root, build
 
 chart: $(STAMP) ## Write the Helm chart into dist/simile (needs kubectl).
 	$(BIN)/python -m k8s.chart.build
+
+pods: $(STAMP) ## Train and serve in pods that podman runs (needs root, podman, runc, buildah and debootstrap).
+	$(PYTEST) -m pods tests/pods
 
 docs: $(STAMP) ## Build the site of the documents; a broken link fails.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -2,9 +2,13 @@
 
 Nothing is pulled from a registry. How pip reaches its index here (configuration, certificates, local wheels) is read
 from this machine and mounted into the build, so that neither the repository nor the Dockerfiles need it.
+
+The environment variable SIMILE_TEST_IMAGES may name a folder that keeps the images: they are then built again only if
+their files have changed.
 """
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -56,6 +60,7 @@ exec chroot "$root" setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-gr
 class Image:
     """A built image with its root file system mounted, which runs commands as a kubelet would."""
 
+    tag: str
     root: Path
     config: Mapping[str, Any]
     """The OCI image configuration."""
@@ -88,31 +93,45 @@ class Image:
 
 @dataclass(frozen=True)
 class Buildah:
-    """The buildah command with a storage of its own that is removed at the end of the session."""
+    """The buildah command with a storage of its own."""
 
     home: Path
     options: list[str] = field(default_factory=list)
     """Options of `build`: mounts that let pip reach its index."""
 
+    @property
+    def storage(self) -> list[str]:
+        """Options that name the storage, which podman has too."""
+        return ["--root", f"{self.home}/storage", "--runroot", f"{self.home}/run"]
+
     def __call__(self, *arguments: str, timeout_s: float = 1800) -> str:
         """Return the command's output."""
-        storage = ["--root", f"{self.home}/storage", "--runroot", f"{self.home}/run", "--storage-driver", "vfs"]
         env = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self.home)}
         done = subprocess.run(
-            ["buildah", *storage, *arguments], capture_output=True, text=True, env=env, timeout=timeout_s, check=False
+            ["buildah", *self.storage, *arguments],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=timeout_s,
+            check=False,
         )
         return checked(done)
 
     def build(self, dockerfile: str, **build_args: str) -> Image:
-        """Build the Dockerfile from the working tree; return the image."""
+        """Build the Dockerfile from the working tree, unless the storage has that image already; return the image."""
         build_args = {"BASE": BASE_IMAGE, "COMMIT": COMMIT, **build_args}
         arguments = [f"--build-arg={name}={value}" for name, value in build_args.items()]
-        tag = f"localhost/{dockerfile.lower()}"
-        file = str(REPOSITORY / dockerfile)
-        self("build", "--pull-never", *self.options, *arguments, "--file", file, "--tag", tag, str(REPOSITORY))
+        tag = f"localhost/{dockerfile.lower()}:{digest_of(dockerfile)[:12]}"
+        if not self.has(tag):
+            file = str(REPOSITORY / dockerfile)
+            self("build", "--pull-never", *self.options, *arguments, "--file", file, "--tag", tag, str(REPOSITORY))
         container = self("from", "--pull-never", tag).strip()
         config = json.loads(self("inspect", "--type", "image", tag))["OCIv1"]["config"]
-        return Image(Path(self("mount", container).strip()), config, self.size(tag))
+        return Image(tag, Path(self("mount", container).strip()), config, self.size(tag))
+
+    def has(self, tag: str) -> bool:
+        """Return whether the storage has the image."""
+        return bool(self("images", "--quiet", "--filter", f"reference={tag}").strip())
 
     def size(self, tag: str) -> str:
         """Return the size of the image's layers including its base's."""
@@ -124,6 +143,17 @@ def checked(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode:
         pytest.fail(f"{done.args[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
+
+
+def digest_of(dockerfile: str) -> str:
+    """Return the digest of the Dockerfile and of the build context's files."""
+    ignore = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    context = [dockerfile, *(line[1:] for line in ignore if line.startswith("!"))]
+    listing = run(["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard", *context])
+    digest = hashlib.sha256()
+    for name in sorted(listing.split("\n")[:-1]):
+        digest.update(f"{name}\0".encode() + (REPOSITORY / name).read_bytes())
+    return digest.hexdigest()
 
 
 def why_not() -> str | None:
@@ -199,16 +229,23 @@ def buildah() -> Iterator[Buildah]:
     """The buildah command with the base image in its storage; skips with the reason where that is not possible."""
     if reason := why_not():
         pytest.skip(reason)
-    home = Path(tempfile.mkdtemp(prefix="simile-images-"))
+    kept = os.environ.get("SIMILE_TEST_IMAGES")
+    home = Path(kept or tempfile.mkdtemp(prefix="simile-images-"))
+    home.mkdir(parents=True, exist_ok=True)
+    buildah = Buildah(home, pip_mounts(home))
     try:
-        buildah = Buildah(home, pip_mounts(home))
-        base = buildah("from", "scratch").strip()
-        buildah("add", base, str(base_archive()), "/")
-        buildah("commit", "--rm", base, BASE_IMAGE)
+        if not buildah.has(BASE_IMAGE):
+            base = buildah("from", "scratch").strip()
+            buildah("add", base, str(base_archive()), "/")
+            buildah("commit", "--rm", base, BASE_IMAGE)
         yield buildah
     finally:
-        # A mount that was left behind would otherwise be emptied with the storage.
-        subprocess.run(["rm", "-rf", "--one-file-system", str(home)], check=False)
+        buildah("rm", "--all")
+        if not kept:
+            # The storage mounts itself where its file systems are overlays.
+            subprocess.run(["umount", "--recursive", "--quiet", f"{home}/storage/overlay"], check=False)
+            # A mount that was left behind would otherwise be emptied with the storage.
+            subprocess.run(["rm", "-rf", "--one-file-system", str(home)], check=False)
 
 
 @pytest.fixture(scope="session")
