@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := $(BIN)/python -m pytest
 # Excludes tests that need more than `make install`; each marker has a target of its own.
-ANYWHERE := not gpu and not network and not images and not pods and not mpnet and not ray
+ANYWHERE := not gpu and not network and not images and not pods and not checkov and not mpnet and not ray
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images pods chart docs schemas reference picture pin wheel clean
+.PHONY: help quickstart install check format lint types test coverage test-fast test-kill gpu-check network mpnet ray images checkov pods chart docs schemas reference picture pin wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -87,6 +87,10 @@ chart: $(STAMP) ## Write the Helm chart into dist/simile (needs kubectl).
 pods: $(STAMP) ## Train and serve in pods that podman runs (needs root, podman, runc, buildah and debootstrap).
 	$(PYTEST) -m pods tests/pods
 
+checkov: $(STAMP) ## Install checkov apart from all else and scan the manifests and Dockerfiles with it.
+	test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov==3.3.30; }
+	SIMILE_CHECKOV=.checkov/bin/checkov $(PYTEST) -m checkov tests/k8s/test_checkov.py
+
 docs: $(STAMP) ## Build the site of the documents; a broken link fails.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -110,4 +114,4 @@ wheel: $(STAMP) ## Build the wheel into dist/.
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove the environment and what was built.
-	rm -rf $(VENV) build dist site quickstart
+	rm -rf $(VENV) .checkov build dist site quickstart
