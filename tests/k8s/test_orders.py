@@ -5,6 +5,7 @@ import subprocess
 from itertools import permutations
 
 import pytest
+import yaml
 
 from tests.k8s.conftest import compose, edit
 from tests.k8s.manifests import K8S, of_kind, parsed, rendered, the
@@ -34,6 +35,32 @@ def objects(text):
 def test_order_of_components_changes_nothing(copy, overlay, way):
     components = (way,) if overlay == "production-gpu" else (way, "monitoring", "keda")
     assert len({objects(rendered(compose(copy(), overlay, *order))) for order in permutations(components)}) == 1
+
+
+LOST = {
+    "GPU": (
+        {"kind": "JobSet", "name": "simile-train"},
+        "/spec/replicatedJobs/1/template/spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu",
+        "1",
+    ),
+    "volume mode": ({"kind": "PersistentVolumeClaim", "name": "simile-work"}, "/spec/accessModes", ["ReadWriteOnce"]),
+}
+"""Patches that a component must not make, since the order decides whether `members` comes before them."""
+
+
+@pytest.mark.parametrize("planted", LOST)
+def test_order_that_loses_something_is_detected(copy, planted):
+    target, path, value = LOST[planted]
+    patch = yaml.safe_dump([{"op": "add", "path": path, "value": value}])
+
+    def render(order):
+        folder = copy()
+        (folder / "components" / "planted").mkdir()
+        (folder / "components" / "planted" / "kustomization.yaml").write_text("kind: Component")
+        edit(folder / "components" / "planted", patches=[{"target": target, "patch": patch}])
+        return rendered(compose(folder, "production", *order))
+
+    assert len({objects(render(order)) for order in permutations(("members", "planted"))}) == 2
 
 
 @pytest.mark.parametrize("way", ["members", "trainjob"])
