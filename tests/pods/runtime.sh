@@ -1,6 +1,7 @@
 #!/bin/sh
 # runc without the limits on files and processes that podman sets: only CAP_SYS_RESOURCE may raise limits, and root of a
 # container has no such capability.
+previous= spec=
 for word in "$@"; do
     case $previous in
     --bundle) spec=$word/config.json ;;

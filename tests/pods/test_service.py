@@ -87,8 +87,8 @@ def test_port_of_the_metrics_is_scraped(service, production):
     (endpoint,) = [one for one in the(production, "Service", "simile")["spec"]["ports"] if one["name"] == "metrics"]
     text = service.call("GET", endpoint["targetPort"], "/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    (requests,) = [one.value for one in samples if one.name == "simile_requests_total" and one.labels["code"] == "200"]
-    assert requests == 1
+    scored = [one for one in samples if one.name == "simile_requests_total" and "similarity" in one.labels["route"]]
+    assert [(one.labels["code"], one.value) for one in scored] == [("200", 1)]
 
 
 def test_limits_of_memory_and_processor_are_seen_and_hold(service, files):
