@@ -135,7 +135,8 @@ class Buildah:
 
     def size(self, tag: str) -> str:
         """Return the size of the image's layers including its base's."""
-        return self("images", "--format", "{{.Size}}", tag).strip()
+        # An image is listed once for each of its tags.
+        return self("images", "--format", "{{.Size}}", tag).splitlines()[0]
 
 
 def checked(done: subprocess.CompletedProcess[str]) -> str:
