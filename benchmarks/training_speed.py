@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ def write_section(args: argparse.Namespace, corpus: str, results: Path) -> None:
     default = rows.get("Simile")
     precision = f" ({'bf16' if default['bf16'] else 'fp32'} on this machine)" if default else ""
     pairs = next((row["texts"] // 2 for row in rows.values()), args.steps * args.batch_size)
-    parts.append(ABOUT.format(**vars(args), pairs=pairs, precision=precision))
+    about = ABOUT.format(**vars(args), pairs=pairs, precision=precision)
+    parts.append(textwrap.fill(" ".join(about.split()), 120, break_long_words=False, break_on_hyphens=False))
     if rows:
         speeds = {name: row["texts"] / row["seconds"] for name, row in rows.items()}
         lines = [
