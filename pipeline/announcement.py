@@ -6,12 +6,16 @@ MLflow's API: https://mlflow.org/docs/latest/ml/model-registry/ (versions, tags,
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from simile.artifacts import EvaluationReport, SetEvaluation, read_bundle
 from simile.artifacts.json_file import read_model
 from simile.artifacts.strict import StrictModel
 from simile.errors import InputError, StoppedError
 from simile.mlflow import TRACKING_URI, redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EVENT = "simile-bundle"
 """Type of the event that GitHub's workflows listen to."""
@@ -55,12 +59,14 @@ class Notice(StrictModel):
 
     def as_json(self) -> bytes:
         """Return the body for a receiver that takes any JSON object."""
-        return json.dumps({"text": self.text, **self.model_dump(mode="json")}).encode()
+        return json.dumps(self._entries()).encode()
 
     def as_github(self) -> bytes:
         """Return the body of a repository_dispatch event, which may have ten entries in its payload."""
-        payload = {"text": self.text, **self.model_dump(mode="json")}
-        return json.dumps({"event_type": EVENT, "client_payload": payload}).encode()
+        return json.dumps({"event_type": EVENT, "client_payload": self._entries()}).encode()
+
+    def _entries(self) -> dict[str, Any]:
+        return {"text": self.text, **self.model_dump(mode="json")}
 
 
 def read_notice(folder: Path, address: str) -> Notice:
@@ -120,7 +126,7 @@ def register(notice: Notice, folder: Path, model: str) -> Notice:
         client = MlflowClient()
         versions = client.search_model_versions(f"name = '{model}'")
         earlier = [one.version for one in versions if one.tags.get("digest") == notice.digest]
-        version = earlier[0] if earlier else _new_version(notice, folder, model)
+        version = earlier[0] if earlier else _new_version(client, notice, folder, model)
         client.set_registered_model_alias(model, CANDIDATE, version)
     except MlflowException as error:
         told = f"{TRACKING_URI}: cannot register the bundle as {model} ({redacted(error)})"
@@ -130,11 +136,10 @@ def register(notice: Notice, folder: Path, model: str) -> Notice:
     return notice.model_copy(update={"model": f"models:/{model}/{version}"})
 
 
-def _new_version(notice: Notice, folder: Path, model: str) -> str:
+def _new_version(client: "MlflowClient", notice: Notice, folder: Path, model: str) -> str:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    client = mlflow.MlflowClient()
     try:
         client.create_registered_model(model)
     except MlflowException as error:

@@ -36,6 +36,7 @@ from serving.turns import COST_PER_ITERATION, Turns
 from serving.waiting import WaitingConnections, most_connections
 from simile.artifacts import require_digest
 from simile.errors import InputError
+from simile.malloc import M_MMAP_THRESHOLD, mallopt
 from simile.scoring import Scorer, require_prior
 from simile.scoring.trial import load_warm
 
@@ -49,8 +50,6 @@ _COLLECTION_THRESHOLD = 50_000
 """Allocated objects after which garbage is collected. With Python's default of 700, parsing a body of 4 MB blocks the
 event loop for 0.45 to 0.9 s, because its lists are scanned again and again; with this threshold, for 0.15 s."""
 
-_M_MMAP_THRESHOLD = -3
-"""The option's number in malloc.h."""
 _LARGE_BLOCK_BYTES = 2**20
 _TRIM_S = 2.0
 """Seconds between two returns of free memory to the system; one takes 0.3 ms if little is free."""
@@ -105,8 +104,7 @@ def _return_large_blocks() -> None:
     glibc takes ever larger blocks from its heap once the first were freed. Each 25 clients that asked for 1,024
     embeddings and read none left 45 MiB in it, and loading a bundle 70 MiB.
     """
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+    mallopt(M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 async def _return_free_memory() -> None:

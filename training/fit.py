@@ -1,12 +1,9 @@
 """One training of an encoder by sentence-transformers' trainer, in one process or in several that train together."""
 
-import ctypes
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,9 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from simile.artifacts import Pair
+from simile.artifacts.stored_pairs import write_rows
 from simile.hardware import bf16_pays, usable_cores
+from simile.malloc import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt
 from training.config import TrainConfig
 from training.dropout import quicken_dropout
 from training.estimate import seconds_per_step
@@ -30,12 +29,9 @@ from training.sampler import LengthBatchSampler, last_steps
 from training.torch_encoder import TorchEncoder, linear_layers, load_encoder
 
 _SCHEMA = pa.schema({"text_a": pa.string(), "text_b": pa.string(), "label": pa.list_(pa.float64())})
-_ROWS_PER_BATCH = 1000
 _CHECKPOINTS_PER_RUN, _MIN_STEPS_BETWEEN_CHECKPOINTS = 20, 10
 MAX_EAGER_TOKENS = 512
 """The longest texts whose attention weights are held in memory on a CPU."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""The options' numbers in malloc.h."""
 _KEPT_BLOCK_BYTES = 2**30
 
 
@@ -89,20 +85,18 @@ class _HelperCallback(TrainerCallback):  # type: ignore[misc]
 def prepare_process() -> None:
     """Use as many threads as this process has cores, of those that it shares with the others on this machine.
 
-    Memory is kept for the next step. glibc returns the gradient of the word embeddings, 47 MB for MiniLM, to the system
-    once per pass, and the page faults of the next one can take as long as the pass itself on a virtual machine.
+    Memory is kept for the next step. Otherwise glibc gives the gradient of the word embeddings, 47 MB for MiniLM, back
+    to the system in each pass, and the page faults of the next one take up to a fifth of a step.
     """
     torch.set_num_threads(max(1, usable_cores() // num_processes_here()))
-    with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BLOCK_BYTES)
+    # Older versions of glibc refuse so large a threshold. The other option alone would end the growth of their own.
+    if mallopt(M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES):
+        mallopt(M_TRIM_THRESHOLD, _KEPT_BLOCK_BYTES)
 
 
 def encoder_to_train(config: TrainConfig) -> TorchEncoder:
     """Return the base encoder with the dropout of training."""
-    # On a CPU, torch's fused attention supports no dropout, and without it, drawing the numbers for it takes as long as
-    # the attention itself. The other dropouts stay.
+    # Long texts take torch's fused attention, which supports no dropout on a CPU. The other dropouts stay.
     return load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
 
 
@@ -114,8 +108,7 @@ def dataset_of(pairs: Iterable[Pair], file: Path, texts: Mapping[str, int] | Non
     rows = ({"text_a": one.text_a, "text_b": one.text_b, "label": loss_label(one, texts)} for one in pairs)
     file.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
-        while batch := list(islice(rows, _ROWS_PER_BATCH)):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, _SCHEMA))
+        write_rows(writer, rows, _SCHEMA)
     # The collator would make float32 of labels, in which neighbouring numbers of texts are equal.
     label = {"type": "torch", "columns": ["label"], "dtype": torch.float64, "output_all_columns": True}
     return Dataset.from_file(str(file)).with_format(**label)

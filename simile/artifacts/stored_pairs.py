@@ -1,12 +1,15 @@
 """Pairs that are too many for memory: a sequence that reads them from a temporary file when they are asked for."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, islice
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from simile.artifacts.pair import Pair
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_IN_MEMORY = 100_000
 """Most pairs of a file that are held as objects, of 600 bytes each."""
@@ -22,6 +25,17 @@ def in_memory_or_stored(pairs: Iterable[Pair]) -> Sequence[Pair]:
     return first if after is None else StoredPairs(chain(first, (after,), pairs))
 
 
+def write_rows(writer: "pa.RecordBatchWriter", rows: Iterator[Mapping[str, Any]], schema: "pa.Schema") -> int:
+    """Write the rows to an Arrow file or stream, some at a time, and return their number."""
+    import pyarrow as pa
+
+    num = 0
+    while batch := list(islice(rows, _ROWS_PER_BATCH)):
+        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+        num += len(batch)
+    return num
+
+
 class StoredPairs(Sequence[Pair]):
     """Pairs in an Arrow file that is mapped into memory, of which the system keeps as much as there is room for.
 
@@ -35,12 +49,9 @@ class StoredPairs(Sequence[Pair]):
         types = texts | {"label": pa.int8(), "score": pa.float64(), "tfidf": pa.float64(), "same_category": pa.bool_()}
         schema = pa.schema([(name, types[name]) for name in _FIELDS])
         rows = ({name: getattr(pair, name) for name in _FIELDS} for pair in pairs)
-        self._len = 0
         with tempfile.NamedTemporaryFile(prefix="simile-", suffix=".arrow") as file:
             with pa.OSFile(file.name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                while batch := list(islice(rows, _ROWS_PER_BATCH)):
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
-                    self._len += len(batch)
+                self._len = write_rows(writer, rows, schema)
             self._file = pa.ipc.open_file(pa.memory_map(file.name))
 
     def __len__(self) -> int:

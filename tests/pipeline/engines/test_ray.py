@@ -13,15 +13,10 @@ import psutil
 import pytest
 
 from tests.pipeline.bulk_inputs import PLAIN, bulk, parts, read, rows, write_folder, write_parquet
+from tests.pipeline.engines.marks import RAY
 
 pytest.importorskip("ray", reason="needs Ray (make ray)")
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    # Ray leaves its sockets and processes to the end of the interpreter.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY
 ROOT = Path(__file__).parents[3]
 NUM = 6000
 MANY = ("--shard-rows", 200)

@@ -14,15 +14,10 @@ import yaml
 
 from pipeline.cli import main
 from simile.artifacts import read_bundle
+from tests.pipeline.engines.marks import RAY
 
 pytest.importorskip("ray", reason="needs Ray (make ray)")
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    # Ray leaves its sockets and processes to the end of the interpreter.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY
 ROOT = Path(__file__).parents[3]
 NAMES = ("seed-0", "seed-1", "seed-2")
 OVER = (0, 3)
