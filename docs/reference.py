@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.commands import SUMMARIES
+from pipeline.commands import SUMMARIES, module_of
 from pipeline.options import default_text, metavar, spelling
 from pipeline.run_config import RunConfig, RunMineConfig
 from serving.settings import ENVIRONMENT_ONLY, Settings, variable
@@ -22,7 +22,7 @@ def cli_tables() -> str:
     """Return a section for each command with the table of its options."""
     sections = []
     for command, summary in SUMMARIES.items():
-        model: type[BaseModel] = import_module(f"pipeline.commands.{command}").Options
+        model: type[BaseModel] = import_module(module_of(command)).Options
         sections.append(f"## `simile {command}`\n\n{summary}.\n\n{_options_table(model)}")
     return "\n\n".join(sections)
 

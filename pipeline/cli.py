@@ -71,15 +71,23 @@ def _read_command(arguments: Sequence[str]) -> Callable[[], int]:
     if name == "--version":
         commit = version.commit()
         return partial(_print, f"simile {version.__version__}" + (f" ({commit})" if commit else ""))
-    if name not in SUMMARIES:
-        kind = "option" if name and name.startswith("-") else "command"
-        got = f"unknown {kind} {name!r}, " if name else ""
-        near = difflib.get_close_matches(name or "", SUMMARIES, n=1)
-        need = f"did you mean {near[0]!r}?" if near else f"need one of {', '.join(SUMMARIES)}"
-        raise InputError(f"{got}{need} (see simile --help)")
+    # A command has one word or two.
+    typed = next((words for count in (2, 1) if (words := " ".join(arguments[:count])) in SUMMARIES), None)
+    if typed is None:
+        raise InputError(f"{_unknown(name, ' '.join(arguments[:2]))} (see simile --help)")
     from pipeline.usage import parse
 
-    return parse(name, arguments[1:])
+    return parse(typed, arguments[len(typed.split()) :])
+
+
+def _unknown(name: str | None, two_words: str) -> str:
+    """Return which command is unknown, and which are known."""
+    if known := [command for command in SUMMARIES if command.startswith(f"{name} ")]:
+        return f"got {two_words!r}, need one of {', '.join(known)}"
+    kind = "option" if name and name.startswith("-") else "command"
+    got = f"unknown {kind} {name!r}, " if name else ""
+    near = difflib.get_close_matches(name or "", SUMMARIES, n=1)
+    return got + (f"did you mean {near[0]!r}?" if near else f"need one of {', '.join(SUMMARIES)}")
 
 
 def _help() -> str:
@@ -127,10 +135,12 @@ def _print(text: str) -> int:
 def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     """Return which extra brings the package that is not installed; raise the error again for a package of ours."""
     package = str(error.name).partition(".")[0]
-    if package in ("simile", "mining", "training", "evaluation", "serving", "pipeline"):
+    if package in ("simile", "mining", "training", "evaluation", "labelling", "serving", "pipeline"):
         raise error
     serving = dict.fromkeys(("embed", "inspect", "score", "serve"), "serve-cpu")
-    extras = (serving | {"evaluate": "evaluate"}).get(command, "train,serve-cpu")
+    extras = (serving | {"evaluate": "evaluate", "sample": "label", "label": "label", "labels": "label"}).get(
+        command, "train,serve-cpu"
+    )
     if package == "httpx2":
         extras = "client"
     # Of the packages of bulk work and of buckets, each has an extra of its own.

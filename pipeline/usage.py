@@ -12,7 +12,7 @@ from cyclopts.help.formatters.default import DefaultFormatter
 from pydantic import BaseModel
 from pydantic import ValidationError as InvalidModelError
 
-from pipeline.commands import SUMMARIES
+from pipeline.commands import SUMMARIES, module_of
 from pipeline.config import needed, renamed
 from pipeline.options import CommandOptions, default_text, metavar, protected, spelling
 from simile.errors import InputError
@@ -31,7 +31,7 @@ class _HelpFormatter(DefaultFormatter):
 
 def parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
     """Return the call of the command with these arguments; for ``--help``, the call that prints its options."""
-    module = import_module(f"pipeline.commands.{command}")
+    module = import_module(module_of(command))
     model: type[CommandOptions] = module.Options
 
     def run(options: Any = None) -> int:

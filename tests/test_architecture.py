@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md: imports run one way, torch stays in training/, the web in serving/."""
+"""The layers of docs/architecture.md: imports run one way, torch stays in training/, the web in two stages."""
 
 import ast
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = {"mining", "training", "evaluation", "serving"}
+STAGES = {"mining", "training", "evaluation", "labelling", "serving"}
 PACKAGES = {"simile", *STAGES, "pipeline"}
 
 MAY_IMPORT = {"simile": set(), "pipeline": {"simile", *STAGES}} | {stage: {"simile"} for stage in STAGES}
@@ -30,7 +30,7 @@ ONLY_IN = {
     **dict.fromkeys(
         ["torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"], ("training",)
     ),
-    **dict.fromkeys(["fastapi", "uvicorn", "starlette"], ("serving",)),
+    **dict.fromkeys(["fastapi", "uvicorn", "starlette"], ("serving", "labelling")),
     "prometheus_client": ("serving", "simile", "training"),
     **dict.fromkeys(["httpx2", "fsspec", "botocore", "model_signing", "oras", "requests"], ("simile",)),
     "ray": ("pipeline",),

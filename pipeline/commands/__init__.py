@@ -1,4 +1,7 @@
-"""The commands: one module each, with the command's ``Options`` and its ``run``, imported when it is called."""
+"""The commands: one module each, with the command's ``Options`` and its ``run``, imported when it is called.
+
+The module of a command of two words has an underscore between them.
+"""
 
 SUMMARIES = {
     "quickstart": "Run the whole path on the embedded sample, in a few minutes on 2 CPU cores",
@@ -20,3 +23,8 @@ SUMMARIES = {
     "pull": "Download a bundle from a bucket or an OCI registry, and verify it",
 }
 """What each command does, in the order of `simile --help`."""
+
+
+def module_of(command: str) -> str:
+    """Return the name of the command's module."""
+    return f"pipeline.commands.{command.replace(' ', '_')}"

@@ -79,6 +79,7 @@ from simile.artifacts.provenance import (
 )
 from simile.artifacts.reading import Source, bare_name, open_source, source_sha256
 from simile.artifacts.rows import ReadOptions, Shard
+from simile.artifacts.sampled_pairs import SampledPair, read_sampled_pairs
 from simile.artifacts.signature import require_signature, sign_bundle
 from simile.artifacts.text_hashes import TextHashes, texts_digest
 from simile.artifacts.texts import group_key, read_training_texts, text_hash, text_key, work_folder

@@ -25,6 +25,9 @@ class Pair:
     tier: Tier | None = None
     """What `simile mine` chose the pair by; None for pairs that were not mined by tiers."""
 
+    inclusion_probability: float | None = None
+    """Probability with which the pair came into a sample, in (0, 1]: figures weight the pair by its inverse."""
+
     @property
     def target(self) -> float | None:
         """The label, or else the graded score."""

@@ -39,7 +39,7 @@ _TEXT_ALIASES = (
 NEED_TEXTS = "need 'text_a' and 'text_b' (or --column text_a=NAME)"
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
-_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability")
+_OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability", "inclusion_probability")
 _WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_ALIASES, *_OTHERS))
 """The columns that pairs may have."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -89,6 +89,17 @@ class PairSet:
     def target_P(self) -> NDArray[np.float64]:
         """Label or score of each pair."""
         return np.array([row.target for row in self.rows], dtype=np.float64)
+
+    @cached_property
+    def is_weighted(self) -> bool:
+        """Whether pairs came into the set with different probabilities."""
+        return len({row.inclusion_probability for row in self.rows}) > 1
+
+    @property
+    def weight_P(self) -> NDArray[np.float64]:
+        """Number of pairs that each pair stands for, divided by the mean of these numbers; 1 where nothing is known."""
+        weight_P = 1 / np.array([row.inclusion_probability or 1.0 for row in self.rows])
+        return np.asarray(weight_P / weight_P.mean())
 
 
 def read_pairs(
@@ -201,6 +212,7 @@ def _pair(row: Row, groups: Names, options: ReadOptions, others: Counter[str], *
         group_b=groups.first(read_name(row, "group_b")),
         tfidf=None if row.fields.get("tfidf") is None else _number(row, "tfidf"),
         same_category=_boolean(row, "same_category"),
+        inclusion_probability=inclusion_probability(row),
         tier=next((tier for tier in get_args(Tier) if row.fields.get("tier") == tier), None),
     )
 
@@ -254,6 +266,19 @@ def _boolean(row: Row, field: str) -> bool | None:
     if value is not None and label_word(value) not in _BOOLEANS:
         raise InputError(f"{row.where}: got {field} {value!r}, need true or false")
     return None if value is None else _BOOLEANS[label_word(value)]
+
+
+def optional_number(row: Row, field: str) -> float | None:
+    """Return the finite number of the field; None where the row has no value for it."""
+    return None if row.fields.get(field) in (None, "") else _number(row, field)
+
+
+def inclusion_probability(row: Row) -> float | None:
+    """Return the probability with which the pair of the row came into a sample; None where the row tells none."""
+    number = optional_number(row, "inclusion_probability")
+    if number is not None and not 0 < number <= 1:
+        raise InputError(f"{row.where}: got inclusion_probability {number:g}, need a number above 0, up to 1")
+    return number
 
 
 def _number(row: Row, field: str) -> float:

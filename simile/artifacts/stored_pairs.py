@@ -46,7 +46,8 @@ class StoredPairs(Sequence[Pair]):
         import pyarrow as pa
 
         texts = dict.fromkeys(("text_a", "text_b", "group_a", "group_b", "tier"), pa.string())
-        types = texts | {"label": pa.int8(), "score": pa.float64(), "tfidf": pa.float64(), "same_category": pa.bool_()}
+        numbers = dict.fromkeys(("score", "tfidf", "inclusion_probability"), pa.float64())
+        types = texts | numbers | {"label": pa.int8(), "same_category": pa.bool_()}
         schema = pa.schema([(name, types[name]) for name in _FIELDS])
         rows = ({name: getattr(pair, name) for name in _FIELDS} for pair in pairs)
         with tempfile.NamedTemporaryFile(prefix="simile-", suffix=".arrow") as file:

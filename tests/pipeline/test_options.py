@@ -10,7 +10,7 @@ import pytest
 
 from docs.reference import TABLES, with_tables
 from pipeline.cli import main
-from pipeline.commands import SUMMARIES
+from pipeline.commands import SUMMARIES, module_of
 from serving.settings import ENVIRONMENT_ONLY, Settings
 from tests.command_lines import read_options
 
@@ -111,8 +111,8 @@ def test_tables_of_the_documents_are_those_of_the_code(name):
 @pytest.mark.parametrize("command", SUMMARIES)
 def test_every_option_has_help(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert main([command, "--help"]) == 0
-    model = sys.modules[f"pipeline.commands.{command}"].Options
+    assert main([*command.split(), "--help"]) == 0
+    model = sys.modules[module_of(command)].Options
     assert all(field.description for field in model.model_fields.values())
     assert capsys.readouterr().out.startswith(f"Usage: simile {command} ")
 

@@ -1,0 +1,84 @@
+"""The answers of one person to pairs: a journal of JSON lines, in which no acknowledged answer is ever lost."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from simile.artifacts.strict import StrictModel
+from simile.errors import InputError
+from simile.files import sync
+
+Choice = Literal["same", "different", "unsure", "skip", "undone"]
+"""What a person said of a pair; ``undone`` takes the last answer to it back."""
+Part = Literal["random", "disagreement", "threshold"]
+"""Why a pair was shown: only the ``random`` part represents the sample, and through it the traffic."""
+LABELS: dict[str, int] = {"same": 1, "different": 0}
+"""The label that a choice means; the others mean none."""
+
+
+class Answer(StrictModel):
+    """One line of the journal."""
+
+    pair: str
+    """The pair's `SampledPair.key`."""
+    text_a: str
+    text_b: str
+    answer: Choice
+    annotator: str
+    """Name of the person."""
+    time: str
+    """When it was given, in ISO 8601 with the time zone."""
+    seconds: float | None = Field(default=None, ge=0)
+    """How long the pair had been shown."""
+    note: str = ""
+    part: Part = "random"
+    stratum: str | None = None
+    inclusion_probability: float = Field(default=1.0, gt=0, le=1)
+
+
+def append_answer(path: Path, answer: Answer) -> None:
+    """Append the answer, and return once it is on the disk.
+
+    A line that a kill has cut was never acknowledged, and is removed before the next one.
+    """
+    line = json.dumps(answer.model_dump(exclude_defaults=True), ensure_ascii=False)
+    is_new = not path.exists()
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync([path.parent])
+
+
+def read_answers(path: Path) -> tuple[Answer, ...]:
+    """Return each person's last answer to each pair, in the order of the journal, without those that were undone.
+
+    Raises:
+        InputError: a line is no answer. A last line without an end was cut by a kill and is left out.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    last: dict[tuple[str, str], Answer] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            answer = Answer.model_validate_json(line)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "line"
+            raise InputError(f"{path}:{number}: {where}: {fault['msg']}, need an answer of simile label") from error
+        last.pop((answer.annotator, answer.pair), None)
+        last[answer.annotator, answer.pair] = answer
+    return tuple(answer for answer in last.values() if answer.answer != "undone")
+
+
+def labels_of(answers: Iterable[Answer]) -> dict[str, int]:
+    """Return the label of each pair that was answered with one, by the pair's key."""
+    return {answer.pair: LABELS[answer.answer] for answer in answers if answer.answer in LABELS}
