@@ -40,6 +40,7 @@ def main() -> None:
     parser = place_parser(__doc__)
     parser.add_argument("--corpora", nargs="+", default=["clinc150"])
     parser.add_argument("--base", default="bundled:minilm", help="the untouched encoder (default: %(default)s)")
+    parser.add_argument("--layers", type=int, metavar="N", help="keep the first N layers only: more pairs per second")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--shard-rows", type=int, default=65_536)
@@ -48,21 +49,37 @@ def main() -> None:
     args = parser.parse_args()
     end_with_children()
     args.place = args.work / f"bulk-{args.pairs}"
-    args.bundle = args.work / "bulk" / args.base.rpartition(":")[2]
+    args.encoder = args.base.rpartition(":")[2] + (f"-{args.layers}-layers" if args.layers else "")
+    args.place /= args.encoder
+    args.bundle = args.work / "bulk" / args.encoder
     if not args.bundle.is_dir():
-        run([*SIMILE, "baseline", args.base, "--out", args.bundle])
+        run([*SIMILE, "baseline", base(args), "--out", args.bundle])
     results = {}
     for name in args.rows:
-        file = args.results / "bulk-scoring" / f"{name}-{args.pairs}-pairs-{args.precision}.json"
+        file = args.results / "bulk-scoring" / f"{name}-{args.pairs}-pairs-{args.encoder}-{args.precision}.json"
         if not file.is_file():
             write_result(file, ROWS[name](args))
         results[name] = json.loads(file.read_text())
-    replace_section(args.out, "bulk-scoring", section(results, args))
+    replace_section(args.out, f"bulk-scoring-{args.encoder}", section(results, args))
+
+
+def base(args: argparse.Namespace) -> str:
+    """Return the encoder; with ``--layers``, a folder with its first layers."""
+    if not args.layers:
+        return str(args.base)
+    from training.torch_encoder import load_encoder
+
+    model, folder = load_encoder(args.base).model, args.work / "bulk" / f"{args.encoder}.base"
+    transformer = model[0].auto_model
+    transformer.encoder.layer = transformer.encoder.layer[: args.layers]
+    transformer.config.num_hidden_layers = args.layers
+    model.save_pretrained(str(folder))
+    return str(folder)
 
 
 def generated(args: argparse.Namespace) -> Path:
     """Return a folder with the pairs in four files; write it if it is missing."""
-    folder: Path = args.place / "in"
+    folder: Path = args.place.parent / "in"
     if not folder.is_dir():
         texts = [
             str(row.fields["text"])
@@ -209,7 +226,8 @@ ROWS = {"in-memory": in_memory, "local": local, "killed": killed, "ray": by_ray}
 
 def section(results: Mapping[str, Mapping[str, Any]], args: argparse.Namespace) -> str:
     """Return the section of docs/results.md."""
-    options = f"--data DIR --pairs {args.pairs} --shard-rows {args.shard_rows} --precision {args.precision}"
+    layers = f" --layers {args.layers}" if args.layers else ""
+    options = f"--data DIR{layers} --pairs {args.pairs} --shard-rows {args.shard_rows} --precision {args.precision}"
     rows = [list(_row(name, one)) for name, one in results.items()]
     return "\n\n".join(
         [
