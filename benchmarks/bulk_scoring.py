@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import SIMILE, end_with_children, place_parser, run
@@ -209,6 +210,47 @@ def by_ray(args: argparse.Namespace) -> dict[str, Any]:
     return {"pairs": args.pairs, "seconds": usage.seconds, "equal": contents(out) == contents(whole)}
 
 
+def by_ray_with_losses(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the time of two actors on two nodes, of which two actors and a node are killed, and what was scored."""
+    from ray.cluster_utils import Cluster
+
+    whole, out = undisturbed(args), emptied(args.place / "ray-losses")
+    num = num_parts(whole)
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    second = cluster.add_node(**node)
+    losses = [
+        (num // 5, kill_actor),
+        (2 * num // 5, kill_actor),
+        (3 * num // 5, lambda: cluster.remove_node(second, allow_graceful=False)),
+    ]
+    start = time.monotonic()
+    options = command(args, out, "--engine", "ray", "--actors", "2")
+    process = subprocess.Popen(options, env=os.environ | {"RAY_ADDRESS": cluster.address})
+    for wanted, lose in losses:
+        while process.poll() is None and num_parts(out) < wanted:
+            time.sleep(_SAMPLE_S)
+        lose()
+    if process.wait():
+        sys.exit(f"exit code {process.returncode}")
+    seconds = time.monotonic() - start
+    cluster.shutdown()
+    return {"pairs": args.pairs, "seconds": seconds, "equal": contents(out) == contents(whole)}
+
+
+def kill_actor() -> None:
+    """Kill one of the processes that compute."""
+    next(one for one in psutil.Process().children(recursive=True) if "_Actor" in cmdline(one)).kill()
+
+
+def cmdline(process: psutil.Process) -> str:
+    """Return the process' command line; an empty text once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of the files by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
@@ -220,7 +262,7 @@ def emptied(folder: Path) -> Path:
     return folder
 
 
-ROWS = {"in-memory": in_memory, "local": local, "killed": killed, "ray": by_ray}
+ROWS = {"in-memory": in_memory, "local": local, "killed": killed, "ray": by_ray, "ray-losses": by_ray_with_losses}
 """What is measured, by the name of its row."""
 
 
@@ -247,6 +289,7 @@ def _row(name: str, figures: Mapping[str, Any]) -> Iterator[str]:
     notes = {
         "local": "memory {first_tenth_mib:,.0f} MiB in the first tenth, {last_tenth_mib:,.0f} MiB in the last",
         "killed": "killed {kills} times; bytes equal to an undisturbed run: {equal}",
+        "ray-losses": "two nodes; two actors and a node were killed; bytes equal to the local engine's: {equal}",
         "ray": "one actor, with the start of Ray; bytes equal to the local engine's: {equal}",
     }
     yield notes.get(name, "").format(**figures)

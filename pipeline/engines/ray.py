@@ -6,6 +6,7 @@ whole, a shard that was computed twice does no harm. All nodes need the bundle, 
 paths, or in a bucket.
 """
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +23,15 @@ from simile.progress import say
 
 
 class _Actor:
-    """A worker that loads its bundle when it is asked to, so that its errors are those of a call."""
+    """A worker in the driver's folder that loads its bundle when asked to, so that its errors are those of a call."""
 
-    def __init__(self, job: BulkJob) -> None:
-        self._job = job
+    def __init__(self, job: BulkJob, folder: str) -> None:
+        self._job, self._folder = job, folder
         self._worker: Worker | None = None
 
     def load(self) -> None:
         """Load the bundle."""
+        os.chdir(self._folder)
         self._worker = Worker(self._job)
 
     def compute(self, shard: Shard) -> Whole:
@@ -53,7 +55,7 @@ class _Pool:
 
     def start(self) -> None:
         """Ask the cluster for one more actor."""
-        actor = ray.remote(_Actor).options(**self.options).remote(self.job)
+        actor = ray.remote(_Actor).options(**self.options).remote(self.job, os.getcwd())
         self.running[actor.load.remote()] = (actor, None)
 
     def give(self, actor: Any) -> None:

@@ -71,6 +71,12 @@ def test_parts_are_those_of_the_local_engine(cluster, folder, bundle, whole, tmp
     assert parts(tmp_path / "out") == whole
 
 
+def test_relative_paths_are_those_of_the_driver(cluster, folder, bundle, whole, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert bulk("score", bundle, folder.name, "relative/", *MANY, "--engine", "ray") == 0
+    assert parts(Path("relative")) == whole
+
+
 def test_each_pair_is_scored_once_though_workers_and_a_node_are_lost(cluster, folder, bundle, whole, tmp_path, capsys):
     out = tmp_path / "out"
     threads = [
