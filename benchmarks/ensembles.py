@@ -75,7 +75,7 @@ def measure(corpus: Corpus, work: Path, all_results: Path, results: Path) -> Non
             weights = manifest["combine"]["weights"]
         data, file = corpus.folder.parent, folder / "evaluation.json"
         evaluation = evaluate(bundle, corpus.tests, members[SINGLE], data, file)
-        write_result(result_file(results, name), {"minutes": 0.0, "weights": weights, "evaluation": evaluation})
+        write_result(result_file(results, name), {"weights": weights, "evaluation": evaluation})
 
 
 def train_members(corpus: Corpus, work: Path, results: Path, folder: Path) -> dict[str, Path]:
@@ -98,7 +98,7 @@ def write_section(path: Path, corpus: str, results: Path) -> None:
     rows = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
     parts = [origin(rows.values()), f"```\npython benchmarks/ensembles.py --corpora {corpus} --data DIR\n```", ABOUT]
     if rows:
-        parts += [f"### Ensembles on {corpus}", evaluations_table(rows)]
+        parts += [f"### Ensembles on {corpus}", evaluations_table(rows, SINGLE)]
         learned = [
             [name, ", ".join(f"{weight:.2f} {member}" for member, weight in row["weights"].items())]
             for name, row in rows.items()

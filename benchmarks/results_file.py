@@ -73,15 +73,15 @@ def replace_section(path: Path, name: str, text: str) -> None:
         write_whole(path, f"{old.rstrip()}\n\n{section}\n")
 
 
-def evaluations_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the table of trainings, by name: minutes, and the figures of the evaluation on each set."""
+def evaluations_table(rows: Mapping[str, Mapping[str, Any]], baseline: str = "(baseline)") -> str:
+    """Return the table of bundles, by name: minutes of training where known, and the figures on each set."""
     first = next(iter(rows.values()))["evaluation"]
     names = [*first["sets"], *first["guards"]]
-    lines = [["(baseline)", "", *(f"{entry_of(first, name)['baseline']['spearman']:.4f}" for name in names)]]
+    lines = [[baseline, "", *(f"{entry_of(first, name)['baseline']['spearman']:.4f}" for name in names)]]
     for row, result in rows.items():
         cells = [_cell(entry_of(result["evaluation"], name)) for name in names]
-        lines.append([row, f"{result['minutes']:.1f}", *cells])
-    return table(["training", "minutes", *names], lines)
+        lines.append([row, f"{result['minutes']:.1f}" if "minutes" in result else "", *cells])
+    return table(["bundle", "minutes", *names], lines)
 
 
 def entry_of(evaluation: Mapping[str, Any], name: str) -> Mapping[str, Any]:
