@@ -40,7 +40,8 @@ NEED_TEXTS = "need 'text_a' and 'text_b' (or --column text_a=NAME)"
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability", "inclusion_probability")
-_WANTED = frozenset((*itertools.chain(*_TEXT_ALIASES), *_LABEL_ALIASES, *_SCORE_ALIASES, *_OTHERS))
+TEXT_COLUMNS = frozenset(itertools.chain(*_TEXT_ALIASES))
+_WANTED = TEXT_COLUMNS.union(_LABEL_ALIASES, _SCORE_ALIASES, _OTHERS)
 """The columns that pairs may have."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
