@@ -144,6 +144,15 @@ class Metrics:
                 self.disagreement.observe(gap)
 
 
+class SampleMetrics:
+    """The metrics of the sample. Safe to use from any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        text = "Pairs drawn for the sample: written, or dropped because the disk was too slow, full or failed."
+        pairs = Counter("simile_sampled_pairs", text, ["result"], registry=registry)
+        self.written, self.dropped = pairs.labels("written"), pairs.labels("dropped")
+
+
 class ShadowMetrics:
     """The metrics of a shadow bundle. Safe to use from any thread."""
 

@@ -159,11 +159,14 @@ async def score_pairs(request: Request, service: Service, pairs: Pairs) -> tuple
     """Return the scores of the pairs, and the engine that computed them."""
     engine, timing = service.engine, Timing()
     request.state.num_pairs = len(pairs)
-    call = engine.score(pairs, timing, client=client_of(request))
+    client = client_of(request)
+    call = engine.score(pairs, timing, client=client)
     scored = await answer(request, service, engine, call, timing)
     request.state.num_tokens, request.state.num_cut = scored.num_tokens, scored.num_cut
     if service.shadow:
         service.shadow.offer(engine, pairs, scored.score_P)
+    if service.sampling:
+        service.sampling.offer(pairs, scored, bundle=engine.scorer.bundle.identity, key=client.key_name)
     return engine, scored
 
 

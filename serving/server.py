@@ -27,6 +27,7 @@ from serving.connection import Connection
 from serving.logs import JsonFormatter, LimitedHandler, VisibleFormatter
 from serving.metrics import Metrics
 from serving.middleware import CheckHost
+from serving.sampling import SAMPLING_THREAD
 from serving.service import Service
 from serving.settings import Settings
 from serving.shadow import SHADOW_THREAD
@@ -91,7 +92,7 @@ def run(bundle_path: str | Path, settings: Settings) -> int:
             asyncio.run(serve(app, listener, metrics_listener))
     if service.failure:
         raise service.failure
-    if any(thread.name in (LOADING_THREAD, SHADOW_THREAD) for thread in threading.enumerate()):
+    if any(thread.name in (LOADING_THREAD, SAMPLING_THREAD, SHADOW_THREAD) for thread in threading.enumerate()):
         # Python's own way to end would pull ONNX Runtime from under that thread, which may be an abandoned one.
         logging.shutdown()
         os._exit(0)

@@ -11,6 +11,7 @@ from serving.engine import Engine
 from serving.errors import NotReadyError
 from serving.inference import tokens_per_s
 from serving.metrics import Metrics
+from serving.sampling import Sampling
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.trial import in_thread
@@ -48,6 +49,8 @@ class Service:
         self._replaced: Engine | None = None
         """The previous engine, while it answers its last calls and the new one accepts requests."""
         self.shadow = Shadow(settings.shadow, settings, self.metrics.registry) if settings.shadow else None
+        folder = settings.sample_folder
+        self.sampling = Sampling(folder, settings, self.metrics.registry) if folder else None
         self.metrics.ready.set_function(lambda: self.is_ready)
 
     @property
@@ -176,3 +179,5 @@ class Service:
             self.shadow.close()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))
+        if self.sampling:
+            await self.sampling.close()

@@ -117,6 +117,15 @@ class Settings(BaseModel):
     """A second bundle that scores a share of the calls too, while the service is idle, to learn how it differs."""
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the calls that the shadow scores too."""
+    sample_folder: Path | None = None
+    """Folder that a sample of the scored pairs is written to, with their texts, so that it can be labelled."""
+    sample_share: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """Share of the scored pairs that are sampled, over all scores; rare scores are sampled more often than common ones.
+    """
+    sample_bytes: Annotated[int, Field(ge=2**24, lt=2**63)] = 256 * 2**20
+    """Most bytes of the sample's files; the oldest ones are deleted first."""
+    sample_hashed: bool = False
+    """Write hashes in place of the texts, so that scores can be counted and nothing can be labelled."""
     drift_folder: Path | None = None
     """Folder that stores what each bundle's first traffic was like, to detect drift."""
     transfer_s: _Seconds = 30
