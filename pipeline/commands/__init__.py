@@ -14,6 +14,7 @@ SUMMARIES = {
     "join": "Join the members of several bundles in one ensemble",
     "score": "Score two texts, a file of pairs, or a folder of files",
     "embed": "Embed the texts of a file or a folder",
+    "sample": "Choose the pairs to label from traffic, pairs or documents, and store their probability of inclusion",
     "serve": "Serve a bundle over HTTP",
     "inspect": "Verify a bundle and describe it",
     "sign": "Sign a bundle with a private key",
