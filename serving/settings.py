@@ -120,8 +120,7 @@ class Settings(BaseModel):
     sample_folder: Path | None = None
     """Folder that a sample of the scored pairs is written to, with their texts, so that it can be labelled."""
     sample_share: Annotated[float, Field(gt=0, le=1)] = 0.001
-    """Share of the scored pairs that are sampled, over all scores; rare scores are sampled more often than common ones.
-    """
+    """Share of the scored pairs that are sampled, over all scores; rare scores are sampled more often."""
     sample_bytes: Annotated[int, Field(ge=2**24, lt=2**63)] = 256 * 2**20
     """Most bytes of the sample's files; the oldest ones are deleted first."""
     sample_hashed: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("simile", "mining", "training", "evaluation", "serving", "pipeline")
+PACKAGES = ("simile", "mining", "training", "evaluation", "labelling", "serving", "pipeline")
 FOLDERS = (*PACKAGES, "benchmarks", "docs", "k8s", "tests")
 
 MAX_FUNCTION_LINES = 60

@@ -204,7 +204,7 @@ def test_table_of_settings_is_that_of_the_code():
     )
     assert list(rows) == [ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields]
     for (name, setting), row in zip(Settings.model_fields.items(), rows.values(), strict=True):
-        default = "" if setting.default in (None, ()) else f"`{setting.default}`"
+        default = "" if setting.default in (None, (), False) else f"`{setting.default}`"
         assert f"| {default} |".replace("  ", " ") in row.replace("  ", " ")
         assert setting.description.replace("``", "`") in row
         assert ("no option of the command line" in row.lower()) == (name in ENVIRONMENT_ONLY)
