@@ -71,12 +71,14 @@ class Rates:
         """Return the indices of the drawn pairs, their strata, and the probability with which each was drawn."""
         stratum_P = strata_of(score_P)
         probability_P = self.rate_S[stratum_P]
-        (drawn_K,) = np.nonzero(self._random.random(len(stratum_P)) < probability_P)
+        (drawn_K,) = (self._random.random(len(stratum_P)) < probability_P).nonzero()
         # The rates depend on earlier calls only: what decides about a pair must not depend on the pair.
         self._count_S += np.bincount(stratum_P, minlength=len(STRATA))
         self._num_new += len(stratum_P)
         if self._num_new >= _PAIRS_PER_ADAPTATION:
             self._adapt()
+        if not len(drawn_K):
+            return [], [], []
         return drawn_K.tolist(), stratum_P[drawn_K].tolist(), probability_P[drawn_K].tolist()
 
     def _adapt(self) -> None:

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 _WIDTH = 0.05
 """Width of a stratum. Some encoders give all their scores between 0.7 and 1, which are six strata."""
 _EDGE_S = np.arange(round(1 / _WIDTH)) * _WIDTH
+_LOWER_S = _EDGE_S - 1e-6
+"""Lower ends of the strata: a score in single precision may lie a rounding error below the edge it stands for."""
 STRATA = ("below 0.00", *(f"{edge:.2f} to {edge + _WIDTH:.2f}" for edge in _EDGE_S))
 """The names of the strata, in the order of their scores."""
 
 
 def strata_of(score_P: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the index in `STRATA` of each score, shape ``(P,)``; a stratum holds its lower edge."""
-    # A score in single precision may lie a rounding error below the edge that it stands for.
-    return np.asarray(np.searchsorted(_EDGE_S - 1e-6, score_P, side="right"), dtype=np.int64)
+    return np.asarray(_LOWER_S.searchsorted(score_P, side="right"), dtype=np.int64)
 
 
 def equal_shares(limit_S: NDArray[np.floating], total: float, *, whole: bool = False) -> NDArray[np.float64]:
