@@ -15,8 +15,9 @@ from simile.files import sync
 
 Choice = Literal["same", "different", "unsure", "skip", "undone"]
 """What a person said of a pair; ``undone`` takes the last answer to it back."""
-Part = Literal["random", "disagreement", "threshold"]
-"""Why a pair was shown: only the ``random`` part represents the sample, and through it the traffic."""
+Part = Literal["random", "disagreement", "threshold", "audit"]
+"""Why a pair was shown: only the ``random`` part represents the sample, and through it the traffic. Pairs of an
+``audit`` had a label already."""
 LABELS: dict[str, int] = {"same": 1, "different": 0}
 """The label that a choice means; the others mean none."""
 
@@ -59,24 +60,35 @@ def append_answer(path: Path, answer: Answer) -> None:
         sync([path.parent])
 
 
-def read_answers(path: Path) -> tuple[Answer, ...]:
-    """Return each person's last answer to each pair, in the order of the journal, without those that were undone.
+def read_journal(path: Path) -> tuple[Answer, ...]:
+    """Return all answers of the journal in its order, those that were undone or replaced included.
 
     Raises:
         InputError: a line is no answer. A last line without an end was cut by a kill and is left out.
     """
-    lines = path.read_bytes().split(b"\n")[:-1]
-    last: dict[tuple[str, str], Answer] = {}
-    for number, line in enumerate(lines, start=1):
+    answers = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            answer = Answer.model_validate_json(line)
+            answers.append(Answer.model_validate_json(line))
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(map(str, fault["loc"])) or "line"
             raise InputError(f"{path}:{number}: {where}: {fault['msg']}, need an answer of simile label") from error
+    return tuple(answers)
+
+
+def standing(journal: Iterable[Answer]) -> tuple[Answer, ...]:
+    """Return each person's last answer to each pair, in the order of the journal, without those that were undone."""
+    last: dict[tuple[str, str], Answer] = {}
+    for answer in journal:
         last.pop((answer.annotator, answer.pair), None)
         last[answer.annotator, answer.pair] = answer
     return tuple(answer for answer in last.values() if answer.answer != "undone")
+
+
+def read_answers(path: Path) -> tuple[Answer, ...]:
+    """Return the answers of the journal that are `standing`; for errors see `read_journal`."""
+    return standing(read_journal(path))
 
 
 def labels_of(answers: Iterable[Answer]) -> dict[str, int]:

@@ -1,0 +1,90 @@
+"""The order in which pairs are shown: first what a verdict needs, then what training learns most from.
+
+Shape suffix: P = pairs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelling.answers import Answer, Part
+from labelling.present import PresentLabel
+from simile.artifacts.sampled_pairs import SampledPair
+from simile.errors import InputError
+from simile.files import sha256_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A pair to be labelled, and why it stands where it does."""
+
+    pair: SampledPair
+    part: Part
+    present: PresentLabel | None = None
+    """The label that the pair has already."""
+
+
+def audit_order(pairs: Iterable[SampledPair], labels: Mapping[str, PresentLabel]) -> tuple[Task, ...]:
+    """Return the pairs with their labels in their own order, which is that of suspicion."""
+    return tuple(Task(pair, "audit", labels.get(pair.key)) for pair in pairs)
+
+
+def labelling_order(
+    pairs: Iterable[SampledPair], *, num_random: int | None = None, threshold: float | None = None
+) -> tuple[Task, ...]:
+    """Return the pairs in the order of what their labels are worth.
+
+    1. ``random``: the first ``num_random`` pairs of a random order (default: half of them; all without scores). It is
+       the same order for everybody, so that several people label the same pairs first.
+    2. ``disagreement``: of the rest, the half on which bundle and baseline disagree most, by the difference of the
+       pair's ranks among all pairs. Without a threshold it is all the rest; without baseline scores there is none.
+    3. ``threshold``: what is left, from the score that is nearest to the threshold on.
+
+    Raises:
+        InputError: ``num_random`` is given, and nothing orders the other pairs.
+    """
+    shuffled = sorted(pairs, key=lambda pair: sha256_bytes(f"order {pair.key}".encode()))
+    bundle_P, baseline_P = (_scores(shuffled, name) for name in ("bundle_score", "baseline_score"))
+    have_both = bundle_P is not None and baseline_P is not None
+    if bundle_P is None or not (have_both or threshold is not None):
+        if num_random is not None:
+            raise InputError("got --random without scores of both sides or a threshold, need --bundle and --baseline")
+        return tuple(Task(pair, "random") for pair in shuffled)
+    num = (len(shuffled) + 1) // 2 if num_random is None else min(num_random, len(shuffled))
+    rest = list(range(num, len(shuffled)))
+    most_disagreed: list[int] = []
+    if bundle_P is not None and baseline_P is not None:
+        gap_P = np.abs(_ranks(bundle_P) - _ranks(baseline_P))
+        size = len(rest) if threshold is None else (len(rest) + 1) // 2
+        most_disagreed = sorted(rest, key=lambda i: -gap_P[i])[:size]
+    nearest = sorted(set(rest).difference(most_disagreed), key=lambda i: (abs(bundle_P[i] - (threshold or 0.0)), i))
+    return (
+        *(Task(pair, "random") for pair in shuffled[:num]),
+        *(Task(shuffled[i], "disagreement") for i in most_disagreed),
+        *(Task(shuffled[i], "threshold") for i in nearest),
+    )
+
+
+def require_same_random_part(tasks: Iterable[Task], answers: Iterable[Answer]) -> None:
+    """Refuse, by an `InputError`, a random part with pairs that were chosen by score when they were answered.
+
+    As members of another part, they would be missing in the random one, which would then represent nothing.
+    """
+    random_keys = {task.pair.key for task in tasks if task.part == "random"}
+    if num := sum(answer.pair in random_keys and answer.part != "random" for answer in answers):
+        got = f"got {num} answers to pairs that were chosen by score and now belong to the random part"
+        raise InputError(f"{got}, need the same PAIRS and --random as when they were given")
+
+
+def _scores(pairs: Sequence[SampledPair], name: str) -> NDArray[np.float64] | None:
+    """Return the pairs' scores, shape ``(P,)``; None where one is missing."""
+    scores = [getattr(pair, name) for pair in pairs]
+    return None if None in scores else np.array(scores, dtype=np.float64)
+
+
+def _ranks(score_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each score's rank, shape ``(P,)``, equal scores with their mean; SciPy's takes seconds to import."""
+    _, index_P, nums = np.unique(score_P, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(nums) - (nums - 1) / 2)[index_P])
