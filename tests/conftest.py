@@ -74,6 +74,8 @@ SLOW_FILES = (
     "serving/test_slow_clients.py",
     "serving/test_server.py",
     "serving/test_page.py",
+    "labelling/test_page.py",
+    "labelling/test_live.py",
     "serving/test_reload.py",
     "serving/test_trial.py",
     "serving/test_signed.py",

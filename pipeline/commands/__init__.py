@@ -15,6 +15,7 @@ SUMMARIES = {
     "score": "Score two texts, a file of pairs, or a folder of files",
     "embed": "Embed the texts of a file or a folder",
     "sample": "Choose the pairs to label from traffic, pairs or documents, and store their probability of inclusion",
+    "label": "Label pairs on a local page",
     "serve": "Serve a bundle over HTTP",
     "inspect": "Verify a bundle and describe it",
     "sign": "Sign a bundle with a private key",
