@@ -86,7 +86,7 @@ class Annotation:
         InputError: the file holds something else than answers, or answers that do not fit the tasks.
     """
 
-    def __init__(self, tasks: Sequence[Task], out: Path, annotator: str) -> None:
+    def __init__(self, tasks: Sequence[Task], out: Path, *, annotator: str) -> None:
         self._tasks, self._out, self._annotator = {task.pair.key: task for task in tasks}, out, annotator
         self._lock = Lock()
         self._journal = self._read()
@@ -110,7 +110,7 @@ class Annotation:
             OSError: the answer could not be written.
         """
         with self._lock:
-            if not self._is_repeated(click.sequence, click.answer, click.pair):
+            if not self._is_repeated(click.sequence, click.answer, pair=click.pair):
                 task = self._current()
                 if task is None or click.sequence != len(self._journal) or click.pair != task.pair.key:
                     raise StaleError
@@ -135,7 +135,7 @@ class Annotation:
     def _answers(self) -> list[Answer]:
         return [answer for answer in standing(self._journal) if answer.pair in self._tasks]
 
-    def _is_repeated(self, sequence: int, answer: Choice, pair: str | None = None) -> bool:
+    def _is_repeated(self, sequence: int, answer: Choice, *, pair: str | None = None) -> bool:
         """Return whether the last line is of this click, which was not acknowledged then; it is on the disk now."""
         last = self._journal[-1] if sequence == len(self._journal) - 1 else None
         if last is None or last.answer != answer or pair not in (None, last.pair):

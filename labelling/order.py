@@ -47,24 +47,21 @@ def labelling_order(
     """
     shuffled = sorted(pairs, key=lambda pair: sha256_bytes(f"order {pair.key}".encode()))
     bundle_P, baseline_P = (_scores(shuffled, name) for name in ("bundle_score", "baseline_score"))
-    have_both = bundle_P is not None and baseline_P is not None
-    if bundle_P is None or not (have_both or threshold is not None):
+    if bundle_P is None or (baseline_P is None and threshold is None):
         if num_random is not None:
             raise InputError("got --random without scores of both sides or a threshold, need --bundle and --baseline")
         return tuple(Task(pair, "random") for pair in shuffled)
     num = (len(shuffled) + 1) // 2 if num_random is None else min(num_random, len(shuffled))
     rest = list(range(num, len(shuffled)))
-    most_disagreed: list[int] = []
-    if bundle_P is not None and baseline_P is not None:
-        gap_P = np.abs(_ranks(bundle_P) - _ranks(baseline_P))
-        size = len(rest) if threshold is None else (len(rest) + 1) // 2
-        most_disagreed = sorted(rest, key=lambda i: -gap_P[i])[:size]
-    nearest = sorted(set(rest).difference(most_disagreed), key=lambda i: (abs(bundle_P[i] - (threshold or 0.0)), i))
-    return (
-        *(Task(pair, "random") for pair in shuffled[:num]),
-        *(Task(shuffled[i], "disagreement") for i in most_disagreed),
-        *(Task(shuffled[i], "threshold") for i in nearest),
+    disputed = [] if baseline_P is None else _disputed(rest, _ranks(bundle_P) - _ranks(baseline_P), threshold)
+    distance_P = np.abs(bundle_P - (threshold or 0.0))
+    nearest = sorted(set(rest).difference(disputed), key=lambda i: (distance_P[i], i))
+    parts: tuple[tuple[Part, Iterable[int]], ...] = (
+        ("random", range(num)),
+        ("disagreement", disputed),
+        ("threshold", nearest),
     )
+    return tuple(Task(shuffled[i], part) for part, indices in parts for i in indices)
 
 
 def require_same_random_part(tasks: Iterable[Task], answers: Iterable[Answer]) -> None:
@@ -76,6 +73,12 @@ def require_same_random_part(tasks: Iterable[Task], answers: Iterable[Answer]) -
     if num := sum(answer.pair in random_keys and answer.part != "random" for answer in answers):
         got = f"got {num} answers to pairs that were chosen by score and now belong to the random part"
         raise InputError(f"{got}, need the same PAIRS and --random as when they were given")
+
+
+def _disputed(rest: Sequence[int], gap_P: NDArray[np.float64], threshold: float | None) -> list[int]:
+    """Return the half of the indices whose gaps are largest, largest first; all of them without a threshold."""
+    num = len(rest) if threshold is None else (len(rest) + 1) // 2
+    return sorted(rest, key=lambda i: -abs(gap_P[i]))[:num]
 
 
 def _scores(pairs: Sequence[SampledPair], name: str) -> NDArray[np.float64] | None:

@@ -18,6 +18,8 @@ from simile.errors import InputError
 
 HOST = "127.0.0.1"
 _LAST_ANSWERS_S = 2
+_ACCEPTED_AT_ONCE = 8
+"""Connections that asyncio accepts in a row; without file descriptors, it logs each of them again every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class About:
     """Markdown text."""
 
 
-def create_app(annotation: Annotation, about: About, port: int) -> ASGIApp:
+def create_app(annotation: Annotation, about: About, *, port: int) -> ASGIApp:
     """Return the application behind its `Guard`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for path, (content, media_type) in contents().items():
@@ -74,24 +76,28 @@ def run(annotation: Annotation, about: About, *, port: int, on_ready: Callable[[
         # Otherwise the body of a response would wait 40 ms until the client acknowledges the headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            create_app(annotation, about, port),
-            # It bounds the size of headers, unlike httptools.
-            http="h11",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
-        )
         # Connections wait in the listener until the server accepts them.
         on_ready(f"http://{HOST}:{port}/")
         # uvicorn raises the signal again once it has ended.
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(_config(create_app(annotation, about, port=port))).run(sockets=[listener])
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        # It bounds the size of headers, unlike httptools.
+        http="h11",
+        ws="none",
+        backlog=_ACCEPTED_AT_ONCE,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS_S,
+    )
 
 
 def _page(content: str, media_type: str) -> Callable[[], object]:

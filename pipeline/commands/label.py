@@ -58,7 +58,7 @@ def run(options: Options) -> int:
     guidelines, annotator = _guidelines(options.guidelines), _annotator(options.annotator)
     tasks = _tasks(read_sampled_pairs(options.pairs), options)
     with alone(options.out):
-        annotation = Annotation(tasks, options.out, annotator)
+        annotation = Annotation(tasks, options.out, annotator=annotator)
         if num := annotation.num_unknown:
             say(f"note: {options.out}: {num} answers are to pairs that {options.pairs} does not have")
         _say_progress(annotation, options.out)

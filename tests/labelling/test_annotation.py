@@ -22,7 +22,7 @@ def out(tmp_path):
 
 @pytest.fixture
 def annotation(out):
-    return Annotation(TASKS, out, "ada")
+    return Annotation(TASKS, out, annotator="ada")
 
 
 def click(state, answer="same", seconds=4.0, note=""):
@@ -57,7 +57,7 @@ def test_click_that_arrives_twice_is_written_once(annotation, out):
 def test_click_that_arrives_again_after_a_restart_is_written_once(annotation, out):
     first = click(annotation.state())
     annotation.answer(first)
-    assert Annotation(TASKS, out, "ada").answer(first).progress.done == 1
+    assert Annotation(TASKS, out, annotator="ada").answer(first).progress.done == 1
     assert len(read_journal(out)) == 1
 
 
@@ -93,12 +93,12 @@ def test_undone_pair_is_shown_again_with_its_note(annotation, out):
 
 def test_restart_goes_on_where_it_was(annotation, out):
     before = answer_all(annotation, "same", "unsure")
-    assert Annotation(TASKS, out, "ada").state() == before
+    assert Annotation(TASKS, out, annotator="ada").state() == before
 
 
 def test_two_people_in_one_file_each_see_all_pairs(annotation, out):
     answer_all(annotation, "same", "same")
-    other = Annotation(TASKS, out, "bob")
+    other = Annotation(TASKS, out, annotator="bob")
     assert other.state().progress.done == 0
     answer_all(other, "different")
     assert [one.annotator for one in read_answers(out)] == ["ada", "ada", "bob"]
@@ -106,7 +106,7 @@ def test_two_people_in_one_file_each_see_all_pairs(annotation, out):
 
 def test_answers_to_pairs_of_another_file_are_counted_and_kept(annotation, out):
     answer_all(annotation, "same", "same")
-    other = Annotation(TASKS[1:], out, "ada")
+    other = Annotation(TASKS[1:], out, annotator="ada")
     assert (other.num_unknown, other.state().progress.done, other.state().pair.key) == (1, 1, TASKS[2].pair.key)
 
 
@@ -119,14 +119,14 @@ def test_time_left_is_the_median_of_the_answers_times_what_is_left(annotation):
 
 def test_no_score_is_in_what_the_browser_gets(out):
     scored = [SampledPair("a", "b", bundle_score=0.123, baseline_score=0.456), SampledPair("c", "d", 0.777, 0.888)]
-    state = Annotation(labelling_order(scored, num_random=1), out, "ada").state()
+    state = Annotation(labelling_order(scored, num_random=1), out, annotator="ada").state()
     assert not any(digits in state.model_dump_json() for digits in ("score", "123", "456", "777", "888"))
 
 
 def test_label_and_reason_of_an_audited_pair_are_shown(out):
     pair = SampledPair("a", "b")
     tasks = audit_order([pair], {pair.key: PresentLabel(0, "0.97")})
-    state = Annotation(tasks, out, "ada").state()
+    state = Annotation(tasks, out, annotator="ada").state()
     assert (state.pair.label, state.pair.reason) == ("different", "0.97")
 
 

@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import random
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -147,6 +149,40 @@ def test_stalled_and_endless_clients_leave_the_page_answering(tmp_path):
         assert stalled[1].recv(100).startswith(b"HTTP/1.1 408")
         for client in stalled:
             client.close()
+
+
+def test_server_out_of_file_descriptors_logs_little_and_recovers(tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [("a", "b")])
+    with labelling(pairs, tmp_path / "labelled.jsonl") as server:
+        most = len(os.listdir(f"/proc/{server.process.pid}/fd")) + 10
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (most, most))
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(18)]
+        time.sleep(3)
+        assert server.log.stat().st_size < 200_000
+        for client in clients:
+            client.close()
+        assert asked(server.port, "/api/state")[0] == 200
+
+
+def test_readers_that_read_nothing_take_little_memory(tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [("first " * 3000, "second " * 2800)])
+    with labelling(pairs, tmp_path / "labelled.jsonl") as server:
+        asked(server.port, "/api/state")
+        before = resident_bytes(server)
+        request = f"GET /api/state HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n\r\n".encode() * 200
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(30)]
+        for client in clients:
+            client.sendall(request)
+        assert asked(server.port, "/api/state")[0] == 200
+        time.sleep(3)
+        assert resident_bytes(server) - before < 100 * 2**20
+        for client in clients:
+            client.close()
+
+
+def resident_bytes(server):
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
 
 
 def test_server_listens_on_the_loopback_address_only(tmp_path):

@@ -25,7 +25,9 @@ def out(tmp_path):
 
 @pytest.fixture
 def client(out):
-    app = create_app(Annotation(labelling_order(PAIRS), out, "ada"), About("ada", out.name, "# Guide"), 8090)
+    app = create_app(
+        Annotation(labelling_order(PAIRS), out, annotator="ada"), About("ada", out.name, "# Guide"), port=8090
+    )
     return TestClient(app, base_url=ORIGIN, raise_server_exceptions=False)
 
 
