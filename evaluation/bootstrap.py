@@ -1,14 +1,15 @@
 """Confidence intervals for differences of Spearman's correlation, resampling the units that pairs share.
 
 Pairs share texts, so resampling pairs gives intervals that are too narrow. Groups are resampled where they are known,
-texts otherwise. A pair's weight is the product of how often its two units were drawn, or that of its one unit.
+texts otherwise. A pair's weight is the product of how often its two units were drawn, or that of its one unit. Where
+pairs came into the set with different probabilities, it is multiplied by the number of pairs that the pair stands for.
 
 The percentile interval of few units is too narrow as well. Its ends are therefore moved away from the difference as
 Student's t moves those of a mean: by the ratio of the quantiles of t, with one degree of freedom less than there are
 units, and of the normal distribution, times the square root of U / (U - 1) (Hesterberg 2015,
 doi:10.1080/00031305.2015.1089789).
 
-Shape suffixes: P = pairs, U = units (groups or texts), R = resamples, T = different values (ties counted once).
+Shape suffixes: P = pairs, U = units (groups or texts), R = resamples.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from simile.artifacts import PairSet
+from simile.scoring.weighted_spearman import WeightedSpearman
 
 RESAMPLES, SEED = 1000, 0
 ALPHA = 0.05
@@ -58,8 +60,8 @@ def difference(
     The ends are NaN where the scores are constant, and where there are fewer than `MIN_UNITS` units.
     """
     bundle, baseline = (WeightedSpearman(scores, pairs.target_P) for scores in (score_P, baseline_P))
-    units, even_P = num_units(pairs), np.ones(len(score_P))
-    value = float(bundle(even_P) - baseline(even_P))
+    units, drawn_once_P = num_units(pairs), pairs.weight_P if pairs.is_weighted else np.ones(len(score_P))
+    value = float(bundle(drawn_once_P) - baseline(drawn_once_P))
     weights = _resampled_weights(pairs, resamples if units >= MIN_UNITS else 0)
     gain_R = np.concatenate([bundle(weight_RP) - baseline(weight_RP) for weight_RP in weights] or [np.empty(0)])
     gain_R = gain_R[np.isfinite(gain_R)]
@@ -83,49 +85,6 @@ def _t_quantile(units: int, alpha: float) -> float:
     return float(t.ppf(1 - alpha / 2, units - 1))
 
 
-class WeightedSpearman:
-    """Spearman's correlation of fixed scores and targets under changing whole-number weights of the pairs.
-
-    A pair of weight w counts as w copies of it; ties share their mean rank. The values are sorted once.
-    """
-
-    def __init__(self, score_P: NDArray[np.floating], target_P: NDArray[np.floating]) -> None:
-        self._scores, self._targets = _Ranks(score_P), _Ranks(target_P)
-
-    def __call__(self, weight_RP: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the correlation of each row of weights, NaN where the weighted values are constant.
-
-        Weights of the shape ``(P,)`` give one correlation, an array without dimensions.
-        """
-        total_R = weight_RP.sum(axis=-1)
-        a_RP, b_RP = self._scores.deviations(weight_RP, total_R), self._targets.deviations(weight_RP, total_R)
-        weighted_RP = weight_RP * a_RP
-        covariance_R = np.einsum("...p,...p->...", weighted_RP, b_RP)
-        weighted_RP *= a_RP
-        spread_R = weighted_RP.sum(axis=-1) * np.einsum("...p,...p,...p->...", weight_RP, b_RP, b_RP)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(spread_R > 0, covariance_R / np.sqrt(spread_R), np.nan)
-
-
-class _Ranks:
-    """Mean ranks of fixed values under changing weights."""
-
-    def __init__(self, value_P: NDArray[np.floating]) -> None:
-        _, self._tie_P = np.unique(value_P, return_inverse=True)
-        self._order_P = np.argsort(self._tie_P, kind="stable")
-        self._start_T = np.searchsorted(self._tie_P[self._order_P], np.arange(self._tie_P.max() + 1))
-
-    def deviations(self, weight_RP: NDArray[np.float64], total_R: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weighted mean rank of each value minus the mean of all ranks, which is half of the total + 1."""
-        weight_RT = np.add.reduceat(weight_RP[..., self._order_P], self._start_T, axis=-1)
-        deviation_RT = np.cumsum(weight_RT, axis=-1)
-        weight_RT += np.asarray(total_R)[..., None]
-        weight_RT *= 0.5
-        deviation_RT -= weight_RT
-        deviation_RP: NDArray[np.float64] = deviation_RT[..., self._tie_P]
-        return deviation_RP
-
-
 def _resampled_weights(pairs: PairSet, num_resamples: int) -> Iterator[NDArray[np.float64]]:
     """Yield the pairs' weights in some resamples at a time, shape ``(R, P)``: units are drawn with replacement."""
     numbers: dict[str, int] = {}
@@ -139,4 +98,6 @@ def _resampled_weights(pairs: PairSet, num_resamples: int) -> Iterator[NDArray[n
         count_RU = np.bincount(drawn_RU.ravel(), minlength=rows * num).reshape(rows, num).astype(np.float64)
         weight_RP = count_RU[:, unit_P2[:, 0]]
         weight_RP[:, other_P] *= count_RU[:, unit_P2[other_P, 1]]
+        if pairs.is_weighted:
+            weight_RP *= pairs.weight_P
         yield weight_RP

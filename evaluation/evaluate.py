@@ -114,11 +114,12 @@ def _compare(
 ) -> SetEvaluation:
     by_role = {role: _figures(pairs, scores[role], judged, prior) for role, judged in roles.items()}
     gain = difference(pairs, scores["bundle"], scores["baseline"]) if "baseline" in scores else None
-    lexical = known({"spearman": spearman(tfidf_cosines(pairs.texts), pairs.target_P)})
+    lexical = known({"spearman": spearman(tfidf_cosines(pairs.texts), pairs.target_P, weight_P=_weights(pairs))})
     return SetEvaluation(
         pairs=len(pairs.rows),
         sha256=pairs.sha256,
         graded=pairs.is_graded,
+        weighted=pairs.is_weighted,
         bundle=by_role["bundle"],
         baseline=by_role.get("baseline"),
         difference=Difference(**known({"spearman": gain.value, "low": gain.low, "high": gain.high})) if gain else None,
@@ -128,12 +129,19 @@ def _compare(
 
 
 def _figures(pairs: PairSet, score_P: NDArray[np.float32], judged: Judged, prior: float | None) -> Figures:
-    values = figures(score_P, pairs.target_P, is_graded=pairs.is_graded)
+    values = figures(score_P, pairs.target_P, is_graded=pairs.is_graded, weight_P=_weights(pairs))
     calibration = calibration_of(judged)
     if calibration and not pairs.is_graded:
         probability_P = probability(calibration, score_P, prior=prior)
-        values["calibration_error"] = expected_calibration_error(probability_P, pairs.target_P)
+        values["calibration_error"] = expected_calibration_error(
+            probability_P, pairs.target_P, weight_P=_weights(pairs)
+        )
     return Figures(**known(values))
+
+
+def _weights(pairs: PairSet) -> NDArray[np.float64] | None:
+    """Return the pairs' weights; None where all are equal, so that such figures are those of pairs without weights."""
+    return pairs.weight_P if pairs.is_weighted else None
 
 
 def _num_leaked(sets: Sequence[PairSet], training_texts: Collection[str] | None) -> dict[str, int] | None:

@@ -1,4 +1,4 @@
-"""Calibration and thresholds, fitted on dev pairs.
+"""Calibration and thresholds, fitted on dev pairs; pairs of a sample are weighted by their inclusion probabilities.
 
 Shape suffixes: P = pairs, U = units (groups or texts) that pairs share.
 """
@@ -24,6 +24,7 @@ from simile.scoring import Scorer, probability
 from simile.scoring.metrics import expected_calibration_error
 
 _MIN_PAIRS, _FOLDS = 50, 10
+_Weights = NDArray[np.float64] | None
 
 
 def with_decisions(
@@ -40,22 +41,27 @@ def with_decisions(
         return manifest
     score_P = scorer.score([pair for one in labelled for pair in one.texts])
     label_P = np.concatenate([one.target_P for one in labelled])
-    held_out_P = cross_fitted(score_P, label_P, [pair for one in labelled for pair in one.ends], method)
-    error = None if held_out_P is None else expected_calibration_error(held_out_P, label_P)
-    calibration = calibrate(score_P, label_P, method).model_copy(update={"error": error})
-    thresholds = find_thresholds(score_P, label_P)
+    is_weighted = any(one.is_weighted for one in labelled)
+    weight_P = np.concatenate([one.weight_P for one in labelled]) if is_weighted else None
+    ends = [pair for one in labelled for pair in one.ends]
+    held_out_P = cross_fitted(score_P, label_P, ends, method, weight_P=weight_P)
+    error = None if held_out_P is None else expected_calibration_error(held_out_P, label_P, weight_P=weight_P)
+    calibration = calibrate(score_P, label_P, method, weight_P=weight_P).model_copy(update={"error": error})
+    thresholds = find_thresholds(score_P, label_P, weight_P=weight_P)
     return manifest.model_copy(update={"calibration": calibration, "thresholds": thresholds})
 
 
-def calibrate(score_P: NDArray[np.float32], label_P: NDArray[np.float64], method: CalibrationMethod) -> Calibration:
+def calibrate(
+    score_P: NDArray[np.float32], label_P: NDArray[np.float64], method: CalibrationMethod, *, weight_P: _Weights = None
+) -> Calibration:
     """Return the curve from score to probability that fits the labelled pairs best: logistic, or any monotonic one."""
-    positive_share = float(label_P.mean())
+    positive_share = _share(label_P, weight_P)
     if method == "isotonic":
-        curve = IsotonicRegression(y_min=0, y_max=1).fit(score_P.astype(np.float64), label_P)
+        curve = IsotonicRegression(y_min=0, y_max=1).fit(score_P.astype(np.float64), label_P, weight_P)
         scores, probabilities = curve.X_thresholds_.tolist(), curve.y_thresholds_.tolist()
         return IsotonicCalibration(positive_share=positive_share, scores=scores, probabilities=probabilities)
     # A trace of regularisation keeps the slope finite where the classes are perfectly separated.
-    model = LogisticRegression(C=1e4, max_iter=1000).fit(score_P.reshape(-1, 1), label_P)
+    model = LogisticRegression(C=1e4, max_iter=1000).fit(score_P.reshape(-1, 1), label_P, weight_P)
     slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
     return PlattCalibration(positive_share=positive_share, slope=slope, intercept=intercept)
 
@@ -65,6 +71,8 @@ def cross_fitted(
     label_P: NDArray[np.float64],
     ends: Sequence[tuple[str, str]],
     method: CalibrationMethod,
+    *,
+    weight_P: _Weights = None,
 ) -> NDArray[np.float32] | None:
     """Return the probability of each pair by a curve fitted on pairs that share no group or text (`ends`) with it.
 
@@ -85,16 +93,23 @@ def cross_fitted(
         is_left_P = ~np.isin(folds_P2, folds).any(axis=1)
         if len(np.unique(label_P[is_left_P])) < 2:
             return None
-        curve = calibrate(score_P[is_left_P], label_P[is_left_P], method)
-        probability_P[is_held_out_P] = probability(curve, score_P[is_held_out_P], prior=float(label_P.mean()))
+        weights = None if weight_P is None else weight_P[is_left_P]
+        curve = calibrate(score_P[is_left_P], label_P[is_left_P], method, weight_P=weights)
+        probability_P[is_held_out_P] = probability(curve, score_P[is_held_out_P], prior=_share(label_P, weight_P))
     return probability_P
 
 
-def find_thresholds(score_P: NDArray[np.float32], label_P: NDArray[np.float64]) -> Thresholds:
+def find_thresholds(
+    score_P: NDArray[np.float32], label_P: NDArray[np.float64], *, weight_P: _Weights = None
+) -> Thresholds:
     """Return the threshold with the best F1, and the lowest one at which precision is at least 95 %."""
-    precision, recall, threshold = precision_recall_curve(label_P, score_P)
+    precision, recall, threshold = precision_recall_curve(label_P, score_P, sample_weight=weight_P)
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     precise = np.flatnonzero(precision >= 0.95)
     precision_95 = float(threshold[precise[0]]) if len(precise) else None
     return Thresholds(best_f1=float(threshold[f1.argmax()]), precision_95=precision_95)
+
+
+def _share(label_P: NDArray[np.float64], weight_P: _Weights) -> float:
+    return float(label_P.mean() if weight_P is None else np.average(label_P, weights=weight_P))

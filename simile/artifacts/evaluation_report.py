@@ -81,6 +81,9 @@ class SetEvaluation(StrictModel):
     """Hash of the pair file."""
     graded: bool
     """Whether the labels are graded scores instead of 0 and 1."""
+    weighted: bool = Field(False, exclude_if=lambda value: not value)
+    """Whether pairs are weighted by the inverse of their inclusion probability, so that the figures are of the
+    population that they were sampled from."""
     bundle: Figures
     baseline: Figures | None
     difference: Difference | None
@@ -154,7 +157,12 @@ class EvaluationReport(StrictModel):
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads the figures has to know."""
-        return tuple(unknown_notes({name: entry.unknown_tokens for name, entry in self.all_sets.items()}))
+        unknown = unknown_notes({name: entry.unknown_tokens for name, entry in self.all_sets.items()})
+        weighted = [name for name, entry in self.all_sets.items() if entry.weighted]
+        told = (
+            f"{', '.join(weighted)}: pairs are weighted by 1 / inclusion_probability, so the figures are of the traffic"
+        )
+        return (*([told] if weighted else []), *unknown)
 
 
 class BundleReport(EvaluationReport):

@@ -94,7 +94,7 @@ class PairSet:
     @cached_property
     def is_weighted(self) -> bool:
         """Whether pairs came into the set with different probabilities."""
-        return len({row.inclusion_probability for row in self.rows}) > 1
+        return len({row.inclusion_probability or 1.0 for row in self.rows}) > 1
 
     @property
     def weight_P(self) -> NDArray[np.float64]:

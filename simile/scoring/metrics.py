@@ -1,5 +1,7 @@
 """Figures of how well scores order pairs and how far they separate the classes, and the word overlap of pairs.
 
+Where pairs have weights, a pair of weight w counts as w copies of it; without weights, every pair counts once.
+
 Shape suffixes: P = pairs, N = texts, W = words.
 """
 
@@ -13,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from simile.scoring.lexical import words
 from simile.scoring.scorer import Pairs, distinct_texts
+from simile.scoring.weighted_spearman import WeightedSpearman
 
 Array = NDArray[np.floating]
 
@@ -33,7 +36,7 @@ def tfidf_cosines(pairs: Pairs) -> NDArray[np.float64]:
     return np.asarray(product_PW.sum(axis=1), dtype=np.float64).ravel()
 
 
-def spearman(score_P: Array, target_P: Array) -> float:
+def spearman(score_P: Array, target_P: Array, *, weight_P: Array | None = None) -> float:
     """Return Spearman's rank correlation of scores and targets, in [-1, 1]; ties share their mean rank.
 
     NaN where either is constant. The maximum with 0/1 labels in equal shares is 0.866.
@@ -41,10 +44,12 @@ def spearman(score_P: Array, target_P: Array) -> float:
     # SciPy answers NaN as well, but with a warning.
     if any(len(np.unique(values)) < 2 for values in (score_P, target_P)):
         return float("nan")
+    if weight_P is not None:
+        return float(WeightedSpearman(score_P, target_P)(np.asarray(weight_P, dtype=np.float64)))
     return float(spearmanr(score_P, target_P).statistic)
 
 
-def auc(score_P: Array, label_P: Array) -> float:
+def auc(score_P: Array, label_P: Array, *, weight_P: Array | None = None) -> float:
     """Return the probability that a positive pair outscores a negative one, in [0, 1]; a tie counts one half.
 
     NaN where a score is not finite. Pairs of both classes are needed.
@@ -52,7 +57,7 @@ def auc(score_P: Array, label_P: Array) -> float:
     # scikit-learn refuses such scores; a training run that diverges has a message of its own.
     if not np.isfinite(score_P).all():
         return float("nan")
-    return float(roc_auc_score(np.asarray(label_P) == 1, score_P))
+    return float(roc_auc_score(np.asarray(label_P) == 1, score_P, sample_weight=weight_P))
 
 
 def known(figures: Mapping[str, float]) -> dict[str, float | None]:
@@ -60,28 +65,37 @@ def known(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
-def separability(score_P: Array, label_P: Array) -> float:
+def separability(score_P: Array, label_P: Array, *, weight_P: Array | None = None) -> float:
     """Return the mean score of the positive pairs minus that of the negative ones, in [-2, 2]."""
     is_positive_P = np.asarray(label_P) == 1
+    if weight_P is not None:
+        means = (np.average(score_P[of_P], weights=weight_P[of_P]) for of_P in (is_positive_P, ~is_positive_P))
+        return float(np.subtract(*means))
     return float(np.mean(score_P[is_positive_P], dtype=np.float64) - np.mean(score_P[~is_positive_P], dtype=np.float64))
 
 
-def class_counts(score_P: Array, label_P: Array) -> dict[str, NDArray[np.int64]]:
-    """Return the number of scores in each bin, for the positive and the negative pairs."""
+def class_counts(
+    score_P: Array, label_P: Array, *, weight_P: Array | None = None
+) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+    """Return the number (with weights: their sum) of scores per bin, for the positive and the negative pairs."""
     is_positive_P = np.asarray(label_P) == 1
     clipped_P = np.clip(score_P, EDGES[0], EDGES[-1])
     classes = {"positive": is_positive_P, "negative": ~is_positive_P}
-    return {name: np.histogram(clipped_P[of_class_P], EDGES)[0] for name, of_class_P in classes.items()}
+    return {
+        name: np.histogram(clipped_P[of_P], EDGES, weights=None if weight_P is None else weight_P[of_P])[0]
+        for name, of_P in classes.items()
+    }
 
 
-def overlap(score_P: Array, label_P: Array) -> float:
+def overlap(score_P: Array, label_P: Array, *, weight_P: Array | None = None) -> float:
     """Return the area that the score histograms of the two classes share, in [0, 1]: 50 bins on [-0.2, 1]."""
     # Scores that are NaN fall into no bin.
-    shares = [counts / max(counts.sum(), 1) for counts in class_counts(score_P, label_P).values()]
+    counts = class_counts(score_P, label_P, weight_P=weight_P).values()
+    shares = [count / (count.sum() or 1) for count in counts]
     return float(np.minimum(*shares).sum())
 
 
-def expected_calibration_error(probability_P: Array, label_P: Array) -> float:
+def expected_calibration_error(probability_P: Array, label_P: Array, *, weight_P: Array | None = None) -> float:
     """Return the mean gap between probabilities and observed shares of positives, in [0, 1]; 0 is perfect.
 
     Pairs are binned by probability into 15 bins of equal width. Each bin's gap between its mean probability and its
@@ -93,11 +107,13 @@ def expected_calibration_error(probability_P: Array, label_P: Array) -> float:
     exact_P = np.asarray(probability_P, dtype=np.float64)
     bin_P = np.minimum((exact_P * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
     # The sum of label minus probability over a bin is its gap times its number of pairs.
-    gaps = np.bincount(bin_P, weights=np.asarray(label_P, dtype=np.float64) - exact_P)
-    return float(np.abs(gaps).sum() / len(exact_P))
+    gap_P = np.asarray(label_P, dtype=np.float64) - exact_P
+    if weight_P is not None:
+        return float(np.abs(np.bincount(bin_P, weights=gap_P * weight_P)).sum() / weight_P.sum())
+    return float(np.abs(np.bincount(bin_P, weights=gap_P)).sum() / len(exact_P))
 
 
-def figures(score_P: Array, target_P: Array, *, is_graded: bool) -> dict[str, float]:
+def figures(score_P: Array, target_P: Array, *, is_graded: bool, weight_P: Array | None = None) -> dict[str, float]:
     """Return the figures of a set of pairs by name; a graded set has only its Spearman."""
     computed = (spearman,) if is_graded else (spearman, auc, separability, overlap)
-    return {figure.__name__: figure(score_P, target_P) for figure in computed}
+    return {figure.__name__: figure(score_P, target_P, weight_P=weight_P) for figure in computed}

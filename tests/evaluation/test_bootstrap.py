@@ -9,8 +9,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, spearmanr, t
 
 from evaluation import bootstrap
-from evaluation.bootstrap import SEED, WeightedSpearman, difference, low_end, unit_of
+from evaluation.bootstrap import SEED, difference, low_end, unit_of
 from simile.artifacts import Pair, PairSet
+from simile.scoring.weighted_spearman import WeightedSpearman
 
 # Few different values, so that ties are the rule.
 tied = st.integers(-5, 5).map(lambda value: value / 4)
@@ -245,3 +246,26 @@ def test_intervals_of_few_groups_call_no_model_better_too_often():
         better += difference(pairs, one.astype(np.float32), other.astype(np.float32), resamples=200).low > 0
     # Of 200 draws, 2.5 % are 5, and up to 9 once in 30 times; percentiles alone call 14 better.
     assert better <= 9
+
+
+def test_difference_with_weights_is_that_of_as_many_copies_of_each_pair_in_every_resample():
+    pairs = random_pairs(60, num_texts=25)
+    copies = np.random.default_rng(5).integers(1, 4, 60)
+    # A pair of inclusion probability 1 / 6 counts half as much as one of 1 / 12.
+    weighted = pair_set(
+        replace(row, inclusion_probability=float(1 / (6 * num))) for row, num in zip(pairs.rows, copies, strict=True)
+    )
+    expanded = pair_set(row for row, num in zip(pairs.rows, copies, strict=True) for _ in range(num))
+    both = scores(pairs, 0.5), scores(pairs, 1.5, seed=2)
+    interval = difference(weighted, *both, resamples=100)
+    expected = difference(expanded, *(np.repeat(score_P, copies) for score_P in both), resamples=100)
+    assert (interval.value, interval.low, interval.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), abs=1e-9
+    )
+
+
+def test_equal_inclusion_probabilities_change_nothing():
+    pairs = random_pairs(60, num_texts=25)
+    alike = pair_set(replace(row, inclusion_probability=0.1) for row in pairs.rows)
+    both = scores(pairs, 0.5), scores(pairs, 1.5, seed=2)
+    assert difference(alike, *both, resamples=50) == difference(pairs, *both, resamples=50)

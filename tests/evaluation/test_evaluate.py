@@ -148,6 +148,25 @@ def test_figures_are_those_of_the_scores(state):
     assert interval.value == pytest.approx(entry["bundle"]["spearman"] - entry["baseline"]["spearman"])
 
 
+def test_figures_of_a_sample_are_weighted_and_the_report_says_so(state):
+    pairs = pairs_named("seen")
+    rows = tuple(replace(row, inclusion_probability=0.5 if row.label else 0.1) for row in pairs.rows)
+    sample = PairSet("seen", rows, pairs.sha256)
+    evaluation = evaluate(state("good", 0.2, pairs), [sample])
+    score_P = evaluation.scores["seen"]["bundle"]
+    weight_P = np.where(sample.target_P == 1, 2.0, 10.0)
+    entry = evaluation.report.sets["seen"]
+    assert entry.bundle.spearman == pytest.approx(
+        figures(score_P, pairs.target_P, weight_P=weight_P, is_graded=False)["spearman"]
+    )
+    assert entry.weighted
+    (note,) = evaluation.report.notes
+    assert note == "seen: pairs are weighted by 1 / inclusion_probability, so the figures are of the traffic"
+    plain = evaluate(state("good", 0.2, pairs), [pairs]).report
+    assert plain.notes == ()
+    assert "weighted" not in plain.model_dump(mode="json")["sets"]["seen"]
+
+
 @pytest.fixture
 def calibrate():
     """Gives a scorer's bundle a calibration."""

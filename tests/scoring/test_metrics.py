@@ -182,3 +182,38 @@ def test_tfidf_cosines_see_the_words_of_chinese_texts():
     cosine_P = tfidf_cosines([("退款申请一直不成功", "退款申请怎么办"), ("退款申请一直不成功", "航班改签怎么办")])
     assert cosine_P[0] > 0.2
     assert cosine_P[1] == 0
+
+
+@given(st.data(), labelled())
+def test_weighted_figures_are_those_of_as_many_copies_of_each_pair(data, pairs):
+    score_P, label_P = pairs
+    copies = data.draw(arrays(np.int64, len(score_P), elements=st.integers(1, 4)))
+    expanded = [np.repeat(values, copies) for values in pairs]
+    expected = figures(*expanded, is_graded=False)
+    # Only the ratios of weights matter.
+    for scale in (1, 0.3):
+        weighted = figures(score_P, label_P, weight_P=copies * scale, is_graded=False)
+        assert weighted == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    probability_P = np.clip(score_P, 0, 1)
+    assert expected_calibration_error(probability_P, label_P, weight_P=copies * 0.3) == pytest.approx(
+        expected_calibration_error(np.repeat(probability_P, copies), expanded[1]), abs=1e-9
+    )
+
+
+def weighted_spearman_by_definition(score_P, target_P, weight_P):
+    """Weighted Pearson correlation of ranks that sum the weights of lower values and half of those of equal ones."""
+    ranks = [
+        np.array([weight_P[values < value].sum() + weight_P[values == value].sum() / 2 for value in values])
+        for values in (score_P, target_P)
+    ]
+    covariance = np.cov(*ranks, aweights=weight_P)
+    return covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1])
+
+
+@given(st.data(), labelled())
+def test_spearman_with_weights_that_are_no_whole_numbers_is_that_of_the_definition(data, pairs):
+    score_P, label_P = pairs
+    assume(len(set(score_P)) > 1)
+    weight_P = data.draw(arrays(np.float64, len(score_P), elements=st.floats(0.1, 10)))
+    expected = weighted_spearman_by_definition(score_P, label_P, weight_P)
+    assert spearman(score_P, label_P, weight_P=weight_P) == pytest.approx(expected, abs=1e-9)

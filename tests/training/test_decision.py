@@ -8,7 +8,7 @@ from sklearn.isotonic import IsotonicRegression
 from simile.artifacts import read_labelled_pairs
 from simile.scoring import probability
 from simile.scoring.metrics import expected_calibration_error
-from training.decision import calibrate, cross_fitted, with_decisions
+from training.decision import calibrate, cross_fitted, find_thresholds, with_decisions
 
 METHODS = ["platt", "isotonic"]
 SLOPE, INTERCEPT = 8.0, -3.0
@@ -136,3 +136,18 @@ def test_pairs_like_those_to_be_scored_are_used_if_there_are_enough(bundle, pair
 def test_without_enough_pairs_the_manifest_is_unchanged(bundle, pair_set):
     few = pair_set("few.jsonl", 20, 0.5)
     assert with_decisions(bundle.manifest, FixedScorer(), [few], [few], method="platt") == bundle.manifest
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weighted_decisions_are_those_of_as_many_copies_of_each_pair(method):
+    score_P, label_P, ends = pairs_of(200, 30)
+    copies = np.random.default_rng(1).integers(1, 4, 200)
+    score, label = np.repeat(score_P, copies), np.repeat(label_P, copies)
+    assert find_thresholds(score_P, label_P, weight_P=copies.astype(float)) == find_thresholds(score, label)
+    weighted = calibrate(score_P, label_P, method, weight_P=copies.astype(float))
+    expected = calibrate(score, label, method)
+    np.testing.assert_allclose(probability(weighted, score_P), probability(expected, score_P), atol=1e-4)
+    assert weighted.positive_share == pytest.approx(expected.positive_share)
+    fitted_P = cross_fitted(score_P, label_P, ends, method, weight_P=copies.astype(float))
+    repeated = [end for end, num in zip(ends, copies, strict=True) for _ in range(num)]
+    np.testing.assert_allclose(np.repeat(fitted_P, copies), cross_fitted(score, label, repeated, method), atol=1e-3)
