@@ -60,8 +60,8 @@ def agreement(labels: Mapping[str, Mapping[str, int]]) -> Agreement:
     label_PA = np.array([[own.get(pair, MISSING) for own in labels.values()] for pair in pairs], dtype=np.int64)
     label_PA = label_PA.reshape(len(pairs), len(labels))
     twos = itertools.combinations(enumerate(labels), 2)
-    found = [_of_two(label_PA[:, [a, b]], first, second) for (a, first), (b, second) in twos]
-    return Agreement(alpha=krippendorff_alpha(label_PA), annotators=tuple(two for two in found if two.kappa.pairs))
+    compared = [_of_two(label_PA[:, [a, b]], first, second) for (a, first), (b, second) in twos]
+    return Agreement(alpha=krippendorff_alpha(label_PA), annotators=tuple(two for two in compared if two.kappa.pairs))
 
 
 def krippendorff_alpha(label_PA: NDArray[np.int64]) -> Coefficient:
