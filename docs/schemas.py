@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from labelling.report import LabelReport
 from simile.artifacts import EvaluationReport, Manifest, MiningReport, StoredEvaluations, TrainingHistory
 from simile.artifacts.bulk_manifest import BulkManifest, BulkPart
 from simile.files import write_whole
@@ -17,6 +18,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "training-history": TrainingHistory,
     "bulk-manifest": BulkManifest,
     "bulk-part": BulkPart,
+    "label-report": LabelReport,
 }
 """The model of each schema, by the name of its file."""
 

@@ -1,6 +1,7 @@
 """What `simile labels merge` reports: agreement, the files, what is undecided, and the class balance of the traffic."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class FileReport(StrictModel):
 class LabelReport(StrictModel):
     """The content of ``report.json``."""
 
+    schema_version: Literal[1] = 1
     version: str
     annotators: dict[str, int]
     """Number of labels by person."""
