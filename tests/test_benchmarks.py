@@ -49,6 +49,20 @@ def test_simulated_pairs_of_the_gate_have_the_merit_and_the_structure_they_shoul
     assert better - baseline == pytest.approx(0.1, abs=0.04)
 
 
+def test_samples_of_the_traffic_stand_for_all_of_it_and_are_dense_around_the_threshold(monkeypatch):
+    monkeypatch.syspath_prepend(HARNESS.parent)
+    weights = importlib.import_module("label_weights")
+    rng = np.random.default_rng(0)
+    traffic = weights.Traffic(rng.beta(2, 5, 4000), rng.integers(0, 2, 4000).astype(float))
+    drawn_N, inclusion_N = weights.draw(traffic, 0.3, rng)
+    assert len(set(drawn_N)) == len(drawn_N) == weights.SAMPLED
+    assert (1 / inclusion_N).sum() == pytest.approx(4000)
+    assert 0 < inclusion_N.min() < inclusion_N.max() <= 1
+    num_S = np.bincount(traffic.strata[drawn_N], minlength=weights.STRATA)
+    near = traffic.strata[np.abs(traffic.score_P - 0.3).argmin()]
+    assert num_S[near] == pytest.approx(weights.TIMES * num_S.min(), rel=0.1)
+
+
 NUM_GROUPS, NUM_DOCUMENTS = 6, 5
 
 
