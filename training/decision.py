@@ -87,15 +87,15 @@ def cross_fitted(
     units = {unit: i for i, unit in enumerate(dict.fromkeys(unit for pair in ends for unit in pair))}
     fold_U = np.random.default_rng(0).permutation(len(units)) % _FOLDS
     folds_P2 = np.sort(fold_U[np.array([(units[a], units[b]) for a, b in ends])], axis=1)
-    probability_P = np.empty(len(score_P), dtype=np.float32)
+    probability_P, share = np.empty(len(score_P), dtype=np.float32), _share(label_P, weight_P)
     for folds in np.unique(folds_P2, axis=0):
         is_held_out_P = (folds_P2 == folds).all(axis=1)
         is_left_P = ~np.isin(folds_P2, folds).any(axis=1)
         if len(np.unique(label_P[is_left_P])) < 2:
             return None
-        weights = None if weight_P is None else weight_P[is_left_P]
-        curve = calibrate(score_P[is_left_P], label_P[is_left_P], method, weight_P=weights)
-        probability_P[is_held_out_P] = probability(curve, score_P[is_held_out_P], prior=_share(label_P, weight_P))
+        left_P = None if weight_P is None else weight_P[is_left_P]
+        curve = calibrate(score_P[is_left_P], label_P[is_left_P], method, weight_P=left_P)
+        probability_P[is_held_out_P] = probability(curve, score_P[is_held_out_P], prior=share)
     return probability_P
 
 

@@ -79,15 +79,12 @@ def _report(
     from simile.version import __version__
 
     labelled = sum(one.label is not None for one in pairs)
-    undecided = len(pairs) - labelled
-    left_out = labelled - sum(map(len, files.values()))
+    undecided, left_out = len(pairs) - labelled, labelled - sum(map(len, files.values()))
     notes = list(short)
     if undecided:
         notes.append(f"{undecided} pairs are undecided and in no file: without them, figures are of the easier pairs")
     if left_out:
-        notes.append(
-            f"{left_out} labelled pairs chosen by score share a text with calibration or test: they are left out"
-        )
+        notes.append(f"{left_out} pairs chosen by score are left out: they share a text with calibration or test")
     return LabelReport(
         version=__version__,
         annotators={name: len(own) for name, own in labels.items()},
@@ -119,8 +116,8 @@ def _write(
         _write_rows(folder / "labels.jsonl", labelled)
         rows = (one.row(answers=dict(one.answers), decided=one.label is not None) for one in waiting)
         _write_rows(folder / "disagreements.jsonl", rows)
-        (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n")
-        (folder / "report.html").write_text(to_page(report, disputed))
+        (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
+        (folder / "report.html").write_text(to_page(report, disputed), "utf-8")
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
