@@ -15,6 +15,8 @@ SUMMARIES = {
     "labels estimate": "Estimate figures of the traffic from a labelled sample of it",
     "labels export": "Write pairs for Label Studio, Argilla or a spreadsheet",
     "labels import": "Read the answers that were given there",
+    "labels audit": "List the pairs whose label is probably wrong, and groups that look like one or two",
+    "labels correct": "Apply answers to a second file of labelled pairs",
     "join": "Join the members of several bundles in one ensemble",
     "score": "Score two texts, a file of pairs, or a folder of files",
     "embed": "Embed the texts of a file or a folder",
