@@ -91,7 +91,7 @@ def evaluate(
         leaked_texts=_num_leaked(all_sets, training_texts),
         baseline_leaked_texts=_num_leaked(all_sets, _training_texts(baseline)),
     )
-    return Evaluation(judge(report, gate, sets) if gate else report, scores)
+    return Evaluation(judge(report, gate, sets, guard_sets=guards) if gate else report, scores)
 
 
 def _training_texts(judged: Judged | None) -> Collection[str] | None:

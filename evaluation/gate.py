@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evaluation.bootstrap import ALPHA, MIN_UNITS, low_end, num_units, unit_of
+from evaluation.needed import needed_for_gains, needed_for_guards
 from simile.artifacts import EvaluationReport, GuardResult, Looks, PairSet, SetEvaluation
 
 
@@ -26,7 +27,9 @@ class Gate:
     """Remarks that come with the verdict."""
 
 
-def judge(report: EvaluationReport, gate: Gate, sets: Sequence[PairSet]) -> EvaluationReport:
+def judge(
+    report: EvaluationReport, gate: Gate, sets: Sequence[PairSet], *, guard_sets: Sequence[PairSet] = ()
+) -> EvaluationReport:
     """Return the report with the verdict and its reasons: every reason against, or else what held; then remarks."""
     looks = {pairs.name: _looks(pairs, report.sets[pairs.name], gate.looks.get(pairs.name, 1)) for pairs in sets}
     guards = {name: _guard_result(entry, gate.guard_margin) for name, entry in report.guards.items()}
@@ -57,6 +60,8 @@ def judge(report: EvaluationReport, gate: Gate, sets: Sequence[PairSet]) -> Eval
         update={
             "looks": looks,
             "guard_results": guards,
+            "needed": needed_for_gains(sets, report.sets, looks=looks)
+            | needed_for_guards(guard_sets, report.guards, results=guards, margin=gate.guard_margin),
             "verdict": "fail" if against else "pass",
             "reasons": (*(against or held), *remarks),
         }

@@ -38,6 +38,7 @@ from simile.artifacts.evaluation_report import (
     IntervalMethod,
     LexicalFigures,
     Looks,
+    NeededPairs,
     SetEvaluation,
     StoredEvaluations,
     unknown_notes,

@@ -103,6 +103,14 @@ class Looks(StrictModel):
     """Low end of the difference's interval at this level; None where undefined."""
 
 
+class NeededPairs(StrictModel):
+    """The size of a set of which a verdict would be sure with a chance of 80 %, if the observed difference is true."""
+
+    pairs: int
+    units: int
+    """Number of groups or texts among the pairs, as `IntervalMethod.unit` says."""
+
+
 class IntervalMethod(StrictModel):
     """How the intervals were computed."""
 
@@ -140,6 +148,9 @@ class EvaluationReport(StrictModel):
     """Looks at each set, without the guards; empty without a gate."""
     guard_results: dict[str, GuardResult] = Field({})
     """What the interval of the difference says of each guard; empty without a gate."""
+    needed: dict[str, NeededPairs] = Field({}, exclude_if=lambda value: not value)
+    """How large each set or guard of which the verdict is not sure would have to be: the interval contains 0 although
+    the difference is above 0, or the guard is undecided."""
     verdict: Literal["pass", "fail"] | None = None
     reasons: tuple[str, ...] = ()
     """Every reason against a pass, or else what held; then remarks."""
@@ -162,7 +173,14 @@ class EvaluationReport(StrictModel):
         told = (
             f"{', '.join(weighted)}: pairs are weighted by 1 / inclusion_probability, so the figures are of the traffic"
         )
-        return (*([told] if weighted else []), *unknown)
+        needed = (self._needed_note(name, needed) for name, needed in self.needed.items())
+        return (*([told] if weighted else []), *unknown, *needed)
+
+    def _needed_note(self, name: str, needed: NeededPairs) -> str:
+        size = f"about {needed.pairs:,} pairs over {needed.units:,} {self.interval.unit[name]}s"
+        gain = self.all_sets[name].difference
+        what = f"show the observed gain of {gain.spearman:+.4f}" if gain and name in self.sets else "decide the guard"
+        return f"{name}: not sure yet; {size} would {what} with a chance of 80 %"
 
 
 class BundleReport(EvaluationReport):
