@@ -17,6 +17,7 @@ SUMMARIES = {
     "labels import": "Read the answers that were given there",
     "labels audit": "List the pairs whose label is probably wrong, and groups that look like one or two",
     "labels correct": "Apply answers to a second file of labelled pairs",
+    "labels power": "Simulate how many labelled pairs the gate needs to see a gain",
     "join": "Join the members of several bundles in one ensemble",
     "score": "Score two texts, a file of pairs, or a folder of files",
     "embed": "Embed the texts of a file or a folder",
