@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from simile.artifacts import Pair
 from simile.scoring.metrics import spearman
 
 HARNESS = Path(__file__).parent.parent / "benchmarks" / "harness.py"
@@ -61,6 +62,26 @@ def test_samples_of_the_traffic_stand_for_all_of_it_and_are_dense_around_the_thr
     num_S = np.bincount(traffic.strata[drawn_N], minlength=weights.STRATA)
     near = traffic.strata[np.abs(traffic.score_P - 0.3).argmin()]
     assert num_S[near] == pytest.approx(weights.TIMES * num_S.min(), rel=0.1)
+
+
+def test_pairs_drawn_for_the_labels_needed_lie_within_and_between_groups_that_were_drawn(monkeypatch):
+    monkeypatch.syspath_prepend(HARNESS.parent)
+    benchmark = importlib.import_module("label_power")
+    names = [(f"g{a}", f"g{b}") for a in range(150) for b in (a, (a + 1) % 150) for _ in range(4)]
+    rows = [Pair(f"a{i}", f"b{i}", label=int(a == b), group_a=a, group_b=b) for i, (a, b) in enumerate(names)]
+    rng = np.random.default_rng(0)
+    baseline_P, bundle_P = (np.array([row.label + rng.normal() for row in rows], dtype=np.float32) for _ in range(2))
+    population = benchmark.Population(rows, baseline_P, bundle_P)
+    pairs, index_P = benchmark.of_groups(population)(40, rng)
+    assert pairs.target_P.mean() == 0.5
+    assert all((row.group_a == row.group_b) == bool(row.label) for row in pairs.rows)
+    assert len({end for pair in pairs.ends for end in pair}) <= benchmark.GROUPS
+    assert [row.text_a for row in pairs.rows] == [rows[i].text_a for i in index_P]
+    gain = spearman(population.moved(0.05), population.label_P) - spearman(baseline_P, population.label_P)
+    assert gain == pytest.approx(0.05, abs=0.002)
+    pairs, index_P = benchmark.of_texts(population)(40, rng)
+    assert not pairs.have_groups
+    assert len(set(index_P.tolist())) == 40
 
 
 NUM_GROUPS, NUM_DOCUMENTS = 6, 5
