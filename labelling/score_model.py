@@ -28,11 +28,11 @@ class Covariances:
     """The covariances of the random effects on the two models' scores."""
 
     unit_EE: Array
-    """Of a unit, shape ``(4, 4)``."""
+    """Covariance of a unit's effects, shape ``(4, 4)``."""
     combination_CMM: Array
-    """Of a combination of two units, shape ``(2, 2, 2)``."""
+    """Covariance of the effects of a combination of two units, by class, shape ``(2, 2, 2)``."""
     pair_CMM: Array
-    """Of a single pair, shape ``(2, 2, 2)``."""
+    """Covariance of a single pair's effects, by class, shape ``(2, 2, 2)``."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
