@@ -44,6 +44,7 @@ def main() -> None:
     with TemporaryDirectory(dir=args.work) as temporary:
         usages, findings, is_equal = compared(folder, Path(temporary), args)
     options = ["--size", str(args.size), "--shards", str(args.shards), "--pairs", str(args.pairs)]
+    options += ["--baseline", "BUNDLE"] if args.baseline else []
     write_section(args.out, options, usages, findings)
     sys.exit(not is_equal)
 
