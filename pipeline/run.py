@@ -81,7 +81,7 @@ class _Given(NamedTuple):
     test: Sequence[PairSet]
     guard: Sequence[PairSet]
     calibration: Sequence[PairSet]
-    """Labelled pairs like those to be scored, without a text that is trained on: a target with labels, also in dev."""
+    """Labelled pairs like those to be scored, without a text that is trained on."""
 
 
 def _read_given(config: RunConfig) -> _Given:
@@ -97,12 +97,15 @@ def _read_given(config: RunConfig) -> _Given:
         check_target(target)
     elif config.target and target and target.is_labelled:
         artifacts.require_labels(target, config.target)
-    dev, test, guard = (read_labelled(paths, config) for paths in (config.dev, config.test, config.guard))
-    calibration = [target] if target and target.is_labelled else []
+    dev, test, guard, calibration = (
+        read_labelled(paths, config) for paths in (config.dev, config.test, config.guard, config.calibrate)
+    )
     # A labelled target is the dev set that is most like the pairs to be scored, and none of its texts is trained on.
-    own = [config.target] if calibration and config.target not in config.dev else []
-    artifacts.named_pair_paths([*map(str, [*own, *config.dev]), *(_DEV_SETS if config.documents else ())])
-    return _Given([*(calibration if own else []), *dev], test, guard, calibration)
+    labelled = [target] if target and target.is_labelled else []
+    own = labelled if config.target not in config.dev else []
+    paths = [*([config.target] if own else []), *config.dev]
+    artifacts.named_pair_paths([*map(str, paths), *(_DEV_SETS if config.documents else ())])
+    return _Given([*own, *dev], test, guard, calibration or labelled)
 
 
 def _remove_results(out: Path) -> None:
@@ -136,7 +139,7 @@ def _mine(config: RunConfig, documents: Path) -> None:
         documents=documents,
         out=config.out / "mined",
         target=config.target,
-        held_out=(*config.dev, *config.test, *config.guard),
+        held_out=(*config.dev, *config.calibrate, *config.test, *config.guard),
         positives=config.positives,
         baseline=config.out / "baseline",
     )

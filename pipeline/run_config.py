@@ -42,6 +42,9 @@ class RunConfig(TableOptions):
     """Pairs known to mean the same, in place of the documents' groups."""
     dev: tuple[Path, ...] = ()
     """Labelled pairs by which the best epoch and alpha are chosen, beside the mined dev sets."""
+    calibrate: tuple[Path, ...] = ()
+    """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: a labelled
+    ``target``, else the dev sets)."""
     test: tuple[Path, ...] = ()
     """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()
@@ -107,7 +110,7 @@ def read_run_config(spec: str | Path, overrides: Sequence[str] = (), tables: Col
     """
     folder = Path(spec).parent
     values = run_values(str(spec), are_documents=bool(tables and tables.format))
-    for key in ("documents", "pairs", "target", "positives", "dev", "test", "guard", "ledger"):
+    for key in ("documents", "pairs", "target", "positives", "dev", "calibrate", "test", "guard", "ledger"):
         if isinstance(value := values.get(key), list):
             values[key] = [str(folder / str(item)) for item in value]
         elif value is not None:

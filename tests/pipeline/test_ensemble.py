@@ -1,5 +1,6 @@
 """Runs of several members, which are trained one by one, joined, and evaluated as one bundle."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from simile.artifacts import read_bundle, read_labelled_pairs
+from simile.artifacts import Pair, read_bundle, read_labelled_pairs, read_training_texts, text_hash, write_pairs
 from simile.scoring import load
 from training.decision import calibrate, find_thresholds
 
@@ -17,6 +18,7 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     """Folder of a run of two members that stopped before the second and resumed; times of the first one's files."""
     folder = tmp_path_factory.mktemp("ensemble")
     write_documents(folder / "documents.jsonl", documents)
+    write_pairs(folder / "calibration.jsonl", calibration_pairs(documents))
     settings = {"max_length": 32, "precision": "fp32", "learning_rate": 5e-3, "calibration": "isotonic"}
     # No test here is about interpolation, which takes most of the time.
     settings["min_base_agreement"] = 0
@@ -25,6 +27,7 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
     for code in ((2,), (0, 3)):
         config = {
             "documents": "documents.jsonl",
+            "calibrate": ["calibration.jsonl"],
             "mine": {"pairs": 200, "dev_share": 0.2, "test_share": 0.25},
             "train": [{"name": name, "base": base, **settings} for name, base in bases.items()],
             "out": str(folder / "out"),
@@ -34,6 +37,13 @@ def ensemble(make_base, documents, write_documents, tmp_path_factory):
         written.append(times(folder / "out" / "members" / "first"))
         bases["second"] = str(make_base("mpnet"))
     return folder, written
+
+
+def calibration_pairs(documents):
+    """All pairs of the first documents of five groups."""
+    groups = list(dict.fromkeys(row.group for row in documents))[:5]
+    rows = [row for group in groups for row in [row for row in documents if row.group == group][:3]]
+    return [Pair(a.text, b.text, label=int(a.group == b.group)) for a, b in itertools.combinations(rows, 2)]
 
 
 def times(folder):
@@ -65,16 +75,17 @@ def test_ensemble_scores_the_mean_of_its_members_and_is_compared_with_the_first_
     assert [member.base for member in read_bundle(out / "baseline").manifest.members] == ["tiny-bert"]
 
 
-def test_ensemble_has_its_own_calibration_and_thresholds(ensemble):
+def test_ensemble_has_its_own_calibration_and_thresholds_fitted_on_the_named_pairs(ensemble):
     out = ensemble[0] / "out"
-    dev_sets = [read_labelled_pairs(path) for path in sorted((out / "mined").glob("dev-*.jsonl"))]
-    score_P = np.concatenate([scored(out / "bundle", dev.texts) for dev in dev_sets])
-    label_P = np.concatenate([dev.target_P for dev in dev_sets])
+    pairs = read_labelled_pairs(ensemble[0] / "calibration.jsonl")
+    score_P, label_P = scored(out / "bundle", pairs.texts), pairs.target_P
     calibration, thresholds = calibrate(score_P, label_P, "isotonic"), find_thresholds(score_P, label_P)
     manifest = read_bundle(out / "bundle").manifest
     assert manifest.calibration.method == "isotonic"
     np.testing.assert_allclose(manifest.calibration.scores, calibration.scores, atol=1e-5)
     assert manifest.thresholds.best_f1 == pytest.approx(thresholds.best_f1, abs=1e-5)
+    trained = read_training_texts(read_bundle(out / "bundle"))
+    assert not any(text_hash(text) in trained for pair in pairs.texts for text in pair)
 
 
 def test_report_of_an_ensemble_shows_how_each_member_was_trained(ensemble, parse_page):
