@@ -64,10 +64,10 @@ class RunConfig(TableOptions):
     """One member's training, or a list of several, which are joined into an ensemble. Each is a group of settings, the
     name of a preset, or a file of settings."""
 
-    @field_validator("train", mode="before")
+    @field_validator("train", "dev", "calibrate", "test", "guard", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
-        return (value,) if isinstance(value, Mapping | TrainConfig) else value
+        return (value,) if isinstance(value, Mapping | TrainConfig | str | Path) else value
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "RunConfig":
@@ -75,7 +75,7 @@ class RunConfig(TableOptions):
             raise ValueError("need exactly one of 'documents' and 'pairs' (--set documents=FILE)")
         if self.pairs and not self.test:
             raise ValueError(
-                "got 'pairs' without 'test', need labelled pairs to judge on (--set test=[FILE]); "
+                "got 'pairs' without 'test', need labelled pairs to judge on (--set test=FILE); "
                 "without any, train and judge nothing: simile train minilm --pairs FILE --out BUNDLE"
             )
         if not self.test and self.mine.test_share == 0:

@@ -323,7 +323,7 @@ CASES = [
     (run("run-both.yaml"), "need exactly one of 'documents' and 'pairs'"),
     (run("run-neither.yaml"), "need exactly one of 'documents' and 'pairs'"),
     (run("run-untested.yaml"), "need 'test' pairs to judge on, or mine.test_share above 0"),
-    (run("run-pairs-untested.yaml"), "got 'pairs' without 'test', need labelled pairs to judge on (--set test=[FILE])"),
+    (run("run-pairs-untested.yaml"), "got 'pairs' without 'test', need labelled pairs to judge on (--set test=FILE)"),
     (run("run-gone.yaml"), "gone.csv: no such file"),
     (run("run-guard.yaml"), "gone.csv: no such file"),
     (run("run-same.yaml"), "got two pair files named 'good'"),

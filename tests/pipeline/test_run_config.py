@@ -55,6 +55,13 @@ def test_settings_of_documents_are_overridden_relative_to_the_current_folder():
     assert config.train == (read_train_config("mpnet"),)
 
 
+def test_one_file_of_pairs_is_a_list_of_one(tmp_path):
+    (tmp_path / "run.yaml").write_text("{documents: x.csv, train: minilm, dev: dev.jsonl, guard: [a.jsonl, b.jsonl]}")
+    config = config_of(str(tmp_path / "run.yaml"), "--set", "calibrate=c.jsonl", "--set", "test=[t.jsonl]")
+    assert (config.dev, config.guard) == ((tmp_path / "dev.jsonl",), (tmp_path / "a.jsonl", tmp_path / "b.jsonl"))
+    assert (config.calibrate, config.test) == ((Path("c.jsonl"),), (Path("t.jsonl"),))
+
+
 def test_file_with_another_suffix_is_documents_where_its_format_is_given():
     config = config_of("questions.txt", "--format", "csv", "--delimiter", "tab", "--quote", "none")
     assert (config.documents, config.out) == (Path("questions.txt"), Path("runs/questions.txt"))
