@@ -13,12 +13,20 @@ _WORD = re.compile(rf"{_OWN}|(?!{_OWN})\w(?:(?:(?!{_OWN})\S)*(?!{_OWN})\w)?")
 _MAX_WORDS, _MAX_MATCHES = 1000, 20_000
 """Words per text, and pairs of equal words, up to which texts are aligned: 600 repetitions of one word take 10 s. In
 larger ones, the words that differ are those that the other text does not have."""
+_MIN_COMMON = 1 / 3
+"""Share of the shorter text's words from which on differences are marked: in texts that have only "my" and "the" in
+common, the marks would cover everything and be in the way of reading."""
 
 
 def marked(text_a: str, text_b: str) -> tuple[list[Segment], list[Segment]]:
-    """Return both texts in segments. Words are compared without case; punctuation and spaces never differ."""
+    """Return both texts in segments, in one each where they have few words in common.
+
+    Words are compared without case; punctuation and spaces never differ.
+    """
     words_a, words_b = (list(_WORD.finditer(text)) for text in (text_a, text_b))
     equal_a, equal_b = _equal([word[0].casefold() for word in words_a], [word[0].casefold() for word in words_b])
+    if len(equal_a) < _MIN_COMMON * len(words_a) and len(equal_b) < _MIN_COMMON * len(words_b):
+        return _segments(text_a, [], set()), _segments(text_b, [], set())
     return _segments(text_a, words_a, equal_a), _segments(text_b, words_b, equal_b)
 
 

@@ -42,6 +42,11 @@ def test_differing_words_are_marked(text_a, text_b, only_a, only_b):
     assert [words(segments) for segments in marked(text_a, text_b)] == [only_a, only_b]
 
 
+def test_nothing_is_marked_in_texts_with_few_common_words():
+    text_a, text_b = "Where is my parcel? It is late.", "When will the order finally come to my house"
+    assert marked(text_a, text_b) == ([(text_a, False)], [(text_b, False)])
+
+
 @pytest.mark.parametrize("piece", ["a b ", "a!", "!a", "x ", "字"])
 @pytest.mark.parametrize("num", [140, 500, 10_000])
 def test_repetitive_texts_are_marked_within_a_second(piece, num):
