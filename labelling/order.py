@@ -49,7 +49,9 @@ def labelling_order(
     bundle_P, baseline_P = (_scores(shuffled, name) for name in ("bundle_score", "baseline_score"))
     if bundle_P is None or (baseline_P is None and threshold is None):
         if num_random is not None:
-            raise InputError("got --random without scores of both sides or a threshold, need --bundle and --baseline")
+            raise InputError(
+                "got --random, and nothing that orders the other pairs: need --bundle, --baseline, or both"
+            )
         return tuple(Task(pair, "random") for pair in shuffled)
     num = (len(shuffled) + 1) // 2 if num_random is None else min(num_random, len(shuffled))
     rest = list(range(num, len(shuffled)))

@@ -42,8 +42,11 @@ def split(pairs: Sequence[MergedPair], shares: Mapping[str, float]) -> dict[str,
     return files
 
 
-def shortage(files: Mapping[str, Sequence[MergedPair]], num_labelled: int) -> list[str]:
-    """Return one line for each file that cannot be used yet, with the number of labels that it probably needs."""
+def shortage(files: Mapping[str, Sequence[MergedPair]], num_random: int) -> list[str]:
+    """Return one line for each file that cannot be used yet, with the number of labels that it probably needs.
+
+    ``num_random`` is the number of labelled pairs of the random part, of which the files get their shares.
+    """
     lines = []
     for part, pairs in files.items():
         counts = Counter(one.label for one in pairs)
@@ -53,8 +56,8 @@ def shortage(files: Mapping[str, Sequence[MergedPair]], num_labelled: int) -> li
         if not few or ratio > 1:
             got = f"got {counts[1]} same and {counts[0]} different pairs"
             need = f"need at least {NEEDED[part]} pairs and one of each class"
-            more = max(round((ratio - 1) * max(num_labelled, 1)), 1)
-            lines.append(f"{part}.jsonl: {got}, {need}: label about {more} more")
+            more = max(round((ratio - 1) * max(num_random, 1)), 1)
+            lines.append(f"{part}.jsonl: {got}, {need}: label about {more} more random pairs")
     return lines
 
 

@@ -55,7 +55,7 @@ def run(options: Options) -> int:
     # Each file represents the traffic by itself: its weights count its own pairs.
     split_pairs = split(merged, dict(zip(PARTS, options.shares, strict=True)))
     files = {part: with_response(own, sample.values()) for part, own in split_pairs.items()}
-    short = shortage(files, sum(one.label is not None for one in pairs))
+    short = shortage(files, sum(one.label is not None and one.is_random for one in pairs))
     report = _report(pairs, files, labels_by_annotator(answers), short)
     _write(options.out, pairs, files, report)
     print_lines(*_lines(report, options.out))

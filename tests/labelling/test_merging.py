@@ -113,7 +113,7 @@ def test_shortage_says_how_many_labels_are_needed():
     (line,) = shortage(split(pairs, SHARES), 50)
     assert line == (
         "calibration.jsonl: got 5 same and 5 different pairs, need at least 50 pairs and one of each class: "
-        "label about 200 more"
+        "label about 200 more random pairs"
     )
     alone = shortage(split(pairs[::2], SHARES), 25)
     assert [line.partition(":")[0] for line in alone] == [f"{part}.jsonl" for part in PARTS]

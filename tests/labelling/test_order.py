@@ -90,7 +90,7 @@ def test_parts_are_those_that_the_scores_allow(have, threshold, parts):
 
 
 def test_size_of_the_random_part_is_refused_where_nothing_orders_the_others():
-    with pytest.raises(InputError, match="got --random without scores"):
+    with pytest.raises(InputError, match="got --random, and nothing"):
         labelling_order(pairs(with_baseline=False), num_random=10)
 
 
