@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from labelling.merging import MergedPair
+from simile.artifacts import MIN_CALIBRATION_PAIRS
 from simile.artifacts.texts import text_key
 
 PARTS = ("target", "calibration", "test")
-NEEDED = {"target": 2, "calibration": 50, "test": 2}
-"""The fewest pairs of each file: training fits a calibration on 50 pairs or more."""
+NEEDED = {"target": 2, "calibration": MIN_CALIBRATION_PAIRS, "test": 2}
+"""The fewest pairs of each file."""
 _SEED = 0
 
 

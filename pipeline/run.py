@@ -105,7 +105,21 @@ def _read_given(config: RunConfig) -> _Given:
     own = labelled if config.target not in config.dev else []
     paths = [*([config.target] if own else []), *config.dev]
     artifacts.named_pair_paths([*map(str, paths), *(_DEV_SETS if config.documents else ())])
-    return _Given([*own, *dev], test, guard, calibration or labelled)
+    others = [] if config.target in config.calibrate else labelled
+    return _Given([*own, *dev], test, guard, _with_target(calibration, others))
+
+
+def _with_target(calibration: Sequence[PairSet], labelled: Sequence[PairSet]) -> Sequence[PairSet]:
+    """Return the pairs to calibrate on: with the labelled target where the config names too few others.
+
+    Mined dev pairs would come next. They are not like the pairs to be scored, and half of them are positive.
+    """
+    num, need = sum(len(one.rows) for one in calibration), artifacts.MIN_CALIBRATION_PAIRS
+    if num >= need:
+        return calibration
+    if calibration and labelled:
+        say(f"note: 'calibrate' has {num} pairs, need {need}: calibration is fitted on them and on the target")
+    return [*calibration, *labelled]
 
 
 def _remove_results(out: Path) -> None:

@@ -44,7 +44,7 @@ class RunConfig(TableOptions):
     """Labelled pairs by which the best epoch and alpha are chosen, beside the mined dev sets."""
     calibrate: tuple[Path, ...] = ()
     """Labelled pairs like those to be scored, on which calibration and thresholds are fitted (default: a labelled
-    ``target``, else the dev sets)."""
+    ``target``, which also joins fewer than 50, else the dev sets)."""
     test: tuple[Path, ...] = ()
     """Labelled pairs to judge on (default: those that mining holds out, see ``mine.test_share``)."""
     guard: tuple[Path, ...] = ()

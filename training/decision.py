@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
 from simile.artifacts import (
+    MIN_CALIBRATION_PAIRS,
     Calibration,
     CalibrationMethod,
     IsotonicCalibration,
@@ -23,7 +24,7 @@ from simile.artifacts import (
 from simile.scoring import Scorer, probability
 from simile.scoring.metrics import expected_calibration_error
 
-_MIN_PAIRS, _FOLDS = 50, 10
+_FOLDS = 10
 _Weights = NDArray[np.float64] | None
 
 
@@ -36,7 +37,7 @@ def with_decisions(
     The manifest is returned unchanged where no choice has enough pairs. The calibration's error is cross-fitted.
     """
     by_choice = ([one for one in sets if not one.is_graded] for sets in choices)
-    labelled = next((sets for sets in by_choice if sum(len(one.rows) for one in sets) >= _MIN_PAIRS), None)
+    labelled = next((sets for sets in by_choice if sum(len(one.rows) for one in sets) >= MIN_CALIBRATION_PAIRS), None)
     if labelled is None:
         return manifest
     score_P = scorer.score([pair for one in labelled for pair in one.texts])

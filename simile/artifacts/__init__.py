@@ -3,6 +3,7 @@
 from simile.artifacts.bundle import (
     CARD,
     EVALUATION,
+    MIN_CALIBRATION_PAIRS,
     TEXTS,
     Bundle,
     Calibration,

@@ -140,6 +140,10 @@ class Combine(StrictModel):
         return self
 
 
+MIN_CALIBRATION_PAIRS = 50
+"""Fewest labelled pairs on which a calibration is fitted."""
+
+
 class _Calibration(StrictModel):
     """The facts about the labelled pairs that every curve from score to probability was fitted on."""
 

@@ -854,19 +854,28 @@ def test_run_judges_on_own_pairs_and_keeps_them_out_of_mining(write_config, docu
     assert not mined & {text for row in rows for text in row[:2]}
 
 
-def test_run_is_calibrated_on_its_target_where_that_has_labels(write_config, finished, tmp_path):
-    config = write_config(tmp_path / "run", target="target.jsonl", test=["test.jsonl"], mine={"pairs": 100})
+@pytest.mark.parametrize("has_few_calibration_pairs", [False, True])
+def test_run_is_calibrated_on_its_target_where_that_has_labels(
+    has_few_calibration_pairs, write_config, finished, tmp_path, capsys
+):
+    files = {"target": "target.jsonl", "test": ["test.jsonl"]}
+    if has_few_calibration_pairs:
+        files["calibrate"] = ["calibration.jsonl"]
+    config = write_config(tmp_path / "run", **files, mine={"pairs": 100})
     mined = (finished.parent / "out" / "mined").glob("test-*.jsonl")
     rows = [row for path in sorted(mined) for row in read_labelled_pairs(path).rows]
     # One positive to three negatives, as no mined set has it.
     kept = [row for row in rows if row.label == 0][:48] + [row for row in rows if row.label == 1][:16]
-    for name, pairs in (("target", kept), ("test", [row for row in rows if row not in kept])):
+    target, calibration = (kept[::2], kept[1::2]) if has_few_calibration_pairs else (kept, [])
+    rest = [row for row in rows if row not in kept]
+    for name, pairs in (("target", target), ("calibration", calibration), ("test", rest)):
         lines = ({"text_a": row.text_a, "text_b": row.text_b, "label": row.label} for row in pairs)
         (config.parent / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["run", str(config)]) in (0, 3)
-    calibration = read_bundle(config.parent / "out" / "bundle").manifest.calibration
+    note = "'calibrate' has 32 pairs, need 50: calibration is fitted on them and on the target"
+    assert (note in capsys.readouterr().err) == has_few_calibration_pairs
     assert len(kept) == 64
-    assert calibration.positive_share == pytest.approx(16 / 64)
+    assert read_bundle(config.parent / "out" / "bundle").manifest.calibration.positive_share == pytest.approx(16 / 64)
 
 
 def test_paths_of_a_run_are_relative_to_its_config(write_config, tmp_path, monkeypatch):
