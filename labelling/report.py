@@ -89,31 +89,37 @@ def told(estimate: Estimate | Coefficient) -> str:
 
 def to_page(report: LabelReport, disputed: Sequence[MergedPair]) -> str:
     """Return the report as a self-contained HTML page with the disputed pairs."""
-    rows = [
-        (two.first, two.second, *_cells(two.kappa), two.agreed, two.first_same, two.second_same)
-        for two in report.agreement.annotators
-    ]
-    columns = ["first", "second", "kappa", "low", "high", "pairs", "agreed", "only first: same", "only second: same"]
-    share, alpha = report.share_of_positives, report.agreement.alpha
+    num, share = len(report.annotators), report.share_of_positives
     blocks: list[Block] = [
         reports.facts({"pairs": report.pairs, "labelled": report.labelled, "undecided": report.undecided}),
         *(reports.callout("note", note) for note in report.notes),
         reports.heading("Class balance of the traffic"),
         reports.table(["share of positives", "low", "high"], [(share.value, share.low, share.high)]),
-        reports.heading("Agreement"),
-        reports.table(["Krippendorff's alpha", "low", "high"], [_cells(alpha)[:3]]),
-        reports.table(columns, rows, caption="Cohen's kappa and the pairs on which two people disagree"),
+        *(_agreement(report.agreement) if num > 1 else []),
         reports.heading("Files"),
         reports.table(
             ["file", "pairs", "same", "of the random part"],
             [(part, entry.pairs, entry.same, entry.random) for part, entry in report.files.items()],
         ),
-        reports.heading("Disputed pairs"),
+        reports.heading("Disputed and undecided pairs"),
         reports.examples(
-            "Pairs with different answers", [(one.pair.text_a, one.pair.text_b, dict(one.answers)) for one in disputed]
+            "Pairs and their answers", [(one.pair.text_a, one.pair.text_b, dict(one.answers)) for one in disputed]
         ),
     ]
-    return reports.page("Labels", f"{report.pairs:,} pairs by {len(report.annotators)} people", blocks)
+    return reports.page("Labels", f"{report.pairs:,} pairs by {num} {'person' if num == 1 else 'people'}", blocks)
+
+
+def _agreement(agreement: Agreement) -> list[Block]:
+    rows = [
+        (two.first, two.second, *_cells(two.kappa), two.agreed, two.first_same, two.second_same)
+        for two in agreement.annotators
+    ]
+    columns = ["first", "second", "kappa", "low", "high", "pairs", "agreed", "only first: same", "only second: same"]
+    return [
+        reports.heading("Agreement"),
+        reports.table(["Krippendorff's alpha", "low", "high"], [_cells(agreement.alpha)[:3]]),
+        reports.table(columns, rows, caption="Cohen's kappa and the pairs on which two people disagree"),
+    ]
 
 
 def _cells(one: Coefficient) -> tuple[Value, ...]:

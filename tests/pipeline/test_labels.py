@@ -73,7 +73,15 @@ def test_files_are_usable_and_share_no_text(files, tmp_path, capsys):
     assert kappas["ada", "bob"] > 0.8 > kappas["ada", "eve"] > 0.2
     assert "ada, bob" in printed
     assert "share of positives of the traffic (--prior)" in printed
-    assert "<html" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Agreement" in page
+    assert "by 3 people" in page
+
+
+def test_page_of_one_persons_labels_has_no_agreement(files, tmp_path):
+    page = (merged(files, tmp_path / "out", people=("ada",)) / "report.html").read_text()
+    assert "by 1 person" in page
+    assert "Agreement" not in page
 
 
 def test_weights_of_each_file_add_up_to_the_traffic(files, tmp_path):
