@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from simile.artifacts.pairs import LEAST_PROBABILITY
 from simile.artifacts.strict import StrictModel
 from simile.errors import InputError
 from simile.files import sync
@@ -39,7 +40,7 @@ class Answer(StrictModel):
     note: str = ""
     part: Part = "random"
     stratum: str | None = None
-    inclusion_probability: float = Field(default=1.0, gt=0, le=1)
+    inclusion_probability: float = Field(default=1.0, ge=LEAST_PROBABILITY, le=1)
 
 
 def append_answer(path: Path, answer: Answer) -> None:
@@ -47,27 +48,39 @@ def append_answer(path: Path, answer: Answer) -> None:
 
     A line that a kill has cut was never acknowledged, and is removed before the next one.
     """
-    line = json.dumps(answer.model_dump(exclude_defaults=True), ensure_ascii=False)
     is_new = not path.exists()
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(f"{line}\n".encode())
+        content = file.read()
+        begin = content.rfind(b"\n") + 1
+        if _is_answer(content[begin:]):
+            file.write(b"\n")
+        else:
+            file.truncate(begin)
+        file.write(journal_line(answer).encode())
         file.flush()
         os.fsync(file.fileno())
     if is_new:
         sync([path.parent])
 
 
+def journal_line(answer: Answer) -> str:
+    """Return the line of the journal that holds the answer, with its end."""
+    return json.dumps(answer.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n"
+
+
 def read_journal(path: Path) -> tuple[Answer, ...]:
     """Return all answers of the journal in its order, those that were undone or replaced included.
 
     Raises:
-        InputError: a line is no answer. A last line without an end was cut by a kill and is left out.
+        InputError: a line is no answer. A last line that a kill has cut is left out.
     """
     answers = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    *lines, last = path.read_bytes().split(b"\n")
+    # Editors may leave out the end of the last line.
+    whole = [*lines, last] if _is_answer(last) else lines
+    for number, line in enumerate(whole, start=1):
         try:
             answers.append(Answer.model_validate_json(line))
         except ValidationError as error:
@@ -89,6 +102,14 @@ def standing(journal: Iterable[Answer]) -> tuple[Answer, ...]:
 def read_answers(path: Path) -> tuple[Answer, ...]:
     """Return the answers of the journal that are `standing`; for errors see `read_journal`."""
     return standing(read_journal(path))
+
+
+def _is_answer(line: bytes) -> bool:
+    try:
+        Answer.model_validate_json(line)
+    except ValidationError:
+        return False
+    return True
 
 
 def labels_of(answers: Iterable[Answer]) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """`simile labels import`: answers that were given in another labelling tool, as a journal."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,6 +30,7 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Write the journal, and print what is in it; return the exit code."""
+    from labelling.answers import journal_line
     from labelling.exchange import imported
     from simile.artifacts import ReadOptions
 
@@ -45,8 +45,7 @@ def run(options: Options) -> int:
     answers = imported(options.file, options.format, time=time, annotator=options.annotator, options=reading)
     if not answers:
         raise InputError(f"{options.file}: got no answers, need some")
-    lines = (json.dumps(answer.model_dump(exclude_defaults=True), ensure_ascii=False) for answer in answers)
-    write_whole(options.out, "".join(f"{line}\n" for line in lines))
+    write_whole(options.out, "".join(map(journal_line, answers)))
     people = len({answer.annotator for answer in answers})
     print_lines(f"{len(answers):,} answers by {people} {'person' if people == 1 else 'people'}")
     return 0

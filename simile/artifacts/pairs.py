@@ -37,6 +37,8 @@ _TEXT_ALIASES = (
 )
 """Columns of the two texts."""
 NEED_TEXTS = "need 'text_a' and 'text_b' (or --column text_a=NAME)"
+LEAST_PROBABILITY = 1e-12
+"""Smallest inclusion probability: one pair of less would outweigh all others, and sums of weights would lose them."""
 _LABEL_ALIASES = ("label", "is_duplicate")
 _SCORE_ALIASES = ("score", "similarity", "similarity_score")
 _OTHERS = ("group_a", "group_b", "tfidf", "same_category", "tier", "probability", "inclusion_probability")
@@ -277,8 +279,9 @@ def optional_number(row: Row, field: str) -> float | None:
 def inclusion_probability(row: Row) -> float | None:
     """Return the probability with which the pair of the row came into a sample; None where the row tells none."""
     number = optional_number(row, "inclusion_probability")
-    if number is not None and not 0 < number <= 1:
-        raise InputError(f"{row.where}: got inclusion_probability {number:g}, need a number above 0, up to 1")
+    if number is not None and not LEAST_PROBABILITY <= number <= 1:
+        need = f"need a number from {LEAST_PROBABILITY:g} to 1"
+        raise InputError(f"{row.where}: got inclusion_probability {number:g}, {need}")
     return number
 
 

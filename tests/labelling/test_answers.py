@@ -38,6 +38,15 @@ def test_cut_last_line_is_dropped_and_does_not_spoil_the_next(tmp_path):
     assert [one.pair for one in read_answers(path)] == ["1", "2", "3"]
 
 
+def test_last_line_that_an_editor_left_without_an_end_is_an_answer_and_kept(tmp_path):
+    path = tmp_path / "labelled.jsonl"
+    append_answer(path, answer())
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert read_answers(path) == (answer(),)
+    append_answer(path, answer("2"))
+    assert [one.pair for one in read_answers(path)] == ["1", "2"]
+
+
 def test_line_that_is_no_answer_is_refused_with_its_number(tmp_path):
     path = tmp_path / "labelled.jsonl"
     append_answer(path, answer())

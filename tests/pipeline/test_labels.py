@@ -140,6 +140,18 @@ def test_estimates_are_of_the_random_part_with_weights(files, judged, tmp_path, 
     assert share["low"] < 0.5 < share["high"]
 
 
+@pytest.mark.parametrize("tiny", ["1e-300", "5e-324"])
+def test_probability_whose_inverse_would_outweigh_everything_is_refused(tmp_path, capsys, tiny):
+    path = tmp_path / "pairs.jsonl"
+    row = {"text_b": "b", "bundle_score": 0.5}
+    lines = [json.dumps({**row, "text_a": f"{i}", "label": i % 2, "inclusion_probability": 0.5}) for i in range(4)]
+    path.write_text("\n".join([*lines[:3], lines[3].replace("0.5}", f"{tiny}}}")]))
+    for argv in (["sample", str(path), "--out", str(tmp_path / "out.jsonl")], ["labels", "estimate", str(path)]):
+        assert main(argv) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"pairs.jsonl:4: got inclusion_probability {float(tiny):g}, need a number from 1e-12 to 1")
+
+
 def test_what_is_exported_is_imported_once_it_is_answered(files, tmp_path, capsys):
     sheet, journal = tmp_path / "sheet.csv", tmp_path / "journal.jsonl"
     assert main(["labels", "export", str(files / "sample.jsonl"), "--format", "csv", "--out", str(sheet)]) == 0
