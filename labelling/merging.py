@@ -84,6 +84,17 @@ def with_response(pairs: Sequence[MergedPair], sample: Iterable[SampledPair]) ->
     return tuple(map(responded, pairs))
 
 
+def num_replaced(answers: Iterable[Answer]) -> int:
+    """Return how many answers differ from an earlier one of the same person to the same pair, which they replace."""
+    last: dict[tuple[str, str], str] = {}
+    num = 0
+    for answer in answers:
+        key = answer.annotator, answer.pair
+        num += last.get(key, answer.answer) != answer.answer
+        last[key] = answer.answer
+    return num
+
+
 def labels_by_annotator(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
     """Return the labels by annotator and then by pair; answers without a label are missing."""
     labels: dict[str, dict[str, int]] = defaultdict(dict)

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelling.estimation import Sample
-from labelling.report import sampled
-from simile.artifacts import SampledPair, open_source, read_labelled_pairs, read_sampled_pairs
+from labelling.estimation import Sample, sample_of
+from simile.artifacts import open_source, read_labelled_pairs
 from simile.errors import InputError
 
 
@@ -19,7 +18,7 @@ from simile.errors import InputError
 class LabelledSample:
     """The pairs of the random part."""
 
-    pairs: tuple[SampledPair, ...]
+    texts: tuple[tuple[str, str], ...]
     label_P: NDArray[np.float64]
     sample: Sample
     num_left_out: int
@@ -29,17 +28,23 @@ class LabelledSample:
 def read_labelled_sample(path: Path) -> LabelledSample:
     """Return the labelled pairs of a table; without the column ``part``, all are of the random part.
 
+    A pair in several rows counts with the weight of each.
+
     Raises:
         InputError: the file cannot be read, has graded scores or pairs without a label, or no pair of the random part.
     """
     labelled = read_labelled_pairs(path)
     if labelled.is_graded:
         raise InputError(f"{path}: got graded scores, need labels 0 and 1")
-    pairs = read_sampled_pairs(path)
     with open_source(path) as source:
-        parts = [row.fields.get("part") or "random" for row in source.rows()]
-    is_random_P = np.array([part == "random" for part in parts])
-    if not is_random_P.any():
+        columns = [(row.fields.get("part") or "random", row.fields.get("stratum")) for row in source.rows()]
+    chosen = [i for i, (part, _) in enumerate(columns) if part == "random"]
+    if not chosen:
         raise InputError(f"{path}: got no pair of the part 'random', need some: only they represent the traffic")
-    chosen = tuple(pair for pair, is_random in zip(pairs, is_random_P, strict=True) if is_random)
-    return LabelledSample(chosen, labelled.target_P[is_random_P], sampled(chosen), int((~is_random_P).sum()))
+    inclusion_P = np.array([labelled.rows[i].inclusion_probability or 1.0 for i in chosen])
+    return LabelledSample(
+        texts=tuple(labelled.texts[i] for i in chosen),
+        label_P=labelled.target_P[chosen],
+        sample=sample_of(inclusion_P, [None if columns[i][1] is None else str(columns[i][1]) for i in chosen]),
+        num_left_out=len(columns) - len(chosen),
+    )

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 from simile.artifacts import Calibration, EvaluationReport, MinedSet, MiningReport, SetEvaluation
+from simile.artifacts.reading import STDIN
 from simile.errors import InputError
 from simile.progress import visible
 
@@ -33,6 +34,12 @@ def require_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
             real_out, real_path = (Path(os.path.realpath(one)) for one in (out, path))
             if is_same or real_path == real_out or real_path in real_out.parents or real_out in real_path.parents:
                 raise InputError(f"{out}: is read as input ({path}), need another place to write to")
+
+
+def require_file(path: Path | None) -> None:
+    """Refuse a stream where the command reads the table more than once."""
+    if path and (str(path) in STDIN or path.is_fifo()):
+        raise InputError(f"{path}: got a stream, need a file: this command reads it more than once")
 
 
 def verdict(report: EvaluationReport) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.options import CommandOptions, named, value
-from pipeline.output import require_apart
+from pipeline.output import require_apart, require_file
 from simile.artifacts.sampled_pairs import SampledPair, read_sampled_pairs
 from simile.errors import InputError
 from simile.files import alone, require_writable
@@ -53,6 +53,7 @@ def run(options: Options) -> int:
     from labelling.server import About
     from labelling.server import run as run_server
 
+    require_file(options.pairs)
     require_apart([options.out], [options.pairs, options.guidelines])
     require_writable(options.out)
     guidelines, annotator = _guidelines(options.guidelines), _annotator(options.annotator)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pipeline.options import ColumnOption, named, value
-from pipeline.output import print_lines, require_apart
+from pipeline.output import print_lines, require_apart, require_file
 from simile.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run(options: Options) -> int:
     from simile.files import require_writable, write_whole
     from simile.scoring import load
 
+    require_file(options.pairs_file)
     require_apart([options.out, options.html], [options.pairs_file, options.bundle])
     require_writable(options.out, options.html)
     pairs = _pairs(options)

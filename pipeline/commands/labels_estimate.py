@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pipeline.options import CommandOptions, named, value
-from pipeline.output import print_lines, require_apart, text_table
+from pipeline.output import print_lines, require_apart, require_file, text_table
 from simile.files import require_writable, write_whole
 from simile.progress import say
 
@@ -30,6 +30,7 @@ def run(options: Options) -> int:
     from labelling.report import told
     from labelling.samples import read_labelled_sample
 
+    require_file(options.pairs)
     require_apart([options.json_file], [options.pairs, options.bundle])
     require_writable(options.json_file)
     labelled = read_labelled_sample(options.pairs)
@@ -40,7 +41,10 @@ def run(options: Options) -> int:
         lines = (f'  "{name}": {estimate.model_dump_json()}' for name, estimate in estimates.items())
         write_whole(options.json_file, "{\n" + ",\n".join(lines) + "\n}\n")
     rows = [[name, told(estimate)] for name, estimate in estimates.items()]
-    traffic = f"{len(labelled.pairs):,} pairs stand for {labelled.sample.weight_P.sum():,.0f}"
+    if not (labelled.sample.weight_P > 1).any():
+        said = "no pair has an inclusion_probability below 1, so the figures are of these pairs only"
+        say(f"note: {options.pairs}: {said}")
+    traffic = f"{len(labelled.texts):,} pairs stand for {labelled.sample.weight_P.sum():,.0f}"
     strata = int(labelled.sample.stratum_P.max()) + 1
     print_lines(f"{traffic}, in {strata} {'stratum' if strata == 1 else 'strata'}")
     print_lines(*text_table(["traffic", "estimate, 95 % interval"], rows))
@@ -58,7 +62,7 @@ def _estimates(labelled: "LabelledSample", bundle: Path | None) -> "dict[str, Es
     from simile.scoring import load
 
     scorer = load(bundle)
-    score_P = scorer.score([(pair.text_a, pair.text_b) for pair in labelled.pairs]).astype("float64")
+    score_P = scorer.score(labelled.texts).astype("float64")
     estimates |= {
         "Spearman": estimation.spearman(sample, score_P, label_P),
         "AUC": estimation.auc(sample, score_P, label_P),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pipeline.options import ColumnOption, named, value
-from pipeline.output import print_lines, require_apart, text_table
+from pipeline.output import print_lines, require_apart, require_file, text_table
 from simile.errors import InputError
 from simile.files import require_writable, write_whole
 
@@ -56,6 +56,7 @@ def run(options: Options) -> int:
     _require_consistent(options)
     require_writable(options.json_file)
     require_columns_of(options.columns, "pairs")
+    require_file(options.pairs)
     require_apart([options.json_file], [options.pairs, options.baseline, options.bundle])
     pilot = read_labelled([options.pairs], options)[0] if options.pairs else None
     model = _model(options, pilot)

@@ -140,6 +140,33 @@ def test_estimates_are_of_the_random_part_with_weights(files, judged, tmp_path, 
     assert share["low"] < 0.5 < share["high"]
 
 
+def test_pairs_in_several_rows_count_with_the_weight_of_each(tmp_path, capsys):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"text_a": f"{i}", "text_b": "b", "label": i % 2, "inclusion_probability": 0.5} for i in range(4)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, rows[1]]))
+    assert main(["labels", "estimate", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert "5 pairs stand for 10, in 1 stratum" in printed.out
+    assert "share of positives   0.6000" in printed.out
+    assert not printed.err
+
+
+def test_pairs_that_are_no_sample_get_a_note(tmp_path, capsys):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f'{{"text_a": "{i}", "text_b": "b", "label": {i % 2}}}\n' for i in range(4)))
+    assert main(["labels", "estimate", str(path)]) == 0
+    assert "no pair has an inclusion_probability below 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [
+    ["label", "-", "--out", "x.jsonl"], ["labels", "estimate", "-"], ["labels", "power", "/dev/stdin"],
+    ["labels", "audit", "-", "--bundle", "b", "--out", "x.jsonl"],
+])  # fmt: skip
+def test_stream_is_refused_by_commands_that_read_the_pairs_twice(capsys, argv):
+    assert main(argv) == 2
+    assert "got a stream, need a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tiny", ["1e-300", "5e-324"])
 def test_probability_whose_inverse_would_outweigh_everything_is_refused(tmp_path, capsys, tiny):
     path = tmp_path / "pairs.jsonl"
