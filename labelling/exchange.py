@@ -17,7 +17,7 @@ A cell of a spreadsheet that begins with one of ``= + - @``, a tab or a line bre
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -86,10 +86,19 @@ def imported(path: Path, tool: Tool, *, time: str, annotator: str = "", options:
         records = read_json(path)
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise InputError(f"{path}: got no array of records, need the JSON that {tool} exports")
-        numbered = enumerate(records, start=1)
-        given = [(f"{path}: record {number}", one) for number, record in numbered for one in read(record)]
+        numbered = ((f"{path}: record {number}", record) for number, record in enumerate(records, start=1))
+        given = [(where, one) for where, record in numbered for one in _read_record(record, read, where)]
     known = ((where, {name: value for name, value in values.items() if value is not None}) for where, values in given)
     return tuple(_answer(where, usual | values) for where, values in known)
+
+
+def _read_record(
+    record: _Record, read: Callable[[_Record], Iterable[dict[str, Any]]], where: str
+) -> list[dict[str, Any]]:
+    try:
+        return list(read(record))
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _answer(where: str, values: _Record) -> Answer:
@@ -127,12 +136,12 @@ def _task(pair: SampledPair) -> dict[str, Any]:
 def _from_task(task: _Record) -> Iterator[dict[str, Any]]:
     """Yield the values of each annotation of a Label Studio task."""
     data = _mapping(task.get("data"))
-    for annotation in map(_mapping, task.get("annotations") or ()):
+    for annotation in map(_mapping, _list(task.get("annotations"))):
         chosen = [
             choice
-            for item in map(_mapping, annotation.get("result") or ())
+            for item in map(_mapping, _list(annotation.get("result")))
             if item.get("type") == "choices" and item.get("from_name") == QUESTION
-            for choice in _mapping(item.get("value")).get("choices") or ()
+            for choice in _list(_mapping(item.get("value")).get("choices"))
         ]
         if not chosen and not annotation.get("was_cancelled"):
             continue
@@ -159,10 +168,12 @@ def _from_record(record: _Record) -> Iterator[dict[str, Any]]:
         (_mapping(record.get("fields")), _mapping(record.get("metadata"))) if nested else (record, record)
     )
     if nested:
-        responses = _mapping(record.get("responses")).get(QUESTION) or ()
+        responses = _list(_mapping(record.get("responses")).get(QUESTION))
     else:
         names = ("responses", "responses.users", "responses.status")
-        columns = [record.get(f"{QUESTION}.{name}") or () for name in names]
+        columns = [_list(record.get(f"{QUESTION}.{name}")) for name in names]
+        if len(set(map(len, columns))) > 1:
+            raise ValueError(f"got {', '.join(names)} of different lengths, need one of each per response")
         responses = [
             {"value": value, "user_id": user, "status": status} for value, user, status in zip(*columns, strict=True)
         ]
@@ -206,6 +217,12 @@ def _guarded(cell: str) -> str:
 
 def _unguarded(cell: str | None) -> str | None:
     return cell.removeprefix("'") if cell else None
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list | None):
+        raise ValueError(f"got {value!r:.60}, need a list")
+    return value or []
 
 
 def _mapping(value: Any) -> _Record:

@@ -126,6 +126,16 @@ _CHARACTERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe":
 _SIDES = ("positive", "negative")
 
 
+def require_encoding(name: str | None) -> str | None:
+    """Return the name of an encoding; refuse, as a validator does, one that Python does not have."""
+    try:
+        # Some codecs are none of texts.
+        "".encode(name or "utf-8")
+    except (LookupError, ValueError):
+        raise PydanticCustomError("encoding", "need an encoding such as cp1252 or utf-16") from None
+    return name
+
+
 class TableOptions(BaseModel):
     """How documents and pairs are read: options of the commands that do so, and keys of a run."""
 
@@ -161,15 +171,7 @@ class TableOptions(BaseModel):
             raise PydanticCustomError("character", "need one character")
         return character
 
-    @field_validator("encoding")
-    @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
-        try:
-            # Some codecs are none of texts.
-            "".encode(name or "utf-8")
-        except (LookupError, ValueError):
-            raise PydanticCustomError("encoding", "need an encoding such as cp1252 or utf-16") from None
-        return name
+    _is_known_encoding = field_validator("encoding")(require_encoding)
 
     @field_validator("label", mode="before")
     @classmethod

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pipeline.options import CommandOptions, named, value
+from pydantic import field_validator
+
+from pipeline.options import CommandOptions, named, require_encoding, value
 from pipeline.output import print_lines, require_apart
 from simile.errors import InputError
 from simile.files import require_writable, write_whole
@@ -26,6 +28,8 @@ class Options(CommandOptions):
     """Encoding of CSV, such as ``cp1252`` (default: UTF-8)."""
     out: Annotated[Path, value("ANSWERS")]
     """Where the journal is written, for `simile labels merge`."""
+
+    _is_known_encoding = field_validator("encoding")(require_encoding)
 
 
 def run(options: Options) -> int:

@@ -149,6 +149,13 @@ def test_semicolons_are_read_where_they_are_named(tmp_path):
             [{"fields": {"text_a": "a", "text_b": "b"}, "responses": {"answer": [{"value": "same"}]}}],
             "record 1: got no annotator, need --annotator NAME",
         ),
+        ("label-studio", [{"data": {}, "annotations": 5}], "record 1: got 5, need a list"),
+        ("argilla", [{"fields": {}, "responses": {"answer": "same"}}], "record 1: got 'same', need a list"),
+        (
+            "argilla",
+            [{"answer.responses": ["same"], "answer.responses.users": [], "answer.responses.status": ["submitted"]}],
+            "record 1: got responses, responses.users, responses.status of different lengths",
+        ),
     ],
 )
 def test_what_is_none_of_the_tools_files_is_refused(tmp_path, tool, value, message):
