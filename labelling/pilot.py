@@ -34,12 +34,17 @@ def fit(pairs: PairSet, baseline_P: Array, bundle_P: Array | None = None) -> Sco
     Without scores of a bundle, it is assumed to have the baseline's variances, and `ASSUMED_CORRELATION` with it.
 
     Raises:
-        ValueError: a class has fewer than `MIN_PER_CLASS` pairs.
+        ValueError: a class has fewer than `MIN_PER_CLASS` pairs, or scores are constant or never wrong.
     """
     class_P = pairs.target_P.astype(np.int64)
     if np.bincount(class_P, minlength=2).min() < MIN_PER_CLASS:
         raise ValueError(f"need {MIN_PER_CLASS} pairs of each class")
     models = [baseline_P, baseline_P if bundle_P is None else bundle_P]
+    if any(len(np.unique(score_P)) < 2 for score_P in models):
+        raise ValueError("got constant scores, need some that differ")
+    baseline_auc = auc(baseline_P, pairs.target_P)
+    if baseline_auc in (0, 1):
+        raise ValueError(f"got a baseline with an AUC of {baseline_auc:g}, need pairs on which it is sometimes wrong")
     normal_PM = np.stack([norm.ppf((rankdata(one) - 0.5) / len(one)) for one in models], axis=1)
     residual_PM = normal_PM - np.array([normal_PM[class_P == c].mean(axis=0) for c in (0, 1)])[class_P]
     incidence_PU = _incidence(pairs)
@@ -47,7 +52,7 @@ def fit(pairs: PairSet, baseline_P: Array, bundle_P: Array | None = None) -> Sco
     if bundle_P is None:
         covariances = _correlated(covariances)
     structure = _structure(pairs, class_P)
-    return ScoreModel(float(class_P.mean()), auc(baseline_P, pairs.target_P), covariances, structure)
+    return ScoreModel(float(class_P.mean()), baseline_auc, covariances, structure)
 
 
 def assume(spearman: float, positive_share: float) -> ScoreModel:

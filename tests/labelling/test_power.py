@@ -198,3 +198,17 @@ def test_command_refuses_a_pilot_without_scores_or_with_too_few_pairs(tmp_path, 
     assert "need it in each, or --baseline BUNDLE" in capsys.readouterr().err
     with pytest.raises(ValueError, match="need 10 pairs of each class"):
         fit(PairSet("x", tuple(replace(one) for one in pairs), ""), np.arange(12.0))
+
+
+@pytest.mark.parametrize(
+    ("score_of", "message"),
+    [(lambda label: 0.5, "got constant scores"), (lambda label: label, "got a baseline with an AUC of 1")],
+)
+def test_pilot_that_tells_nothing_of_the_scores_is_refused(tmp_path, capsys, score_of, message):
+    path = tmp_path / "pilot.jsonl"
+    rows = [
+        {"text_a": f"a {i}", "text_b": f"b {i}", "label": i % 2, "baseline_score": score_of(i % 2)} for i in range(40)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main(["labels", "power", str(path)]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
