@@ -17,7 +17,7 @@ class Corrected:
     num_changed: int
     num_confirmed: int
     num_undecided: int
-    """Pairs that keep their label because the answer was unsure or skip, or because people disagree."""
+    """Pairs that keep their label because nobody gave one, or because people gave different answers."""
     num_unknown: int
     """Answered pairs that the file does not have."""
 
@@ -50,6 +50,6 @@ def correct(pairs: PairSet, answers: Sequence[Answer]) -> Corrected:
 
 
 def _decided(given: set[str]) -> str | None:
-    """Return the choice that is a label, if there is exactly one."""
-    decided = [choice for choice in given if choice in LABELS]
-    return decided[0] if len(decided) == 1 else None
+    """Return the choice of all who gave one, if it is a label; *skip* is none."""
+    answers = given - {"skip"}
+    return next(iter(answers & LABELS.keys()), None) if len(answers) == 1 else None

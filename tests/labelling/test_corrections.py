@@ -24,7 +24,7 @@ def test_rows_of_the_same_texts_get_the_label_that_was_given():
     assert (corrected.num_changed, corrected.num_confirmed, corrected.num_undecided) == (2, 1, 0)
 
 
-@pytest.mark.parametrize("choices", [["unsure"], ["skip"], ["same", "different"]])
+@pytest.mark.parametrize("choices", [["unsure"], ["skip"], ["same", "different"], ["same", "unsure"]])
 def test_label_stays_where_nobody_decided(choices):
     answers = [answer("c", "d", choice, annotator=f"person {index}") for index, choice in enumerate(choices)]
     corrected = correct(PAIRS, answers)
