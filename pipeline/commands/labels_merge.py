@@ -1,7 +1,7 @@
 """`simile labels merge`: the answers of several people as target, calibration and test."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +37,7 @@ class Options(CommandOptions):
 def run(options: Options) -> int:
     """Merge the answers, write the files, and print the report; return the exit code."""
     from labelling.answers import read_answers
-    from labelling.merging import labels_by_annotator, merge, with_response
+    from labelling.merging import labels_by_annotator, merge, num_replaced, with_response
     from labelling.splitting import PARTS, shortage, split
     from simile.artifacts import read_sampled_pairs
 
@@ -51,12 +51,14 @@ def run(options: Options) -> int:
     merged = merge(answers, adjudicated, sample)
     if not merged:
         raise InputError(f"{options.answers[0]}: got no answers, need some of simile label")
+    _require_sampled(merged, sample, options.pairs)
     pairs = with_response(merged, sample.values())
     # Each file represents the traffic by itself: its weights count its own pairs.
     split_pairs = split(merged, dict(zip(PARTS, options.shares, strict=True)))
     files = {part: with_response(own, sample.values()) for part, own in split_pairs.items()}
     short = shortage(files, sum(one.label is not None and one.is_random for one in pairs))
-    report = _report(pairs, files, labels_by_annotator(answers), short)
+    notes = [*short, *_replaced_note(num_replaced(answers))]
+    report = _report(pairs, files, labels_by_annotator(answers), notes)
     _write(options.out, pairs, files, report)
     print_lines(*_lines(report, options.out))
     return 0
@@ -68,11 +70,26 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _require_sampled(merged: Iterable["MergedPair"], sample: Collection[str], paths: Sequence[Path]) -> None:
+    """Refuse a sample that lacks pairs of the random part: their weights would be those of another sample."""
+    num = sum(one.is_random and one.pair.key not in sample for one in merged)
+    if paths and num:
+        got = f"got a sample without {num} of the answered pairs"
+        raise InputError(f"{paths[0]}: {got}, need the file that was labelled (--pairs may be repeated)")
+
+
+def _replaced_note(num: int) -> list[str]:
+    if not num:
+        return []
+    replaced = f"{num} answers replace another one of the same person, to the same pair, in a file before"
+    return [f"{replaced}: two people need two names (--annotator)"]
+
+
 def _report(
     pairs: Sequence["MergedPair"],
     files: Mapping[str, Sequence["MergedPair"]],
     labels: Mapping[str, Mapping[str, int]],
-    short: Sequence[str],
+    notes: Sequence[str],
 ) -> "LabelReport":
     from labelling.agreement import agreement
     from labelling.report import LabelReport, balance, file_reports
@@ -80,11 +97,11 @@ def _report(
 
     labelled = sum(one.label is not None for one in pairs)
     undecided, left_out = len(pairs) - labelled, labelled - sum(map(len, files.values()))
-    notes = list(short)
+    more = []
     if undecided:
-        notes.append(f"{undecided} pairs are undecided and in no file: without them, figures are of the easier pairs")
+        more.append(f"{undecided} pairs are undecided and in no file: without them, figures are of the easier pairs")
     if left_out:
-        notes.append(f"{left_out} pairs chosen by score are left out: they share a text with calibration or test")
+        more.append(f"{left_out} pairs chosen by score are left out: they share a text with calibration or test")
     return LabelReport(
         version=__version__,
         annotators={name: len(own) for name, own in labels.items()},
@@ -96,7 +113,7 @@ def _report(
         files=file_reports(files),
         left_out=left_out,
         share_of_positives=balance(pairs),
-        notes=tuple(notes),
+        notes=(*notes, *more),
     )
 
 

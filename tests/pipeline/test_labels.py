@@ -117,6 +117,25 @@ def test_too_few_labels_are_told_and_a_file_without_both_classes_is_not_written(
     assert not (tmp_path / "out" / "calibration.jsonl").exists()
 
 
+def test_pairs_of_another_sample_are_refused(files, tmp_path, capsys):
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join((files / "sample.jsonl").read_text().splitlines(keepends=True)[5:]))
+    argv = ["labels", "merge", str(files / "ada.jsonl"), "--pairs", str(other), "--out", str(tmp_path / "out")]
+    assert main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "other.jsonl: got a sample without 5 of the answered pairs, need the file that was labelled" in line
+
+
+def test_different_answers_under_one_name_in_two_files_are_told(files, tmp_path, capsys):
+    other = tmp_path / "other.jsonl"
+    lines = (files / "ada.jsonl").read_text().splitlines(keepends=True)[:4]
+    swapped = {"same": "different", "different": "same"}
+    rows = [json.loads(line) for line in lines]
+    other.write_text("".join(f"{json.dumps({**row, 'answer': swapped[row['answer']]})}\n" for row in rows))
+    assert main(["labels", "merge", str(files / "ada.jsonl"), str(other), "--out", str(tmp_path / "out")]) == 0
+    assert "note: 4 answers replace another one of the same person" in capsys.readouterr().out
+
+
 @pytest.fixture
 def judged(words, tmp_path):
     """A bundle with thresholds."""
@@ -200,6 +219,7 @@ def test_what_is_exported_is_imported_once_it_is_answered(files, tmp_path, capsy
         (["merge", "{}/empty.jsonl", "--out", "{}/out"], "empty.jsonl: got no answers, need some of simile label"),
         (["estimate", "{}/none.jsonl"], "none.jsonl: no such file"),
         (["import", "{}/none.csv", "--format", "csv", "--out", "{}/x"], "none.csv: no such file"),
+        (["import", "{}/empty.jsonl", "--format", "csv", "--encoding", "x", "--out", "{}/x"], "--encoding: got 'x'"),
         (["export", "{}/empty.jsonl", "--format", "excel", "--out", "{}/x"], "--format"),
     ],
 )
