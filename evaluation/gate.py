@@ -10,6 +10,8 @@ from evaluation.bootstrap import ALPHA, MIN_UNITS, low_end, num_units, unit_of
 from evaluation.needed import needed_for_gains, needed_for_guards
 from simile.artifacts import EvaluationReport, GuardResult, Looks, PairSet, SetEvaluation
 
+_UNKNOWN = "the bundle's training texts are unknown, so nobody can tell whether it was judged on some of them"
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -36,26 +38,10 @@ def judge(
     against = [*_unproven_gains(looks, sets), *_unproven_guards(report, guards, gate)]
     leaked = {name: num for name, num in (report.leaked_texts or {}).items() if num}
     against += [f"{name}: {num} of its texts are among the training texts, need none" for name, num in leaked.items()]
-    unknown = "the bundle's training texts are unknown, so nobody can tell whether it was judged on some of them"
     if report.leaked_texts is None and not gate.allow_unknown_training_texts:
-        against.append(f"{unknown}; need its texts.sha256, or --allow-unknown-training-texts")
+        against.append(f"{_UNKNOWN}; need its texts.sha256, or --allow-unknown-training-texts")
     held = [f"{name}: low end {look.low:+.4f}" for name, look in looks.items() if look.low is not None]
     held += [f"{name}: {guards[name]} with {_interval(report.guards[name])} (the guard)" for name in guards]
-    remarks = [
-        *([unknown] if report.leaked_texts is None and gate.allow_unknown_training_texts else []),
-        *(
-            f"{name}: {look.bundles} different bundles were judged on it, so this verdict is at a level of "
-            f"{100 * look.level:.2g} % ({100 * ALPHA:g} % / {look.bundles})"
-            for name, look in looks.items()
-            if look.bundles > 1
-        ),
-        *(
-            f"{name}: {num} of its texts are among the baseline's training texts, which makes the baseline look better"
-            for name, num in (report.baseline_leaked_texts or {}).items()
-            if num
-        ),
-        *gate.remarks,
-    ]
     return report.model_copy(
         update={
             "looks": looks,
@@ -63,9 +49,26 @@ def judge(
             "needed": needed_for_gains(sets, report.sets, looks=looks)
             | needed_for_guards(guard_sets, report.guards, results=guards, margin=gate.guard_margin),
             "verdict": "fail" if against else "pass",
-            "reasons": (*(against or held), *remarks),
+            "reasons": (*(against or held), *_remarks(report, gate, looks)),
         }
     )
+
+
+def _remarks(report: EvaluationReport, gate: Gate, looks: Mapping[str, Looks]) -> list[str]:
+    """Return what whoever reads the verdict has to know, whichever it is."""
+    remarks = [_UNKNOWN] if report.leaked_texts is None and gate.allow_unknown_training_texts else []
+    remarks += [
+        f"{name}: {look.bundles} different bundles were judged on it, so this verdict is at a level of "
+        f"{100 * look.level:.2g} % ({100 * ALPHA:g} % / {look.bundles})"
+        for name, look in looks.items()
+        if look.bundles > 1
+    ]
+    remarks += [
+        f"{name}: {num} of its texts are among the baseline's training texts, which makes the baseline look better"
+        for name, num in (report.baseline_leaked_texts or {}).items()
+        if num
+    ]
+    return [*remarks, *gate.remarks]
 
 
 def _looks(pairs: PairSet, entry: SetEvaluation, bundles: int) -> Looks:
