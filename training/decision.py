@@ -90,8 +90,7 @@ def cross_fitted(
     folds_P2 = np.sort(fold_U[np.array([(units[a], units[b]) for a, b in ends])], axis=1)
     probability_P, share = np.empty(len(score_P), dtype=np.float32), _share(label_P, weight_P)
     for folds in np.unique(folds_P2, axis=0):
-        is_held_out_P = (folds_P2 == folds).all(axis=1)
-        is_left_P = ~np.isin(folds_P2, folds).any(axis=1)
+        is_held_out_P, is_left_P = (folds_P2 == folds).all(axis=1), ~np.isin(folds_P2, folds).any(axis=1)
         if len(np.unique(label_P[is_left_P])) < 2:
             return None
         left_P = None if weight_P is None else weight_P[is_left_P]
