@@ -58,12 +58,8 @@ def labelling_order(
     disputed = [] if baseline_P is None else _disputed(rest, _ranks(bundle_P) - _ranks(baseline_P), threshold)
     distance_P = np.abs(bundle_P - (threshold or 0.0))
     nearest = sorted(set(rest).difference(disputed), key=lambda i: (distance_P[i], i))
-    parts: tuple[tuple[Part, Iterable[int]], ...] = (
-        ("random", range(num)),
-        ("disagreement", disputed),
-        ("threshold", nearest),
-    )
-    return tuple(Task(shuffled[i], part) for part, indices in parts for i in indices)
+    parts: dict[Part, Iterable[int]] = {"random": range(num), "disagreement": disputed, "threshold": nearest}
+    return tuple(Task(shuffled[i], part) for part, indices in parts.items() for i in indices)
 
 
 def require_same_random_part(tasks: Iterable[Task], answers: Iterable[Answer]) -> None:

@@ -73,15 +73,32 @@ def power_of(
         gains: true gains in Spearman.
         seed: seed of what is drawn.
     """
-    rng = np.random.default_rng([seed, *size])
     shifts = model.shifts(gains)
     is_possible_K = np.isfinite(shifts[1:])
-    baseline_shift, shift_K = shifts[0], shifts[1:][is_possible_K]
+    possible = shifts[np.concatenate([[True], is_possible_K])]
+    value_SK, (value_KI, low_KI, high_KI) = _simulated(model, size, possible, difference=difference, seed=seed)
+    chance_K = iter(map(_chance, value_SK.T, value_KI, low_KI))
+    chances = {
+        f"{gain:g}": next(chance_K) if possible else None for gain, possible in zip(gains, is_possible_K, strict=True)
+    }
+    width_KI = high_KI - low_KI
+    has_width = width_KI.size and np.isfinite(width_KI).all()
+    return SizePower(pairs=size[0], units=size[1], width=float(width_KI.mean()) if has_width else None, chances=chances)
+
+
+def _simulated(
+    model: ScoreModel, size: tuple[int, int], shifts: Array, *, difference: Difference, seed: int
+) -> tuple[Array, Array]:
+    """Return the differences of Spearman in every drawn set, and the gate's intervals in the first ones.
+
+    Shapes: ``(S, K)``, and ``(3, K, I)`` with the difference, the low and the high end of each interval.
+    """
+    rng = np.random.default_rng([seed, *size])
     value_SK, interval_IK = [], []
     for number in range(SETS):
         drawn = model.draw(*size, rng)
-        baseline_P = drawn.scores(0, baseline_shift)
-        bundle_KP = np.reshape([drawn.scores(1, shift) for shift in shift_K], (-1, size[0]))
+        baseline_P = drawn.scores(0, shifts[0])
+        bundle_KP = np.reshape([drawn.scores(1, shift) for shift in shifts[1:]], (-1, size[0]))
         value_SK.append(_spearman(bundle_KP, drawn.is_positive_P) - _spearman(baseline_P, drawn.is_positive_P))
         if number < INTERVALS:
             pairs, as_served_P = drawn.pairs(), baseline_P.astype(np.float32)
@@ -89,14 +106,7 @@ def power_of(
                 difference(pairs, one.astype(np.float32), as_served_P, resamples=RESAMPLES) for one in bundle_KP
             ]
             interval_IK.append([(one.value, one.low, one.high) for one in intervals])
-    value_KI, low_KI, high_KI = np.reshape(interval_IK, (INTERVALS, -1, 3)).transpose(2, 1, 0)
-    chance_K = iter(map(_chance, np.transpose(value_SK), value_KI, low_KI))
-    chances = {
-        f"{gain:g}": next(chance_K) if possible else None for gain, possible in zip(gains, is_possible_K, strict=True)
-    }
-    width_KI = high_KI - low_KI
-    has_width = width_KI.size and np.isfinite(width_KI).all()
-    return SizePower(pairs=size[0], units=size[1], width=float(width_KI.mean()) if has_width else None, chances=chances)
+    return np.array(value_SK), np.reshape(interval_IK, (INTERVALS, -1, 3)).transpose(2, 1, 0)
 
 
 def _chance(value_S: Array, value_I: Array, low_I: Array) -> float:
