@@ -110,8 +110,3 @@ def _is_answer(line: bytes) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def labels_of(answers: Iterable[Answer]) -> dict[str, int]:
-    """Return the label of each pair that was answered with one, by the pair's key."""
-    return {answer.pair: LABELS[answer.answer] for answer in answers if answer.answer in LABELS}

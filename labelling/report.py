@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelling.agreement import Agreement, Coefficient
-from labelling.estimation import Estimate, Sample, sample_of, share_of_positives
+from labelling.estimation import Estimate, sample_of, share_of_positives
 from labelling.merging import MergedPair
 from simile import reports
-from simile.artifacts import SampledPair
 from simile.artifacts.strict import StrictModel
 from simile.reports import Block, Value
 
@@ -49,23 +47,14 @@ class LabelReport(StrictModel):
     """What whoever uses the files has to know."""
 
 
-def random_labels(pairs: Sequence[MergedPair]) -> tuple[Sample, NDArray[np.float64]]:
-    """Return how the labelled pairs of the random part were sampled, and their labels."""
-    chosen = [one for one in pairs if one.is_random and one.label is not None]
-    return sampled([one.pair for one in chosen]), np.array([one.label for one in chosen], dtype=np.float64)
-
-
-def sampled(pairs: Sequence[SampledPair]) -> Sample:
-    """Return how pairs came into a sample."""
-    inclusion_P = np.array([pair.inclusion_probability for pair in pairs])
-    return sample_of(inclusion_P, [pair.stratum for pair in pairs])
-
-
 def balance(pairs: Sequence[MergedPair]) -> Estimate:
-    """Return the share of positives of the traffic."""
-    if not any(one.is_random and one.label is not None for one in pairs):
+    """Return the share of positives of the traffic, by the labelled pairs of the random part."""
+    chosen = [one for one in pairs if one.is_random and one.label is not None]
+    if not chosen:
         return Estimate(value=None, low=None, high=None)
-    return share_of_positives(*random_labels(pairs))
+    inclusion_P = np.array([one.pair.inclusion_probability for one in chosen])
+    label_P = np.array([one.label for one in chosen], dtype=np.float64)
+    return share_of_positives(sample_of(inclusion_P, [one.pair.stratum for one in chosen]), label_P)
 
 
 def file_reports(files: Mapping[str, Sequence[MergedPair]]) -> dict[str, FileReport]:

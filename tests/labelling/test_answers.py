@@ -2,7 +2,7 @@
 
 import pytest
 
-from labelling.answers import Answer, append_answer, labels_of, read_answers
+from labelling.answers import Answer, append_answer, read_answers
 from simile.errors import InputError
 
 
@@ -53,8 +53,3 @@ def test_line_that_is_no_answer_is_refused_with_its_number(tmp_path):
     path.write_text('{"text_a": "x", "text_b": "y", "label": 1}\n' + path.read_text())
     with pytest.raises(InputError, match=r"labelled.jsonl:1: .*need an answer of simile label"):
         read_answers(path)
-
-
-def test_unsure_and_skipped_pairs_have_no_label():
-    answers = [answer("1"), answer("2", "different"), answer("3", "unsure"), answer("4", "skip")]
-    assert labels_of(answers) == {"1": 1, "2": 0}
