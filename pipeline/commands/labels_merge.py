@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from labelling.merging import MergedPair
     from labelling.report import LabelReport
 
+_FILES = {f"{name}.jsonl" for name in ("target", "calibration", "test", "labels", "disagreements")}
+_FILES |= {"report.json", "report.html"}
+"""All files of the folder."""
 _Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -31,7 +34,7 @@ class Options(CommandOptions):
     shares: Annotated[tuple[_Share, _Share, _Share], value("SHARE", many=True)] = (0.4, 0.2, 0.4)
     """Shares of target, calibration and test in the random part."""
     out: Annotated[Path, value("DIR")]
-    """Folder of the files, which is replaced."""
+    """Folder of the files: a new one, or one of an earlier merge, which is replaced as a whole."""
 
 
 def run(options: Options) -> int:
@@ -43,6 +46,7 @@ def run(options: Options) -> int:
 
     require_apart([options.out], [*options.answers, *options.pairs, *options.adjudicated])
     require_writable(options.out, directory=True)
+    _require_own(options.out)
     answers, adjudicated = (
         [answer for path in paths for answer in read_answers(_existing(path))]
         for paths in (options.answers, options.adjudicated)
@@ -62,6 +66,13 @@ def run(options: Options) -> int:
     _write(options.out, pairs, files, report)
     print_lines(*_lines(report, options.out))
     return 0
+
+
+def _require_own(out: Path) -> None:
+    """Refuse to replace a folder that holds something other than merged labels."""
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not names <= _FILES:
+        raise InputError(f"{out}: holds files that are no merged labels, need a new or empty folder")
 
 
 def _existing(path: Path) -> Path:

@@ -117,6 +117,17 @@ def test_too_few_labels_are_told_and_a_file_without_both_classes_is_not_written(
     assert not (tmp_path / "out" / "calibration.jsonl").exists()
 
 
+def test_folder_with_other_files_is_not_replaced(files, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    merged(files, tmp_path / "out")
+    merged(files, tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("not of a merge")
+    capsys.readouterr()
+    assert main(["labels", "merge", str(files / "ada.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert "out: holds files that are no merged labels, need a new or empty folder" in capsys.readouterr().err
+    assert (tmp_path / "out" / "mine.txt").exists()
+
+
 def test_pairs_of_another_sample_are_refused(files, tmp_path, capsys):
     other = tmp_path / "other.jsonl"
     other.write_text("".join((files / "sample.jsonl").read_text().splitlines(keepends=True)[5:]))
