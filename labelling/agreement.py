@@ -1,4 +1,4 @@
-"""How far several people agree on labels: Cohen's kappa, Krippendorff's alpha, and the pairs that they label otherwise.
+"""How far several people agree on labels: Cohen's kappa, Krippendorff's alpha, and the pairs labelled differently.
 
 Only *same* and *different* are labels: an answer of *unsure* or *skip* is missing data, as Krippendorff's alpha allows.
 Intervals are percentiles of a bootstrap over pairs, because the answers to one pair depend on each other.

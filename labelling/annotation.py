@@ -26,7 +26,7 @@ class StaleError(Exception):
 
 
 class Undo(StrictModel):
-    """A wish to take the last answer back."""
+    """A request to take the last answer back."""
 
     sequence: Annotated[int, Field(ge=0)]
     """`State.sequence` of what was shown when the key was pressed."""

@@ -66,7 +66,7 @@ def sample_of(inclusion_P: Array, strata: Sequence[str | None]) -> Sample:
     """
     names = [f"{p:.12g}" if name is None else f"={name}" for p, name in zip(inclusion_P, strata, strict=True)]
     _, stratum_P = np.unique(names, return_inverse=True)
-    # Strata are numbered by their mean probability, so that one that is joined meets its likest.
+    # Strata are numbered by their mean probability, so that a stratum is joined with the most similar one.
     mean_S = np.bincount(stratum_P, inclusion_P) / np.bincount(stratum_P)
     stratum_P = np.argsort(np.argsort(mean_S, kind="stable"))[stratum_P]
     num_S = np.bincount(stratum_P)

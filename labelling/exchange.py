@@ -76,7 +76,7 @@ def imported(path: Path, tool: Tool, *, time: str, annotator: str = "", options:
         options: how a spreadsheet's file is read.
 
     Raises:
-        InputError: the file is none of the tool, or an answer is unknown.
+        InputError: the file is not one of the tool's exports, or an answer is unknown.
     """
     usual = {"time": time, "annotator": annotator}
     if tool == "csv":
