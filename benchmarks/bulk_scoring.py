@@ -31,7 +31,8 @@ ABOUT = """\
 `simile score BUNDLE --pairs in/ --out out/` on Parquet files of generated pairs, from which few texts are equal.
 *In memory* is one call of `simile.load(BUNDLE).score` for as many pairs as a shard has, without reading or writing.
 Pairs per second count from the start of the process, with loading. Memory is the largest resident memory of the process
-in the first and in the last tenth of the time after its first part was whole."""
+in the first and in the last tenth of the time after its first part was whole. With `--layers N`, the encoder is MiniLM
+with its first N layers only."""
 _SAMPLE_S = 0.05
 _ROW_GROUP = 10_000
 

@@ -9,7 +9,7 @@ from simile.artifacts import InterpolationPoint, read_labelled_pairs, read_train
 from simile.scoring import load
 from simile.scoring.metrics import spearman
 from training.config import TrainConfig
-from training.interpolation import ALPHAS, WeightInterpolation, general_clusters, input_moments, interpolate
+from training.interpolation import ALPHAS, WeightInterpolation, _search, general_clusters, input_moments, interpolate
 from training.torch_encoder import linear_layers, load_encoder
 from training.train import train
 
@@ -28,7 +28,7 @@ def interpolated(trained):
     return trained(min_base_agreement=0.965, method="full", learning_rate=2e-3)
 
 
-def test_chosen_is_the_best_of_those_that_agree_and_lose_nowhere(interpolated):
+def test_chosen_is_the_best_of_those_that_agree_and_lose_nothing(interpolated):
     start, *points = interpolated.history.interpolation
     allowed = [
         point
@@ -143,6 +143,25 @@ def test_moments_of_many_training_texts_come_from_an_even_part_of_them(make_base
     texts = [f"{i} " + "word " * 100 for i in range(64)]
     interpolate(base, tuned, [*texts, *texts], [], ("", ""), min_base_agreement=0.9, unseen={})
     assert given[1] == texts[:: 64 // num_texts]
+
+
+@pytest.mark.parametrize(("loss", "chosen"), [(0.005, 1), (0.009, 1), (0.04, 0.2), (0.3, 0)])
+@pytest.mark.parametrize("takes_highest", [False, True])
+def test_a_dev_set_may_lose_a_little_where_the_mean_gains(loss, chosen, takes_highest):
+    def point(alpha: float) -> InterpolationPoint:
+        return InterpolationPoint(alpha=alpha, agreement=1, dev={"dev": 0.5 + 0.2 * alpha, "other": 0.8 - loss * alpha})
+
+    _, best = _search(point(0), point, 0.95, takes_highest=takes_highest)
+    assert best.alpha == pytest.approx(chosen)
+
+
+def test_no_alpha_qualifies_whose_mean_is_below_the_base():
+    def point(alpha: float) -> InterpolationPoint:
+        return InterpolationPoint(
+            alpha=alpha, agreement=1, dev={"dev": 0.5 + 0.004 * alpha, "other": 0.8 - 0.005 * alpha}
+        )
+
+    assert _search(point(0), point, 0.95, takes_highest=False)[1].alpha == 0
 
 
 def test_training_that_loses_on_a_dev_set_gives_the_base(trained, make_base):
