@@ -87,8 +87,9 @@ def test_wheel_holds_the_packages_the_sample_the_presets_the_recipes_and_the_sty
         "simile/reports/theme.css",
         *(f"serving/page/{name}" for name in ("index.html", "docs.html")),
         *(f"serving/page{path}" for path in PATHS if "." in path),
+        *(f"labelling/page/{name}" for name in ("index.html", "page.css", "page.js", "guidelines.js")),
     }
-    packages = {"simile", "mining", "training", "evaluation", "serving", "pipeline"}
+    packages = {"simile", "mining", "training", "evaluation", "labelling", "serving", "pipeline"}
     assert {name.partition("/")[0] for name in files} == packages | {f"simile_pairs-{__version__}.dist-info"}
 
 
