@@ -5,14 +5,14 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from labelling.answers import read_answers, read_journal
 from labelling.order import labelling_order
 from simile.artifacts.sampled_pairs import read_sampled_pairs
+from tests.browsers import launched, needs_chromium, opened
 from tests.colours import contrast, linear
 from tests.labelling.labelling_servers import free_port, labelling, write_pairs
-from tests.serving.test_page import CHROMIUM, QUIET, needs_chromium, opened
 
 HTML = "<b>bold</b><img src=x onerror=alert(1)>"
 PAIRS = [
@@ -27,10 +27,8 @@ GUIDE = "# When they are the same\n\nIf **one answer** serves both.\n\n- not `ca
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

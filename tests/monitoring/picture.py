@@ -16,11 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
 from simile.reports import Block, figure_row, heading, lines, page, table
+from tests.browsers import launched
 from tests.monitoring.stack import DASHBOARD, ROOT, Prometheus, Stack, environment, filled, loaded, running
-from tests.serving.test_page import CHROMIUM, QUIET
 from tests.tiny_ensembles import Ensemble
 
 POINTS = 120
@@ -108,12 +106,10 @@ def _legend(form: str, labels: Mapping[str, str]) -> str:
 
 
 def screenshot(html: str, out: Path) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with launched() as browser:
         shown = browser.new_page(viewport={"width": 1320, "height": 800}, color_scheme="light")
         shown.set_content(html)
         shown.screenshot(path=out, full_page=True)
-        browser.close()
 
 
 if __name__ == "__main__":

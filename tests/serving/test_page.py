@@ -1,15 +1,13 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from serving.app import create_app
 from serving.page import PATHS
@@ -17,14 +15,12 @@ from serving.settings import Settings
 from simile.artifacts import Bundle
 from simile.artifacts.bundle import Thresholds
 from simile.scoring import Scorer, load
+from tests.browsers import launched, needs_chromium, opened
 from tests.colours import contrast, linear
 from tests.live_servers import SIMILARITY, Watched, served
 from tests.tiny_ensembles import Ensemble
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 KEY = "planted-key-1234"
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome on the path")
 
 
 @pytest.fixture(scope="module")
@@ -35,32 +31,14 @@ def url(scorer):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser, url):
-    """The page; the test fails if it logs an error or requests another origin."""
     with opened(browser, url) as page:
         yield page
-
-
-@contextmanager
-def opened(browser, url, **options):
-    context = browser.new_context(**options)
-    page = context.new_page()
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text) if "Content Security" in message.text else None)
-    origin = "/".join(url.split("/")[:3])
-    page.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(origin) else None)
-    page.goto(url)
-    yield page
-    context.close()
-    assert [trouble for trouble in troubles if not trouble.startswith("data:")] == []
 
 
 def texts_of(page, selector) -> list[str]:
