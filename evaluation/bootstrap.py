@@ -60,8 +60,8 @@ def difference(
     The ends are NaN where the scores are constant, and where there are fewer than `MIN_UNITS` units.
     """
     bundle, baseline = (WeightedSpearman(scores, pairs.target_P) for scores in (score_P, baseline_P))
-    units, drawn_once_P = num_units(pairs), pairs.weight_P if pairs.is_weighted else np.ones(len(score_P))
-    value = float(bundle(drawn_once_P) - baseline(drawn_once_P))
+    units = num_units(pairs)
+    value = float(bundle(pairs.weight_P) - baseline(pairs.weight_P))
     weights = _resampled_weights(pairs, resamples if units >= MIN_UNITS else 0)
     gain_R = np.concatenate([bundle(weight_RP) - baseline(weight_RP) for weight_RP in weights] or [np.empty(0)])
     gain_R = gain_R[np.isfinite(gain_R)]
@@ -98,6 +98,5 @@ def _resampled_weights(pairs: PairSet, num_resamples: int) -> Iterator[NDArray[n
         count_RU = np.bincount(drawn_RU.ravel(), minlength=rows * num).reshape(rows, num).astype(np.float64)
         weight_RP = count_RU[:, unit_P2[:, 0]]
         weight_RP[:, other_P] *= count_RU[:, unit_P2[other_P, 1]]
-        if pairs.is_weighted:
-            weight_RP *= pairs.weight_P
+        weight_RP *= pairs.weight_P
         yield weight_RP

@@ -138,9 +138,8 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> str:
     if package in ("simile", "mining", "training", "evaluation", "labelling", "serving", "pipeline"):
         raise error
     serving = dict.fromkeys(("embed", "inspect", "score", "serve"), "serve-cpu")
-    extras = (serving | {"evaluate": "evaluate", "sample": "label", "label": "label", "labels": "label"}).get(
-        command, "train,serve-cpu"
-    )
+    labelling = dict.fromkeys(("sample", "label", "labels"), "label")
+    extras = (serving | labelling | {"evaluate": "evaluate"}).get(command, "train,serve-cpu")
     if package == "httpx2":
         extras = "client"
     # Of the packages of bulk work and of buckets, each has an extra of its own.

@@ -129,7 +129,9 @@ def _search(
             tried.append(point := point_at(alpha))
             progress.advance(note=f"agreement {_shown_agreement(point)}")
             worse = _worse_sets(start, point)
-            if (point.agreement or 0) < minimum or worse - {UNSEEN} or _own_mean(point) < _own_mean(start):
+            if (point.agreement or 0) < minimum or worse - {UNSEEN}:
+                continue
+            if _mean(point, without=UNSEEN) < _mean(start, without=UNSEEN):
                 continue
             gentlest = point
             if worse:
@@ -253,15 +255,10 @@ def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder) -> list[str]:
     return distinct[:: ceil(sum(map(len, tokens)) / _MAX_TOKENS)]
 
 
-def _own_mean(point: InterpolationPoint) -> float:
-    """Return the `_mean` without the curve of cross-fitting."""
-    dev = {name: value for name, value in (point.dev or {}).items() if name != UNSEEN}
-    return _mean(point.model_copy(update={"dev": dev}))
-
-
-def _mean(point: InterpolationPoint) -> float:
-    """Return the mean Spearman over the dev sets, or alpha without any."""
-    spearmans = [value for value in (point.dev or {}).values() if value is not None]
+def _mean(point: InterpolationPoint, *, without: str = "") -> float:
+    """Return the mean Spearman over the dev sets, except for the one of this name; without any, return alpha."""
+    dev = (point.dev or {}).items()
+    spearmans = [value for name, value in dev if value is not None and name != without]
     return float(np.mean(spearmans)) if spearmans else point.alpha
 
 

@@ -3,9 +3,8 @@
 import getpass
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -119,22 +118,20 @@ def _tasks(pairs: Sequence[SampledPair], options: Options) -> "tuple[Task, ...]"
             raise InputError(f"{got}, need none of them: labelled pairs are shown in the order of the file")
         return audit_order(pairs, labels)
     if options.baseline and any(pair.baseline_score is None for pair in pairs):
-        scored = zip(pairs, _scores(options.baseline, pairs), strict=True)
-        pairs = [replace(pair, baseline_score=score) for pair, score in scored]
+        pairs = _with_scores(pairs, options.baseline, "baseline_score")
     if options.bundle and any(pair.bundle_score is None for pair in pairs):
-        scored = zip(pairs, _scores(options.bundle, pairs), strict=True)
-        pairs = [replace(pair, bundle_score=score) for pair, score in scored]
+        pairs = _with_scores(pairs, options.bundle, "bundle_score")
     return labelling_order(pairs, num_random=options.random, threshold=_threshold(options.bundle))
 
 
-def _scores(bundle: Path, pairs: Sequence[SampledPair]) -> list[float]:
-    from simile.progress import Progress
+def _with_scores(
+    pairs: Sequence[SampledPair], bundle: Path, column: Literal["bundle_score", "baseline_score"]
+) -> Sequence[SampledPair]:
+    # Imported here, because ONNX Runtime takes longer than the start of the page.
+    from pipeline.scores import with_scores
     from simile.scoring import load
 
-    scorer, texts = load(bundle), [(pair.text_a, pair.text_b) for pair in pairs]
-    num_texts = len({text for pair in texts for text in pair}) * len(scorer.members)
-    with Progress("scoring", num_texts, "texts") as progress:
-        return [float(score) for score in scorer.score_members(texts, progress.advance).score_P]
+    return with_scores(pairs, load(bundle), column)
 
 
 def _threshold(bundle: Path | None) -> float | None:

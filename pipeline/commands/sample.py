@@ -1,7 +1,6 @@
 """`simile sample`: the pairs that are worth labelling, from traffic, from a file of pairs, or from documents."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +61,7 @@ def run(options: Options) -> int:
 
 def _scored_pairs(source: Source, options: Options) -> Sequence[SampledPair]:
     """Return the pairs of the input, or those proposed of its documents, with the scores that the options ask for."""
+    from pipeline.scores import with_scores
     from simile.scoring import load
 
     bundle, baseline = (path and load(path) for path in (options.bundle, options.baseline))
@@ -76,9 +76,9 @@ def _scored_pairs(source: Source, options: Options) -> Sequence[SampledPair]:
         if not nearest_by and any(pair.bundle_score is None for pair in pairs):
             raise InputError(f"{options.input}: got pairs without 'bundle_score', need --bundle BUNDLE to score them")
     if bundle:
-        pairs = [replace(pair, bundle_score=score) for pair, score in _with_scores(pairs, bundle)]
+        pairs = with_scores(pairs, bundle, "bundle_score")
     if baseline:
-        pairs = [replace(pair, baseline_score=score) for pair, score in _with_scores(pairs, baseline)]
+        pairs = with_scores(pairs, baseline, "baseline_score")
     return pairs
 
 
@@ -115,18 +115,6 @@ def _proposed(source: Source, options: Options, scorer: "Scorer") -> list[Sample
     with Progress("embedding", len(texts) * len(scorer.members), "texts") as progress:
         embedding_ND = scorer.embed(texts, progress.advance, side=0 if scorer.has_sides else None)
     return [SampledPair(texts[a], texts[b]) for a, b in propose_pairs(embedding_ND).tolist()]
-
-
-def _with_scores(pairs: Sequence[SampledPair], scorer: "Scorer") -> Iterator[tuple[SampledPair, float]]:
-    """Return each pair with its score by the scorer."""
-    from simile.scoring import require_finite
-
-    texts = [(pair.text_a, pair.text_b) for pair in pairs]
-    num_texts = len({text for pair in texts for text in pair}) * len(scorer.members)
-    with Progress("scoring", num_texts, "texts") as progress:
-        score_P = scorer.score_members(texts, progress.advance).score_P
-    require_finite(score_P, scorer.runtime)
-    return zip(pairs, score_P.tolist(), strict=True)
 
 
 def _table(counts: Sequence["StratumCounts"]) -> list[str]:

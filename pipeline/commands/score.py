@@ -6,7 +6,7 @@ Bundles and servers need an extra each: neither is imported for the other.
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,15 +168,12 @@ def _bundle_and_texts(options: Options) -> tuple[str | None, list[str]]:
 
 def _score_by_bundle(bundle: str, pairs: _Pairs, options: Options) -> _Scores:
     """Return the bundle's scores, and show progress where there are several pairs."""
-    from simile.progress import Progress
-    from simile.scoring import load, probability, require_finite, require_prior
+    from pipeline.scores import scores_of
+    from simile.scoring import load, probability, require_prior
 
     scorer = load(bundle, device=options.device, precision=options.precision, verify_key=options.verify_key)
     require_prior(scorer.bundle, options.prior)
-    num_texts = len({text for pair in pairs for text in pair}) * len(scorer.members)
-    with Progress("scoring", num_texts, "texts") if len(pairs) > 1 else nullcontext() as progress:
-        score_P = scorer.score_members(pairs, progress.advance if progress else None).score_P
-    require_finite(score_P, scorer.runtime)
+    score_P = scores_of(scorer, pairs)
     calibration = scorer.bundle.manifest.calibration
     return score_P, probability(calibration, score_P, prior=options.prior) if calibration else None
 

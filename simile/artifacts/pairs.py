@@ -98,9 +98,11 @@ class PairSet:
         """Whether pairs came into the set with different probabilities."""
         return len({row.inclusion_probability or 1.0 for row in self.rows}) > 1
 
-    @property
+    @cached_property
     def weight_P(self) -> NDArray[np.float64]:
-        """Number of pairs that each pair stands for, divided by the mean of these numbers; 1 where nothing is known."""
+        """Number of pairs that each pair stands for, divided by the mean of these numbers; 1 where all are equal."""
+        if not self.is_weighted:
+            return np.ones(len(self.rows))
         weight_P = 1 / np.array([row.inclusion_probability or 1.0 for row in self.rows])
         return np.asarray(weight_P / weight_P.mean())
 
