@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def command(pairs: Path, out: Path, *options: str) -> list[str]:
 
 @contextmanager
 def labelling(pairs: Path, out: Path, *options: str, port: int = 0) -> Iterator[LabellingServer]:
-    """Start the command, and yield it once it listens; kill it at the end."""
+    """Start the command, and yield it once its page answers; kill it at the end."""
     log = out.with_suffix(".log")
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -60,6 +61,8 @@ def labelling(pairs: Path, out: Path, *options: str, port: int = 0) -> Iterator[
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
+        # It listens before it handles signals, which a process that ignores SIGINT from birth would then miss.
+        urllib.request.urlopen(match[1], timeout=60).close()
         yield LabellingServer(process, match[1], log)
     finally:
         process.send_signal(signal.SIGKILL)
