@@ -117,6 +117,13 @@ def test_too_few_labels_are_told_and_a_file_without_both_classes_is_not_written(
     assert not (tmp_path / "out" / "calibration.jsonl").exists()
 
 
+def test_weights_without_the_sample_are_told(files, tmp_path, capsys):
+    merged(files, tmp_path / "weighted")
+    assert "without the sample" not in capsys.readouterr().out
+    assert main(["labels", "merge", str(files / "ada.jsonl"), "--out", str(tmp_path / "out")]) == 0
+    assert "note: without the sample (--pairs), weights and intervals take" in capsys.readouterr().out
+
+
 def test_folder_with_other_files_is_not_replaced(files, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     merged(files, tmp_path / "out")
