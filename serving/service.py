@@ -165,6 +165,7 @@ class Service:
             self.stop()
             return
         self.is_leaving = True
+        _log.info("leaving: requests are answered for %g s more", self.settings.linger_s)
         asyncio.get_running_loop().call_later(self.settings.linger_s, self.stop)
 
     def stop(self) -> None:
@@ -175,6 +176,7 @@ class Service:
     async def close(self) -> None:
         """Accept no more requests, and wait up to ``drain_s`` for the current ones."""
         self.stop()
+        _log.info("stopping: up to %g s for the requests in progress", self.settings.drain_s)
         if self.shadow:
             self.shadow.close()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
