@@ -59,7 +59,7 @@ test-fast: $(STAMP) ## Run the tests that an edit needs: none that trains or sta
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and $(ANYWHERE)"
 
 test-kill: $(STAMP) ## Kill each command at 50 random moments and check what is left (about 15 minutes).
-	SIMILE_TEST_KILLS=50 $(PYTEST) -s tests/pipeline/test_killed.py
+	SIMILE_TEST_KILLS=50 $(PYTEST) -s tests/pipeline/test_killed.py tests/labelling/test_live.py
 
 test-%: $(STAMP) ## Run the tests of one package or folder, e.g. test-mining, test-k8s.
 	$(PYTEST) $(SIDE_BY_SIDE) -m "$(ANYWHERE)" tests/$*
