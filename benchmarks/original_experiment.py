@@ -15,7 +15,7 @@ from results_file import evaluations_table, origin, replace_section, result_file
 
 from pipeline.run_config import PHASES
 
-CORPORA = ("clinc150", "helpdesk")
+CORPORA = ("clinc150", "dstc11", "helpdesk")
 BASE, PRESET, PEER = "bundled:mpnet", "mpnet-bundled", "sentence-transformers"
 WHOLE = "min_base_agreement=0"
 """The setting of the trainings of that time, which did not interpolate."""
@@ -38,6 +38,9 @@ ROWS: Mapping[str, Row] = {
     "hard pairs only, 10 epochs, 1e-4": Row(("epochs=10", "learning_rate=1e-4", WHOLE), pairs=4_000),
     "rank 64, 15 epochs, 2e-4": Row(("lora={rank: 64, alpha: 128, dropout: 0.05}", "epochs=15", WHOLE), pairs=4_000),
     "all weights, 3 epochs, 2e-5": Row(("method=full", "epochs=3", "learning_rate=2e-5", WHOLE)),
+    "all weights, 3 epochs, 2e-5, interpolated": Row(
+        ("method=full", "epochs=3", "learning_rate=2e-5", "min_base_agreement=0.97")
+    ),
     "focal loss": Row(("loss=focal", WHOLE)),
     "preset mpnet": Row(),
 }
