@@ -248,6 +248,7 @@ def test_heat_map_of_a_bundle_with_sides_scores_both_orders(browser, tmp_path):
 @needs_chromium
 def test_focused_cell_of_the_heat_map_shows_its_texts_and_score(page, scorer):
     score_texts(page, TEXTS)
+    expect(page.locator(".heat td").first).to_be_visible()
     page.locator("#compare").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Home")
