@@ -176,10 +176,11 @@ class Service:
     async def close(self) -> None:
         """Accept no more requests, and wait up to ``drain_s`` for the current ones."""
         self.stop()
-        _log.info("stopping: up to %g s for the requests in progress", self.settings.drain_s)
         if self.shadow:
             self.shadow.close()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
+        if engines:
+            _log.info("stopping: up to %g s for the requests in progress", self.settings.drain_s)
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))
         if self.sampling:
             await self.sampling.close()

@@ -61,7 +61,7 @@ def run(options: Options) -> int:
     split_pairs = split(merged, dict(zip(PARTS, options.shares, strict=True)))
     files = {part: with_response(own, sample.values()) for part, own in split_pairs.items()}
     short = shortage(files, sum(one.label is not None and one.is_random for one in pairs))
-    notes = [*short, *_replaced_note(num_replaced(answers)), *_unweighted_note(merged, options.pairs)]
+    notes = [*short, *_replaced_note(num_replaced(answers)), *_no_sample_note(merged, options.pairs)]
     report = _report(pairs, files, labels_by_annotator(answers), notes)
     _write(options.out, pairs, files, report)
     print_lines(*_lines(report, options.out))
@@ -96,10 +96,11 @@ def _replaced_note(num: int) -> list[str]:
     return [f"{replaced}: two people need two names (--annotator)"]
 
 
-def _unweighted_note(merged: Iterable["MergedPair"], paths: Sequence[Path]) -> list[str]:
+def _no_sample_note(merged: Iterable["MergedPair"], paths: Sequence[Path]) -> list[str]:
     if paths or all(one.pair.inclusion_probability == 1 for one in merged if one.is_random):
         return []
-    return ["without the sample (--pairs), weights and intervals take the labelled pairs of a stratum for all of it"]
+    taken = "weights and intervals take the labelled pairs of a stratum for all that were sampled from it"
+    return [f"without the sample (--pairs), {taken}"]
 
 
 def _report(

@@ -19,7 +19,7 @@ from simile.artifacts.sampled_pairs import read_sampled_pairs
 from tests.labelling.labelling_servers import ROOT, command, free_port, labelling, write_pairs
 
 KILLS = int(os.environ.get("SIMILE_TEST_KILLS", "5"))
-"""Kills of a server by random moments; `make test-kill` has more."""
+"""How often the server is killed at a random moment; `make test-kill` does it more often."""
 
 
 def asked(port, path, body=None):
