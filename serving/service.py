@@ -170,6 +170,8 @@ class Service:
 
     def stop(self) -> None:
         """Accept no more requests."""
+        if self._engine and not self.stopping.is_set():
+            _log.info("stopping: up to %g s for the requests in progress", self.settings.drain_s)
         self.is_leaving = True
         self.stopping.set()
 
@@ -179,8 +181,6 @@ class Service:
         if self.shadow:
             self.shadow.close()
         engines = [engine for engine in (self._replaced, self._engine) if engine]
-        if engines:
-            _log.info("stopping: up to %g s for the requests in progress", self.settings.drain_s)
         await asyncio.gather(*(engine.close(self.settings.drain_s) for engine in engines))
         if self.sampling:
             await self.sampling.close()

@@ -73,6 +73,7 @@ def test_leaving_process_answers_for_a_while_and_closes_its_connections(bundle, 
         assert time.monotonic() - start > 1.4
         log = process.log.read_text()
         assert log.index("leaving: requests are answered for 1.5 s more") < log.index("stopping: up to 25 s")
+        assert log.count("stopping: ") == 1
 
 
 def test_second_sigterm_ends_the_process_at_once(bundle, tmp_path):
