@@ -1,6 +1,7 @@
 """Trained weights -> a bundle: average, interpolate, export, calibrate."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from peft import PeftModel
@@ -26,6 +27,7 @@ from training.config import TrainConfig
 from training.decision import with_decisions
 from training.dev_scoring import score_epoch
 from training.export import export_member, manifest_and_scorer, versions
+from training.fit import is_in_bf16
 from training.inputs import TrainingInputs
 from training.interpolation import Curve, interpolate
 from training.torch_encoder import TorchEncoder, load_encoder
@@ -98,7 +100,7 @@ def _history_of_mean(inputs: TrainingInputs, mean: TorchEncoder, parts: list[Wor
 
 def best_encoder(config: TrainConfig, work: Work) -> TorchEncoder:
     """Return the encoder with the weights of the best epoch, with adapters merged."""
-    encoder = load_encoder(config.base, config.revision, config.max_length)
+    encoder = replace(load_encoder(config.base, config.revision, config.max_length), is_bf16=is_in_bf16(config))
     if config.method == "lora":
         with warnings.catch_warnings():
             # peft reads a property that transformers has renamed.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from simile.artifacts import (
     MIN_DEV_PAIRS,
@@ -26,7 +27,7 @@ from simile.files import remove
 from simile.progress import say
 from training.dev_scoring import large_enough
 from training.inputs import TrainingInputs
-from training.interpolation import UNSEEN, Curve, spearman_by_alpha
+from training.interpolation import UNSEEN, Curve, general_moments, spearman_by_alpha
 from training.torch_encoder import TorchEncoder
 from training.work import Work
 
@@ -95,6 +96,8 @@ def cross_fit(
     pairs in it. A finished fold is not repeated.
     """
     curves: list[Curve] = []
+    base_moments: dict[str, Tensor] = {}
+    prompts = inputs.config.prompts
     for fold in (all_folds := folds(inputs)):
         work = part(fold.held_out.name)
         history = read_training_history(work.folder)
@@ -102,7 +105,8 @@ def cross_fit(
             say(f"cross-fitting over groups: {fold.held_out.name} of {len(all_folds)}, {len(fold.trained):,} pairs")
             tuned = fit(fold.trained, work)
             texts = [text for pair in fold.trained for text in (pair.text_a, pair.text_b)]
-            curve = spearman_by_alpha(base, tuned, texts, fold.held_out, inputs.config.prompts)
+            base_moments = base_moments or general_moments(base, prompts)
+            curve = spearman_by_alpha(base, tuned, base_moments, texts, fold.held_out, prompts)
             points = [InterpolationPoint(alpha=alpha, agreement=None, dev={UNSEEN: of}) for alpha, of in curve.items()]
             history = read_training_history(work.folder).model_copy(update={"interpolation": tuple(points)})
             write_training_history(work.folder, history)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from simile.artifacts import MIN_DEV_PAIRS, ClassCounts, EpochEntry, Figures, PairSet
@@ -19,9 +20,10 @@ from training.torch_encoder import TorchEncoder
 
 def encode(encoder: TorchEncoder, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
     """Return the unit-length embeddings of the texts, shape ``(N, D)``."""
-    embedding_ND: NDArray[np.float32] = encoder.model.encode(
-        list(texts), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
-    )
+    with torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=encoder.is_bf16):
+        embedding_ND: NDArray[np.float32] = encoder.model.encode(
+            list(texts), prompt=prompt or None, normalize_embeddings=True, batch_size=64, show_progress_bar=False
+        )
     return embedding_ND
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,13 @@ def prepare_process() -> None:
 def encoder_to_train(config: TrainConfig) -> TorchEncoder:
     """Return the base encoder with the dropout of training."""
     # Long texts take torch's fused attention, which supports no dropout on a CPU. The other dropouts stay.
-    return load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
+    encoder = load_encoder(config.base, config.revision, config.max_length, attention_dropout=False)
+    return replace(encoder, is_bf16=is_in_bf16(config))
+
+
+def is_in_bf16(config: TrainConfig) -> bool:
+    """Return whether training, and scoring between its steps, uses bf16 autocast."""
+    return config.precision == "bf16" or (config.precision == "auto" and (torch.cuda.is_available() or bf16_pays()))
 
 
 def dataset_of(pairs: Iterable[Pair], file: Path, texts: Mapping[str, int] | None = None) -> Dataset:
@@ -180,7 +186,7 @@ def _arguments(fit: Fit) -> SentenceTransformerTrainingArguments:
         lr_scheduler_type="linear",
         warmup_steps=round(config.warmup_share * num_steps),
         weight_decay=config.weight_decay,
-        bf16=config.precision == "bf16" or (config.precision == "auto" and (on_gpu or bf16_pays())),
+        bf16=is_in_bf16(config),
         use_cpu=not on_gpu,
         seed=config.seed,
         data_seed=config.seed,

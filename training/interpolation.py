@@ -41,8 +41,10 @@ UNSEEN = "unseen groups, cross-fitted"
 """Name of the cross-fitted curve among the dev sets."""
 _MAX_LOSS = 0.01
 """Spearman that a dev set may lose, where the others gain more: that of 100 pairs differs by more between samples."""
-_MAX_TOKENS, _MAX_CONSECUTIVE_WORSE = 40_000, 2
-"""Limits of the training texts' tokens for the moments, and of consecutive points that are worse than earlier ones."""
+_MAX_TOKENS, _MAX_CURVE_TOKENS = 40_000, 10_000
+"""Limits of the training texts' tokens for the moments, when weights are chosen and when a curve is measured."""
+_MAX_CONSECUTIVE_WORSE = 2
+"""Most consecutive points that are worse than earlier ones."""
 _MAX_TEXTS = 500_000
 """Most texts that are tokenized to choose some for the moments."""
 
@@ -70,7 +72,8 @@ def interpolate(
     """
     num_given, dev_sets = len(dev_sets), large_enough(dev_sets)
     takes_highest = not dev_sets or len(dev_sets) < num_given
-    weights, clusters = _weights(base, tuned, texts, prompts), general_clusters()
+    clusters = general_clusters()
+    weights = _weights(base, tuned, general_moments(base, prompts), texts, _MAX_TOKENS, prompts)
     base_cosine_G = _general_cosines(base, clusters[1::2], prompts)
 
     def point_at(alpha: float) -> InterpolationPoint:
@@ -89,28 +92,47 @@ def interpolate(
 
 
 def spearman_by_alpha(
-    base: TorchEncoder, tuned: TorchEncoder, texts: Iterable[str], held_out: PairSet, prompts: Prompts
+    base: TorchEncoder,
+    tuned: TorchEncoder,
+    base_moments: Mapping[str, Tensor],
+    texts: Iterable[str],
+    held_out: PairSet,
+    prompts: Prompts,
 ) -> dict[float, float]:
     """Return the Spearman on the pairs at some interpolation coefficients; it is 0 where the scores are constant.
 
-    The tuned encoder, which was trained on these texts, is left at one of them.
+    The tuned encoder, which was trained on these texts, is left at one of them. The moments are `general_moments`.
     """
-    weights, curve = _weights(base, tuned, texts, prompts), {0.0: dev_spearmans(base, [held_out], prompts)}
+    weights = _weights(base, tuned, base_moments, texts, _MAX_CURVE_TOKENS, prompts)
+    curve = {0.0: dev_spearmans(base, [held_out], prompts)}
     for alpha in _CURVE_ALPHAS:
         weights.set_alpha(alpha)
         curve[alpha] = dev_spearmans(tuned, [held_out], prompts)
     return {alpha: by_set[held_out.name] or 0.0 for alpha, by_set in sorted(curve.items())}
 
 
-def _weights(base: TorchEncoder, tuned: TorchEncoder, texts: Iterable[str], prompts: Prompts) -> "WeightInterpolation":
-    for encoder in (base, tuned):
-        encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return WeightInterpolation(
-        base.transformer.model,
-        tuned.transformer.model,
-        input_moments(base, [text for cluster in general_clusters()[::2] for text in cluster], prompts),
-        input_moments(tuned, _evenly_spread(texts, tuned), prompts),
-    )
+def general_moments(base: TorchEncoder, prompts: Prompts) -> dict[str, Tensor]:
+    """Return the base encoder's `input_moments` on general sentences."""
+    _to_device(base)
+    return input_moments(base, [text for cluster in general_clusters()[::2] for text in cluster], prompts)
+
+
+def _weights(
+    base: TorchEncoder,
+    tuned: TorchEncoder,
+    base_moments: Mapping[str, Tensor],
+    texts: Iterable[str],
+    max_tokens: int,
+    prompts: Prompts,
+) -> "WeightInterpolation":
+    _to_device(base)
+    _to_device(tuned)
+    tuned_moments = input_moments(tuned, _evenly_spread(texts, tuned, max_tokens), prompts)
+    return WeightInterpolation(base.transformer.model, tuned.transformer.model, base_moments, tuned_moments)
+
+
+def _to_device(encoder: TorchEncoder) -> None:
+    encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _at(unseen: Curve, alpha: float) -> dict[str, float | None]:
@@ -193,10 +215,11 @@ class WeightInterpolation:
     def _change(self, name: str, change_OI: Tensor, alpha: float) -> Tensor:
         """Return the change from the base layer's weights, given the whole change that was learned."""
         base_II, tuned_II = (moment_II.double() for moment_II in self._moments[name])
-        ridge_II = self._RIDGE * tuned_II.diagonal().mean() * torch.eye(len(tuned_II)).to(tuned_II)
-        base_II, tuned_II = base_II + ridge_II, tuned_II + ridge_II
+        ridge = self._RIDGE * float(tuned_II.diagonal().mean())
+        base_II.diagonal().add_(ridge)
+        tuned_II.diagonal().add_(ridge)
         both_II = torch.lerp(base_II, tuned_II, alpha)
-        part_IO: Tensor = torch.linalg.solve(both_II, alpha * tuned_II @ change_OI.double().T)
+        part_IO = torch.cholesky_solve(alpha * (tuned_II @ change_OI.double().T), torch.linalg.cholesky(both_II))
         return part_IO.T.to(change_OI)
 
 
@@ -235,12 +258,14 @@ class _InputSums:
         if given[0] is not self._input:
             self._input = given[0]
             input_LI = given[0].flatten(0, -2)[self._is_token].float()
-            self._sum_II = input_LI.T @ input_LI
+            with torch.autocast(input_LI.device.type, enabled=False):
+                # Sums that are rounded to bf16 are no moments of any inputs: solving for weights would fail.
+                self._sum_II = input_LI.T @ input_LI
         self.by_layer[name] = self.by_layer[name] + self._sum_II if name in self.by_layer else self._sum_II
 
 
-def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder) -> list[str]:
-    """Return the distinct texts, or every n-th of them where they have more than `_MAX_TOKENS` tokens.
+def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder, max_tokens: int) -> list[str]:
+    """Return the distinct texts, or every n-th of them where they have more than this number of tokens.
 
     Of more than `_MAX_TEXTS`, only every n-th text is considered at all.
     """
@@ -252,7 +277,7 @@ def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder) -> list[str]:
             step, some = 2 * step, dict.fromkeys(list(some)[::2])
     distinct = list(some)
     tokens = encoder.model.tokenizer(distinct, truncation=True, max_length=encoder.max_length)["input_ids"]
-    return distinct[:: ceil(sum(map(len, tokens)) / _MAX_TOKENS)]
+    return distinct[:: ceil(sum(map(len, tokens)) / max_tokens)]
 
 
 def _mean(point: InterpolationPoint, *, without: str = "") -> float:

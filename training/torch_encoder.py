@@ -49,6 +49,8 @@ class TorchEncoder:
     pooling: Pooling
     max_length: int
     """Maximum number of tokens per text; longer texts are truncated."""
+    is_bf16: bool = False
+    """Whether texts are encoded in bf16 where torch's autocast allows it."""
 
     @property
     def dimension(self) -> int:
