@@ -39,7 +39,7 @@ ROWS: Mapping[str, Row] = {
     "one encoder and TF-IDF, learned on dev-bands": Row([LORA, WORDS], "dev-bands"),
 }
 ABOUT = """\
-The tuned encoders are MPNet by its preset (LoRA), MPNet with all weights (2e-5, three epochs), and MiniLM by its
+The tuned encoders are MPNet by LoRA (rank 32, one epoch), MPNet with all weights (2e-5, three epochs), and MiniLM by its
 preset. The first line is the first of them alone, and each cell shows the Spearman correlation, the 95 % interval of
 its difference from that line (resampled by groups, on stsb by texts), and the AUC. Learned weights come from
 `simile join --fit` on the dev set that the row names, with the untouched encoder and TF-IDF among the members."""
@@ -81,7 +81,7 @@ def measure(corpus: Corpus, work: Path, all_results: Path, results: Path) -> Non
 def train_members(corpus: Corpus, work: Path, results: Path, folder: Path) -> dict[str, Path]:
     """Return the bundle of each member by its name; train those that are absent."""
     experiment = work / "original-experiment" / corpus.folder.name
-    trained = {LORA: "preset mpnet", FULL: "all weights, 3 epochs, 2e-5"}
+    trained = {LORA: "LoRA 32, one epoch, 2e-4, interpolated", FULL: "all weights, 3 epochs, 2e-5"}
     bundles = {
         member: original_experiment.bundle_of(name, corpus, work, results)[0] for member, name in trained.items()
     }
