@@ -20,6 +20,7 @@ from simile.artifacts import (
 )
 from simile.errors import InputError
 from simile.files import whole_directory
+from simile.malloc import release_memory
 from simile.progress import say
 from simile.version import commit
 from training.averaging import set_to_mean
@@ -75,6 +76,7 @@ def to_bundle(inputs: TrainingInputs, base: TorchEncoder, parts: list[Work], out
         history = read_training_history(folder)
         write_training_history(folder, history.model_copy(update={"interpolation": tuple(points)}))
         made = made.model_copy(update={"alpha": points[-1].alpha})
+    release_memory()
     say("exporting to ONNX and comparing with torch")
     # With the prompts saved, `encode`, `encode_query` and `encode_document` give the bundle's embeddings.
     tuned.model.prompts = dict(zip(("query", "document"), config.prompts, strict=True))

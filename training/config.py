@@ -83,7 +83,8 @@ class TrainConfig(BaseModel):
     """Curve from score to probability, fitted on ``--calibrate`` or dev pairs: logistic (``platt``), or any that rises
     (``isotonic``)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of training; ``auto`` is bf16 autocast on GPUs and on processors where it is faster, fp32 elsewhere."""
+    """Precision of training, and of its figures on dev sets; ``auto`` is bf16 autocast on GPUs and on processors where
+    it is faster, fp32 elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random choices."""
 

@@ -238,14 +238,18 @@ def input_moments(encoder: TorchEncoder, texts: Sequence[str], prompts: Prompts)
             hooks.callback(layer.register_forward_pre_hook(partial(sums.add, name)).remove)
         for prompt in dict.fromkeys(prompts):
             encode(encoder, texts, prompt)
-    return {name: sum_II / sums.num_tokens for name, sum_II in sums.by_layer.items()}
+    means = {name: sum_II / sums.num_tokens for name, sum_II in sums.by_layer.items()}
+    return {name: means[first] for name, first in sums.same_inputs.items()}
 
 
 class _InputSums:
-    """Forward hooks that sum ``x xᵀ`` for each linear layer, without padding."""
+    """Forward hooks that sum ``x xᵀ`` over the inputs ``x`` of linear layers, without padding."""
 
     def __init__(self) -> None:
         self.by_layer: dict[str, Tensor] = {}
+        """The sums of the layers that are the first to get their inputs."""
+        self.same_inputs: dict[str, str] = {}
+        """The first layer that gets the same inputs, by layer: query, key and value follow one another."""
         self.num_tokens = 0
         self._input: Tensor | None = None
 
@@ -254,14 +258,14 @@ class _InputSums:
         self.num_tokens += int(self._is_token.sum())
 
     def add(self, name: str, _: nn.Module, given: tuple[Tensor, ...]) -> None:
-        # Query, key and value get the same input, one after the other.
         if given[0] is not self._input:
-            self._input = given[0]
+            self._input, self._first = given[0], name
             input_LI = given[0].flatten(0, -2)[self._is_token].float()
+            sum_II = self.by_layer.setdefault(name, input_LI.new_zeros(2 * [input_LI.shape[-1]]))
             with torch.autocast(input_LI.device.type, enabled=False):
                 # Sums that are rounded to bf16 are no moments of any inputs: solving for weights would fail.
-                self._sum_II = input_LI.T @ input_LI
-        self.by_layer[name] = self.by_layer[name] + self._sum_II if name in self.by_layer else self._sum_II
+                sum_II.addmm_(input_LI.T, input_LI)
+        self.same_inputs[name] = self._first
 
 
 def _evenly_spread(texts: Iterable[str], encoder: TorchEncoder, max_tokens: int) -> list[str]:
