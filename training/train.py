@@ -191,7 +191,7 @@ def _made_by(out: Path, inputs: TrainingInputs, work: Work) -> Bundle | None:
 def _fit_copy(inputs: TrainingInputs, base: TorchEncoder, files: Sequence[Sequence[Pair]], work: Work) -> None:
     """Train a copy of the base on the files' pairs, and leave the weights of the best epoch in ``work.best``."""
     _fit(inputs, replace(base, model=deepcopy(base.model)), files, work)
-    # The trainer is in reference cycles, and autograd's thread has freed the activations: 2.4 GB with MPNet.
+    # The copy is in reference cycles, and autograd's thread holds what it has freed: 2.4 GB with MPNet.
     release_memory()
 
 

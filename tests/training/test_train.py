@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 
 from pipeline.cli import main
 from simile.artifacts import (
@@ -407,6 +409,23 @@ def test_weights_that_are_not_finite_are_bad_input_without_dev_pairs_too(setting
     config = TrainConfig(**settings(method="full", learning_rate=1e38))
     with pytest.raises(InputError, match="step 2: got weights that are not finite, need a lower learning_rate"):
         train(config, [few], [], tmp_path / "bundle")
+
+
+def test_only_the_base_encoder_is_left_once_weights_are_trained(settings, few, tmp_path, monkeypatch):
+    def num_encoders():
+        return sum(type(one) is SentenceTransformer for one in gc.get_objects())
+
+    num_left: list[int] = []
+    monkeypatch.setattr("training.train.to_bundle", lambda *_: num_left.append(num_encoders()))
+    gc.collect()
+    before = num_encoders()
+    # Otherwise Python may happen to collect in time.
+    gc.disable()
+    try:
+        train(TrainConfig(**settings(method="full")), [few], [], tmp_path / "bundle")
+    finally:
+        gc.enable()
+    assert num_left == [before + 1]
 
 
 def test_other_weights_under_the_same_name_are_another_base(settings, few, make_base, tmp_path):
