@@ -39,9 +39,9 @@ ROWS: Mapping[str, Row] = {
     "one encoder and TF-IDF, learned on dev-bands": Row([LORA, WORDS], "dev-bands"),
 }
 ABOUT = """\
-The tuned encoders are MPNet by LoRA (rank 32, one epoch), MPNet with all weights (2e-5, three epochs), and MiniLM by its
-preset. The first line is the first of them alone, and each cell shows the Spearman correlation, the 95 % interval of
-its difference from that line (resampled by groups, on stsb by texts), and the AUC. Learned weights come from
+The tuned encoders are MPNet by LoRA (rank 32, one epoch), MPNet with all weights (2e-5, three epochs), and MiniLM by
+its preset. The first line is the first of them alone, and each cell shows the Spearman correlation, the 95 % interval
+of its difference from that line (resampled by groups, on stsb by texts), and the AUC. Learned weights come from
 `simile join --fit` on the dev set that the row names, with the untouched encoder and TF-IDF among the members."""
 
 
