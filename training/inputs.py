@@ -10,7 +10,7 @@ from simile import __version__
 from simile.artifacts import Pair, PairSet, RunFacts, TextHashes, count_trained, group_key, text_hash
 from simile.errors import InputError
 from simile.progress import say
-from training.config import TrainConfig, epochs_by_file
+from training.config import MAX_EPOCHS, TrainConfig, epochs_by_file
 from training.distillation import Distillation, Teacher, embed_with_teacher
 from training.holdout import hold_out
 from training.losses import NEED_LABELS
@@ -73,7 +73,9 @@ class TrainingInputs:
         """The number of epochs over each file."""
         epochs = epochs_by_file(self.config, [len(rows) for rows in self._rows])
         # A teacher tells more of a text than a label does: of two epochs, the student learns more (docs/log.md).
-        return tuple(2 * num for num in epochs) if self.teacher and self.config.epochs == "auto" else epochs
+        if self.teacher and self.config.epochs == "auto":
+            epochs = tuple(min(2 * num, MAX_EPOCHS) for num in epochs)
+        return epochs
 
     @property
     def _rows(self) -> list[Sequence[Pair]]:
