@@ -12,7 +12,7 @@ MIN_LENGTH = 8
 """Fewest tokens per text."""
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal", "teacher"]
 """Losses by name; `training.losses` defines them."""
-_MIN_STEPS, MAX_EPOCHS = 400, 10
+_MIN_STEPS, MAX_EPOCHS = 200, 10
 """The number of steps that ``epochs: auto`` aims at where one epoch has fewer, and the most epochs for it."""
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
@@ -61,7 +61,7 @@ class TrainConfig(BaseModel):
     """Losses that are summed, each with its weight; a name alone stands for that loss only."""
     epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] | tuple[Epochs, ...] = "auto"
     """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
-    the file). ``auto`` is as many as make about 400 steps, from 1 to 10."""
+    the file). ``auto`` is as many as make about 200 steps, from 1 to 10."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Dimensions to which embeddings may be cut when they are served; each loss is then averaged over the full
     embedding and each of these cuts (Kusupati et al. 2022, arXiv:2205.13147)."""

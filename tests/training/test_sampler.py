@@ -65,7 +65,7 @@ def test_number_of_epochs_is_for_all_files_or_per_file(epochs, expected):
 
 @pytest.mark.parametrize(
     ("num_pairs", "epochs"),
-    [([15_000], 1), ([9600], 1), ([6400], 2), ([3200], 4), ([1600], 8), ([800], 10), ([2], 10), ([1600, 1600], 4)],
+    [([15_000], 1), ([4800], 1), ([3200], 2), ([1600], 4), ([800], 8), ([400], 10), ([2], 10), ([800, 800], 4)],
 )
 def test_few_pairs_get_more_epochs_but_not_too_many(num_pairs, epochs):
     assert epochs_by_file(TrainConfig(base="bundled:minilm"), num_pairs) == (epochs,) * len(num_pairs)
