@@ -76,7 +76,7 @@ class TrainConfig(BaseModel):
     most_pairs: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Most pairs that one training sees: more are dealt out to several trainings from the same base, whose weights are
     averaged."""
-    min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    min_base_agreement: Annotated[float, Field(ge=0, lt=1)] = 0.97
     """Minimum agreement with the base encoder, the Spearman correlation of both encoders' cosines on general English
     sentences. Of the interpolated weights that reach it, the best on the dev sets are kept; 0 disables it."""
     calibration: CalibrationMethod = "platt"

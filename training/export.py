@@ -25,6 +25,7 @@ from simile.artifacts import Bundle, Combine, EncoderMember, Manifest, Provenanc
 from simile.artifacts.bundle import Member, Prompts, have_sides
 from simile.errors import SimileError
 from simile.hardware import has_int8_products
+from simile.malloc import release_memory
 from simile.progress import say
 from simile.scoring import Scorer, choose_runtime, golden_pairs, unscored_pairs
 from simile.scoring.provider import TOLERANCE, open_session
@@ -87,6 +88,8 @@ def export_member(
     _check_parity(checks, model, encoder)
     sentences = list(_batches(encoder, _sentences(prompts)))
     half = _to_half(checks, sentences, model)
+    # ONNX's copies are as large as the encoder, and a training's memory is highest here.
+    release_memory()
     if half is None:
         say(f"note: {encoder.name} exceeds what fp16 can hold, so the bundle has a graph in fp32 only")
     # OpenVINO runs no graph without padding, and takes the one in fp32 where there is no other.
