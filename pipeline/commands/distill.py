@@ -10,8 +10,8 @@ from pipeline.output import print_lines, require_apart
 from pipeline.presets import PRESETS
 from simile.artifacts import named_pair_paths
 
-_DEFAULTS = ("most_pairs=null", "min_base_agreement=0")
-"""Settings that replace the config's unless ``--set`` gives them. Interpolation would undo what the teacher taught."""
+_DEFAULTS = ("most_pairs=null", "min_base_agreement=0.95")
+"""Settings that replace the config's unless ``--set`` gives them. More agreement would undo what the teacher taught."""
 _WEIGHT = 25.0
 """Weight of the loss ``teacher`` beside the config's losses: its gradients are then about five times as long as theirs.
 The teacher has learned the labels, and more of them make the student worse on other groups (docs/log.md)."""
