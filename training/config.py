@@ -12,8 +12,9 @@ MIN_LENGTH = 8
 """Fewest tokens per text."""
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal", "teacher"]
 """Losses by name; `training.losses` defines them."""
-_MIN_STEPS, MAX_EPOCHS = 200, 10
-"""The number of steps that ``epochs: auto`` aims at where one epoch has fewer, and the most epochs for it."""
+_MIN_STEPS, _MIN_DISTANCE, MAX_EPOCHS = 200, 0.02, 10
+"""What ``epochs: auto`` aims at where one epoch has less, and the most epochs for it. Adam moves a weight by about the
+learning rate per step, so that steps times the learning rate is how far a training can go."""
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
 
@@ -61,7 +62,8 @@ class TrainConfig(BaseModel):
     """Losses that are summed, each with its weight; a name alone stands for that loss only."""
     epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] | tuple[Epochs, ...] = "auto"
     """Epochs over each file of pairs, one file after the other: one number for all files, or one per file (0 skips
-    the file). ``auto`` is as many as make about 200 steps, from 1 to 10."""
+    the file). ``auto`` is as many as make about 200 steps, more at learning rates below 1e-4 (1,000 at 2e-5); from 1
+    to 10 epochs."""
     matryoshka: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Dimensions to which embeddings may be cut when they are served; each loss is then averaged over the full
     embedding and each of these cuts (Kusupati et al. 2022, arXiv:2205.13147)."""
@@ -131,4 +133,5 @@ def epochs_by_file(config: TrainConfig, num_pairs: Sequence[int]) -> tuple[int, 
     if config.epochs != "auto":
         return (config.epochs,) * len(num_pairs)
     steps_per_epoch = sum(ceil(num / config.batch_size) for num in num_pairs)
-    return (min(MAX_EPOCHS, max(1, round(_MIN_STEPS / max(1, steps_per_epoch)))),) * len(num_pairs)
+    num_steps = max(_MIN_STEPS, _MIN_DISTANCE / config.learning_rate)
+    return (min(MAX_EPOCHS, max(1, round(num_steps / max(1, steps_per_epoch)))),) * len(num_pairs)

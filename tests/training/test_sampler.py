@@ -71,6 +71,15 @@ def test_few_pairs_get_more_epochs_but_not_too_many(num_pairs, epochs):
     assert epochs_by_file(TrainConfig(base="bundled:minilm"), num_pairs) == (epochs,) * len(num_pairs)
 
 
+@pytest.mark.parametrize(
+    ("learning_rate", "num_pairs", "epochs"),
+    [(2e-5, 15_000, 2), (2e-5, 10_000, 3), (2e-5, 2200, 10), (5e-5, 3200, 4), (1e-4, 3200, 2), (2e-4, 3200, 2)],
+)
+def test_low_learning_rates_get_more_epochs(learning_rate, num_pairs, epochs):
+    config = TrainConfig(base="bundled:mpnet", learning_rate=learning_rate)
+    assert epochs_by_file(config, [num_pairs]) == (epochs,)
+
+
 def test_epochs_for_another_number_of_files_are_an_error():
     with pytest.raises(ValueError, match="zip"):
         epochs_of((1, 2), [3])
