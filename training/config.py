@@ -13,8 +13,8 @@ MIN_LENGTH = 8
 Loss = Literal["ranking", "cosent", "angle", "mse", "contrastive", "online-contrastive", "focal", "teacher"]
 """Losses by name; `training.losses` defines them."""
 _MIN_STEPS, _MIN_DISTANCE, MAX_EPOCHS = 200, 0.02, 10
-"""What ``epochs: auto`` aims at where one epoch has less, and the most epochs for it. Adam moves a weight by about the
-learning rate per step, so that steps times the learning rate is how far a training can go."""
+"""The steps, and the steps times the learning rate, that ``epochs: auto`` aims at where one epoch has fewer, and the
+most epochs for them. Adam moves a weight by about the learning rate per step: the product is how far it can go."""
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 
 
